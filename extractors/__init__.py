@@ -1,0 +1,24 @@
+"""From one measured step to one feature: one file per kind of data."""
+
+if __name__ != "oectflow.extractors":
+    raise ImportError("import oectflow.extractors, not extractors")
+
+from oectflow.extractors.base import (
+    BaseExtractor,
+    Batch,
+    Params,
+    Variable,
+    extractor_names,
+    get_extractor,
+    register,
+)
+
+__all__ = [
+    "BaseExtractor",
+    "Batch",
+    "Params",
+    "Variable",
+    "extractor_names",
+    "get_extractor",
+    "register",
+]

@@ -1,0 +1,390 @@
+"""What an extractor is: a class that turns one measured step into one feature.
+
+A user writes ``source``, ``unit``, ``output_shape`` and ``extract_single_step``; everything else has
+a default.  An extractor never opens a file, starts a pool or knows about Dask.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from oectflow.pipeline.errors import ConfigError, ParameterError, UnknownExtractor, did_you_mean
+
+Source = Literal["transfer", "transient"]
+SOURCES: tuple[Source, ...] = ("transfer", "transient")
+
+#: Status codes 0, 1, 2 mean the same in every feature; an extractor's own words follow.
+COMMON_STATUSES: dict[str, str] = {
+    "ok": "the value is the answer",
+    "absent": "there is no such step, cycle or sweep direction",
+    "error": "the extractor raised; the column 'problems' of this row says why",
+}
+OK, ABSENT, ERROR = range(3)
+
+
+class Params(BaseModel):
+    """Base of an extractor's parameters: unknown names and wrong types are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive steps of one source, as contiguous arrays.
+
+    Attributes
+    ----------
+    arrays
+        Samples of all steps, one after the other: ``Vg``, ``Id`` (transfer) or
+        ``continuous_time``, ``original_time``, ``drain_current`` (transient).  Each of shape
+        (n_samples,), float64, in V, A, s.
+    offsets
+        Step ``i`` is ``offsets[i]:offsets[i + 1]``.  Shape (n_steps + 1,), int64.
+    values
+        One number per step, shape (n_steps,), float64, NaN where unknown.  A transient has
+        ``sampling_interval`` and ``gate_period`` (s) and ``duty_cycle`` (share of the period in
+        which the gate is on).
+    first_step
+        Index of the first step along its source.
+    """
+
+    arrays: Mapping[str, NDArray[np.float64]]
+    offsets: NDArray[np.int64]
+    values: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    first_step: int = 0
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def step(self, i: int) -> dict[str, Any]:
+        """Return step ``i`` of the batch: views of its arrays, and its values as floats."""
+        a, b = self.offsets[i], self.offsets[i + 1]
+        return {name: array[a:b] for name, array in self.arrays.items()} | {
+            name: float(value[i]) for name, value in self.values.items()
+        }
+
+    @classmethod
+    def from_steps(cls, steps: Sequence[Mapping[str, Any]]) -> Batch:
+        """Concatenate steps given as dicts of equally long arrays and plain numbers."""
+        arrays: dict[str, NDArray[np.float64]] = {}
+        values: dict[str, NDArray[np.float64]] = {}
+        offsets = np.zeros(len(steps) + 1, np.int64)
+        for name in steps[0] if steps else ():
+            parts = [np.asarray(step[name], np.float64) for step in steps]
+            if parts[0].ndim == 0:
+                values[name] = np.array(parts)
+            else:
+                arrays[name] = np.concatenate(parts)
+                offsets[1:] = np.cumsum([len(part) for part in parts])
+        return cls(arrays, offsets, values)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One array that an extractor returns for every step.
+
+    Attributes
+    ----------
+    unit
+        SI unit, ``""`` for a pure number.
+    description
+        What the number is, in one line.
+    shape
+        Per step: ``()``, ``(2,)``, ``("n_cycles", 2)``; a name stands for a length that differs
+        from step to step.
+    dims
+        A name for each axis of ``shape``, e.g. ``("cycle", "phase")``.
+    labels
+        Names of the entries along an axis, e.g. ``{"phase": ("on", "off")}``.
+    dtype
+        NumPy type of the column.
+    statuses
+        For a status variable: word -> meaning; code ``k`` in the array stands for the ``k``-th word.
+    """
+
+    unit: str
+    description: str
+    shape: tuple[int | str, ...] = ()
+    dims: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    dtype: str = "float64"
+    statuses: Mapping[str, str] = field(default_factory=dict)
+
+
+#: What an extractor returns: ``"value"``, ``"status"`` (int8 codes) and companions by name.
+Columns = dict[str, NDArray[Any]]
+
+
+class BaseExtractor:
+    """Base class of all extractors.
+
+    Subclasses set ``source``, ``unit`` and :meth:`extract_single_step`, and where the result is
+    not a single number, :attr:`output_shape`.
+
+    Parameters
+    ----------
+    params
+        Parameters by name; checked against :attr:`Params` where the extractor declares it.
+
+    Raises
+    ------
+    ParameterError
+        Unknown parameter or impossible value.
+    """
+
+    name: ClassVar[str] = ""
+    #: The data it needs.
+    source: ClassVar[Source]
+    #: SI unit of the value.
+    unit: ClassVar[str] = ""
+    #: One line for tables: what the number is.
+    description: ClassVar[str] = ""
+    #: The formula, and where it comes from.
+    definition: ClassVar[str] = ""
+    reference: ClassVar[str] = ""
+    #: Raise it when the numbers change for a reason that is not in the source code.
+    version: ClassVar[int] = 1
+    #: Parameters with types and defaults; None takes anything.
+    Params: ClassVar[type[Params] | None] = None
+    #: Status words beside the common ones: word -> meaning.
+    statuses: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
+        given = dict(params or {})
+        if self.Params is None:
+            self.params = given
+            return
+        known = self.Params.model_fields
+        for word in given:
+            if word not in known:
+                raise ParameterError(
+                    f"{self.name}: unknown parameter {word!r}{did_you_mean(word, known)}"
+                )
+        try:
+            self.params = self.Params(**given).model_dump()
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "params"
+            raise ParameterError(
+                f"{self.name}: {where}={first['input']!r}: {first['msg']}"
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.params})"
+
+    @property
+    def output_shape(self) -> tuple[int | str, ...]:
+        """Shape of the value per step: ``()``, ``(2,)``, ``("n_cycles", 2)``."""
+        return ()
+
+    @property
+    def output_dims(self) -> tuple[str, ...]:
+        """A name for each axis of :attr:`output_shape`; ``n_cycles`` is the axis ``cycle``."""
+        return tuple(
+            "cycle" if size == "n_cycles" else f"{self.name.rpartition('.')[2]}_axis{axis}"
+            for axis, size in enumerate(self.output_shape)
+        )
+
+    @property
+    def output_labels(self) -> Mapping[str, tuple[str, ...]]:
+        """Names of the entries along an axis, e.g. ``{"phase": ("on", "off")}``."""
+        return {}
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """Everything the extractor returns, ``"value"`` and ``"status"`` first."""
+        return {
+            "value": Variable(
+                self.unit,
+                self.description,
+                self.output_shape,
+                self.output_dims,
+                self.output_labels,
+            ),
+            "status": Variable(
+                "",
+                f"how to read {self.name}",
+                dtype="int8",
+                statuses=COMMON_STATUSES | dict(self.statuses),
+            ),
+        }
+
+    def extract_single_step(self, step_data: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
+        """Compute the feature of one step: all that a user has to write.
+
+        Parameters
+        ----------
+        step_data
+            Arrays of one step and its numbers, as :meth:`Batch.step` returns them.
+        params
+            The validated parameters.
+
+        Returns
+        -------
+        A number or an array of :attr:`output_shape`; or a dict with ``"value"``, ``"status"`` (a
+        word of :attr:`statuses` or its code) and companions.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define extract_single_step")
+
+    #: Optional: ``extract_batch(batch, params) -> Columns`` computes many steps without a Python
+    #: loop.  It must return the same bits as :meth:`extract_single_step`.
+    extract_batch: ClassVar[Callable[..., Columns] | None] = None
+
+    def extract_step(self, step_data: Mapping[str, Any]) -> dict[str, Any]:
+        """Compute one step and return all :attr:`variables`, the status as a code."""
+        result = self.extract_single_step(step_data, self.params)
+        columns = dict(result) if isinstance(result, Mapping) else {"value": result}
+        value = np.asarray(columns["value"], np.float64)
+        sizes = self.output_shape
+        if value.ndim != len(sizes) or any(
+            isinstance(want, int) and want != got
+            for want, got in zip(sizes, value.shape, strict=True)
+        ):
+            raise ValueError(
+                f"{self.name} returned shape {value.shape}, its output_shape is {sizes}"
+            )
+        columns["value"] = value
+        status = columns.get("status", OK)
+        if isinstance(status, str):
+            status = list(self.variables["status"].statuses).index(status)
+        columns["status"] = np.asarray(status, np.int8)
+        return columns
+
+    def extract(
+        self, data: Iterable[Mapping[str, Any]], params: Mapping[str, Any] | None = None
+    ) -> NDArray[np.float64]:
+        """Compute all steps and return the values.
+
+        Parameters
+        ----------
+        data
+            Steps as dicts of arrays.
+        params
+            Overrides of the parameters given at construction.
+
+        Returns
+        -------
+        Shape (n_steps, \\*output_shape), in :attr:`unit`; shorter steps padded with NaN.
+        """
+        extractor = self if params is None else type(self)({**self.params, **params})
+        parts = [extractor.extract_step(step) for step in data]
+        return stack_steps(extractor.variables, parts)["value"]
+
+
+def stack_steps(variables: Mapping[str, Variable], steps: Sequence[Mapping[str, Any]]) -> Columns:
+    """Stack the results of single steps, padding named axes to the longest step.
+
+    Parameters
+    ----------
+    variables
+        What the extractor declares.
+    steps
+        One dict per step, as :meth:`BaseExtractor.extract_step` returns.
+
+    Returns
+    -------
+    One array per variable, first axis the step; NaN or the status ``absent`` where a step is
+    shorter.
+    """
+    columns: Columns = {}
+    for name, variable in variables.items():
+        parts = [np.asarray(step[name], variable.dtype) for step in steps]
+        shape = tuple(
+            max((part.shape[axis] for part in parts), default=0) if isinstance(size, str) else size
+            for axis, size in enumerate(variable.shape)
+        )
+        out = np.full((len(parts), *shape), missing(variable), variable.dtype)
+        for row, part in zip(out, parts, strict=True):
+            row[tuple(slice(n) for n in part.shape)] = part
+        columns[name] = out
+    return columns
+
+
+def missing(variable: Variable) -> Any:
+    """Return what stands where a variable has no value: ``absent`` for a status, else NaN."""
+    if variable.statuses:
+        return ABSENT
+    return np.nan if np.issubdtype(np.dtype(variable.dtype), np.floating) else -1
+
+
+_registry: dict[str, type[BaseExtractor]] = {}
+_NAME = re.compile(r"[A-Za-z]\w*\.[A-Za-z]\w*")
+E_ = TypeVar("E_", bound=type[BaseExtractor])
+
+
+def register(name: str) -> Callable[[E_], E_]:
+    """Class decorator that makes an extractor known under ``name``.
+
+    Parameters
+    ----------
+    name
+        ``"source.word"``, for example ``"transient.peak_current"``.
+
+    Raises
+    ------
+    ConfigError
+        The name is malformed, the class is no extractor, or another class has the name.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"extractor name {name!r} is not of the form 'source.word'")
+
+    def decorate(cls: E_) -> E_:
+        if not (isinstance(cls, type) and issubclass(cls, BaseExtractor)):
+            raise ConfigError(f"@register({name!r}): {cls!r} does not derive from BaseExtractor")
+        if getattr(cls, "source", None) not in SOURCES:
+            raise ConfigError(
+                f"@register({name!r}): set {cls.__name__}.source to 'transfer' or 'transient'"
+            )
+        other = _registry.get(name)
+        # The same class defined again (a notebook cell run twice) replaces the old one.
+        if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise ConfigError(
+                f"@register({name!r}): the name belongs to {other.__module__}.{other.__qualname__}"
+            )
+        cls.name = name
+        _registry[name] = cls
+        return cls
+
+    return decorate
+
+
+_entry_points_loaded = False
+
+
+def _load_entry_points() -> None:
+    global _entry_points_loaded
+    if not _entry_points_loaded:
+        _entry_points_loaded = True
+        for point in entry_points(group="oectflow.extractors"):
+            point.load()
+
+
+def extractor_names() -> list[str]:
+    """Return the names of all extractors: built in, installed by entry point, or registered here."""
+    _load_entry_points()
+    return sorted(_registry)
+
+
+def get_extractor(name: str, params: Mapping[str, Any] | None = None) -> BaseExtractor:
+    """Return the extractor registered as ``name``, with its parameters checked.
+
+    Raises
+    ------
+    UnknownExtractor
+        No such name; the message names the nearest one.
+    ParameterError
+        A parameter is unknown or impossible.
+    """
+    if name not in _registry:
+        _load_entry_points()
+    if name not in _registry:
+        raise UnknownExtractor(f"unknown extractor {name!r}{did_you_mean(name, _registry)}")
+    return _registry[name](params)

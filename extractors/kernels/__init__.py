@@ -1,0 +1,1 @@
+"""Numba functions on plain arrays: no files, no Dask, no Python objects."""

@@ -1,0 +1,1 @@
+"""Planning, building the graph, and running it."""

@@ -1,0 +1,1 @@
+"""What goes in: experiments in HDF5, instrument folders, simulated devices."""
