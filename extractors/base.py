@@ -1,7 +1,7 @@
 """What an extractor is: a class that turns one measured step into one feature.
 
-A user writes ``source``, ``unit``, ``output_shape`` and ``extract_single_step``; everything else has
-a default.  An extractor never opens a file, starts a pool or knows about Dask.
+A user writes ``source``, ``unit``, ``output_shape`` and ``extract_single_step``; everything else
+has a default.  An extractor never opens a file, starts a pool or knows about Dask.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Variable:
     dtype
         NumPy type of the column.
     statuses
-        For a status variable: word -> meaning; code ``k`` in the array stands for the ``k``-th word.
+        For a status variable: word -> meaning; code ``k`` stands for the ``k``-th word.
     """
 
     unit: str
@@ -272,7 +272,7 @@ class BaseExtractor:
 
         Returns
         -------
-        Shape (n_steps, \\*output_shape), in :attr:`unit`; shorter steps padded with NaN.
+        Shape (n_steps, ...) with :attr:`output_shape` behind, in :attr:`unit`; shorter steps padded with NaN.
         """
         extractor = self if params is None else type(self)({**self.params, **params})
         parts = [extractor.extract_step(step) for step in data]
@@ -368,7 +368,7 @@ def _load_entry_points() -> None:
 
 
 def extractor_names() -> list[str]:
-    """Return the names of all extractors: built in, installed by entry point, or registered here."""
+    """Return the names of all extractors, built in, installed or registered here."""
     _load_entry_points()
     return sorted(_registry)
 
