@@ -3,6 +3,7 @@
 if __name__ != "oectflow.extractors":
     raise ImportError("import oectflow.extractors, not extractors")
 
+from oectflow.extractors import tau, transfer, transient  # noqa: F401 - registers what is built in
 from oectflow.extractors.base import (
     BaseExtractor,
     Batch,

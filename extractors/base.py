@@ -73,7 +73,13 @@ class Batch:
 
     @classmethod
     def from_steps(cls, steps: Sequence[Mapping[str, Any]]) -> Batch:
-        """Concatenate steps given as dicts of equally long arrays and plain numbers."""
+        """Concatenate steps given as dicts of equally long arrays and plain numbers.
+
+        Raises
+        ------
+        ValueError
+            The arrays of a step differ in length.
+        """
         arrays: dict[str, NDArray[np.float64]] = {}
         values: dict[str, NDArray[np.float64]] = {}
         offsets = np.zeros(len(steps) + 1, np.int64)
@@ -82,8 +88,13 @@ class Batch:
             if parts[0].ndim == 0:
                 values[name] = np.array(parts)
             else:
+                ends = np.cumsum([len(part) for part in parts])
+                if arrays and not np.array_equal(ends, offsets[1:]):
+                    raise ValueError(
+                        f"{name!r} and {next(iter(arrays))!r} of a step differ in length"
+                    )
                 arrays[name] = np.concatenate(parts)
-                offsets[1:] = np.cumsum([len(part) for part in parts])
+                offsets[1:] = ends
         return cls(arrays, offsets, values)
 
 
@@ -254,8 +265,18 @@ class BaseExtractor:
         columns["value"] = value
         status = columns.get("status", OK)
         if isinstance(status, str):
-            status = list(self.variables["status"].statuses).index(status)
+            words = self.variables["status"].statuses
+            if status not in words:
+                raise ValueError(
+                    f"{self.name} returned the status {status!r}{did_you_mean(status, words)}"
+                )
+            status = list(words).index(status)
         columns["status"] = np.asarray(status, np.int8)
+        if columns.keys() != self.variables.keys():
+            raise ValueError(
+                f"{self.name} returned {sorted(columns)}, its variables are "
+                f"{sorted(self.variables)}"
+            )
         return columns
 
     def extract(
@@ -272,7 +293,8 @@ class BaseExtractor:
 
         Returns
         -------
-        Shape (n_steps, ...) with :attr:`output_shape` behind, in :attr:`unit`; shorter steps padded with NaN.
+        Shape (n_steps, ...) with :attr:`output_shape` behind, in :attr:`unit`; shorter steps padded
+        with NaN.
         """
         extractor = self if params is None else type(self)({**self.params, **params})
         parts = [extractor.extract_step(step) for step in data]
@@ -302,8 +324,9 @@ def stack_steps(variables: Mapping[str, Variable], steps: Sequence[Mapping[str, 
             for axis, size in enumerate(variable.shape)
         )
         out = np.full((len(parts), *shape), missing(variable), variable.dtype)
-        for row, part in zip(out, parts, strict=True):
-            row[tuple(slice(n) for n in part.shape)] = part
+        for i, part in enumerate(parts):
+            where: tuple[int | slice, ...] = (i, *(slice(n) for n in part.shape))
+            out[where] = part
         columns[name] = out
     return columns
 

@@ -1,0 +1,220 @@
+"""Clock, cycles and phases of a gated trace.
+
+Dimension letters: N samples of a step, n cycles.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+#: A period counts as complete if at most half a sample of it is missing.
+TOLERANCE = 0.5
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def count_cycles(n_samples, samples_per_period):
+    """Return the number of complete gate periods in a step; 0 where the period is unknown."""
+    # Less than four samples cannot tell three parameters; NaN fails the comparison as well.
+    if not samples_per_period >= 4.0:
+        return 0
+    return int((n_samples + TOLERANCE) / samples_per_period)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def cycle_starts(t, n_samples, samples_per_period, n_cycles):
+    """Return the first sample of every cycle, and the end of the last one.
+
+    Parameters
+    ----------
+    t
+        Times of the samples since the first one, in sampling intervals, shape (N,); shape (0,)
+        stands for 0, 1, 2, ...
+    n_samples, samples_per_period, n_cycles
+        As in :func:`count_cycles`.
+
+    Returns
+    -------
+    Shape (n + 1,), int64.  Cycle i begins at the sample nearest to i periods.
+    """
+    starts = np.empty(n_cycles + 1, np.int64)
+    for i in range(n_cycles + 1):
+        at = i * samples_per_period
+        if t.size == 0:
+            starts[i] = int(math.floor(at + 0.5))
+        else:
+            j = np.searchsorted(t, at)
+            if j > 0 and (j == n_samples or at - t[j - 1] <= t[j] - at):
+                j -= 1
+            # The step ends where the last cycle would begin its successor.
+            starts[i] = j if at <= t[n_samples - 1] else n_samples
+        starts[i] = min(starts[i], n_samples)
+    return starts
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def recorded_clock(t, sampling_interval):
+    """Return the recorded times where they are uneven, else an empty array.
+
+    Times count as even if they lie on a line to within what rounding explains: the last digit
+    in which they were written, or the rounding of the numbers themselves.
+
+    Parameters
+    ----------
+    t
+        Recorded times, shape (N,), in s.  Times that are not finite or do not increase are no
+        clock, and are ignored.
+    sampling_interval
+        Nominal distance of samples, in s.
+
+    Returns
+    -------
+    Times since the first sample in sampling intervals, shape (N,), or shape (0,) for an even clock.
+    """
+    even = np.empty(0)
+    n = t.size
+    if n < 3:
+        return even
+    mean = (t[n - 1] - t[0]) / (n - 1)
+    if not (mean > 0.0 and math.isfinite(mean)):
+        return even
+    deviation = 0.0
+    for k in range(n):
+        if k > 0 and not t[k] > t[k - 1]:
+            return even
+        deviation = max(deviation, abs(t[k] - t[0] - k * mean))
+    # One part in a thousand of a sample moves tau by less than the fit can tell.
+    if deviation <= 1e-3 * mean:
+        return even
+    if deviation <= recorded_digit(t, mean):
+        return even
+    # Times in s give tau in s; another unit of the record, or none, is brought to the nominal one.
+    seconds = 0.5 < mean / sampling_interval < 2.0
+    scale = sampling_interval if seconds else mean
+    return (t - t[0]) / scale
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def recorded_digit(t, mean):
+    """Return the largest power of ten, up to ten mean spacings, of which all times are multiples.
+
+    0 where there is none down to a thousandth of the mean spacing.
+    """
+    digit = 10.0 ** math.floor(math.log10(mean) + 1.0)
+    for _ in range(5):
+        multiple = True
+        for k in range(t.size):
+            count = t[k] / digit
+            # Rounding of t and of the division: 2 ulp of the quotient.
+            if abs(count - math.floor(count + 0.5)) > abs(count) * 2.0**-51 + 1e-9:
+                multiple = False
+                break
+        if multiple:
+            return digit
+        digit /= 10.0
+    return 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def orient(y, polarity, signal):
+    """Copy a current so that ``on`` rises, and return its polarity; not finite becomes NaN.
+
+    Parameters
+    ----------
+    y
+        Drain current.  Shape (N,).
+    polarity
+        1 or -1; 0 takes the sign of the mean current, so that |Id| rises.
+    signal
+        Gets the result.  Shape (N,).
+    """
+    if polarity == 0:
+        total = 0.0
+        for k in range(y.size):
+            if math.isfinite(y[k]):
+                total += y[k]
+        polarity = -1 if total < 0.0 else 1
+    for k in range(y.size):
+        signal[k] = polarity * y[k] if math.isfinite(y[k]) else math.nan
+    return polarity
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def swing(y):
+    """Return the range of the finite samples, 0 where there are none."""
+    low = math.inf
+    high = -math.inf
+    for k in range(y.size):
+        if y[k] < low:
+            low = y[k]
+        if y[k] > high:
+            high = y[k]
+    return high - low if high > low else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def phase_offsets(y, starts, duty_cycle):
+    """Locate the on and the off phase within the period.
+
+    Where the duty cycle is known, a period either begins or ends with the on phase: it is the one
+    at whose end the current is higher.  Where it is not, the phases begin with the steepest rise
+    and the steepest fall of the mean cycle.
+
+    Parameters
+    ----------
+    y
+        Oriented current.  Shape (N,).
+    starts
+        First samples of the cycles.  Shape (n + 1,).
+    duty_cycle
+        Share of the period in which the gate is on; NaN where unknown.
+
+    Returns
+    -------
+    Offset and length of the on phase, offset and length of the off phase, in samples.
+    """
+    n_cycles = starts.size - 1
+    m = starts[1] - starts[0]
+    mean = np.zeros(m)
+    for j in range(m):
+        count = 0
+        for i in range(n_cycles):
+            k = starts[i] + j
+            if k < starts[i + 1] and not math.isnan(y[k]):
+                mean[j] += y[k]
+                count += 1
+        mean[j] = mean[j] / count if count else math.nan
+    if 0.0 < duty_cycle < 1.0:
+        n_on = min(max(int(math.floor(duty_cycle * m + 0.5)), 1), m - 1)
+        n_off = m - n_on
+        # Level at the end of what would be the on phase minus that of the off phase.
+        on_first = end_level(mean, 0, n_on) - end_level(mean, n_on, n_off)
+        off_first = end_level(mean, n_off, n_on) - end_level(mean, 0, n_off)
+        if on_first > off_first:
+            return 0, n_on, n_on, n_off
+        return n_off, n_on, 0, n_off
+    on = 0
+    off = 0
+    steepest_rise = -math.inf
+    steepest_fall = math.inf
+    for j in range(m):
+        change = mean[j] - mean[j - 1] if j > 0 else mean[0] - mean[m - 1]
+        if change > steepest_rise:
+            steepest_rise = change
+            on = j
+        if change < steepest_fall:
+            steepest_fall = change
+            off = j
+    return on, (off - on) % m, off, (on - off) % m
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def end_level(mean, first, length):
+    """Return the mean of the last quarter of a phase."""
+    begin = first + length - max(1, length // 4)
+    total = 0.0
+    for j in range(begin, first + length):
+        total += mean[j]
+    return total / (first + length - begin)

@@ -1,0 +1,272 @@
+"""Transfer sweeps: split at the turning point, differentiate, find extremes.
+
+Dimension letters: N samples of a step, n finite points of a sweep, m points of a branch, S steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+#: Two gate voltages count as one where they differ by at most this share r of the typical spacing
+#: h.  Merging such a pair moves Id by at most Id'' (r h)^2 / 8, which changes a slope over h by
+#: r^2 / 4 = 1e-4 of the truncation error Id'' h / 2 that it has anyway; not merging it divides the
+#: noise of Id by r h instead of h.  A region that was measured still finer on purpose is averaged
+#: to about r h, fifty times finer than the rest.
+SAME_VOLTAGE = 0.02
+
+#: Two neighbouring spacings h_l, h_r count as even where |h_r - h_l| / |h_r + h_l| is at most
+#: this.  The two formulas of :func:`derivative` differ by exactly that ratio times
+#: (s_l - s_r) / 2, with the slopes s on both sides, so by less than 1e-3 of the largest slope.
+#: Voltages recorded to q reach q / h: 1e-3 for steps of 1 mV recorded to 1 uV.
+EVEN = 1e-3
+
+#: Smallest |Id| of which the logarithm is taken, in A.
+CURRENT_FLOOR = 1e-12
+
+#: What is sought along a branch: max |dId/dVg|; max or min d log10|Id| / dVg.
+GM, ONSET_N, ONSET_P = range(3)
+#: Formula of the derivative at inner points.
+AUTO, TWO_SIDED_MEAN, SECOND_ORDER = range(3)
+#: How a branch ended.
+FOUND, NO_BRANCH, EDGE, TOO_FEW, NO_DATA, FLAT = range(6)
+FORWARD, REVERSE = 0, 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def keep_finite(vg, current, x, y):
+    """Copy the points at which both numbers are finite, and return how many there are.
+
+    Parameters
+    ----------
+    vg, current
+        Gate voltage (V) and drain current (A).  Shape (N,).
+    x, y
+        Get the points, in order.  Shape (N,).
+    """
+    n = 0
+    for k in range(vg.size):
+        if math.isfinite(vg[k]) and math.isfinite(current[k]):
+            x[n] = vg[k]
+            y[n] = current[k]
+            n += 1
+    return n
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def typical_spacing(x):
+    """Return the spacing up to which the spacings make up half of the path.
+
+    Neither many repeats of a voltage nor a few long jumps change it, as they would the median or
+    the mean.
+
+    Parameters
+    ----------
+    x
+        Gate voltages, finite.  Shape (n,), in V.
+    """
+    spacings = np.sort(np.abs(np.diff(x)))
+    rest = 0.5 * np.sum(spacings)
+    for spacing in spacings:
+        rest -= spacing
+        if rest <= 0.0:
+            return spacing
+    return 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def split_sweep(x):
+    """Find the turning point: the first point at the voltage farthest from the first one.
+
+    Parameters
+    ----------
+    x
+        Gate voltages, finite.  Shape (n,), in V.
+
+    Returns
+    -------
+    Number of points of the forward branch (the turning point is its last; the rest is the reverse
+    branch), and the distance below which two voltages count as the same.
+    """
+    n = x.size
+    if n == 0:
+        return 0, 0.0
+    low = x[0]
+    high = x[0]
+    for k in range(n):
+        low = min(low, x[k])
+        high = max(high, x[k])
+    farthest = max(x[0] - low, high - x[0])
+    same = SAME_VOLTAGE * typical_spacing(x)
+    turn = 0
+    while abs(x[turn] - x[0]) < farthest - same:
+        turn += 1
+    # A voltage that was held to the end of the sweep is no way back.
+    for k in range(turn + 1, n):
+        if abs(x[k] - x[turn]) > same:
+            return turn + 1, same
+    return n, same
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def merge_repeats(x, y, same):
+    """Replace neighbouring points of the same voltage by their mean, in place.
+
+    Afterwards all neighbours differ by more than ``same``.
+
+    Parameters
+    ----------
+    x, y
+        Voltages and currents of one branch.  Shape (m,).
+    same
+        Largest distance at which voltages count as the same, not negative.
+
+    Returns
+    -------
+    Number of points left, at the front of ``x`` and ``y``.
+    """
+    count = np.empty(x.size, np.int64)
+    top = -1
+    for k in range(x.size):
+        top += 1
+        x[top] = x[k]
+        y[top] = y[k]
+        count[top] = 1
+        # A mean moves when a point joins it, perhaps towards the point before.
+        while top > 0 and abs(x[top] - x[top - 1]) <= same:
+            both = count[top - 1] + count[top]
+            x[top - 1] += (x[top] - x[top - 1]) * count[top] / both
+            y[top - 1] += (y[top] - y[top - 1]) * count[top] / both
+            count[top - 1] = both
+            top -= 1
+    return top + 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def derivative(y, x, formula, d):
+    """Differentiate ``y`` by ``x``.
+
+    The first and the last point have the slope to their only neighbour.  An inner point with the
+    slopes s_l, s_r over the spacings h_l, h_r has (s_l + s_r) / 2 (``TWO_SIDED_MEAN``) or
+    (h_r s_l + h_l s_r) / (h_l + h_r) (``SECOND_ORDER``: exact for a parabola, the same as
+    ``numpy.gradient(y, x)``).  ``AUTO`` takes the mean where the spacings are :data:`EVEN`.  Where
+    ``x`` turns back there is no parabola, and every formula takes the mean.
+
+    Parameters
+    ----------
+    y, x
+        Shape (m,), m >= 2; neighbours in ``x`` differ.
+    formula
+        ``AUTO``, ``TWO_SIDED_MEAN`` or ``SECOND_ORDER``.
+    d
+        Gets the derivative.  Shape (m,).
+    """
+    m = x.size
+    h_l = x[1] - x[0]
+    s_l = (y[1] - y[0]) / h_l
+    d[0] = s_l
+    for k in range(1, m - 1):
+        h_r = x[k + 1] - x[k]
+        s_r = (y[k + 1] - y[k]) / h_r
+        mean = formula == TWO_SIDED_MEAN or h_l * h_r < 0.0
+        if formula == AUTO and abs(h_r - h_l) <= EVEN * abs(h_r + h_l):
+            mean = True
+        d[k] = 0.5 * (s_l + s_r) if mean else (h_r * s_l + h_l * s_r) / (h_l + h_r)
+        h_l = h_r
+        s_l = s_r
+    d[m - 1] = s_l
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def branch_extreme(x, y, quantity, formula, row):
+    """Find the extreme of one branch without repeated voltages.
+
+    Parameters
+    ----------
+    x, y
+        Voltages and currents of the branch.  Shape (m,).
+    quantity
+        ``GM``, ``ONSET_N`` or ``ONSET_P``.
+    formula
+        As in :func:`derivative`.
+    row
+        Gets the extreme derivative (S, or decades per V), and Vg (V) and Id (A) there; the first
+        of equal ones counts.  NaN where there is none.  Shape (3,).
+
+    Returns
+    -------
+    ``FOUND``, ``EDGE``, ``TOO_FEW``, or ``FLAT``, which leaves the derivative 0.
+    """
+    m = x.size
+    row[:] = math.nan
+    if m < 3:
+        return TOO_FEW
+    z = y
+    if quantity != GM:
+        z = np.empty(m)
+        for k in range(m):
+            z[k] = math.log10(max(abs(y[k]), CURRENT_FLOOR))
+    d = np.empty(m)
+    derivative(z, x, formula, d)
+    flat = True
+    for k in range(m):
+        flat = flat and d[k] == 0.0
+        if quantity == GM:
+            d[k] = abs(d[k])
+        elif quantity == ONSET_P:
+            d[k] = -d[k]
+    if flat:
+        row[0] = 0.0
+        return FLAT
+    best = 0
+    for k in range(m):
+        if d[k] > d[best]:
+            best = k
+    row[0] = -d[best] if quantity == ONSET_P else d[best]
+    row[1] = x[best]
+    row[2] = y[best]
+    return EDGE if best == 0 or best == m - 1 else FOUND
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sweep_extremes(vg, current, offsets, quantity, formula, rows, codes):
+    """Find the extreme of the forward and of the reverse branch of every step.
+
+    Parameters
+    ----------
+    vg, current
+        Gate voltage (V) and drain current (A) of all steps, one after the other.
+    offsets
+        Step i is ``offsets[i]:offsets[i + 1]``.  Shape (S + 1,).
+    quantity, formula
+        As in :func:`branch_extreme`.
+    rows
+        Gets the rows of :func:`branch_extreme`.  Shape (S, 2, 3).
+    codes
+        Gets how each branch ended.  Shape (S, 2).
+    """
+    for step in range(offsets.size - 1):
+        a, b = offsets[step], offsets[step + 1]
+        x = np.empty(b - a)
+        y = np.empty(b - a)
+        n = keep_finite(vg[a:b], current[a:b], x, y)
+        n_forward, same = split_sweep(x[:n])
+        for direction in (FORWARD, REVERSE):
+            first = 0 if direction == FORWARD else n_forward
+            last = n_forward if direction == FORWARD else n
+            rows[step, direction] = math.nan
+            if n == 0:
+                codes[step, direction] = NO_DATA
+            elif first == last:
+                codes[step, direction] = NO_BRANCH
+            else:
+                m = merge_repeats(x[first:last], y[first:last], same)
+                codes[step, direction] = branch_extreme(
+                    x[first : first + m],
+                    y[first : first + m],
+                    quantity,
+                    formula,
+                    rows[step, direction],
+                )

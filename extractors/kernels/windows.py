@@ -1,0 +1,398 @@
+"""Find the window of a trace that an exponential explains best.
+
+Every window (start, length) is tried at every node of a grid in ``ln tau``; then ``tau`` is refined
+in each window that can still win.  "Can still win" is a bound and not a guess:
+
+Between nodes a correlation cannot rise above the sine arc through them by more than
+:func:`.nodes.hidden`, so a window is dropped only if no ``tau`` at all could make it win.
+
+``f = exp - 1`` replaces ``exp``, and every window is taken relative to its first sample: neither a
+large baseline nor a long ``tau`` costs digits.
+
+Dimension letters: n samples of a window, W starts, L lengths, K nodes, B starts of a block.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from oectflow.extractors.kernels.cycles import (
+    FIRST_LOOK_ARC,
+    LANES,
+    fit_group,
+    is_certain,
+    lane_fit,
+    lane_space,
+)
+from oectflow.extractors.kernels.exponential import (
+    DECAY,
+    FIT_OK,
+    RISE,
+    exponential_sums,
+    refine,
+    scale_window,
+)
+from oectflow.extractors.kernels.nodes import (
+    TAU_MAX,
+    TAU_MIN,
+    hidden,
+    node_tables,
+    sine_top,
+)
+
+#: Arc between two nodes, in rad.
+ARC = 0.05
+#: Starts that are searched together; their samples stay in the first-level cache.
+BLOCK = 64
+#: No window can beat an adjusted R2 this near to 1 by more than rounding.
+PERFECT = 1e-13
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def search_tables(lengths):
+    """Return the :func:`.nodes.node_tables` of the scan and of the fits side by side."""
+    return node_tables(lengths, ARC), node_tables(lengths, FIRST_LOOK_ARC)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def scan_nodes(y, first, last, start_step, lengths, f, weight, shift, fall, rise, tss):
+    """Correlate every window with every node and keep the best decay and the best rise.
+
+    Parameters
+    ----------
+    y
+        Trace.  Shape (n_samples,); NaN loses the windows that hold it.
+    first, last
+        Windows lie in ``first:last``.
+    start_step
+        Distance of the starts.
+    lengths, f, weight, shift
+        As :func:`search_tables` has them.
+    fall, rise
+        Get the largest correlation of either sign, divided by nothing yet; 0 where there is none.
+        Shape (L, W).
+    tss
+        Gets the sum of squares about the mean.  Shape (L, W).
+    """
+    longest = lengths[-1]
+    n_starts = fall.shape[1]
+    d = np.empty((longest, BLOCK))
+    # Per length: best decay, best rise, sum of the samples.  One array, four sums in another: the
+    # compiler must see that they do not overlap, or it will not vectorise.
+    best = np.empty(3 * BLOCK * lengths.size)
+    sums = np.empty(4 * BLOCK)
+    for block in range(0, n_starts, BLOCK):
+        used = min(BLOCK, n_starts - block)
+        for j in range(longest):
+            for i in range(BLOCK):
+                s = first + (block + i) * start_step
+                d[j, i] = y[s + j] - y[s] if i < used and s + j < last else math.nan
+        sums[:] = 0.0
+        best[:] = 0.0
+        index = 0
+        for j in range(longest):
+            for i in range(BLOCK):
+                sums[i] += d[j, i]
+                sums[BLOCK + i] += d[j, i] * d[j, i]
+            if lengths[index] == j + 1:
+                at = 3 * BLOCK * index
+                for i in range(BLOCK):
+                    best[at + 2 * BLOCK + i] = sums[i]
+                for i in range(used):
+                    tss[index, block + i] = sums[BLOCK + i] - sums[i] * sums[i] / (j + 1)
+                index += 1
+        for k in range(0, f.shape[1], 4):
+            scan_four(d, k, lengths, f, weight, shift, sums, best)
+        for index in range(lengths.size):
+            at = 3 * BLOCK * index
+            for i in range(used):
+                fall[index, block + i] = best[at + i]
+                rise[index, block + i] = -best[at + BLOCK + i]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+def scan_four(d, k, lengths, f, weight, shift, sums, best):
+    """Correlate the windows of one block with nodes ``k`` to ``k + 3``."""
+    for i in range(4 * BLOCK):
+        sums[i] = 0.0
+    done = 0
+    for index in range(lengths.size):
+        n = lengths[index]
+        for j in range(done, n):
+            f0, f1, f2, f3 = f[j, k], f[j, k + 1], f[j, k + 2], f[j, k + 3]
+            row = d[j]
+            for i in range(BLOCK):
+                sums[i] += f0 * row[i]
+                sums[BLOCK + i] += f1 * row[i]
+                sums[2 * BLOCK + i] += f2 * row[i]
+                sums[3 * BLOCK + i] += f3 * row[i]
+        done = n
+        w0, w1, w2, w3 = (
+            weight[index, k],
+            weight[index, k + 1],
+            weight[index, k + 2],
+            weight[index, k + 3],
+        )
+        v0, v1, v2, v3 = (
+            shift[index, k],
+            shift[index, k + 1],
+            shift[index, k + 2],
+            shift[index, k + 3],
+        )
+        at = 3 * BLOCK * index
+        for i in range(BLOCK):
+            total = best[at + 2 * BLOCK + i]
+            c0 = w0 * sums[i] - v0 * total
+            c1 = w1 * sums[BLOCK + i] - v1 * total
+            c2 = w2 * sums[2 * BLOCK + i] - v2 * total
+            c3 = w3 * sums[3 * BLOCK + i] - v3 * total
+            a = c0 if c0 > c1 else c1
+            b = c2 if c2 > c3 else c3
+            a = a if a > b else b
+            top = best[at + i]
+            best[at + i] = a if a > top else top
+            a = c0 if c0 < c1 else c1
+            b = c2 if c2 < c3 else c3
+            a = a if a < b else b
+            top = best[at + BLOCK + i]
+            best[at + BLOCK + i] = a if a < top else top
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def adjusted(c, n):
+    """Return adjusted R2 of a window of ``n`` samples with correlation ``c``."""
+    return 1.0 - (1.0 - c * c) * (n - 1) / (n - 4)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def needed(incumbent, n):
+    """Return the correlation with which ``n`` samples reach an adjusted R2, at least 0."""
+    return math.sqrt(max(0.0, 1.0 - (1.0 - incumbent) * (n - 4) / (n - 1)))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def refine_window(y, sign, rates, f, weight, incumbent, scaled, node):
+    """Fit one window exactly, unless no fit of it can beat ``incumbent``.
+
+    Parameters
+    ----------
+    y
+        The window.  Shape (n,).
+    sign
+        ``DECAY`` or ``RISE``.
+    rates, f, weight
+        Nodes; ``weight`` of this length.  Shapes (K,), (longest, K), (K,).
+    incumbent
+        Adjusted R2 that it has to exceed.
+    scaled, node
+        Work space.  Shapes (>= n,), (K,).
+
+    Returns
+    -------
+    Adjusted R2, -inf where there is no admissible fit above the incumbent; ``theta``; the change of
+    the fitted curve within the window, in units of ``y``.
+    """
+    n = y.size
+    yc = scaled[:n]
+    _, unit, tss, code = scale_window(y, math.nan, yc)
+    if code != FIT_OK:
+        return -math.inf, math.nan, math.nan
+    node[:] = 0.0
+    for j in range(n):
+        for k in range(rates.size):
+            node[k] += f[j, k] * yc[j]
+    norm = sign / math.sqrt(tss)
+    for k in range(rates.size):
+        node[k] *= weight[k] * norm
+    last = rates.size - 1
+    best = needed(incumbent, n)
+    best_at = math.nan
+    change = 0.0
+    for k in range(rates.size):
+        if k > 0 and node[k - 1] > node[k]:
+            continue
+        if k < last and node[k + 1] >= node[k]:
+            continue
+        top = sine_top(node[max(k - 1, 0)], node[k], ARC)
+        top = max(top, sine_top(node[k], node[min(k + 1, last)], ARC))
+        if top + hidden(best, ARC) <= best:
+            continue
+        theta = refine(
+            yc,
+            yc,
+            True,
+            -math.log(rates[max(k - 1, 0)]),
+            -math.log(rates[min(k + 1, last)]),
+            -math.log(vertex_rate(rates, node, k)),
+            sign,
+            True,
+            0.0,
+        )
+        sums = exponential_sums(yc, yc, True, math.exp(-theta), True, 0.0)
+        c = sums[6] * norm / math.sqrt(sums[2])
+        if c > best:
+            best = c
+            best_at = theta
+            change = sums[6] / sums[2] * sums[9]
+    if math.isnan(best_at) or at_edge(best_at, n):
+        return -math.inf, math.nan, math.nan
+    return adjusted(min(best, 1.0), n), best_at, abs(change) * unit
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def vertex_rate(rates, node, k):
+    """Return the rate at the vertex of the parabola through node ``k`` and its neighbours."""
+    if k == 0 or k == rates.size - 1:
+        return rates[k]
+    bend = node[k - 1] - 2.0 * node[k] + node[k + 1]
+    if not bend < 0.0:
+        return rates[k]
+    share = 0.5 * (node[k - 1] - node[k + 1]) / bend
+    toward = k + 1 if share > 0.0 else k - 1
+    share = min(abs(share), 0.5)
+    # The arc between neighbours is short: a straight line in 1 / rate is near enough.
+    return 1.0 / ((1.0 - share) / rates[k] + share / rates[toward])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def at_edge(theta, n):
+    """Tell whether ``tau`` lies at an edge of the range for windows of ``n`` samples."""
+    return theta <= math.log(TAU_MIN) + 1e-6 or theta >= math.log(TAU_MAX * n) - 1e-6
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def normalise(correlations, tss, lengths):
+    """Divide correlations by the norm of their window, and return the leader by adjusted R2.
+
+    Returns
+    -------
+    Index of the length and of the start; (-1, -1) where no window has the right sign.
+    """
+    leader = -math.inf
+    won = -1, -1
+    for index in range(lengths.size):
+        row = correlations[index]
+        top = 0.0
+        at = -1
+        for s in range(row.size):
+            c = 0.0
+            if row[s] > 0.0 and tss[index, s] > 0.0:
+                c = row[s] / math.sqrt(tss[index, s])
+            row[s] = c
+            if c > top:
+                top = c
+                at = s
+        if at >= 0 and adjusted(min(top, 1.0), lengths[index]) > leader:
+            leader = adjusted(min(top, 1.0), lengths[index])
+            won = index, at
+    return won
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def best_window(y, first, start_step, lengths, tables, sign, correlations, tss, least_change):
+    """Return the window with the largest adjusted R2 among those that were scanned.
+
+    Parameters
+    ----------
+    y, first, start_step, lengths, tables, sign
+        As in :func:`search_windows` and :func:`refine_window`.
+    correlations, tss
+        From :func:`scan_nodes`; ``correlations`` is overwritten with normalised ones.
+    least_change
+        Change of the fitted curve, in units of ``y``, that a window must hold.
+
+    Returns
+    -------
+    Start, length (-1, -1 where no window is admissible) and ``theta``.
+    """
+    (rates, f, weight, _), look = tables
+    won = -1, -1, math.nan
+    leader = normalise(correlations, tss, lengths)
+    if leader[0] < 0:
+        return won
+    n_starts = correlations.shape[1]
+    scaled = np.empty(lengths[-1])
+    node = np.empty(rates.size)
+    space = lane_space(lengths[-1], look[0].size)
+    starts = np.empty(LANES, np.int64)
+    incumbent = -math.inf
+    # A correlation below this cannot win; one for each length.
+    hopeless = np.zeros(lengths.size)
+    # The window that leads on the grid goes first: it sets a high bar for all others.
+    for turn in range(-1, lengths.size):
+        index = leader[0] if turn < 0 else turn
+        n = lengths[index]
+        s = leader[1] if turn < 0 else 0
+        end = s + 1 if turn < 0 else n_starts
+        while s < end:
+            waiting = 0
+            while s < end and waiting < LANES:
+                if correlations[index, s] > hopeless[index]:
+                    starts[waiting] = first + s * start_step
+                    waiting += 1
+                s += 1
+            # A group costs as much as five single windows.
+            lanes = waiting > 4
+            if lanes:
+                for i in range(waiting, LANES):
+                    starts[i] = starts[0]
+                fit_group(y, starts, n, sign, index, look, space)
+            better = False
+            for i in range(waiting):
+                a = starts[i]
+                if lanes and is_certain(space, i, n, sign, y[a]):
+                    value, theta, change = lane_fit(space, i, n)
+                else:
+                    value, theta, change = refine_window(
+                        y[a : a + n], sign, rates, f, weight[index], incumbent, scaled, node
+                    )
+                if value > incumbent and change >= least_change:
+                    incumbent = value
+                    won = a, n, theta
+                    better = True
+            if 1.0 - incumbent < PERFECT:
+                return won
+            if better:
+                for other in range(lengths.size):
+                    c_need = needed(incumbent, lengths[other])
+                    c_need = (c_need - hidden(c_need, ARC)) * math.cos(0.5 * ARC)
+                    hopeless[other] = max(0.0, c_need)
+    return won
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def search_windows(y, first, last, start_step, lengths, tables, least_change):
+    """Find the best decay and the best rise of a trace over all windows in a range.
+
+    Parameters
+    ----------
+    y
+        Trace, evenly sampled.  Shape (n_samples,), any unit; NaN loses the windows that hold it.
+    first, last
+        Windows lie in ``first:last``.
+    start_step
+        Distance of the starts that are tried.
+    lengths
+        Window lengths, increasing, at least 5.  Shape (L,), int64.
+    tables
+        :func:`search_tables` of ``lengths``.
+    least_change
+        Change of the fitted curve, in units of ``y``, that a window must hold; 0 admits all.
+
+    Returns
+    -------
+    For the decay and the rise: start, length, and ``ln tau`` in samples; (-1, -1, NaN) where no
+    window has an interior optimum of that sign.
+    """
+    _, f, weight, shift = tables[0]
+    n_starts = max(0, (last - first - lengths[0]) // start_step + 1)
+    fall = np.empty((lengths.size, n_starts))
+    rise = np.empty((lengths.size, n_starts))
+    tss = np.empty((lengths.size, n_starts))
+    scan_nodes(y, first, last, start_step, lengths, f, weight, shift, fall, rise, tss)
+    down = best_window(y, first, start_step, lengths, tables, DECAY, fall, tss, least_change)
+    up = best_window(y, first, start_step, lengths, tables, RISE, rise, tss, least_change)
+    return down, up

@@ -1,0 +1,282 @@
+"""Time constants of switching on and off, for every gate cycle of a transient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from oectflow.extractors.base import (
+    COMMON_STATUSES,
+    BaseExtractor,
+    Batch,
+    Columns,
+    Params,
+    Variable,
+    register,
+)
+from oectflow.extractors.kernels import exponential, transitions
+from oectflow.extractors.kernels.gate import count_cycles
+
+_WORDS = {
+    "low_r2": "an exponential was fitted, but R2 is below the threshold",
+    "flat": "the current is constant in the window",
+    "straight": "no curvature: tau is longer than 100 windows",
+    "step": "no relaxation: tau is shorter than a tenth of a sample",
+    "opposite": "the current moves the other way in the window",
+    "noise": "an exponential explains the window no better than chance",
+    "nan": "a sample in the window is not a number",
+    "too_few": "fewer than four samples in the window",
+    "cut": "the window reaches beyond the end of the step",
+    "no_window": "no window was found or given",
+    "no_period": "the gate period or the sampling interval is unknown",
+}
+_ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
+
+_STATUS_OF_CODE = np.zeros(32, np.int8)
+for _code, _word in {
+    exponential.FIT_OK: "ok",
+    exponential.FLAT: "flat",
+    exponential.STRAIGHT: "straight",
+    exponential.STEP: "step",
+    exponential.OPPOSITE: "opposite",
+    exponential.NOISE: "noise",
+    exponential.NOT_FINITE: "nan",
+    exponential.TOO_FEW: "too_few",
+    transitions.LOW_R2: "low_r2",
+    transitions.NO_WINDOW: "no_window",
+    transitions.CUT: "cut",
+    transitions.ABSENT: "absent",
+    transitions.NO_PERIOD: "no_period",
+}.items():
+    _STATUS_OF_CODE[_code] = _ALL_WORDS.index(_word)
+
+Window = tuple[float, float]
+
+
+class TauParams(Params):
+    """Parameters of :class:`TauOnOff`; lengths in samples, times in s."""
+
+    #: Gate period; None takes that of the step.
+    period: float | None = Field(None, gt=0)
+    #: Samples per second; None takes that of the step.
+    sample_rate: float | None = Field(None, gt=0)
+    #: How windows are found: searched, or given by ``window_on`` and ``window_off``.
+    search: Literal["exhaustive", "fixed"] = "exhaustive"
+    #: Searched windows: the best adjusted R2; the whole phase; the share ``fraction`` of it.
+    window: Literal["best_r2", "full_phase", "fraction"] = "best_r2"
+    fraction: tuple[float, float] = (0.1, 0.9)
+    #: Shortest and longest window of the search, as shares of the period.
+    window_scalar_min: float = Field(0.2, gt=0, le=1)
+    window_scalar_max: float = Field(1 / 3, gt=0, le=1)
+    window_points_step: int = Field(1, ge=1)
+    window_start_idx_step: int = Field(1, ge=1)
+    #: Share of the swing that the fitted curve must cover within a searched window.
+    min_swing: float = Field(0.0, ge=0, lt=1)
+    #: Offset within the period and duration.
+    window_on: Window | None = None
+    window_off: Window | None = None
+    #: Below it a cycle is searched again on its own, and marked where that does not help.
+    r_squared_threshold: float = Field(0.95, ge=0, le=1)
+    #: "auto": on is where |Id| rises; "positive": where Id rises; "negative": where Id falls.
+    polarity: Literal["auto", "positive", "negative"] = "auto"
+    max_cycles: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TauParams:
+        if self.search == "fixed" and self.window_on is None and self.window_off is None:
+            raise ValueError("search='fixed' needs window_on or window_off, (offset_s, duration_s)")
+        if self.window_scalar_min > self.window_scalar_max:
+            raise ValueError("window_scalar_min exceeds window_scalar_max")
+        if not 0 <= self.fraction[0] < self.fraction[1] <= 1:
+            raise ValueError("fraction must be (begin, end) with 0 <= begin < end <= 1")
+        return self
+
+
+@register("transient.tau_on_off")
+class TauOnOff(BaseExtractor):
+    """Time constants of switching on and off, for every gate cycle."""
+
+    source = "transient"
+    unit = "s"
+    description = "time constants of switching on and off, per gate cycle"
+    definition = (
+        "on: Id = A (1 - exp(-t/tau)) + C, off: Id = A exp(-t/tau) + C, least squares on the raw "
+        "samples of one window per phase; window with the largest adjusted R2 (p = 3) of the "
+        "first two periods"
+    )
+    reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
+    statuses = _WORDS
+    Params = TauParams
+
+    @property
+    def output_shape(self) -> tuple[int | str, ...]:
+        """One row per cycle: on, off."""
+        return ("n_cycles", 2)
+
+    @property
+    def output_dims(self) -> tuple[str, ...]:
+        """Cycle and phase."""
+        return ("cycle", "phase")
+
+    @property
+    def output_labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The two phases."""
+        return {"phase": ("on", "off")}
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """tau, its status, and what it takes to judge it; all per cycle and phase."""
+
+        def per_phase(
+            unit: str, text: str, dtype: str, statuses: Mapping[str, str] | None = None
+        ) -> Variable:
+            return Variable(
+                unit,
+                text,
+                self.output_shape,
+                self.output_dims,
+                self.output_labels,
+                dtype,
+                statuses or {},
+            )
+
+        return {
+            "value": per_phase("s", self.description, "float64"),
+            "status": per_phase(
+                "", f"how to read {self.name}", "int8", COMMON_STATUSES | dict(self.statuses)
+            ),
+            "r_squared": per_phase("", "R2 on the raw samples", "float64"),
+            "r_squared_adj": per_phase("", "adjusted R2 with 3 parameters", "float64"),
+            "stderr": per_phase("s", "standard error of tau", "float32"),
+            "amplitude": per_phase("A", "amplitude A of the exponential", "float32"),
+            "offset": per_phase("A", "constant C, of Id in its measured sign", "float32"),
+            "swing_fraction": per_phase("", "A over the range of Id in the cycle", "float32"),
+            "window_start": per_phase(
+                "s", "begin of the window, from the step's first sample", "float64"
+            ),
+            "window_duration": per_phase("s", "samples in the window times interval", "float32"),
+        }
+
+    def extract_single_step(
+        self, step_data: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Fit all cycles of one step.
+
+        Parameters
+        ----------
+        step_data
+            ``drain_current`` (A) and ``original_time`` (s), ``sampling_interval`` and
+            ``gate_period`` (s), ``duty_cycle``; NaN where unknown.
+        params
+            :class:`TauParams` as a dict.
+
+        Returns
+        -------
+        All :attr:`variables`, of shape (n_cycles, 2).
+        """
+        columns = self.extract_batch(Batch.from_steps([step_data]), params)
+        return {name: column[0] for name, column in columns.items()}
+
+    def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Fit all cycles of many steps; the same bits as one by one.
+
+        Returns
+        -------
+        All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
+        last cycle of a shorter step.
+        """
+        unknown = np.full(len(batch), np.nan)
+        interval = np.array(batch.values.get("sampling_interval", unknown), np.float64)
+        if params["sample_rate"] is not None:
+            interval[:] = 1.0 / params["sample_rate"]
+        period = np.array(batch.values.get("gate_period", unknown), np.float64)
+        if params["period"] is not None:
+            period[:] = params["period"]
+        duty_cycle = np.asarray(batch.values.get("duty_cycle", unknown), np.float64)
+        n_cycles = np.array(
+            [
+                count_cycles(size, p / dt if dt > 0 else np.nan)
+                for size, p, dt in zip(np.diff(batch.offsets), period, interval, strict=True)
+            ],
+            np.int64,
+        )
+        if params["max_cycles"] is not None:
+            n_cycles = np.minimum(n_cycles, params["max_cycles"])
+        shape = (len(batch), max(1, n_cycles.max(initial=0)), 2)
+        rows = np.full((*shape, exponential.N_COLUMNS), np.nan)
+        codes = np.full(shape, transitions.ABSENT, np.int8)
+        spans = np.zeros((*shape, 2), np.int64)
+        swings = np.full(shape[:2], np.nan)
+        polarities = np.ones(len(batch), np.int64)
+        current = batch.arrays["drain_current"]
+        transitions.fit_steps(
+            current,
+            batch.arrays.get("original_time", np.full(current.size, np.nan)),
+            batch.offsets,
+            interval,
+            period,
+            duty_cycle,
+            n_cycles,
+            {"auto": 0, "positive": 1, "negative": -1}[params["polarity"]],
+            _choice(params),
+            params["fraction"] if params["window"] == "fraction" else (0.0, 1.0),
+            np.array([params["window_on"] or (0.0, 0.0), params["window_off"] or (0.0, 0.0)]),
+            params["window_points_step"],
+            params["window_start_idx_step"],
+            (params["window_scalar_min"], params["window_scalar_max"]),
+            params["min_swing"],
+            params["r_squared_threshold"],
+            rows,
+            codes,
+            spans,
+            swings,
+            polarities,
+        )
+        return _columns(rows, codes, spans, swings, polarities, interval)
+
+
+def _choice(params: Mapping[str, Any]) -> int:
+    if params["search"] == "fixed":
+        return transitions.FIXED
+    return transitions.SEARCH if params["window"] == "best_r2" else transitions.FULL_PHASE
+
+
+def _columns(
+    rows: NDArray[np.float64],
+    codes: NDArray[np.int8],
+    spans: NDArray[np.int64],
+    swings: NDArray[np.float64],
+    polarities: NDArray[np.int64],
+    interval: NDArray[np.float64],
+) -> Columns:
+    """Turn what the kernel found into the declared variables."""
+    status = _STATUS_OF_CODE[codes]
+    # A fit that is no better than chance is no result; how bad it was may be seen.
+    fitted = np.isin(codes, (exponential.FIT_OK, transitions.LOW_R2))
+    numbers = np.where(fitted[..., None], rows, np.nan)
+    spanned = spans[..., 1] > 0
+    dt = interval[:, None, None]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = numbers[..., exponential.AMPLITUDE] / swings[..., None]
+    return {
+        "value": numbers[..., exponential.TAU],
+        "status": status,
+        "r_squared": rows[..., exponential.R2],
+        "r_squared_adj": rows[..., exponential.R2_ADJUSTED],
+        "stderr": _float32(numbers[..., exponential.SE_TAU]),
+        "amplitude": _float32(numbers[..., exponential.AMPLITUDE]),
+        "offset": _float32(numbers[..., exponential.OFFSET] * polarities[:, None, None]),
+        "swing_fraction": _float32(share),
+        "window_start": np.where(spanned, spans[..., 0] * dt, np.nan),
+        "window_duration": _float32(np.where(spanned, spans[..., 1] * dt, np.nan)),
+    }
+
+
+def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    # A standard error may be infinite in float32 where the fit says nothing about tau.
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)

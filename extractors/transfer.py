@@ -1,0 +1,324 @@
+"""Transconductance, onset voltage and largest current of transfer sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BeforeValidator
+
+from oectflow.extractors.base import (
+    COMMON_STATUSES,
+    BaseExtractor,
+    Batch,
+    Columns,
+    Params,
+    Variable,
+    register,
+)
+from oectflow.extractors.kernels import peaks, sweeps
+
+_WORDS = {
+    "edge": "the extreme lies on the first or last point of the branch: it may be beyond",
+    "too_few": "fewer than three different gate voltages in the branch",
+    "no_data": "no point of the step has a finite Vg and Id",
+    "flat": "the current does not change along the branch (or stays below 1e-12 A, for Von)",
+}
+_ONLY_NO_DATA = {"no_data": _WORDS["no_data"]}
+_ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
+_STATUS_OF_CODE = np.zeros(6, np.int8)
+for _code, _word in {
+    sweeps.FOUND: "ok",
+    sweeps.NO_BRANCH: "absent",
+    sweeps.EDGE: "edge",
+    sweeps.TOO_FEW: "too_few",
+    sweeps.NO_DATA: "no_data",
+    sweeps.FLAT: "flat",
+}.items():
+    _STATUS_OF_CODE[_code] = _ALL_WORDS.index(_word)
+
+_FORMULAS = {
+    "auto": sweeps.AUTO,
+    "two_sided_mean": sweeps.TWO_SIDED_MEAN,
+    "second_order": sweeps.SECOND_ORDER,
+}
+_DIRECTIONS = ("forward", "reverse")
+_BRANCHES = (
+    "The sweep is split at the turning point, the first point at the voltage farthest from the "
+    "first one; it belongs to the forward branch, and a one-way sweep is forward. Points of the "
+    "same voltage are merged. Derivative at inner points: mean of both slopes while the spacing "
+    "is even, else numpy.gradient(Id, Vg); gradient='two_sided_mean' or 'second_order' choose one."
+)
+_REVIEW = "Rivnay et al. (2018), Nat. Rev. Mater. 3, 17086. doi:10.1038/natrevmats.2017.86"
+
+#: Columns of a row that :func:`.sweeps.sweep_extremes` fills.
+_DERIVATIVE, _VG, _ID = range(3)
+
+
+#: Charge carriers.  It decides the sign of the slope at the onset, and nothing else.
+DeviceType = Annotated[
+    Literal["N", "P"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
+]
+
+
+class SweepParams(Params):
+    """Parameters of everything that is read off a derivative along a branch."""
+
+    device_type: DeviceType = "N"
+    #: Formula of the derivative at inner points.
+    gradient: Literal["auto", "two_sided_mean", "second_order"] = "auto"
+
+
+class BranchParams(SweepParams):
+    """Parameters of a number per branch."""
+
+    direction: Literal["forward", "reverse", "both"] = "forward"
+
+
+class CoordsParams(SweepParams):
+    """Parameters of a point on a branch."""
+
+    direction: Literal["forward", "reverse"] = "forward"
+    return_vg_only: bool = False
+    #: Without effect where ``return_vg_only`` is set.
+    return_id_only: bool = False
+
+
+class _SweepExtractor(BaseExtractor):
+    """What the features of a transfer sweep have in common."""
+
+    source = "transfer"
+    statuses = _WORDS
+    reference = _REVIEW
+
+    def extract_single_step(
+        self, step_data: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Compute the feature of one sweep.
+
+        Parameters
+        ----------
+        step_data
+            ``Vg`` (V) and ``Id`` (A), each of shape (n_points,).
+        params
+            The validated parameters.
+
+        Returns
+        -------
+        ``value`` and ``status``.
+        """
+        one = Batch.from_steps([{name: step_data[name] for name in ("Vg", "Id")}])
+        return {name: column[0] for name, column in self._columns(one, params).items()}
+
+    def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Compute the feature of many sweeps; the same bits as one by one.
+
+        Returns
+        -------
+        ``value`` and ``status``, first axis the step.
+        """
+        return self._columns(batch, params)
+
+    def _columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        raise NotImplementedError
+
+
+class _BranchExtreme(_SweepExtractor):
+    """The extreme of a derivative, along the forward and the reverse branch."""
+
+    #: ``sweeps.GM`` or ``sweeps.ONSET_N``; a p-type device has the onset at a falling slope.
+    quantity: ClassVar[int]
+
+    def _extremes(
+        self, batch: Batch, params: Mapping[str, Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+        """Return rows (derivative, Vg, Id), shape (S, 2, 3), and statuses, shape (S, 2)."""
+        quantity = self.quantity
+        if quantity == sweeps.ONSET_N and params["device_type"] == "P":
+            quantity = sweeps.ONSET_P
+        rows = np.empty((len(batch), 2, 3))
+        codes = np.empty((len(batch), 2), np.int8)
+        sweeps.sweep_extremes(
+            batch.arrays["Vg"],
+            batch.arrays["Id"],
+            batch.offsets,
+            quantity,
+            _FORMULAS[params["gradient"]],
+            rows,
+            codes,
+        )
+        return rows, _STATUS_OF_CODE[codes]
+
+
+class _PerBranch(_BranchExtreme):
+    """One number per branch."""
+
+    #: The column of the row that is the value.
+    column: ClassVar[int]
+    Params = BranchParams
+
+    @property
+    def output_shape(self) -> tuple[int | str, ...]:
+        """Forward and reverse for ``direction="both"``, else a single number."""
+        return (2,) if self.params["direction"] == "both" else ()
+
+    @property
+    def output_dims(self) -> tuple[str, ...]:
+        """The sweep direction, where there are two."""
+        return ("direction",) if self.output_shape else ()
+
+    @property
+    def output_labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The two directions."""
+        return {"direction": _DIRECTIONS} if self.output_shape else {}
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The value and its status, both per direction."""
+        both = super().variables
+        status = both["status"]
+        both["status"] = Variable(
+            "",
+            status.description,
+            self.output_shape,
+            self.output_dims,
+            self.output_labels,
+            "int8",
+            status.statuses,
+        )
+        return both
+
+    def _columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        rows, status = self._extremes(batch, params)
+        value = rows[:, :, self.column].copy()
+        if params["direction"] == "both":
+            return {"value": value, "status": status}
+        branch = _DIRECTIONS.index(params["direction"])
+        return {"value": value[:, branch].copy(), "status": status[:, branch].copy()}
+
+
+class _Coordinates(_BranchExtreme):
+    """The point (Vg, Id) at which the extreme lies."""
+
+    Params = CoordsParams
+    unit = "V, A"
+
+    @property
+    def output_shape(self) -> tuple[int | str, ...]:
+        """Vg and Id, or a single one of them."""
+        return (2,) if len(self._wanted) == 2 else ()
+
+    @property
+    def output_dims(self) -> tuple[str, ...]:
+        """The quantity, where there are two."""
+        return ("quantity",) if self.output_shape else ()
+
+    @property
+    def output_labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The two quantities."""
+        return {"quantity": self._wanted} if self.output_shape else {}
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The value, in V and A, or in the unit of the quantity that is wanted; and its status."""
+        both = super().variables
+        units = {"Vg": "V", "Id": "A"}
+        both["value"] = Variable(
+            ", ".join(units[name] for name in self._wanted),
+            " and ".join(f"{name} ({units[name]})" for name in self._wanted)
+            + f" of the {self.description}",
+            self.output_shape,
+            self.output_dims,
+            self.output_labels,
+        )
+        return both
+
+    @property
+    def _wanted(self) -> tuple[str, ...]:
+        if self.params["return_vg_only"]:
+            return ("Vg",)
+        return ("Id",) if self.params["return_id_only"] else ("Vg", "Id")
+
+    def _columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        rows, status = self._extremes(batch, params)
+        branch = _DIRECTIONS.index(params["direction"])
+        point = {"Vg": rows[:, branch, _VG], "Id": rows[:, branch, _ID]}
+        value = np.stack([point[name] for name in self._wanted], axis=1)
+        return {
+            "value": value if self.output_shape else value[:, 0],
+            "status": status[:, branch].copy(),
+        }
+
+
+@register("transfer.gm_max")
+class GmMax(_PerBranch):
+    """Largest transconductance of a sweep direction."""
+
+    unit = "S"
+    description = "largest |gm| of the transfer curve"
+    definition = f"max |dId/dVg| along one branch. {_BRANCHES}"
+    quantity = sweeps.GM
+    column = _DERIVATIVE
+
+
+@register("transfer.Von")
+class Von(_PerBranch):
+    """Onset voltage of a sweep direction."""
+
+    unit = "V"
+    description = "onset voltage, where the current rises most steeply on a logarithmic scale"
+    definition = (
+        "Vg at the maximum (device_type N) or minimum (P) of d log10(max(|Id|, 1e-12 A))/dVg "
+        f"along one branch. {_BRANCHES}"
+    )
+    quantity = sweeps.ONSET_N
+    column = _VG
+
+
+@register("transfer.gm_max_coords")
+class GmMaxCoords(_Coordinates):
+    """Point of a sweep direction at which the transconductance is largest."""
+
+    description = "point of largest |gm|"
+    definition = f"(Vg, Id) at max |dId/dVg| along one branch. {_BRANCHES}"
+    quantity = sweeps.GM
+
+
+@register("transfer.Von_coords")
+class VonCoords(_Coordinates):
+    """Point of a sweep direction at the onset voltage."""
+
+    description = "point at the onset voltage"
+    definition = (
+        "(Vg, Id) at the maximum (device_type N) or minimum (P) of "
+        f"d log10(max(|Id|, 1e-12 A))/dVg along one branch. {_BRANCHES}"
+    )
+    quantity = sweeps.ONSET_N
+
+
+class AbsIMaxParams(Params):
+    """Parameters of :class:`AbsIMax`."""
+
+    #: Accepted because feature configurations give it; |Id| does not depend on it.
+    device_type: DeviceType = "N"
+
+
+@register("transfer.absI_max")
+class AbsIMax(_SweepExtractor):
+    """Largest drain current of a whole sweep."""
+
+    unit = "A"
+    description = "largest |Id| of the transfer curve"
+    definition = "max |Id| over all points of the sweep with a finite Vg and Id"
+    statuses = _ONLY_NO_DATA
+    Params = AbsIMaxParams
+
+    def _columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        del params
+        current = np.where(np.isfinite(batch.arrays["Vg"]), batch.arrays["Id"], np.nan)
+        value = np.empty(len(batch))
+        peaks.step_peaks(current, batch.offsets, True, value)
+        no_data = [*COMMON_STATUSES, *self.statuses].index("no_data")
+        return {"value": value, "status": np.where(np.isnan(value), no_data, 0).astype(np.int8)}

@@ -1,0 +1,210 @@
+"""From the parts of one experiment to its table: join, take over, derive, count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oectflow.extractors.base import ABSENT, ERROR, OK, Columns, Variable, missing
+from oectflow.pipeline.errors import OutputError
+from oectflow.pipeline.execution.evaluate import TIMING
+from oectflow.pipeline.features.feature import column_name
+from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.outputs.sink import (
+    Problem,
+    read_columns,
+    read_metadata,
+    read_problems,
+    read_variables,
+)
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """Variables of a range of steps of one source, what went wrong there, and the time it took."""
+
+    source: str
+    start: int
+    stop: int
+    columns: Columns
+    problems: tuple[Problem, ...]
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """All variables of one experiment, one row per step.
+
+    Attributes
+    ----------
+    n_rows
+        The larger of the numbers of transfer and transient steps.
+    columns, variables
+        Arrays by name, first axis the row, and what they are.
+    owners
+        Feature to which each variable belongs, ``""`` for the timing of the transient.
+    problems
+        Everything that went wrong.
+    seconds
+        Worker time by feature, for those that were computed now.
+    kept
+        Metadata of the features taken over from an earlier run.
+    """
+
+    n_rows: int
+    columns: Columns
+    variables: dict[str, Variable]
+    owners: dict[str, str]
+    problems: tuple[Problem, ...]
+    seconds: dict[str, float]
+    kept: dict[str, dict[str, Any]]
+
+    def statuses(self, feature: str) -> NDArray[np.int8]:
+        """Return the status codes of a feature.  Shape (n_rows, …)."""
+        return self.columns[column_name(feature, "status")]
+
+
+def assemble(parts: Sequence[Extracted], features: FeatureSet, n_steps: Mapping[str, int]) -> Table:
+    """Join the parts of one experiment.
+
+    A source with fewer steps than the other leaves rows that are NaN and ``absent``; so does a
+    step with fewer cycles than the longest one.  A feature whose source has no step at all has
+    ``absent`` in every row.
+    """
+    n_rows = max(n_steps.values(), default=0)
+    seconds: dict[str, float] = {}
+    for part in parts:
+        for name, value in part.seconds.items():
+            seconds[name] = seconds.get(name, 0.0) + value
+    columns: Columns = {}
+    variables: dict[str, Variable] = {}
+    owners: dict[str, str] = {}
+
+    def add(name: str, variable: Variable, owner: str) -> None:
+        pieces = [
+            (part.start, part.stop, part.columns[name]) for part in parts if name in part.columns
+        ]
+        columns[name] = _join(variable, pieces, n_rows)
+        variables[name] = variable
+        owners[name] = owner
+
+    if any(part.source == "transient" for part in parts):
+        for name, variable in TIMING.items():
+            add(name, variable, "")
+    for feature in features.extracted:
+        without_steps = feature.extractor is not None and feature.extractor.source not in n_steps
+        if feature.name in seconds or without_steps:
+            for name, variable in feature.variables.items():
+                add(column_name(feature.name, name), variable, feature.name)
+    problems = tuple(problem for part in parts for problem in part.problems)
+    return Table(n_rows, columns, variables, owners, problems, seconds, {})
+
+
+def _join(
+    variable: Variable, pieces: Sequence[tuple[int, int, NDArray[Any]]], n_rows: int
+) -> NDArray[Any]:
+    # An axis of unknown length is as long as the longest part, but never empty: a row without
+    # any cycle still says "absent".
+    sizes = [
+        max([1, *(array.shape[axis + 1] for *_, array in pieces)])
+        if isinstance(size, str)
+        else size
+        for axis, size in enumerate(variable.shape)
+    ]
+    out = np.full((n_rows, *sizes), missing(variable), variable.dtype)
+    for start, stop, array in pieces:
+        out[(slice(start, stop), *(slice(size) for size in array.shape[1:]))] = array
+    return out
+
+
+def add_reused(table: Table, path: Path, reused: Sequence[str]) -> Table:
+    """Take over from an earlier result the features that need not be computed again.
+
+    Raises
+    ------
+    OutputError
+        The earlier result is gone.
+    """
+    metadata = read_metadata(path)
+    if metadata is None:
+        raise OutputError(f"{path}: disappeared during the run; run again")
+    old = read_variables(metadata)
+    owners = {name: metadata["variables"][name]["feature"] for name in old}
+    names = [
+        name
+        for name, owner in owners.items()
+        if name not in table.columns and (owner in reused or name in TIMING)
+    ]
+    return replace(
+        table,
+        columns=read_columns(path, names, metadata) | table.columns,
+        variables={name: old[name] for name in names} | table.variables,
+        owners={name: owners[name] for name in names} | table.owners,
+        problems=(
+            *(problem for problem in read_problems(path) if problem.feature in reused),
+            *table.problems,
+        ),
+        kept={name: metadata["features"][name] for name in reused},
+    )
+
+
+def add_derived(table: Table, features: FeatureSet) -> Table:
+    """Compute the derived features that were not taken over.
+
+    One that raises is NaN with the status ``error`` in every row, and so are those that need it.
+    """
+    wanted = [feature.name for feature in features.derived if feature.name not in table.kept]
+    if not wanted:
+        return table
+    derived, failures = features.compute_derived(table.columns, wanted)
+    return replace(
+        table,
+        columns=table.columns | derived.columns,
+        variables=table.variables | derived.variables,
+        owners=table.owners | derived.owners,
+        problems=(
+            *table.problems,
+            *(
+                Problem(row, "", failure.feature, "error", failure.error_type, failure.message)
+                for failure in failures
+                for row in range(table.n_rows)
+            ),
+        ),
+    )
+
+
+def describe(table: Table, features: FeatureSet) -> dict[str, dict[str, Any]]:
+    """Return the metadata of every feature: definition, fingerprint, time, outcomes by word."""
+    described = dict(table.kept)
+    fingerprints = features.fingerprints()
+    for name in table.owners.values():
+        if not name or name in described:
+            continue
+        described[name] = features.features[name].describe() | {
+            "fingerprint": fingerprints[name],
+            "seconds": table.seconds.get(name, 0.0),
+            "counts": _counts(table, name),
+        }
+    return described
+
+
+def _counts(table: Table, feature: str) -> dict[str, int]:
+    words = table.variables[column_name(feature, "status")].statuses
+    codes = np.bincount(table.statuses(feature).ravel(), minlength=len(words))
+    return {word: int(n) for word, n in zip(words, codes, strict=True) if n}
+
+
+def row_outcomes(table: Table) -> tuple[int, int]:
+    """Return the number of rows with a flagged feature and with one that raised."""
+    failed = np.zeros(table.n_rows, bool)
+    flagged = np.zeros(table.n_rows, bool)
+    for feature in set(table.owners.values()) - {""}:
+        codes = table.statuses(feature).reshape(table.n_rows, -1)
+        failed |= (codes == ERROR).any(axis=1)
+        flagged |= (~np.isin(codes, (OK, ABSENT, ERROR))).any(axis=1)
+    return int((flagged & ~failed).sum()), int(failed.sum())

@@ -1,0 +1,122 @@
+"""The Dask graph of one experiment.
+
+::
+
+    read-transfer ──► gm_max+Von ──┐
+    read-transient ─► tau ─────────┼──► derive ──► write
+                      cycle_peaks ─┘                 ▲
+    hash ────────────────────────────────────────────┘
+
+Every edge is a true dependency; there is no barrier between layers and nothing is gathered in the
+client.  A range of steps whose features all run in one task is read inside that task.
+
+Keys are ``(label-run, experiment, start, n_logical)``: the dashboard groups tasks by the label,
+which is the features' names, and cuts off the run, eight hexadecimal digits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Private to Dask, and the only such import: a Task that is known to produce data from nothing is
+# held back by the scheduler until a worker is free, so that memory stays bounded.
+from dask._task_spec import List, Task, TaskRef
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from oectflow.extractors.base import BaseExtractor
+from oectflow.pipeline.execution.plan import StepBatch
+from oectflow.pipeline.execution.tasks import (
+    ExperimentTask,
+    FeatureSpec,
+    derive_features,
+    extract_features,
+    hash_source,
+    read_and_extract,
+    read_steps,
+    write_experiment,
+)
+from oectflow.pipeline.features.feature_set import FeatureSet
+
+Key = tuple[str, int, int, int]
+_NAMES_SHOWN = 3
+
+
+def experiment_graph(
+    index: int,
+    task: ExperimentTask,
+    batches: Sequence[StepBatch],
+    extractors: Mapping[str, BaseExtractor],
+    features: FeatureSet,
+    run: str,
+) -> tuple[dict[Key, Any], Key]:
+    """Build the graph of one experiment.
+
+    Parameters
+    ----------
+    index
+        Position of the experiment in the run.
+    task
+        What the tasks have to know about it.
+    batches
+        Which steps and features run together.
+    extractors
+        By feature.
+    features
+        The feature set, for the derived ones.
+    run
+        Eight hexadecimal digits that tell this run's keys from others.
+
+    Returns
+    -------
+    The graph, and the key of the sink, whose result is a small record.
+    """
+    graph: dict[Key, Any] = {}
+
+    def add(label: str, start: int, n_logical: int, *call: Any, root: bool = False) -> TaskRef:
+        key = (f"{label}-{run}", index, start, n_logical)
+        graph[key] = Task(key, *call, _data_producer=root)
+        return TaskRef(key)
+
+    sharing = Counter((batch.source, batch.start) for batch in batches)
+    reads: dict[tuple[str, int], TaskRef] = {}
+    parts = []
+    for batch in batches:
+        label = _label(batch.features)
+        specs = tuple(FeatureSpec(name, extractors[name]) for name in batch.features)
+        where = (batch.source, batch.start)
+        steps = (batch.source, batch.start, batch.stop)
+        if sharing[where] == 1:
+            call: tuple[Any, ...] = (read_and_extract, task, specs, *steps)
+        else:
+            if where not in reads:
+                reads[where] = add(
+                    f"read-{batch.source}", batch.start, 0, read_steps, task, *steps, root=True
+                )
+            call = (extract_features, task, specs, reads[where])
+        root = sharing[where] == 1
+        parts.append(add(label, batch.start, batch.n_logical, *call, root=root))
+    table = add("derive", 0, 0, derive_features, task, features, List(*parts))
+    digest = add("hash", 0, 0, hash_source, task, root=True)
+    sink = add("write", 0, 0, write_experiment, task, features, table, digest)
+    return graph, sink.key
+
+
+def _label(features: Sequence[str]) -> str:
+    """Return what the dashboard shows for a task: its features' names, if need be shortened."""
+    shown = "+".join(features[:_NAMES_SHOWN])
+    hidden = len(features) - _NAMES_SHOWN
+    return f"{shown}+{hidden}more" if hidden > 0 else shown
+
+
+def delayed_experiment(index: int, graph: dict[Key, Any], sink: Key) -> Delayed:
+    """Wrap a graph for ``client.compute``: one layer, earlier experiments first.
+
+    One layer per experiment keeps Dask's optimisation linear in the number of experiments; with a
+    layer per task it is quadratic.
+    """
+    name = f"experiment-{sink[0]}-{index}"
+    layer = MaterializedLayer(graph, annotations={"priority": -index, "retries": 1})
+    return Delayed(sink, HighLevelGraph({name: layer}, {name: set()}), layer=name)

@@ -1,0 +1,216 @@
+"""Before anything runs: which experiments there are, and what is missing of each."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oectflow.pipeline.errors import InputError, OutputError
+from oectflow.pipeline.execution.plan import SourceLayout, StepBatch
+from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.tasks import ExperimentTask
+from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.outputs.sink import read_metadata, result_path
+
+Experiments = str | os.PathLike[str] | Experiment | Iterable[str | os.PathLike[str] | Experiment]
+
+_SUFFIXES = (".h5", ".hdf5")
+
+
+@dataclass
+class Job:
+    """One experiment of which something is to be computed.
+
+    Attributes
+    ----------
+    index
+        Its position among the experiments of the run.
+    task
+        What its tasks have to know.
+    layouts
+        Its steps by source.
+    missing
+        Extracted features to compute.
+    batches
+        Filled in by the plan.
+    """
+
+    index: int
+    task: ExperimentTask
+    layouts: Mapping[str, SourceLayout]
+    missing: tuple[str, ...]
+    batches: list[StepBatch] = field(default_factory=list)
+
+
+def find_experiments(experiments: Experiments) -> list[Path]:
+    """Return the raw files that are meant.
+
+    Parameters
+    ----------
+    experiments
+        A folder (searched with its subfolders), a glob, a file, an Experiment, or several.
+
+    Returns
+    -------
+    Paths without repetition; those found in a folder in alphabetical order.
+
+    Raises
+    ------
+    InputError
+        Nothing is there.
+    """
+    if isinstance(experiments, str | os.PathLike | Experiment):
+        experiments = [experiments]
+    paths = [path for item in experiments for path in _expand(item)]
+    if not paths:
+        raise InputError("no experiments given; name a folder, a glob or files")
+    return list(dict.fromkeys(paths))
+
+
+def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
+    if isinstance(item, Experiment):
+        return [item.path]
+    path = Path(item).expanduser()
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and _is_raw(p))
+        if not found:
+            raise InputError(
+                f"{path}: no HDF5 file (*.h5, *.hdf5) in this folder or below; "
+                "instrument folders are converted by 'oectflow ingest'"
+            )
+        return found
+    if path.exists():
+        return [path]
+    if glob.has_magic(str(path)):
+        # Path.glob takes no absolute pattern.
+        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207
+        if found:
+            return found
+        raise InputError(f"{item}: no file matches this pattern")
+    raise InputError(f"{item}: no such file or folder")
+
+
+def _is_raw(path: Path) -> bool:
+    # Feature files of the software in use until now lie beside the raw ones in many labs.
+    return path.is_file() and path.name[0] not in "._" and "-feat_" not in path.name
+
+
+def prepare(
+    paths: Iterable[Path],
+    features: FeatureSet,
+    out: Path,
+    *,
+    force: bool,
+    expand_multidim: bool,
+    topic: str,
+) -> Iterator[Job | ExperimentRecord]:
+    """Look at every experiment and say what is to be done, or why nothing is.
+
+    Reads metadata only, of the raw file and of the results that an earlier run left.
+
+    Yields
+    ------
+    For each path, in order, a job; or a record where the file cannot be used, belongs to an
+    experiment that came before, or is unchanged.
+    """
+    seen: dict[str, Path] = {}
+    fingerprints = features.fingerprints()
+    for index, path in enumerate(paths):
+        try:
+            experiment = Experiment(path)
+            name = experiment.experiment_id
+            out_path = result_path(out, name)
+            if str(out_path) in seen:
+                raise InputError(
+                    f"{path}: has the test_id {name!r} of {seen[str(out_path)]}; "
+                    "remove the copy, or give one of them another test_id"
+                )
+            seen[str(out_path)] = path
+            metadata = _earlier(out_path)
+        except (InputError, OutputError) as error:
+            yield ExperimentRecord(path.stem, str(path), "failed", str(error))
+            continue
+        reused: tuple[str, ...] = ()
+        if metadata is not None and not force and _same_source(metadata, experiment):
+            reused = _reusable(metadata, features, fingerprints)
+        wanted = set(features.features)
+        same_layout = metadata is not None and metadata["expand_multidim"] == expand_multidim
+        if wanted <= set(reused) and same_layout:
+            yield ExperimentRecord(
+                name,
+                str(path),
+                "unchanged",
+                out_path=str(out_path),
+                reused=reused,
+                n_bytes=out_path.stat().st_size,
+            )
+            continue
+        sources = experiment.sources
+        yield Job(
+            index,
+            ExperimentTask(
+                path=str(path.absolute()),
+                identity=experiment.identity,
+                out_path=str(out_path.absolute()),
+                experiment_id=name,
+                chip_id=experiment.chip_id,
+                device_id=experiment.device_id,
+                n_steps={source: experiment.n_steps(source) for source in sources},
+                reused=reused,
+                expand_multidim=expand_multidim,
+                topic=topic,
+            ),
+            {source: _layout(experiment, source) for source in sources},
+            tuple(f.name for f in features.extracted if f.name not in reused),
+        )
+
+
+def _layout(experiment: Experiment, source: str) -> SourceLayout:
+    layout = experiment.layout(source)
+    return SourceLayout(layout.n_steps, layout.lengths, layout.borders, layout.nbytes_per_sample)
+
+
+def _earlier(out_path: Path) -> dict[str, Any] | None:
+    metadata = read_metadata(out_path)
+    if metadata is None and out_path.exists():
+        raise OutputError(
+            f"{out_path}: exists and was not written by oectflow; "
+            "move it away or choose another output folder"
+        )
+    return metadata
+
+
+def _same_source(metadata: Mapping[str, Any], experiment: Experiment) -> bool:
+    """Whether the raw file has the content it had; reads it only where its time has changed."""
+    was, now = metadata["source"], experiment.identity
+    if was["size"] != now.size or not was["content_hash"]:
+        return False
+    if was["mtime_ns"] == now.mtime_ns:
+        return True
+    return bool(was["content_hash"] == experiment.content_hash())
+
+
+def _reusable(
+    metadata: Mapping[str, Any], features: FeatureSet, fingerprints: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Return the features of an earlier run that are still what would be computed now.
+
+    One in which a step raised is tried again: the reason may have been a disk or a bug that is
+    mended.  A feature of the file that is not asked for now is kept.
+    """
+    earlier = metadata["features"]
+    stale = {
+        name
+        for name, fingerprint in fingerprints.items()
+        if name in earlier
+        and (earlier[name]["fingerprint"] != fingerprint or earlier[name]["counts"].get("error"))
+    }
+    for feature in features.derived:
+        if any(source in stale or source not in earlier for source in feature.inputs):
+            stale.add(feature.name)
+    return tuple(name for name in earlier if name not in stale)

@@ -1,0 +1,263 @@
+"""The functions that run inside workers, and what they hand to each other.
+
+``read_steps`` → ``extract_features`` → ``derive_features`` → ``write_experiment``.  Exceptions of
+extractors are caught in ``evaluate``; what escapes from here is a fault of the machine, not of the
+data.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import get_worker
+
+from oectflow.extractors.base import BaseExtractor, Batch, Columns
+from oectflow.pipeline.errors import InputError, UnreadableFile
+from oectflow.pipeline.execution.assemble import (
+    Extracted,
+    Table,
+    add_derived,
+    add_reused,
+    assemble,
+    describe,
+    row_outcomes,
+)
+from oectflow.pipeline.execution.evaluate import Steps, evaluate, timing_columns
+from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.features.feature import column_name
+from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
+from oectflow.pipeline.outputs.sink import Problem, Results, write_results
+
+_VERSIONED = ("oectflow", "dask", "distributed", "h5py", "numba", "numpy", "pyarrow", "scipy")
+_RECORDED_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """A feature to extract: its name and the extractor that computes it."""
+
+    name: str
+    extractor: BaseExtractor
+
+
+@dataclass(frozen=True)
+class ExperimentTask:
+    """What the tasks of one experiment have to know about it.
+
+    Attributes
+    ----------
+    path, identity
+        The raw file, and its size and modification time when the run was planned.
+    out_path
+        The Parquet file to write.
+    experiment_id, chip_id, device_id, n_steps
+        From the raw file; the number of steps by source.
+    reused
+        Features whose columns are taken over from the present ``out_path``.
+    expand_multidim
+        Write ``name_0``, ``name_1``, … instead of lists.
+    topic
+        Where progress is announced.
+    """
+
+    path: str
+    identity: FileIdentity
+    out_path: str
+    experiment_id: str
+    chip_id: str
+    device_id: str
+    n_steps: Mapping[str, int]
+    reused: tuple[str, ...]
+    expand_multidim: bool
+    topic: str
+
+
+#: By topic: called with every progress event where no Dask worker carries it to the client.
+local_listeners: dict[str, Callable[[dict[str, Any]], None]] = {}
+
+
+def read_steps(task: ExperimentTask, source: str, start: int, stop: int) -> Steps:
+    """Read a range of steps; where that fails, read them one by one and keep what can be read."""
+    try:
+        experiment = Experiment(task.path)
+        if experiment.identity != task.identity:
+            raise UnreadableFile(
+                f"{task.path}: changed since the run began; "
+                "wait until it is complete, then run again"
+            )
+        block = experiment.block(source, start, stop)
+    except InputError as error:
+        if stop - start > 1:
+            return _joined([read_steps(task, source, i, i + 1) for i in range(start, stop)])
+        nothing = Batch({}, np.zeros(2, np.int64), {}, start)
+        return Steps(source, nothing, ("unknown",), {0: str(error)})
+    batch = Batch(block.arrays, block.offsets, block.values, start)
+    return Steps(source, batch, block.timing_source)
+
+
+def _joined(parts: Sequence[Steps]) -> Steps:
+    """Put steps that were read one by one together; an unreadable step has no samples."""
+    readable = next((part.batch for part in parts if not part.unreadable), parts[0].batch)
+    batch = Batch(
+        {
+            name: np.concatenate([part.batch.arrays.get(name, np.empty(0)) for part in parts])
+            for name in readable.arrays
+        },
+        np.cumsum([0, *(part.batch.offsets[-1] for part in parts)]).astype(np.int64),
+        {
+            name: np.concatenate([part.batch.values.get(name, [np.nan]) for part in parts])
+            for name in readable.values
+        },
+        parts[0].batch.first_step,
+    )
+    words = tuple(word for part in parts for word in part.timing_source)
+    unreadable = {i: part.unreadable[0] for i, part in enumerate(parts) if part.unreadable}
+    return Steps(parts[0].source, batch, words, unreadable)
+
+
+def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: Steps) -> Extracted:
+    """Compute features of steps that were read.
+
+    Returns
+    -------
+    All variables of all these features; where an extractor raised, NaN, the status ``error`` and a
+    problem.
+    """
+    start, n_steps = steps.batch.first_step, len(steps.batch)
+    columns: Columns = timing_columns(steps) if steps.source == "transient" else {}
+    problems: list[Problem] = []
+    seconds = {}
+    for spec in specs:
+        begin = time.perf_counter()
+        result, errors = evaluate(spec.extractor, steps)
+        seconds[spec.name] = time.perf_counter() - begin
+        columns |= {column_name(spec.name, name): array for name, array in result.items()}
+        problems += [
+            Problem(start + i, steps.source, spec.name, "error", *error)
+            for i, error in errors.items()
+        ]
+    announce(
+        task.topic,
+        {
+            "experiment_id": task.experiment_id,
+            "features": [spec.name for spec in specs],
+            "n_logical": n_steps * len(specs),
+            "n_errors": len(problems),
+        },
+    )
+    return Extracted(steps.source, start, start + n_steps, columns, tuple(problems), seconds)
+
+
+def read_and_extract(
+    task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
+) -> Extracted:
+    """Read a range of steps and compute features of them in one task."""
+    return extract_features(task, specs, read_steps(task, source, start, stop))
+
+
+def announce(topic: str, event: dict[str, Any]) -> None:
+    """Tell the client what was done; costs microseconds where nobody listens."""
+    try:
+        worker = get_worker()
+    except ValueError:
+        if topic in local_listeners:
+            local_listeners[topic](event)
+    else:
+        worker.log_event(topic, event)
+
+
+def hash_source(task: ExperimentTask) -> str:
+    """Return the content hash of the raw file, or ``""`` where it cannot be read."""
+    try:
+        return Experiment(task.path).content_hash()
+    except InputError:
+        # Its steps are marked unreadable; without a hash the file is never taken for unchanged.
+        return ""
+
+
+def derive_features(
+    task: ExperimentTask, features: FeatureSet, parts: Sequence[Extracted]
+) -> Table:
+    """Put the parts of one experiment together and compute its derived features."""
+    table = assemble(parts, features, task.n_steps)
+    if task.reused:
+        table = add_reused(table, Path(task.out_path), task.reused)
+    return add_derived(table, features)
+
+
+def write_experiment(
+    task: ExperimentTask, features: FeatureSet, table: Table, content_hash: str
+) -> ExperimentRecord:
+    """Write the Parquet file of one experiment.
+
+    Returns
+    -------
+    A small record for the client.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written.
+    """
+    described = describe(table, features)
+    identity = {
+        "experiment_id": task.experiment_id,
+        "chip_id": task.chip_id,
+        "device_id": task.device_id,
+    }
+    metadata = {
+        "config": features.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "expand_multidim": task.expand_multidim,
+        "features": described,
+        "identity": identity,
+        "n_rows": table.n_rows,
+        "source": {
+            "path": task.path,
+            "size": task.identity.size,
+            "mtime_ns": task.identity.mtime_ns,
+            "content_hash": content_hash,
+            "n_steps": dict(task.n_steps),
+        },
+        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+    }
+    results = Results(
+        identity | {"step_index": np.arange(table.n_rows)},
+        table.columns,
+        table.variables,
+        table.owners,
+        table.problems,
+        metadata,
+    )
+    n_bytes = write_results(Path(task.out_path), results, expand_multidim=task.expand_multidim)
+    n_flagged, n_failed = row_outcomes(table)
+    reason = ""
+    if n_failed:
+        first = table.problems[0]
+        reason = (
+            f"{task.path}: {n_failed} of {table.n_rows} steps; first step {first.step}, "
+            f"{first.feature}: {first.message}"
+        )
+    return ExperimentRecord(
+        experiment_id=task.experiment_id,
+        path=task.path,
+        outcome="failed" if n_failed else "flagged" if n_flagged else "done",
+        reason=reason,
+        out_path=task.out_path,
+        n_steps=table.n_rows,
+        n_flagged=n_flagged,
+        n_failed=n_failed,
+        computed=tuple(name for name in described if name not in table.kept),
+        reused=tuple(table.kept),
+        n_bytes=n_bytes,
+        worker_seconds=sum(table.seconds.values()),
+        problems=table.problems[:_RECORDED_PROBLEMS],
+    )

@@ -1,0 +1,445 @@
+"""One feature: what it is called, how it is computed and what comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oectflow.extractors.base import (
+    ABSENT,
+    COMMON_STATUSES,
+    ERROR,
+    OK,
+    SOURCES,
+    BaseExtractor,
+    Variable,
+    get_extractor,
+)
+from oectflow.extractors.fingerprint import definition_fingerprint
+from oectflow.pipeline.errors import ConfigError
+from oectflow.pipeline.features.callables import callable_fingerprint
+from oectflow.pipeline.features.config import FeatureSpec
+from oectflow.pipeline.features.expressions import Expression
+from oectflow.pipeline.features.shapes import trial_shape
+
+STATUSES: dict[str, str] = COMMON_STATUSES | {
+    "undefined": "an input has no value at this step, or the expression has none there",
+}
+UNDEFINED = list(STATUSES).index("undefined")
+
+#: Columns that every result has, so no feature can be called so.
+RESERVED = frozenset(
+    {
+        *("experiment_id", "chip_id", "device_id", "step_index", "problems"),
+        *("sampling_interval", "gate_period", "duty_cycle", "timing_source"),
+        *SOURCES,
+    }
+)
+_NAME = re.compile(r"[^\W\d](?:[\w -]*\w)?")
+_MAX_NAME = 128
+#: Raise it when an expression gives other numbers for the same program.
+_EXPRESSION_VERSION = 1
+
+
+def column_name(feature: str, variable: str) -> str:
+    """Return the column of a feature's variable: ``tau``, ``tau_status``, ``tau_r2``."""
+    return feature if variable == "value" else f"{feature}_{variable}"
+
+
+class Column(NamedTuple):
+    """Something that a derived feature can have as input.
+
+    Attributes
+    ----------
+    feature
+        The feature to which it belongs.
+    variable_name
+        The array in which it is found.
+    entry
+        Index along the last axis of that array, None for all of it.
+    variable
+        What it is.
+    """
+
+    feature: str
+    variable_name: str
+    entry: int | None
+    variable: Variable
+
+    def take(self, arrays: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """Return the column, shape (n_steps, ...)."""
+        if self.variable_name not in arrays:
+            raise ConfigError(f"its input {self.variable_name!r} was not computed")
+        array = arrays[self.variable_name]
+        return array if self.entry is None else array[..., self.entry]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature with checked parameters.
+
+    Attributes
+    ----------
+    name
+        Name of its column.
+    inputs
+        The source of an extractor; else columns of other features, in the order of the arguments.
+    extractor
+        Computes it step by step; None for a derived feature.
+    expression
+        Computes it from other features; None for an extracted one.
+    params
+        Parameters as given.
+    unit, description
+        As given; None leaves those of the extractor.
+    upstream
+        Names of the features from which it is computed.
+    variables
+        ``"value"``, ``"status"`` and companions.
+    output_shape
+        What the user says about the result of a Python function.
+    code
+        Fingerprint of a Python function.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    extractor: BaseExtractor | None = None
+    expression: Expression | Callable[..., Any] | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    unit: str | None = None
+    description: str | None = None
+    upstream: tuple[str, ...] = ()
+    variables: Mapping[str, Variable] = field(default_factory=dict)
+    output_shape: tuple[int | str, ...] | None = None
+    code: str = ""
+
+    @classmethod
+    def from_extractor(cls, spec: FeatureSpec, extractor: BaseExtractor) -> Feature:
+        """Return the feature that an extractor computes."""
+        variables = dict(extractor.variables)
+        value = variables["value"]
+        variables["value"] = replace(
+            value,
+            unit=value.unit if spec.unit is None else spec.unit,
+            description=value.description if spec.description is None else spec.description,
+        )
+        return cls(
+            spec.name,
+            (extractor.source,),
+            extractor=extractor,
+            params=dict(spec.params or {}),
+            unit=spec.unit,
+            description=spec.description,
+            variables=variables,
+        )
+
+    @classmethod
+    def from_function(
+        cls, spec: FeatureSpec, function: Expression | Callable[..., Any], inputs: tuple[str, ...]
+    ) -> Feature:
+        """Return a derived feature whose shape is not known yet.
+
+        Raises
+        ------
+        ConfigError
+            A Python function does not take these inputs and parameters.
+        """
+        params = dict(spec.params or {})
+        code = ""
+        if not isinstance(function, Expression):
+            code = callable_fingerprint(function)
+            try:
+                inspect.signature(function).bind(*inputs, **params)
+            except TypeError as error:
+                raise ConfigError(f"{_function_name(function)}: {error}") from None
+            except ValueError:
+                pass  # functions written in C, such as ufuncs, may not tell their arguments
+        shape = None if spec.output_shape is None else tuple(spec.output_shape[1:])
+        feature = cls(
+            spec.name,
+            inputs,
+            expression=function,
+            params=params,
+            unit=spec.unit,
+            description=spec.description,
+            output_shape=shape,
+            code=code,
+        )
+        return replace(feature, variables=feature._derived_variables((), (), {}))
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it is computed from other features."""
+        return self.extractor is None
+
+    @property
+    def definition(self) -> str:
+        """The name of the extractor, the expression, or the name of the function."""
+        if self.extractor:
+            return self.extractor.name
+        if isinstance(self.expression, Expression):
+            return self.expression.text
+        return _function_name(self.expression)
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything that defines the feature, as plain data for JSON."""
+        params = self.extractor.params if self.extractor else self.params
+        formula = self.extractor.definition if self.extractor else self.definition
+        return {
+            "extractor": self.extractor.name if self.extractor else None,
+            "func": self.definition if self.is_derived else None,
+            "inputs": list(self.inputs),
+            "params": _plain(params),
+            "unit": self.variables["value"].unit,
+            "description": self.variables["value"].description,
+            "definition": formula,
+            "reference": self.extractor.reference if self.extractor else "",
+        }
+
+    def to_config(self) -> dict[str, Any]:
+        """Return the entry of a configuration."""
+        entry: dict[str, Any] = {"name": self.name}
+        if self.extractor:
+            entry["extractor"] = self.extractor.name
+        else:
+            expression = self.expression
+            entry["func"] = expression.text if isinstance(expression, Expression) else expression
+        entry["input"] = self.inputs[0] if len(self.inputs) == 1 else list(self.inputs)
+        if self.params:
+            entry["params"] = _plain(self.params)
+        if self.output_shape is not None:
+            entry["output_shape"] = ["n_steps", *self.output_shape]
+        if self.unit is not None:
+            entry["unit"] = self.unit
+        if self.description is not None:
+            entry["description"] = self.description
+        return entry
+
+    def row(self) -> tuple[str, str, str, str]:
+        """Return name, definition, inputs and unit for a table."""
+        return self.name, self.definition, ", ".join(self.inputs), self.variables["value"].unit
+
+    def fingerprint(self, upstream: Sequence[str]) -> str:
+        """Return 32 hexadecimal digits that change when the definition or an input's does."""
+        if self.extractor:
+            return definition_fingerprint(self.extractor)
+        if isinstance(self.expression, Expression):
+            # The numbers of params are part of the program.
+            parts = ["expression", _EXPRESSION_VERSION, repr(self.expression.program), *upstream]
+        else:
+            parts = ["function", self.code, _plain(self.params), *upstream]
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def columns(self) -> dict[str, Column]:
+        """Return what the feature offers to others, by the name of the column.
+
+        These are its variables (``tau``, ``tau_r2``) and, where the entries of the last axis have
+        names, each of them (``tau_on``), which is a column of its own in a file.
+        """
+        found: dict[str, Column] = {}
+        for key, variable in self.variables.items():
+            name = column_name(self.name, key)
+            found[name] = Column(self.name, name, None, variable)
+            last = variable.dims[-1] if variable.dims else ""
+            for entry, label in enumerate(variable.labels.get(last, ())):
+                part = replace(
+                    variable,
+                    shape=variable.shape[:-1],
+                    dims=variable.dims[:-1],
+                    labels={dim: names for dim, names in variable.labels.items() if dim != last},
+                )
+                found[f"{name}_{label}"] = Column(self.name, name, entry, part)
+        return found
+
+    def derived_variables(self, inputs: Sequence[Variable]) -> dict[str, Variable]:
+        """Return the variables, with the shape that follows from those of the inputs.
+
+        Raises
+        ------
+        ExpressionError
+            The expression cannot work on such inputs.
+        """
+        if isinstance(self.expression, Expression):
+            shape, dims = trial_shape(self.expression, inputs, self.name)
+        else:
+            shape = self.output_shape or ()
+            dims = self._dims(len(shape))
+        labels = {dim: names for each in inputs for dim, names in each.labels.items()}
+        return self._derived_variables(shape, dims, labels)
+
+    def _derived_variables(
+        self,
+        shape: tuple[int | str, ...],
+        dims: tuple[str, ...],
+        labels: Mapping[str, tuple[str, ...]],
+    ) -> dict[str, Variable]:
+        return {
+            "value": Variable(
+                self.unit or "",
+                self.description or self.definition,
+                shape,
+                dims,
+                {dim: names for dim, names in labels.items() if dim in dims},
+            ),
+            "status": Variable(
+                "", f"how to read {self.name}", dtype="int8", statuses=dict(STATUSES)
+            ),
+        }
+
+    def _dims(self, ndim: int) -> tuple[str, ...]:
+        return tuple(f"{self.name}_axis{axis}" for axis in range(ndim))
+
+    def derive(self, arrays: Sequence[NDArray[Any]], n_steps: int) -> NDArray[np.float64]:
+        """Compute a derived feature.
+
+        Parameters
+        ----------
+        arrays
+            One per input, shape (n_steps, ...).
+        n_steps
+            Number of steps of the experiment.
+
+        Returns
+        -------
+        Shape (n_steps, ...); a single number is repeated.
+
+        Raises
+        ------
+        ValueError
+            There is not one value per step.
+        Exception
+            Whatever a Python function raises.
+        """
+        if isinstance(self.expression, Expression):
+            value = self.expression.evaluate(arrays)
+        else:
+            assert self.expression is not None
+            # Copies, so that a function that sorts in place does not change its input's column.
+            copies = [np.array(array, np.float64) for array in arrays]
+            value = np.asarray(self.expression(*copies, **self.params), np.float64)
+            if value.ndim == 0:
+                value = np.full(n_steps, value)
+        if len(value) != n_steps:
+            raise ValueError(
+                f"the result has shape {value.shape}, not one value for each of {n_steps} steps"
+            )
+        return value
+
+    def failed_value(self, n_steps: int) -> NDArray[np.float64]:
+        """Return what stands for a derived feature that could not be computed."""
+        sizes = [1 if isinstance(n, str) else n for n in self.variables["value"].shape]
+        return np.full((n_steps, *sizes), np.nan)
+
+    def fitting_variable(self, name: str, array: NDArray[Any]) -> Variable:
+        """Return the variable that describes an array, which may have turned out otherwise."""
+        variable = self.variables[name]
+        sizes = array.shape[1:]
+        if len(sizes) == len(variable.shape) and all(
+            isinstance(want, str) or want == got
+            for want, got in zip(variable.shape, sizes, strict=True)
+        ):
+            return variable
+        return replace(variable, shape=sizes, dims=self._dims(len(sizes)), labels={})
+
+
+def build_feature(spec: FeatureSpec) -> Feature:
+    """Return the feature that a configuration entry means, without looking at other features.
+
+    Raises
+    ------
+    ConfigError
+        Its name, extractor, parameters, expression or input is wrong.
+    """
+    if not _NAME.fullmatch(spec.name) or len(spec.name) > _MAX_NAME:
+        raise ConfigError(
+            "a name begins with a letter and has letters, digits, _, - and blanks, "
+            f"at most {_MAX_NAME}"
+        )
+    if spec.name in RESERVED:
+        raise ConfigError("this name is taken by a column that every result has")
+    if spec.extractor is not None:
+        return _build_extracted(spec, get_extractor(spec.extractor, spec.params))
+    if spec.func is None:
+        raise ConfigError("give 'extractor' or 'func'")
+    raw = [name for name in spec.inputs if name in SOURCES]
+    if raw:
+        raise ConfigError(
+            f"func works on features, not on raw {raw[0]!r} data; derive a class from "
+            "BaseExtractor, decorate it with @register('my.name') and use extractor: my.name"
+        )
+    params = spec.params or {}
+    if isinstance(spec.func, str):
+        expression = Expression.parse(spec.func, spec.inputs, params)
+        return Feature.from_function(spec, expression, expression.inputs)
+    if not spec.inputs:
+        raise ConfigError("input is missing: name the features that the function takes")
+    return Feature.from_function(spec, spec.func, spec.inputs)
+
+
+def _build_extracted(spec: FeatureSpec, extractor: BaseExtractor) -> Feature:
+    if spec.inputs not in ((), (extractor.source,)):
+        raise ConfigError(
+            f"extractor {extractor.name!r} reads {extractor.source!r}, "
+            f"but input is {', '.join(spec.inputs)!r}"
+        )
+    return Feature.from_extractor(spec, extractor)
+
+
+def derived_status(
+    value: NDArray[np.float64], inputs: Iterable[str], have: Mapping[str, NDArray[Any]]
+) -> NDArray[np.int8]:
+    """Say for each step whether a derived feature has a value, and if not, why.
+
+    Parameters
+    ----------
+    value
+        The feature, shape (n_steps, ...).
+    inputs
+        Names of the features from which it was computed.
+    have
+        All columns, among them the status of the inputs.
+
+    Returns
+    -------
+    Codes of :data:`STATUSES`, shape (n_steps,).
+    """
+    n_steps = len(value)
+    there = np.isfinite(value).any(axis=tuple(range(1, value.ndim)))
+    status = np.full(n_steps, UNDEFINED, np.int8)
+    for code in (ABSENT, ERROR):
+        for name in inputs:
+            codes = have.get(column_name(name, "status"))
+            if codes is not None and len(codes) == n_steps:
+                status[(codes == code).all(axis=tuple(range(1, codes.ndim)))] = code
+    status[there] = OK
+    return status
+
+
+def _function_name(function: Any) -> str:
+    return str(getattr(function, "__qualname__", None) or getattr(function, "__name__", function))
+
+
+def _plain(value: Any) -> Any:
+    """Return parameters as data that JSON and YAML can hold."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # JSON has no word for it
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    if isinstance(value, Iterable):
+        return [_plain(item) for item in value]
+    return repr(value)

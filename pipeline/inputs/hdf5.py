@@ -1,0 +1,107 @@
+"""Open an HDF5 file for reading, and say in plain words why it cannot be read."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from oectflow.pipeline.errors import UnreadableFile
+
+#: What h5py raises on damaged metadata or data: HDF5's own errors, names that are gone, types and
+#: sizes that make no sense.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
+#: Answers of file systems that give no lock (NFS without a lock daemon, read-only mounts).
+_NO_LOCKS = {errno.ENOLCK, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """Size in bytes and modification time (ns) of a file: cheap evidence that it is the same."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileIdentity:
+        """Return the identity of a file; UnreadableFile where there is none."""
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise UnreadableFile(explain(path, "the file", error)) from error
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+@contextmanager
+def open_file(path: Path, what: str) -> Iterator[h5py.File]:
+    """Open a file for reading while the context lasts.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What is read from it, for the error message.
+
+    Raises
+    ------
+    UnreadableFile
+        Whatever HDF5 could not open, or could not read inside the context.
+    """
+    try:
+        with _open(path) as file:
+            yield file
+    except _DAMAGE as error:
+        raise UnreadableFile(explain(path, what, error)) from error
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        # Reading needs no lock where the file system has none to give.
+        if error.errno in _NO_LOCKS and "lock" in str(error):
+            return h5py.File(path, "r", locking=False)
+        raise
+
+
+def explain(path: Path, what: str, error: BaseException) -> str:
+    """Say in one line what cannot be read, why, and what to do about it."""
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return f"{path}: is a folder, expected one HDF5 file"
+    if isinstance(error, BlockingIOError):
+        return f"{path}: is being written by another process; read it when that has finished"
+    if isinstance(error, PermissionError):
+        return f"{path}: no permission to read it; change its mode or ask its owner"
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "truncated" in reason:
+        reason = f"the file is truncated ({reason})"
+    elif "signature not found" in reason:
+        reason = "the file is no HDF5 file" if path.stat().st_size else "the file is empty"
+    elif "filter returned failure" in reason:
+        reason = f"the stored checksum does not match the data ({reason})"
+    return f"{path}: {what} cannot be read: {reason}; copy or convert the file again"
+
+
+def plain(value: Any) -> Any:
+    """Return an HDF5 value as str, int, float, bool, or a list of them; ``""`` for an empty one.
+
+    Text that is not UTF-8, or was cut within a character, keeps what can be read.
+    """
+    if isinstance(value, h5py.Empty):
+        return ""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -1,0 +1,152 @@
+"""Where the samples of each step lie in a raw file: all that is known without reading one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from oectflow.pipeline.errors import UnreadableFile
+
+#: Names of the arrays of each source, in the order of the rows in the file.
+ARRAYS = {
+    "transfer": ("Vg", "Id"),
+    "transient": ("continuous_time", "original_time", "drain_current"),
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the steps of one source lie in the file; no sample is read for it.
+
+    Attributes
+    ----------
+    n_steps
+        Number of steps.
+    lengths
+        Samples per step; for transfer the padded length, an upper bound.  Shape (n_steps,).
+    borders
+        Ascending step indices from 0 to ``n_steps``: the first step that begins at or after each
+        HDF5 chunk.  Where steps begin with chunks, batches cut at borders decompress no chunk
+        twice; elsewhere two of them share at most the chunk in which the second begins.
+    nbytes_per_sample
+        Bytes in memory of one sample of all arrays of the source.
+    """
+
+    n_steps: int
+    lengths: NDArray[np.int64]
+    borders: NDArray[np.int64]
+    nbytes_per_sample: int
+
+
+@dataclass(frozen=True)
+class SourceSteps:
+    """Metadata of one group of the file.
+
+    Attributes
+    ----------
+    source
+        ``"transfer"`` or ``"transient"``.
+    table
+        The step table, one record per step.
+    shape, chunks
+        Of ``measurement_data``; ``chunks`` is None where it is stored in one piece.
+    starts, stops
+        Samples of each step along the last axis.  Shape (n_steps,).
+    """
+
+    source: str
+    table: NDArray[Any]
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...] | None
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+
+    def layout(self) -> Layout:
+        """Return the lengths of the steps, and which of them begin with an HDF5 chunk."""
+        n_steps = len(self.table)
+        if self.source == "transfer":
+            every = self.chunks[0] if self.chunks else 1
+            first = np.arange(0, n_steps, every)
+        elif self.chunks:
+            # A step without samples begins where its predecessor does.
+            begins = np.maximum.accumulate(self.starts)
+            first = np.searchsorted(begins, np.arange(0, self.shape[1], self.chunks[1]))
+        else:
+            first = np.arange(n_steps)
+        return Layout(
+            n_steps,
+            self.stops - self.starts,
+            np.unique(np.concatenate([[0], first, [n_steps]])).astype(np.int64),
+            8 * len(ARRAYS[self.source]),
+        )
+
+
+def read_source(file: h5py.File, path: Path, source: str) -> SourceSteps:
+    """Read the step table of a group, and check the shape of its samples against it.
+
+    Raises
+    ------
+    UnreadableFile
+        A dataset is missing, or has another shape than the steps need.
+    """
+    for name in ("measurement_data", "step_info_table"):
+        if name not in file[source]:
+            raise UnreadableFile(
+                f"{path}: there is no dataset /{source}/{name}; "
+                "the conversion was not finished, convert the measurement again"
+            )
+    data = file[source]["measurement_data"]
+    table = file[source]["step_info_table"]
+    if table.ndim != 1 or table.dtype.names is None:
+        raise UnreadableFile(
+            f"{path}: /{source}/step_info_table is {table.dtype} of shape {table.shape}, "
+            "expected one record per step; convert the measurement again"
+        )
+    records = table[:]
+    n_rows, n_steps = len(ARRAYS[source]), len(records)
+    expected = (n_steps, n_rows, "n_points") if source == "transfer" else (n_rows, "n_samples")
+    fits = len(data.shape) == len(expected) and all(
+        isinstance(want, str) or want == got for want, got in zip(expected, data.shape, strict=True)
+    )
+    if not fits or data.dtype.kind not in "fiu":
+        raise UnreadableFile(
+            f"{path}: /{source}/measurement_data is {data.dtype} of shape {data.shape}, expected "
+            f"numbers of shape ({', '.join(map(str, expected))}) for the {n_steps} steps in its "
+            "table; convert the measurement again"
+        )
+    if source == "transfer":
+        starts = np.zeros(n_steps, np.int64)
+        stops = np.full(n_steps, data.shape[2], np.int64)
+    else:
+        starts, stops = _ranges(path, records, data.shape[1])
+    return SourceSteps(source, records, data.shape, data.chunks, starts, stops)
+
+
+def _ranges(
+    path: Path, table: NDArray[Any], total: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each transient step begins and ends."""
+    n_steps = len(table)
+    names = ("start_data_index", "end_data_index")
+    if not set(names) <= set(table.dtype.names or ()):
+        # Files without these columns hold steps of one length; the last one takes the rest.
+        edges = np.arange(n_steps + 1, dtype=np.int64) * (total // max(n_steps, 1))
+        edges[n_steps:] = total
+        return edges[:-1], edges[1:]
+    # A step without data has no range: NaN, or twice the same number.
+    ranges = np.nan_to_num(np.array([table[name] for name in names], np.float64), nan=0.0)
+    wrong = np.flatnonzero((ranges[0] < 0) | (ranges[1] < ranges[0]) | (ranges[1] > total))
+    if wrong.size:
+        i = wrong[0]
+        raise UnreadableFile(
+            f"{path}: /transient/step_info_table puts step {i} at samples "
+            f"{ranges[0, i]:.0f}:{ranges[1, i]:.0f}, but there are {total}; "
+            "convert the measurement again"
+        )
+    starts, stops = ranges.astype(np.int64)
+    return starts, stops

@@ -1,0 +1,270 @@
+"""Open a folder of results: as one xarray Dataset, or as a Dask DataFrame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oectflow.extractors.base import Variable, missing
+from oectflow.pipeline.errors import OutputError
+from oectflow.pipeline.outputs.sink import (
+    read_columns,
+    read_metadata,
+    read_problems,
+    read_variables,
+)
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    import pandas as pd
+    import xarray as xr
+
+# xarray, pandas and dask.dataframe are imported where they are used: workers import this package
+# too, and each of the three would cost every one of 96 processes some 50 MB.
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    metadata: dict[str, Any]
+    variables: dict[str, Variable]
+    identity: dict[str, str]
+    n_rows: int
+
+
+def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
+    """Return all results of a folder as one Dataset.
+
+    Nothing but metadata is read until values are asked for; then only the columns needed.
+
+    Parameters
+    ----------
+    out
+        Folder that :func:`oectflow.extract` has written, or one of its files.
+
+    Returns
+    -------
+    One variable per feature under the feature's name, and its companions such as ``tau_status``
+    and ``tau_r_squared``; dimensions ``experiment``, ``step`` and, where a feature has them,
+    ``cycle``, ``phase``, ``direction``, …; coordinates ``experiment`` (its id), ``chip_id``,
+    ``device_id``; ``units`` and ``description`` in ``attrs``.  NaN where an experiment has fewer
+    steps or cycles than the largest one.
+
+    Raises
+    ------
+    OutputError
+        There are no results, or two files disagree about what a feature is.
+    """
+    import dask
+    import dask.array as da
+    import xarray as xr
+
+    files = _files(out)
+    union = _union(files)
+    n_rows = max(file.n_rows for file in files)
+    sizes = _dimension_sizes(files)
+    data = {}
+    for name, variable in union.items():
+        shape = (n_rows, *(sizes[dim] for dim in variable.dims))
+        dtype = _dtype(variable)
+        blocks = [
+            da.from_delayed(
+                dask.delayed(_load, pure=True)(str(file.path), name, shape, dtype),
+                shape=(1, *shape),
+                dtype=dtype,
+            )
+            if name in file.variables
+            else da.full((1, *shape), _fill(variable), dtype=dtype, chunks=-1)
+            for file in files
+        ]
+        data[name] = (
+            ("experiment", "step", *variable.dims),
+            da.concatenate(blocks),
+            _attributes(variable),
+        )
+    coordinates: dict[str, Any] = {
+        "experiment": [file.identity["experiment_id"] for file in files],
+        "step": np.arange(n_rows),
+    }
+    if "cycle" in sizes:
+        coordinates["cycle"] = np.arange(sizes["cycle"])
+    for key in ("chip_id", "device_id"):
+        coordinates[key] = ("experiment", [file.identity[key] for file in files])
+    for file in files:
+        for variable in file.variables.values():
+            coordinates |= {dim: list(labels) for dim, labels in variable.labels.items()}
+    return xr.Dataset(data, coordinates, {"source": str(out)})
+
+
+def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
+    """Return all results of a folder as a Dask DataFrame, one partition per experiment.
+
+    Parameters
+    ----------
+    out
+        Folder that :func:`oectflow.extract` has written, or one of its files.
+
+    Returns
+    -------
+    One row per step with the columns of the Parquet files; a column that a file lacks is missing
+    values there.
+
+    Raises
+    ------
+    OutputError
+        There are no results.
+    """
+    import dask.dataframe as dd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = _files(out)
+    # An experiment with fewer features has fewer columns; the union is the table's schema.
+    schema = pa.unify_schemas(
+        [_plain(pq.read_schema(file.path)) for file in files], promote_options="permissive"
+    )
+    meta = _to_pandas(schema.empty_table())
+    return dd.from_map(_load_frame, [str(file.path) for file in files], schema=schema, meta=meta)
+
+
+def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
+    """Return everything that went wrong: experiment, step, source, feature, status, message.
+
+    Parameters
+    ----------
+    out
+        Folder that :func:`oectflow.extract` has written, or one of its files.
+    """
+    import pandas as pd
+
+    rows = [
+        {"experiment_id": file.identity["experiment_id"]} | vars(problem)
+        for file in _files(out)
+        for problem in read_problems(file.path)
+    ]
+    columns = ["experiment_id", "step", "source", "feature", "status", "error_type", "message"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _files(out: str | os.PathLike[str]) -> list[_File]:
+    folder = Path(out).expanduser()
+    if not folder.exists():
+        raise OutputError(f"{folder}: no such file or folder")
+    paths = sorted(folder.glob("[!.]*.parquet")) if folder.is_dir() else [folder]
+    files = []
+    for path in paths:
+        metadata = read_metadata(path)
+        if metadata is not None:
+            files.append(
+                _File(
+                    path,
+                    metadata,
+                    read_variables(metadata),
+                    metadata["identity"],
+                    metadata["n_rows"],
+                )
+            )
+    if not files:
+        raise OutputError(f"{folder}: no results of oectflow here; 'oectflow extract' writes them")
+    return files
+
+
+def _union(files: Sequence[_File]) -> dict[str, Variable]:
+    """Return every variable of any file; the same name must mean the same thing everywhere."""
+    union: dict[str, tuple[Variable, Path]] = {}
+    for file in files:
+        for name, variable in file.variables.items():
+            known, where = union.setdefault(name, (variable, file.path))
+            if (known.dims, known.labels, known.unit) != (
+                variable.dims,
+                variable.labels,
+                variable.unit,
+            ):
+                raise OutputError(
+                    f"{name!r} is in {known.unit!r} per {known.dims} in {where}, but in "
+                    f"{variable.unit!r} per {variable.dims} in {file.path}; "
+                    "extract both with one feature set"
+                )
+    return {name: variable for name, (variable, _) in union.items()}
+
+
+def _dimension_sizes(files: Sequence[_File]) -> dict[str, int]:
+    """Return the length of each dimension: that of the longest variable that has it."""
+    sizes: dict[str, int] = {}
+    for file in files:
+        for name, variable in file.variables.items():
+            lengths = file.metadata["variables"][name]["sizes"]
+            for dim, length in zip(variable.dims, lengths, strict=True):
+                sizes[dim] = max(length, sizes.get(dim, 0))
+    return sizes
+
+
+def _load(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    metadata = read_metadata(Path(path))
+    if metadata is None:
+        raise OutputError(f"{path}: disappeared since the results were opened")
+    variable = read_variables(metadata)[name]
+    array = read_columns(Path(path), [name], metadata)[name]
+    if variable.statuses:
+        array = np.array(list(variable.statuses))[array]
+    out = np.full(shape, _fill(variable), dtype)
+    out[tuple(slice(n) for n in array.shape)] = array
+    return out[None]
+
+
+def _dtype(variable: Variable) -> np.dtype[Any]:
+    if variable.statuses:
+        return np.dtype(f"U{max(len(word) for word in variable.statuses)}")
+    return np.dtype(variable.dtype)
+
+
+def _fill(variable: Variable) -> Any:
+    return "absent" if variable.statuses else missing(variable)
+
+
+def _attributes(variable: Variable) -> dict[str, str]:
+    attributes = {"units": variable.unit, "description": variable.description}
+    if variable.statuses:
+        attributes["words"] = "; ".join(f"{k}: {v}" for k, v in variable.statuses.items())
+    return attributes
+
+
+def _plain(schema: Any) -> Any:
+    """Return a schema without dictionaries, whose categories would differ between files."""
+    import pyarrow as pa
+
+    def plain(kind: Any) -> Any:
+        if pa.types.is_dictionary(kind):
+            return kind.value_type
+        if pa.types.is_list(kind):
+            return pa.list_(plain(kind.value_type))
+        return kind
+
+    return pa.schema([(field.name, plain(field.type)) for field in schema])
+
+
+def _load_frame(path: str, schema: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path)
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return _to_pandas(table.select(schema.names).cast(schema))
+
+
+def _to_pandas(table: Any) -> Any:
+    import pandas as pd
+    import pyarrow as pa
+
+    # Lists in object columns would be turned into text by Dask.
+    return table.to_pandas(
+        types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_nested(kind) else None
+    )

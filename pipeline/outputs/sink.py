@@ -1,0 +1,321 @@
+"""One Parquet file per experiment, written whole or not at all.
+
+Layout of a file: one row per step.  A feature that is one number per step is a column; one with a
+value per cycle is a list column whose rows are equally long; an axis whose entries have names
+(``on``/``off``, ``forward``/``reverse``, ``Vg``/``Id``) becomes one column per name, so ``tau`` is
+stored as ``tau_on`` and ``tau_off``.  The column ``problems`` says what went wrong in a row.
+
+Lists are plain Parquet lists, not fixed-size ones: two experiments with different numbers of
+cycles then still have one schema, and pyarrow, pandas, polars and duckdb read a folder of them as
+one table.
+
+Units, definitions, parameters and fingerprints stand in the schema metadata under ``oectflow``.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import math
+import os
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from oectflow.extractors.base import Variable
+from oectflow.pipeline.errors import OutputError
+
+#: Raised when a reader of older files would misunderstand a newer one.
+FORMAT = 1
+_KEY = b"oectflow"
+_UNSAFE = re.compile(r'[\\/:*?"<>|\s]|^\.')
+
+_PROBLEMS = pa.list_(
+    pa.struct(
+        [(name, pa.string()) for name in ("source", "feature", "status", "error_type", "message")]
+    )
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why one feature of one step has no value.
+
+    ``step`` is the index of the row; ``error_type`` is the exception's class name, or ``""``.
+    """
+
+    step: int
+    source: str
+    feature: str
+    status: str
+    error_type: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """All features of one experiment, ready to be written.
+
+    Attributes
+    ----------
+    identity
+        Columns that say which row it is: ``experiment_id``, ``chip_id``, ``device_id`` (text) and
+        numbers per step such as ``step_index``.  Text is repeated in every row.
+    columns
+        Arrays by variable, first axis the step.
+    variables
+        What each of them is.
+    owners
+        The feature to which each variable belongs.
+    problems
+        Everything that went wrong, in any order.
+    metadata
+        JSON-serialisable description of the experiment, the features and the software.
+    """
+
+    identity: Mapping[str, str | NDArray[Any]]
+    columns: Mapping[str, NDArray[Any]]
+    variables: Mapping[str, Variable]
+    owners: Mapping[str, str]
+    problems: Sequence[Problem]
+    metadata: Mapping[str, Any]
+
+
+def result_path(folder: Path, experiment_id: str) -> Path:
+    """Return where the features of an experiment are stored."""
+    return folder / f"{_UNSAFE.sub('_', experiment_id)}.parquet"
+
+
+def write_results(path: Path, results: Results, *, expand_multidim: bool = False) -> int:
+    """Write one experiment atomically and return the size of the file in bytes.
+
+    Parameters
+    ----------
+    path
+        The Parquet file to create or replace.
+    results
+        What to write.
+    expand_multidim
+        Write ``name_0``, ``name_1``, … instead of lists.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be written, the disk is full, or ``path`` belongs to somebody else.
+    """
+    if path.exists() and read_metadata(path) is None:
+        raise OutputError(
+            f"{path}: exists and was not written by oectflow; "
+            "move it away or choose another output folder"
+        )
+    table = _to_table(results, expand_multidim)
+    # The leading dot hides unfinished files from every reader of the folder.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", compression_level=3)
+            file.flush()
+            os.fsync(file.fileno())
+        size = temporary.stat().st_size
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size
+
+
+def remove_leftovers(paths: Iterable[Path]) -> None:
+    """Delete unfinished versions of these files that a killed process left behind."""
+    for path in paths:
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            leftover.unlink(missing_ok=True)
+
+
+def read_metadata(path: Path) -> dict[str, Any] | None:
+    """Return the ``oectflow`` metadata of a result file, or None where the file is not ours.
+
+    Raises
+    ------
+    OutputError
+        The file was written by a newer version.
+    """
+    try:
+        raw = (pq.read_schema(path).metadata or {}).get(_KEY)
+    except (OSError, pa.ArrowInvalid):
+        return None
+    if raw is None:
+        return None
+    metadata: dict[str, Any] = json.loads(raw)
+    if metadata["format"] > FORMAT:
+        raise OutputError(
+            f"{path}: written in format {metadata['format']}, this version reads up to {FORMAT}; "
+            "upgrade oectflow"
+        )
+    return metadata
+
+
+def read_variables(metadata: Mapping[str, Any]) -> dict[str, Variable]:
+    """Return the variables that a file's metadata describe."""
+    fields = Variable.__dataclass_fields__
+    variables = {}
+    for name, entry in metadata["variables"].items():
+        kept = {key: value for key, value in entry.items() if key in fields}
+        kept["shape"] = tuple(kept["shape"])
+        kept["dims"] = tuple(kept["dims"])
+        kept["labels"] = {dim: tuple(words) for dim, words in kept["labels"].items()}
+        variables[name] = Variable(**kept)
+    return variables
+
+
+def read_columns(
+    path: Path, names: Sequence[str], metadata: Mapping[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """Read variables of one result file back as the arrays that were written.
+
+    Parameters
+    ----------
+    path
+        A result file.
+    names
+        Variables, as in ``metadata["variables"]``.
+    metadata
+        From :func:`read_metadata`.
+
+    Returns
+    -------
+    Arrays with the step as first axis; status variables as int8 codes.
+    """
+    variables = read_variables(metadata)
+    entries = {name: metadata["variables"][name] for name in names}
+    wanted = [column for entry in entries.values() for column in entry["columns"]]
+    table = pq.read_table(path, columns=wanted)
+    out = {}
+    for name, entry in entries.items():
+        parts = [_from_arrow(table[column], variables[name]) for column in entry["columns"]]
+        # What was split was the last axis, or, expanded, all of them.
+        if not parts:
+            array = np.empty(0, variables[name].dtype)
+        elif entry["split"]:
+            # What was split was the last axis, or, expanded, all of them.
+            array = np.stack(parts, axis=-1)
+        else:
+            (array,) = parts
+        out[name] = array.reshape(table.num_rows, *entry["sizes"])
+    return out
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Return everything that went wrong in one experiment."""
+    table = pq.read_table(path, columns=["step_index", "problems"])
+    return [
+        Problem(step, **problem)
+        for step, row in zip(
+            table["step_index"].to_pylist(), table["problems"].to_pylist(), strict=True
+        )
+        for problem in row
+    ]
+
+
+def _to_table(results: Results, expand: bool) -> pa.Table:
+    n_steps = len(results.identity["step_index"])
+    arrays: list[pa.Array] = []
+    fields: list[pa.Field] = []
+    described: dict[str, Any] = {}
+
+    def add(name: str, array: pa.Array, **about: Any) -> None:
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata={_KEY: json.dumps(about)}))
+
+    for name, column in results.identity.items():
+        if isinstance(column, str):
+            codes = np.zeros(n_steps, np.int32)
+            add(name, pa.DictionaryArray.from_arrays(codes, pa.array([column])))
+        else:
+            add(name, pa.array(column))
+    for name, variable in results.variables.items():
+        array = results.columns[name]
+        parts = _split(name, array, variable, expand)
+        for column_name, part in parts.items():
+            about = {"variable": name, "unit": variable.unit, "description": variable.description}
+            add(column_name, _to_arrow(part, variable), **about)
+        described[name] = {
+            **asdict(variable),
+            "feature": results.owners[name],
+            "sizes": array.shape[1:],
+            "columns": list(parts),
+            "split": list(parts) != [name],
+        }
+    add("problems", _problem_column(results.problems, n_steps))
+    metadata = {"format": FORMAT, **results.metadata, "variables": described}
+    return pa.table(
+        arrays, schema=pa.schema(fields, metadata={_KEY: json.dumps(metadata, allow_nan=False)})
+    )
+
+
+def column_names(name: str, variable: Variable) -> list[str]:
+    """Return the names of the Parquet columns that hold a variable."""
+    labels = variable.labels.get(variable.dims[-1], ()) if variable.dims else ()
+    return [f"{name}_{label}" for label in labels] or [name]
+
+
+def _split(
+    name: str, array: NDArray[Any], variable: Variable, expand: bool
+) -> dict[str, NDArray[Any]]:
+    if expand and array.ndim > 1:
+        flat = array.reshape(len(array), math.prod(array.shape[1:]))
+        return {f"{name}_{k}": np.ascontiguousarray(flat[:, k]) for k in range(flat.shape[1])}
+    names = column_names(name, variable)
+    if names == [name]:
+        return {name: array}
+    return {column: np.ascontiguousarray(array[..., k]) for k, column in enumerate(names)}
+
+
+def _to_arrow(array: NDArray[Any], variable: Variable) -> pa.Array:
+    if array.ndim > 1:
+        values = _to_arrow(array.reshape(-1, *array.shape[2:]), variable)
+        n, width = array.shape[:2]
+        offsets = np.arange(n + 1, dtype=np.int32) * np.int32(width)
+        return pa.ListArray.from_arrays(pa.array(offsets), values)
+    if variable.statuses:
+        words = pa.array(list(variable.statuses))
+        return pa.DictionaryArray.from_arrays(pa.array(array), words)
+    return pa.array(array)
+
+
+def _from_arrow(column: pa.ChunkedArray, variable: Variable) -> NDArray[Any]:
+    array = column.unify_dictionaries().combine_chunks()
+    while pa.types.is_list(array.type):
+        array = array.flatten()
+    if not variable.statuses:
+        return np.asarray(array)
+    words = list(variable.statuses)
+    codes = np.array([words.index(word) for word in array.dictionary.to_pylist()], np.int8)
+    decoded: NDArray[np.int8] = codes[np.asarray(array.indices)]
+    return decoded
+
+
+def _problem_column(problems: Sequence[Problem], n_steps: int) -> pa.Array:
+    rows: list[list[dict[str, str]]] = [[] for _ in range(n_steps)]
+    for problem in problems:
+        entry = asdict(problem)
+        rows[entry.pop("step")].append(entry)
+    return pa.array(rows, _PROBLEMS)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut, where the file system offers that."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

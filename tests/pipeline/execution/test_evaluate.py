@@ -1,0 +1,114 @@
+"""Errors of extractors become data, and stay in their step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from oectflow.extractors.base import ABSENT, ERROR, OK, BaseExtractor, Batch, Variable
+from oectflow.pipeline.execution.evaluate import Steps, evaluate, timing_columns
+
+
+class Mean(BaseExtractor):
+    name = "transient.test_mean"
+    source = "transient"
+
+    def extract_single_step(self, step_data, params):
+        if len(step_data["x"]) == 0:
+            raise ValueError("empty step")
+        return step_data["x"].mean()
+
+
+class PerCycle(Mean):
+    name = "transient.test_per_cycle"
+
+    @property
+    def output_shape(self):
+        return ("n_cycles", 2)
+
+    @property
+    def variables(self):
+        value = super().variables["value"]
+        status = super().variables["status"]
+        return {
+            "value": value,
+            "status": Variable(
+                "", "", value.shape, value.dims, dtype="int8", statuses=status.statuses
+            ),
+        }
+
+    def extract_single_step(self, step_data, params):
+        if len(step_data["x"]) == 0:
+            raise ValueError("empty step")
+        n = len(step_data["x"]) // 2
+        return {"value": np.ones((n, 2)), "status": np.zeros((n, 2), np.int8)}
+
+
+def steps(*lengths: int, unreadable: dict[int, str] | None = None) -> Steps:
+    batch = Batch.from_steps([{"x": np.arange(float(n)), "gate_period": 0.2} for n in lengths])
+    return Steps("transient", batch, ("step",) * len(lengths), unreadable or {})
+
+
+def test_evaluate__an_exception_costs_its_step_only():
+    columns, errors = evaluate(Mean(), steps(3, 0, 5))
+    np.testing.assert_array_equal(columns["value"], [1.0, np.nan, 2.0])
+    np.testing.assert_array_equal(columns["status"], [OK, ERROR, OK])
+    assert errors == {1: ("ValueError", "empty step")}
+
+
+def test_evaluate__an_unreadable_step_is_not_computed():
+    columns, errors = evaluate(Mean(), steps(3, 3, unreadable={0: "bad checksum"}))
+    np.testing.assert_array_equal(columns["status"], [ERROR, OK])
+    assert np.isnan(columns["value"][0])
+    assert errors == {0: ("UnreadableFile", "bad checksum")}
+
+
+def test_evaluate__per_cycle_results_are_padded_and_errors_fill_the_row():
+    columns, errors = evaluate(PerCycle(), steps(2, 0, 6))
+    assert columns["value"].shape == (3, 3, 2)
+    np.testing.assert_array_equal(columns["status"][0, :, 0], [OK, ABSENT, ABSENT])
+    assert (columns["status"][1] == ERROR).all()
+    assert np.isnan(columns["value"][1]).all()
+    assert (columns["status"][2] == OK).all()
+    assert list(errors) == [1]
+
+
+def test_evaluate__every_step_fails():
+    columns, errors = evaluate(PerCycle(), steps(0, 0))
+    assert columns["value"].shape == (2, 1, 2)
+    assert (columns["status"] == ERROR).all()
+    assert list(errors) == [0, 1]
+
+
+def test_evaluate__a_failing_batch_is_done_step_by_step():
+    class Batched(Mean):
+        def extract_batch(self, batch, params):
+            raise RuntimeError("one bad step spoils the batch")
+
+    columns, errors = evaluate(Batched(), steps(3, 0, 5))
+    np.testing.assert_array_equal(columns["value"], [1.0, np.nan, 2.0])
+    assert errors == {1: ("ValueError", "empty step")}
+
+
+def test_evaluate__a_wrong_shape_is_an_error_that_names_it():
+    class Wrong(Mean):
+        def extract_single_step(self, step_data, params):
+            return np.zeros(3)
+
+    _, errors = evaluate(Wrong(), steps(2))
+    assert errors[0][0] == "ValueError"
+    assert "shape (3,)" in errors[0][1]
+
+
+def test_evaluate__an_exception_without_text_still_says_something():
+    class Silent(Mean):
+        def extract_single_step(self, step_data, params):
+            raise KeyError
+
+    assert evaluate(Silent(), steps(2))[1] == {0: ("KeyError", "KeyError()")}
+
+
+def test_timing_columns__words_as_codes():
+    columns = timing_columns(steps(2, 2))
+    np.testing.assert_array_equal(columns["gate_period"], [0.2, 0.2])
+    assert np.isnan(columns["sampling_interval"]).all()
+    assert columns["timing_source"].tolist() == [2, 2]

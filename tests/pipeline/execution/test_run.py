@@ -1,0 +1,297 @@
+"""Whole runs: the same numbers on every path, resume, and failures that stay where they are."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from oectflow.extractors.base import BaseExtractor, register
+from oectflow.pipeline.errors import ConfigError, InputError, RunFailed
+from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.simulate import damage
+from oectflow.pipeline.outputs.sink import read_columns, read_metadata
+
+QUICK = {
+    "gm": {"extractor": "transfer.gm_max", "input": "transfer"},
+    "peak": {"extractor": "transient.peak_current", "input": "transient"},
+}
+WITH_DERIVED = QUICK | {"gm_half": {"func": "lambda gm: gm / 2", "input": "gm"}}
+
+
+def run(raw, out, features=QUICK, **options):
+    return extract(raw, features, out, progress=False, **options)
+
+
+def columns_of(out: Path) -> dict[str, dict[str, np.ndarray]]:
+    result = {}
+    for path in sorted(out.glob("*.parquet")):
+        metadata = read_metadata(path)
+        result[path.stem] = read_columns(path, list(metadata["variables"]), metadata)
+    return result
+
+
+def assert_same(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        assert left[name].keys() == right[name].keys()
+        for column in left[name]:
+            np.testing.assert_array_equal(left[name][column], right[name][column], strict=True)
+
+
+def test_extract__every_experiment_and_step_has_its_row(lab, tmp_path):
+    report = run(lab, tmp_path / "out", "all")
+    assert report.ok
+    assert {record.outcome for record in report.experiments} <= {"done", "flagged"}
+    for i, path in enumerate(sorted((tmp_path / "out").glob("*.parquet"))):
+        table = pq.read_table(path)
+        # Rows for the longer source: 4, 5, 6 transfer steps and 5 transient ones.
+        assert table["step_index"].to_pylist() == list(range(max(4 + i, 5)))
+        assert table["experiment_id"].to_pylist() == [f"test_{i}"] * len(table)
+
+
+@pytest.mark.parametrize("granularity", ["auto", "step", "experiment", 2])
+def test_extract__cluster_and_granularity_change_no_bit(lab, tmp_path, client, granularity):
+    run(lab, tmp_path / "threads", "all", client=None, granularity="experiment")
+    reference = columns_of(tmp_path / "threads")
+    report = run(lab, tmp_path / "cluster", "all", client=client, granularity=granularity)
+    assert report.ok
+    assert_same(columns_of(tmp_path / "cluster"), reference)
+
+
+def test_extract__the_active_client_is_used(lab, tmp_path, client):
+    def finished_tasks(dask_scheduler):
+        return sum(
+            prefix.state_counts["memory"] for prefix in dask_scheduler.task_prefixes.values()
+        )
+
+    before = client.run_on_scheduler(finished_tasks)
+    run(lab, tmp_path / "out")
+    assert client.run_on_scheduler(finished_tasks) > before
+
+
+def test_extract__again_does_nothing(lab, tmp_path):
+    run(lab, tmp_path / "out")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()}
+    report = run(lab, tmp_path / "out")
+    assert {record.outcome for record in report.experiments} == {"unchanged"}
+    assert "nothing to do" in str(report)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").iterdir()} == before
+
+
+def test_extract__an_added_feature_is_the_only_one_computed(lab, tmp_path):
+    run(lab, tmp_path / "out")
+    first = columns_of(tmp_path / "out")
+    more = WITH_DERIVED | {"Von": {"extractor": "transfer.Von", "input": "transfer"}}
+    report = run(lab, tmp_path / "out", more)
+    for record in report.experiments:
+        assert set(record.computed) == {"gm_half", "Von"}
+        assert set(record.reused) == {"gm", "peak"}
+    second = columns_of(tmp_path / "out")
+    for name, columns in first.items():
+        for column, values in columns.items():
+            np.testing.assert_array_equal(second[name][column], values, strict=True)
+        np.testing.assert_array_equal(second[name]["gm_half"], columns["gm"] / 2)
+
+
+def test_extract__a_changed_parameter_is_computed_again_with_what_depends_on_it(lab, tmp_path):
+    run(lab, tmp_path / "out", WITH_DERIVED)
+    reverse = WITH_DERIVED | {"gm": QUICK["gm"] | {"params": {"direction": "reverse"}}}
+    report = run(lab, tmp_path / "out", reverse)
+    for record in report.experiments:
+        assert set(record.computed) == {"gm", "gm_half"}
+    run(lab, tmp_path / "fresh", reverse)
+    assert_same(columns_of(tmp_path / "out"), columns_of(tmp_path / "fresh"))
+
+
+def test_extract__a_changed_raw_file_is_computed_again(lab, tmp_path):
+    run(lab, tmp_path / "out")
+    path = lab / "device0.h5"
+    from oectflow.pipeline.inputs.simulate import simulate_device
+
+    simulate_device(
+        99, n_transfer=2, n_transient=2, n_points=41, n_cycles=3, test_id="test_0"
+    ).write(path)
+    report = run(lab, tmp_path / "out")
+    assert [record.outcome for record in report.experiments][1:] == ["unchanged"] * 2
+    assert report.experiments[0].n_steps == 2
+    assert report.experiments[0].reused == ()
+
+
+def test_extract__a_touched_raw_file_is_not(lab, tmp_path):
+    run(lab, tmp_path / "out")
+    os.utime(lab / "device0.h5")
+    assert {record.outcome for record in run(lab, tmp_path / "out").experiments} == {"unchanged"}
+
+
+def test_extract__force(lab, tmp_path):
+    run(lab, tmp_path / "out")
+    report = run(lab, tmp_path / "out", force=True)
+    assert all(set(record.computed) == {"gm", "peak"} for record in report.experiments)
+
+
+def test_extract__features_of_an_earlier_run_are_kept(lab, tmp_path):
+    run(lab, tmp_path / "out")
+    run(lab, tmp_path / "out", {"Von": {"extractor": "transfer.Von", "input": "transfer"}})
+    assert {"gm", "peak", "Von"} <= columns_of(tmp_path / "out")["test_0"].keys()
+
+
+def test_extract__one_broken_file_never_stops_the_others(lab, tmp_path):
+    damage(lab / "device0.h5")
+    (lab / "notes.h5").write_text("not HDF5 at all")
+    report = run(lab, tmp_path / "out")
+    assert {Path(record.path).name for record in report.failed} == {"device0.h5", "notes.h5"}
+    for record in report.failed:
+        assert record.path in record.reason
+    assert {p.stem for p in (tmp_path / "out").iterdir()} == {"test_1", "test_2"}
+
+
+def test_extract__raise_when_everything_else_is_written(lab, tmp_path):
+    damage(lab / "device0.h5")
+    with pytest.raises(RunFailed, match=r"device0\.h5"):
+        run(lab, tmp_path / "out", on_error="raise")
+    assert {p.stem for p in (tmp_path / "out").iterdir()} == {"test_1", "test_2"}
+
+
+def test_extract__two_files_of_one_test(lab, tmp_path):
+    (lab / "copy.h5").write_bytes((lab / "device0.h5").read_bytes())
+    report = run(lab, tmp_path / "out")
+    (failed,) = report.failed
+    assert "test_id 'test_0'" in failed.reason
+    assert "copy.h5" in failed.reason
+
+
+def test_extract__a_file_that_is_not_ours_is_left_alone(lab, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "test_0.parquet").write_text("somebody's notes")
+    report = run(lab, out)
+    assert "not written by oectflow" in report.failed[0].reason
+    assert (out / "test_0.parquet").read_text() == "somebody's notes"
+
+
+@pytest.mark.parametrize("what", ["folder", "pattern", "file"])
+def test_extract__nothing_there(tmp_path, what):
+    target = {"folder": tmp_path, "pattern": tmp_path / "*.h5", "file": tmp_path / "a.h5"}[what]
+    with pytest.raises(InputError, match=str(tmp_path)):
+        run(target, tmp_path / "out")
+
+
+def test_extract__options_are_checked_before_anything_is_done(lab, tmp_path):
+    for options in ({"granularity": "steps"}, {"on_error": "ignore"}):
+        with pytest.raises(ConfigError):
+            run(lab, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def failing_extractor(name: str, action):
+    """Return a registered extractor whose third step does something bad.
+
+    It is defined in a function, like a class in a notebook: it travels to the workers by value.
+    """
+
+    @register(name)
+    class Failing(BaseExtractor):
+        source = "transient"
+        unit = "A"
+
+        def extract_single_step(self, step_data, params):
+            mean = step_data["drain_current"].mean()
+            if step_data["continuous_time"][0] > 2.5 * len(step_data["continuous_time"]) * 1e-3:
+                action()
+            return mean
+
+    return name
+
+
+@pytest.mark.parametrize("where", ["threads", "cluster"])
+def test_extract__an_exception_is_a_row_and_not_the_end(lab, tmp_path, request, where):
+    def action():
+        raise ZeroDivisionError("the third step is bad")
+
+    features = QUICK | {
+        "bad": {"extractor": failing_extractor("transient.raises", action), "input": "transient"},
+        "worse": {"func": "lambda bad: bad * 2", "input": "bad"},
+    }
+    client = request.getfixturevalue("client") if where == "cluster" else None
+    report = run(lab, tmp_path / "out", features, client=client)
+    assert len(report.failed) == 3
+    assert "the third step is bad" in report.failed[0].reason
+    problems = report.problems_frame()
+    assert set(problems["error_type"]) == {"ZeroDivisionError"}
+    assert set(problems["feature"]) == {"bad"}
+    for columns in columns_of(tmp_path / "out").values():
+        assert np.isfinite(columns["bad"][:3]).all()
+        assert np.isnan(columns["bad"][3:5]).all()
+        assert np.isfinite(columns["peak"][:5]).all()
+
+
+def test_extract__a_step_that_raised_is_tried_again(lab, tmp_path):
+    switch = tmp_path / "repaired"
+
+    def action():
+        if not switch.exists():
+            raise RuntimeError("not yet")
+
+    features = {
+        "f": {"extractor": failing_extractor("transient.retry", action), "input": "transient"}
+    }
+    assert not run(lab, tmp_path / "out", features).ok
+    switch.touch()
+    report = run(lab, tmp_path / "out", features)
+    assert report.ok
+    assert all(record.computed == ("f",) for record in report.experiments)
+
+
+def test_extract__a_killed_worker_loses_nothing(lab, tmp_path, client):
+    marker = tmp_path / "killed"
+
+    def action():
+        # The first process that gets here dies, as under the kernel's memory killer.
+        try:
+            marker.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    name = failing_extractor("transient.killed_once", action)
+    features = QUICK | {"mean": {"extractor": name, "input": "transient"}}
+    report = run(lab, tmp_path / "out", features, client=client, granularity="step")
+    assert marker.exists()
+    assert report.ok
+    run(lab, tmp_path / "reference", features, client=None)
+    assert_same(columns_of(tmp_path / "out"), columns_of(tmp_path / "reference"))
+
+
+def test_extract__workers_killed_from_outside_lose_nothing(lab, tmp_path, client):
+    def slow():
+        time.sleep(0.05)
+
+    name = failing_extractor("transient.slow", slow)
+    features = QUICK | {"mean": {"extractor": name, "input": "transient"}}
+
+    def kill():
+        time.sleep(0.3)
+        os.kill(next(iter(client.run(os.getpid).values())), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    report = run(lab, tmp_path / "out", features, client=client, granularity="step")
+    killer.join()
+    assert report.ok
+    run(lab, tmp_path / "reference", features, client=None)
+    assert_same(columns_of(tmp_path / "out"), columns_of(tmp_path / "reference"))
+    assert not list((tmp_path / "out").glob(".*"))
+
+
+def test_extract__feature_sets_are_taken_as_objects(lab, tmp_path):
+    feature_set = FeatureSet("mine").add("gm", extractor="transfer.gm_max", input="transfer")
+    assert run(lab, tmp_path / "out", feature_set).ok
+    assert read_metadata(tmp_path / "out" / "test_0.parquet")["config"] == "mine"
