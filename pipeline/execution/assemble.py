@@ -122,8 +122,10 @@ def _join(
     return out
 
 
-def add_reused(table: Table, path: Path, reused: Sequence[str]) -> Table:
+def add_reused(table: Table, features: FeatureSet, path: Path, reused: Sequence[str]) -> Table:
     """Take over from an earlier result the features that need not be computed again.
+
+    Their numbers stay; units and descriptions are those of the feature set now.
 
     Raises
     ------
@@ -140,16 +142,23 @@ def add_reused(table: Table, path: Path, reused: Sequence[str]) -> Table:
         for name, owner in owners.items()
         if name not in table.columns and (owner in reused or name in TIMING)
     ]
+    words = {
+        name: {"unit": value.unit, "description": value.description}
+        for name in reused
+        if name in features.features
+        for value in [features.features[name].variables["value"]]
+    }
     return replace(
         table,
         columns=read_columns(path, names, metadata) | table.columns,
-        variables={name: old[name] for name in names} | table.variables,
+        variables={name: replace(old[name], **words.get(name, {})) for name in names}
+        | table.variables,
         owners={name: owners[name] for name in names} | table.owners,
         problems=(
             *(problem for problem in read_problems(path) if problem.feature in reused),
             *table.problems,
         ),
-        kept={name: metadata["features"][name] for name in reused},
+        kept={name: metadata["features"][name] | words.get(name, {}) for name in reused},
     )
 
 

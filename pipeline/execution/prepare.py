@@ -138,9 +138,8 @@ def prepare(
         reused: tuple[str, ...] = ()
         if metadata is not None and not force and _same_source(metadata, experiment):
             reused = _reusable(metadata, features, fingerprints)
-        wanted = set(features.features)
-        same_layout = metadata is not None and metadata["expand_multidim"] == expand_multidim
-        if wanted <= set(reused) and same_layout:
+        complete = set(features.features) <= set(reused)
+        if metadata is not None and complete and _same_form(metadata, features, expand_multidim):
             yield ExperimentRecord(
                 name,
                 str(path),
@@ -195,6 +194,15 @@ def _same_source(metadata: Mapping[str, Any], experiment: Experiment) -> bool:
     return bool(was["content_hash"] == experiment.content_hash())
 
 
+def _same_form(metadata: Mapping[str, Any], features: FeatureSet, expand_multidim: bool) -> bool:
+    """Whether an earlier result would be written the same way: layout, units, descriptions."""
+    return metadata["expand_multidim"] == expand_multidim and all(
+        metadata["features"][name][key] == getattr(feature.variables["value"], key)
+        for name, feature in features.features.items()
+        for key in ("unit", "description")
+    )
+
+
 def _reusable(
     metadata: Mapping[str, Any], features: FeatureSet, fingerprints: Mapping[str, str]
 ) -> tuple[str, ...]:
@@ -211,6 +219,6 @@ def _reusable(
         and (earlier[name]["fingerprint"] != fingerprint or earlier[name]["counts"].get("error"))
     }
     for feature in features.derived:
-        if any(source in stale or source not in earlier for source in feature.inputs):
+        if any(needed in stale or needed not in earlier for needed in feature.upstream):
             stale.add(feature.name)
     return tuple(name for name in earlier if name not in stale)

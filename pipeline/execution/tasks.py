@@ -189,7 +189,7 @@ def derive_features(
     """Put the parts of one experiment together and compute its derived features."""
     table = assemble(parts, features, task.n_steps)
     if task.reused:
-        table = add_reused(table, Path(task.out_path), task.reused)
+        table = add_reused(table, features, Path(task.out_path), task.reused)
     return add_derived(table, features)
 
 

@@ -313,6 +313,11 @@ class FeatureSet:
         kind = type(error) if isinstance(error, ConfigError) else ConfigError
         raise kind(f"config {self.name!r}, feature {feature!r}: {error}") from None
 
+    def _unknown_input(self, feature: str, column: str, known: Iterable[str]) -> NoReturn:
+        self._fail(
+            feature, f"unknown input {column!r}{did_you_mean(column, set(known) - {feature})}"
+        )
+
     def _extend(self, specs: Iterable[FeatureSpec]) -> None:
         """Add features, or leave everything as it was."""
         features = dict(self._features)
@@ -327,6 +332,9 @@ class FeatureSet:
         for name in order:
             feature = features[name]
             known = _columns(features)
+            for column in feature.inputs:
+                if column not in known:
+                    self._unknown_input(name, column, known)
             inputs = [known[column] for column in feature.inputs]
             try:
                 features[name] = replace(
@@ -367,11 +375,19 @@ class FeatureSet:
         for feature in features.values():
             if not feature.is_derived:
                 continue
+            needs[feature.name] = []
             for column in feature.inputs:
-                if column not in known:
-                    hint = did_you_mean(column, set(known) - {feature.name})
-                    self._fail(feature.name, f"unknown input {column!r}{hint}")
-            needs[feature.name] = [known[column].feature for column in feature.inputs]
+                if column in known:
+                    owner = known[column].feature
+                else:
+                    # Perhaps an entry such as ratio_on of a derived feature not yet shaped.
+                    stems = [
+                        n for n in features if column.startswith(f"{n}_") and n != feature.name
+                    ]
+                    if not any(features[stem].is_derived for stem in stems):
+                        self._unknown_input(feature.name, column, known)
+                    owner = max(stems, key=len)
+                needs[feature.name].append(owner)
         order: list[str] = []
         while needs:
             ready = next((n for n, up in needs.items() if not set(up) & set(needs)), None)

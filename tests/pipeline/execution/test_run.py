@@ -16,7 +16,8 @@ from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.errors import ConfigError, InputError, RunFailed
 from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.features.feature_set import FeatureSet
-from oectflow.pipeline.inputs.simulate import damage
+from oectflow.pipeline.inputs.simulate import damage, simulate_device
+from oectflow.pipeline.outputs.results import open_results
 from oectflow.pipeline.outputs.sink import read_columns, read_metadata
 
 QUICK = {
@@ -114,8 +115,6 @@ def test_extract__a_changed_parameter_is_computed_again_with_what_depends_on_it(
 def test_extract__a_changed_raw_file_is_computed_again(lab, tmp_path):
     run(lab, tmp_path / "out")
     path = lab / "device0.h5"
-    from oectflow.pipeline.inputs.simulate import simulate_device
-
     simulate_device(
         99, n_transfer=2, n_transient=2, n_points=41, n_cycles=3, test_id="test_0"
     ).write(path)
@@ -129,6 +128,30 @@ def test_extract__a_touched_raw_file_is_not(lab, tmp_path):
     run(lab, tmp_path / "out")
     os.utime(lab / "device0.h5")
     assert {record.outcome for record in run(lab, tmp_path / "out").experiments} == {"unchanged"}
+
+
+def test_extract__a_changed_description_is_rewritten_but_not_computed(lab, tmp_path):
+    run(lab, tmp_path / "out")
+    before = columns_of(tmp_path / "out")
+    described = QUICK | {"gm": QUICK["gm"] | {"description": "of my device", "unit": "mho"}}
+    report = run(lab, tmp_path / "out", described)
+    assert all(record.computed == () for record in report.experiments)
+    assert_same(columns_of(tmp_path / "out"), before)
+    attributes = open_results(tmp_path / "out")["gm"].attrs
+    assert attributes == {"units": "mho", "description": "of my device"}
+    assert {record.outcome for record in run(lab, tmp_path / "out", described).experiments} == {
+        "unchanged"
+    }
+
+
+def test_extract__a_feature_of_one_component_is_not_computed_again(lab, tmp_path):
+    features = {
+        "tau": {"extractor": "transient.tau_on_off", "input": "transient"},
+        "tau_mean": {"func": "lambda tau: tau.mean(axis=1)", "input": "tau_on"},
+    }
+    run(lab, tmp_path / "out", features)
+    report = run(lab, tmp_path / "out", features)
+    assert {record.outcome for record in report.experiments} == {"unchanged"}
 
 
 def test_extract__force(lab, tmp_path):

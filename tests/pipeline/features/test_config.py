@@ -147,6 +147,7 @@ def test_list_bundled__each_loads_and_has_its_own_name() -> None:
         ({"features": [ONE | {"params": [1]}]}, "feature 'gm', params: .*found a list of 1"),
         ({"features": [ONE | {"func": [7]}]}, "feature 'gm', func: .*found a list of 1"),
         ({"features": [{"extractor": "x"}]}, r"features\[0\]: 'name' is missing"),
+        ({"features": [ONE | {"params": {None: 2}}]}, "feature 'gm', params, .*found None"),
         ({"features": []}, "features: .*at least 1 item"),
         ({"features": "gm"}, "features: .*list, found 'gm'"),
         ({"features": None}, "features: .*found None"),

@@ -226,6 +226,15 @@ def test_compute_derived__entries_with_names_are_inputs() -> None:
     assert features.features["ratio"].upstream == ("tau", "tau")
     assert features.features["back"].upstream == ("half",)
     assert features.variables["ratio"].dims == ("cycle",)
+    assert FeatureSet.load(features.to_config()).variables == features.variables
+    with pytest.raises(ConfigError, match=r"feature 'x': unknown input 'half_of'.*'half_off'"):
+        load(
+            {
+                "half": {"func": "tau / 2"},
+                "tau": {"extractor": "test_features.phases"},
+                "x": {"func": "half_of * 2"},
+            }
+        )
     tau = np.random.default_rng(7).random((3, 4, 2))
     result, failures = features.compute_derived({"tau": tau})
     assert failures == []
@@ -610,6 +619,10 @@ def helper(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return x * FACTOR
 
 
+def recursive(x: Any, depth: int = 3) -> Any:
+    return recursive(x, depth - 1) if depth else x
+
+
 def print_of(function: Any) -> str:
     return load({"a": number(), "b": {"func": function, "input": "a"}}).fingerprints()["b"]
 
@@ -634,6 +647,7 @@ def test_fingerprints__python_functions(monkeypatch: pytest.MonkeyPatch) -> None
     assert print_of(np.log10) != print_of(np.log2)
     assert print_of(np.nanmean) == print_of(np.nanmean) != print_of(np.nanmedian)
     assert print_of(lambda x: x in {1, 2}) != print_of(lambda x: x in {1, 3})
+    assert print_of(recursive) != print_of(helper)
     before = print_of(uses_helper)
     assert print_of(uses_helper) == before
     monkeypatch.setitem(globals(), "FACTOR", 3.0)
