@@ -62,7 +62,7 @@ class ExperimentRecord:
     problems: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RunReport:
     """What a run did.
 
@@ -141,7 +141,7 @@ class RunReport:
         lines.append(f"{self.seconds:.1f} s, {self.n_bytes / 1e6:.2f} MB in {self.out}")
         return "\n".join(lines)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return self.summary()
 
     def _repr_html_(self) -> str:

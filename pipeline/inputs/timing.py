@@ -61,11 +61,11 @@ def declared_timing(table: NDArray[Any], workflow: Callable[[], Any]) -> Timing:
     NaN and ``"unknown"`` where neither tells.  A parameter that is zero, negative or no number
     counts as missing; ``topTime`` and ``bottomTime`` count only together.
     """
-    interval, top, bottom = _seconds(np.array([_column(table, name) for name in _PARAMETERS]))
+    interval, top, bottom = _given(np.array([_column(table, name) for name in _PARAMETERS]))
     source = np.where(np.isnan(top), "unknown", "step").astype(object)
     if np.isnan(interval).any() or np.isnan(top).any():
         commands = np.array([_timing_of(c) for c in _commands(table, workflow())]).T
-        planned_interval, planned_top, planned_bottom = _seconds(commands)
+        planned_interval, planned_top, planned_bottom = _given(commands)
         interval = np.where(np.isnan(interval), planned_interval, interval)
         planned = np.isnan(top) & ~np.isnan(planned_top)
         top, bottom = (
@@ -74,7 +74,7 @@ def declared_timing(table: NDArray[Any], workflow: Callable[[], Any]) -> Timing:
         )
         source[planned] = "workflow"
     period = top + bottom
-    return Timing(interval, period, top / period, tuple(source))
+    return Timing(interval / 1000, period / 1000, top / period, tuple(source))
 
 
 def complete_from_trace(
@@ -136,9 +136,9 @@ def measured_interval(time: NDArray[np.float64]) -> float:
     return float(time[-1] - time[0]) / steps.size
 
 
-def _seconds(ms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return times in s, NaN where there is none; rows as in ``_PARAMETERS``.  Shape (3, n)."""
-    given = np.where(np.isfinite(ms) & (ms > 0), ms, np.nan) / 1000.0
+def _given(ms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the parameters that can be, else NaN; rows as in ``_PARAMETERS``.  Shape (3, n)."""
+    given = np.where(np.isfinite(ms) & (ms > 0), ms, np.nan)
     given[1:, np.isnan(given[1:]).any(axis=0)] = np.nan
     return given
 
@@ -174,7 +174,7 @@ def _commands(table: NDArray[Any], workflow: Any) -> list[Mapping[str, Any]]:
     """Return the transient command that each step ran, ``{}`` where that is not certain."""
     nodes = _nodes(workflow)
     every = list(_transient_commands(nodes))
-    same = {tuple(_seconds(np.array([_timing_of(c)]).T)[:, 0].tolist()) for c in every}
+    same = {tuple(_given(np.array([_timing_of(c)]).T)[:, 0].tolist()) for c in every}
     # NaN differs from itself; text does not.
     common = every[0] if len({repr(timing) for timing in same}) == 1 else {}
     names = table.dtype.names or ()

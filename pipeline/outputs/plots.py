@@ -44,10 +44,11 @@ def plot_transfer(experiment: _Measured, ax: Axes | None = None, *, gm: bool = T
     -------
     The axes of the current; forward sweeps are solid, reverse ones dashed, the colour is the step.
     """
+    ax = _axes(ax)
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
+    from matplotlib.ticker import MaxNLocator
 
-    ax = _axes(ax)
     n_steps = experiment.n_steps("transfer")
     colours = ScalarMappable(Normalize(0, max(1, n_steps - 1)), "viridis")
     palette = colours.to_rgba(np.arange(n_steps))
@@ -69,7 +70,8 @@ def plot_transfer(experiment: _Measured, ax: Axes | None = None, *, gm: bool = T
     if right is not None:
         right.set_ylabel("transconductance $g_m$ (thin)")
         _engineering(right, y="S")
-    _figure(ax).colorbar(colours, ax=ax, label="step", pad=0.16 if gm else 0.05)
+    bar = _figure(ax).colorbar(colours, ax=ax, label="step", pad=0.16 if gm else 0.05)
+    bar.locator = MaxNLocator(integer=True)
     return ax
 
 
@@ -157,6 +159,8 @@ def plot_feature(
     The axes.
     """
     ax = _axes(ax)
+    from matplotlib.ticker import MaxNLocator
+
     variable = results[feature].sel(selection)
     unit = variable.attrs.get("units", "")
     for i, name in enumerate(results["experiment"].values):
@@ -172,6 +176,7 @@ def plot_feature(
         ax.plot(one["step"], one, "o-", color=colour, markersize=3, label=label)
     words = " ".join(str(word) for word in selection.values())
     ax.set(xlabel="step", ylabel=f"{feature} {words}".strip())
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if unit:
         _engineering(ax, y=unit)
     ax.legend(loc="best")

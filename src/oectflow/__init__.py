@@ -16,6 +16,7 @@ from oectflow.extractors import (
     get_extractor,
     register,
 )
+from oectflow.pipeline.demo import make_demo
 from oectflow.pipeline.errors import (
     ClusterError,
     ConfigError,
@@ -29,6 +30,7 @@ from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.ingest import ingest
+from oectflow.pipeline.outputs.plots import plot_feature, plot_transfer, plot_transient
 from oectflow.pipeline.outputs.results import open_results, problems_frame, results_frame
 
 __version__ = "0.1.0"
@@ -53,7 +55,11 @@ __all__ = [
     "extractor_names",
     "get_extractor",
     "ingest",
+    "make_demo",
     "open_results",
+    "plot_feature",
+    "plot_transfer",
+    "plot_transient",
     "problems_frame",
     "register",
     "results_frame",
