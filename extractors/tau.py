@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,11 +212,11 @@ class TauOnOff(BaseExtractor):
         spans = np.zeros((*shape, 2), np.int64)
         swings = np.full(shape[:2], np.nan)
         polarities = np.ones(len(batch), np.int64)
-        current = batch.arrays["drain_current"]
+        current = _own(batch.arrays["drain_current"])
         transitions.fit_steps(
             current,
-            batch.arrays.get("original_time", np.full(current.size, np.nan)),
-            batch.offsets,
+            _own(batch.arrays.get("original_time", np.full(current.size, np.nan))),
+            _own(batch.offsets),
             interval,
             period,
             duty_cycle,
@@ -274,6 +274,11 @@ def _columns(
         "window_start": np.where(spanned, spans[..., 0] * dt, np.nan),
         "window_duration": _float32(np.where(spanned, spans[..., 1] * dt, np.nan)),
     }
+
+
+def _own(array: NDArray[Any]) -> NDArray[Any]:
+    # Arrays that come through a scheduler may be read-only, for which numba would compile again.
+    return np.require(array, requirements=["C", "W"])
 
 
 def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:

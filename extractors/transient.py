@@ -396,13 +396,18 @@ def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, 
     -------
     ``tau`` in s and a word of ``DecayTime.statuses``; NaN where there is no answer.
     """
+    if t.size < 3:
+        return np.nan, "too_few"
     row = np.empty(exponential.N_COLUMNS)
-    code, _ = exponential.fit_exponential(y, t, exponential.DECAY, 0.0, row)
+    spacing = (t[-1] - t[0]) / (t.size - 1)
+    # Without an offset the origin of time has no part in tau, and even samples are fitted faster.
+    clock = t if gate.recorded_clock(t, spacing).size else t[:0]
+    code, _ = exponential.fit_exponential(y, clock, exponential.DECAY, 0.0, row)
     if code == exponential.STRAIGHT:
         return fit_slow_decay(t, y)
     if code != exponential.FIT_OK:
         return np.nan, _DECAY_OF_CODE[code]
-    return float(row[exponential.TAU]), "ok"
+    return float(row[exponential.TAU]) * (1.0 if clock.size else float(spacing)), "ok"
 
 
 def fit_slow_decay(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, str]:
@@ -430,7 +435,9 @@ def fit_logarithm(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float
     """Fit a straight line to ``ln y`` and return ``-1 / slope``; as :func:`fit_to_zero`."""
     if t.size < 3:
         return np.nan, "too_few"
-    slope = float(np.polynomial.Polynomial.fit(t, np.log(y), 1).convert().coef[1])
+    centred = t - t.mean()
+    # Relative to the first sample, so that equal samples have a slope of exactly 0.
+    slope = float(centred @ np.log(y / y[0]) / (centred @ centred))
     if slope == 0:
         return np.nan, "flat"
     return -1.0 / slope, "ok" if slope < 0 else "opposite"

@@ -440,6 +440,7 @@ def fit_windows(y, t, starts, n, process, rows, codes):
     """
     # Uneven samples have a basis of their own in every window.
     lanes = t.size == 0 and n >= 5
+    index = t.size * 0
     group = np.empty(LANES, np.int64)
     tables = node_tables(np.array([max(n, 5)]), FIRST_LOOK_ARC)
     space = lane_space(max(n, 5), tables[0].size)
@@ -448,7 +449,7 @@ def fit_windows(y, t, starts, n, process, rows, codes):
         if lanes:
             for i in range(LANES):
                 group[i] = starts[begin + i] if begin + i < end else starts[begin]
-            fit_group(y, group, n, process, 0, tables, space)
+            fit_group(y, group, n, process, index, tables, space)
         for j in range(begin, end):
             a = starts[j]
             if lanes and is_certain(space, j - begin, n, process, y[a]):

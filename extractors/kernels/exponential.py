@@ -175,7 +175,7 @@ def single_nodes(n, even):
     if even:
         return node_rates(n, NODE_ARC)
     span = math.log(TAU_MAX * n / TAU_MIN)
-    n_nodes = int(math.ceil(span / NODE_SPACING)) + 1
+    n_nodes = math.ceil(span / NODE_SPACING) + 1
     rates = np.empty(n_nodes)
     for k in range(n_nodes):
         rates[k] = math.exp(-span * k / (n_nodes - 1)) / TAU_MIN

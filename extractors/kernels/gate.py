@@ -43,7 +43,7 @@ def cycle_starts(t, n_samples, samples_per_period, n_cycles):
     for i in range(n_cycles + 1):
         at = i * samples_per_period
         if t.size == 0:
-            starts[i] = int(math.floor(at + 0.5))
+            starts[i] = math.floor(at + 0.5)
         else:
             j = np.searchsorted(t, at)
             if j > 0 and (j == n_samples or at - t[j - 1] <= t[j] - at):
@@ -160,7 +160,7 @@ def phase_offsets(y, starts, duty_cycle):
 
     Where the duty cycle is known, a period either begins or ends with the on phase: it is the one
     at whose end the current is higher.  Where it is not, the phases begin with the steepest rise
-    and the steepest fall of the mean cycle.
+    and the steepest fall, from sample to sample in the mean of the cycles.
 
     Parameters
     ----------
@@ -177,21 +177,11 @@ def phase_offsets(y, starts, duty_cycle):
     """
     n_cycles = starts.size - 1
     m = starts[1] - starts[0]
-    mean = np.zeros(m)
-    for j in range(m):
-        count = 0
-        for i in range(n_cycles):
-            k = starts[i] + j
-            if k < starts[i + 1] and not math.isnan(y[k]):
-                mean[j] += y[k]
-                count += 1
-        mean[j] = mean[j] / count if count else math.nan
     if 0.0 < duty_cycle < 1.0:
-        n_on = min(max(int(math.floor(duty_cycle * m + 0.5)), 1), m - 1)
+        n_on = min(max(math.floor(duty_cycle * m + 0.5), 1), m - 1)
         n_off = m - n_on
-        # Level at the end of what would be the on phase minus that of the off phase.
-        on_first = end_level(mean, 0, n_on) - end_level(mean, n_on, n_off)
-        off_first = end_level(mean, n_off, n_on) - end_level(mean, 0, n_off)
+        on_first = end_level(y, starts, 0, n_on) - end_level(y, starts, n_on, n_off)
+        off_first = end_level(y, starts, n_off, n_on) - end_level(y, starts, 0, n_off)
         if on_first > off_first:
             return 0, n_on, n_on, n_off
         return n_off, n_on, 0, n_off
@@ -200,7 +190,16 @@ def phase_offsets(y, starts, duty_cycle):
     steepest_rise = -math.inf
     steepest_fall = math.inf
     for j in range(m):
-        change = mean[j] - mean[j - 1] if j > 0 else mean[0] - mean[m - 1]
+        change = 0.0
+        count = 0
+        for i in range(n_cycles):
+            k = starts[i] + j
+            if 0 < k < starts[i + 1] and not math.isnan(y[k] - y[k - 1]):
+                change += y[k] - y[k - 1]
+                count += 1
+        if count == 0:
+            continue
+        change /= count
         if change > steepest_rise:
             steepest_rise = change
             on = j
@@ -211,10 +210,14 @@ def phase_offsets(y, starts, duty_cycle):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def end_level(mean, first, length):
-    """Return the mean of the last quarter of a phase."""
-    begin = first + length - max(1, length // 4)
+def end_level(y, starts, first, length):
+    """Return the mean of the last quarter of a phase over all cycles, 0 where all is NaN."""
     total = 0.0
-    for j in range(begin, first + length):
-        total += mean[j]
-    return total / (first + length - begin)
+    count = 0
+    for i in range(starts.size - 1):
+        end = starts[i] + first + length
+        for k in range(end - max(1, length // 4), min(end, y.size)):
+            if not math.isnan(y[k]):
+                total += y[k]
+                count += 1
+    return total / count if count else 0.0

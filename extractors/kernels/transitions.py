@@ -88,7 +88,7 @@ def fit_step(
     if choice == SEARCH:
         until = starts[min(2, n_cycles)]
         down, up = search(
-            y, t, 0, until, start_step, lengths, tables, min_swing * swing(y[:until])
+            y, t, starts[0], until, start_step, lengths, tables, min_swing * swing(y[:until])
         )
         windows[ON] = offset_in_cycle(up[0], starts), up[1]
         windows[OFF] = offset_in_cycle(down[0], starts), down[1]
@@ -237,13 +237,13 @@ def fit_steps(
             for phase in (ON, OFF):
                 begin = on if phase == ON else off
                 length = n_on if phase == ON else n_off
-                low = int(math.floor(shares[0] * length + 0.5))
-                high = int(math.floor(shares[1] * length + 0.5))
+                low = math.floor(shares[0] * length + 0.5)
+                high = math.floor(shares[1] * length + 0.5)
                 windows[phase] = begin + low, high - low
         else:
             for phase in (ON, OFF):
                 for i in range(2):
-                    windows[phase, i] = int(math.floor(given[phase, i] / interval[step] + 0.5))
+                    windows[phase, i] = math.floor(given[phase, i] / interval[step] + 0.5)
         fit_step(
             y, t, starts, windows, choice, start_step, lengths, tables, min_swing, threshold,
             rows[step, :n], codes[step, :n], spans[step, :n], swings[step, :n],

@@ -160,6 +160,9 @@ def refine_uneven(y, t, sign, rates, drops, incumbent, scaled, w):
     correlate(n, 0.0, rates.size, w)
     norm = sign / math.sqrt(tss)
     last = rates.size - 1
+    # Variables and not literals, for which numba would compile copies.
+    free = n > 0
+    even = not free
     best = needed(incumbent, n)
     best_at = math.nan
     change = 0.0
@@ -174,15 +177,15 @@ def refine_uneven(y, t, sign, rates, drops, incumbent, scaled, w):
         theta = refine(
             yc,
             t,
-            False,
+            even,
             -math.log(rates[max(k - 1, 0)]),
             -math.log(rates[min(k + 1, last)]),
             -math.log(rates[k]),
             sign,
-            True,
+            free,
             0.0,
         )
-        sums = exponential_sums(yc, t, False, math.exp(-theta), True, 0.0)
+        sums = exponential_sums(yc, t, even, math.exp(-theta), free, 0.0)
         c = sums[6] * norm / math.sqrt(sums[2])
         if c > best:
             best = c
@@ -257,9 +260,20 @@ def search_uneven(y, t, first, last, start_step, lengths, least_change):
     part = y[first:last]
     times = t[first:last]
     scan_uneven(part, start_step, lengths, drops, fall, rise)
-    down = best_uneven(part, times, start_step, lengths, rates, drops, DECAY, fall, least_change)
-    up = best_uneven(part, times, start_step, lengths, rates, drops, RISE, rise, least_change)
-    return (
-        (down[0] + first if down[1] > 0 else -1, down[1], down[2]),
-        (up[0] + first if up[1] > 0 else -1, up[1], up[2]),
-    )
+    found = (-1, -1, math.nan), (-1, -1, math.nan)
+    # One call in a loop: with literal signs numba would compile everything below twice.
+    for turn in range(2):
+        start, n, theta = best_uneven(
+            part,
+            times,
+            start_step,
+            lengths,
+            rates,
+            drops,
+            DECAY if turn == 0 else RISE,
+            fall if turn == 0 else rise,
+            least_change,
+        )
+        best = (start + first if n > 0 else -1), n, theta
+        found = (best, found[1]) if turn == 0 else (found[0], best)
+    return found

@@ -208,6 +208,8 @@ def refine_window(y, sign, rates, f, weight, incumbent, scaled, node):
     for k in range(rates.size):
         node[k] *= weight[k] * norm
     last = rates.size - 1
+    # Variables and not literals, for which numba would compile copies.
+    even = free = n > 0
     best = needed(incumbent, n)
     best_at = math.nan
     change = 0.0
@@ -223,15 +225,15 @@ def refine_window(y, sign, rates, f, weight, incumbent, scaled, node):
         theta = refine(
             yc,
             yc,
-            True,
+            even,
             -math.log(rates[max(k - 1, 0)]),
             -math.log(rates[min(k + 1, last)]),
             -math.log(vertex_rate(rates, node, k)),
             sign,
-            True,
+            free,
             0.0,
         )
-        sums = exponential_sums(yc, yc, True, math.exp(-theta), True, 0.0)
+        sums = exponential_sums(yc, yc, even, math.exp(-theta), free, 0.0)
         c = sums[6] * norm / math.sqrt(sums[2])
         if c > best:
             best = c
@@ -393,6 +395,19 @@ def search_windows(y, first, last, start_step, lengths, tables, least_change):
     rise = np.empty((lengths.size, n_starts))
     tss = np.empty((lengths.size, n_starts))
     scan_nodes(y, first, last, start_step, lengths, f, weight, shift, fall, rise, tss)
-    down = best_window(y, first, start_step, lengths, tables, DECAY, fall, tss, least_change)
-    up = best_window(y, first, start_step, lengths, tables, RISE, rise, tss, least_change)
-    return down, up
+    found = (-1, -1, math.nan), (-1, -1, math.nan)
+    # One call in a loop: with literal signs numba would compile everything below twice.
+    for turn in range(2):
+        best = best_window(
+            y,
+            first,
+            start_step,
+            lengths,
+            tables,
+            DECAY if turn == 0 else RISE,
+            fall if turn == 0 else rise,
+            tss,
+            least_change,
+        )
+        found = (best, found[1]) if turn == 0 else (found[0], best)
+    return found

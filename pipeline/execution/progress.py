@@ -65,6 +65,8 @@ class RunProgress:
 
     def event(self, event: dict[str, Any]) -> None:
         """Count a batch that a worker has finished; a batch that ran twice counts once at most."""
+        if event["kind"] != "batch":
+            return
         with self._lock:
             name = event["experiment_id"]
             n = min(event["n_logical"], self._remaining.get(name, 0))

@@ -243,6 +243,15 @@ def _on_cluster(
         if job is None:
             return
         graph, sink = experiment_graph(job.index, job.task, job.batches, extractors, features, run)
+        client.log_event(
+            topic,
+            {
+                "kind": "entered",
+                "experiment_id": job.task.experiment_id,
+                "n_steps": max(job.task.n_steps.values(), default=0),
+                "n_logical": sum(batch.n_logical for batch in job.batches),
+            },
+        )
         future = client.compute(delayed_experiment(job.index, graph, sink))
         running[future] = job
         completed.add(future)

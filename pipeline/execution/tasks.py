@@ -147,10 +147,15 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
     announce(
         task.topic,
         {
+            "kind": "batch",
             "experiment_id": task.experiment_id,
-            "features": [spec.name for spec in specs],
+            "source": steps.source,
+            "features": tuple(seconds),
+            "n_steps": n_steps,
             "n_logical": n_steps * len(specs),
             "n_errors": len(problems),
+            "seconds": sum(seconds.values()),
+            "bytes": sum(array.nbytes for array in steps.batch.arrays.values()),
         },
     )
     return Extracted(steps.source, start, start + n_steps, columns, tuple(problems), seconds)
@@ -246,7 +251,7 @@ def write_experiment(
             f"{task.path}: {n_failed} of {table.n_rows} steps; first step {first.step}, "
             f"{first.feature}: {first.message}"
         )
-    return ExperimentRecord(
+    record = ExperimentRecord(
         experiment_id=task.experiment_id,
         path=task.path,
         outcome="failed" if n_failed else "flagged" if n_flagged else "done",
@@ -261,3 +266,16 @@ def write_experiment(
         worker_seconds=sum(table.seconds.values()),
         problems=table.problems[:_RECORDED_PROBLEMS],
     )
+    announce(
+        task.topic,
+        {
+            "kind": "written",
+            "experiment_id": task.experiment_id,
+            "outcome": record.outcome,
+            "n_steps": record.n_steps,
+            "n_flagged": record.n_flagged,
+            "n_failed": record.n_failed,
+            "bytes": n_bytes,
+        },
+    )
+    return record
