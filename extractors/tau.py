@@ -19,7 +19,6 @@ from oectflow.extractors.base import (
     register,
 )
 from oectflow.extractors.kernels import exponential, transitions
-from oectflow.extractors.kernels.gate import count_cycles
 
 _WORDS = {
     "low_r2": "an exponential was fitted, but R2 is below the threshold",
@@ -197,13 +196,8 @@ class TauOnOff(BaseExtractor):
         if params["period"] is not None:
             period[:] = params["period"]
         duty_cycle = np.asarray(batch.values.get("duty_cycle", unknown), np.float64)
-        n_cycles = np.array(
-            [
-                count_cycles(size, p / dt if dt > 0 else np.nan)
-                for size, p, dt in zip(np.diff(batch.offsets), period, interval, strict=True)
-            ],
-            np.int64,
-        )
+        offsets = _own(batch.offsets)
+        n_cycles = transitions.count_all_cycles(offsets, interval, period)
         if params["max_cycles"] is not None:
             n_cycles = np.minimum(n_cycles, params["max_cycles"])
         shape = (len(batch), max(1, n_cycles.max(initial=0)), 2)
@@ -216,7 +210,7 @@ class TauOnOff(BaseExtractor):
         transitions.fit_steps(
             current,
             _own(batch.arrays.get("original_time", np.full(current.size, np.nan))),
-            _own(batch.offsets),
+            offsets,
             interval,
             period,
             duty_cycle,

@@ -12,6 +12,8 @@
     │   ├── ParameterError      an extractor does not take this parameter or value
     │   └── ExpressionError     a derived feature's expression is refused
     ├── OutputError         results cannot be written or read
+    ├── CatalogError        a catalog cannot be opened, searched or changed
+    │   └── StorageError        the disk is full, the folder gone or not writable
     ├── ClusterError        no usable Dask cluster
     └── RunFailed           a run with ``on_error="raise"`` had failures
 
@@ -63,6 +65,14 @@ class ExpressionError(ConfigError):
 
 class OutputError(OectflowError):
     """Results cannot be written or read back."""
+
+
+class StorageError(OutputError):
+    """Nothing more can be written to the output folder: full, gone, or not ours to write."""
+
+
+class CatalogError(OectflowError):
+    """A catalog cannot be opened, searched or changed; the message says why."""
 
 
 class ClusterError(OectflowError):

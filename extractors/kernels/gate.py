@@ -85,8 +85,9 @@ def recorded_clock(t, sampling_interval):
         if k > 0 and not t[k] > t[k - 1]:
             return even
         deviation = max(deviation, abs(t[k] - t[0] - k * mean))
-    # One part in a thousand of a sample moves tau by less than the fit can tell.
-    if deviation <= 1e-3 * mean:
+    # Four units in the last place of the largest time, or a millionth of the spacing.
+    rounding = max(abs(t[0]), abs(t[n - 1])) * 2.0**-50
+    if deviation <= max(rounding, 1e-6 * mean):
         return even
     if deviation <= recorded_digit(t, mean):
         return even

@@ -31,6 +31,8 @@ from oectflow.extractors.kernels.windows import adjusted, at_edge, needed
 
 NODE_SPACING = 0.1
 SPEED = 4.0
+#: Windows whose correlations are kept at a time.
+ROOM = 500_000
 #: Room for the nodes; a constant, so that the compiler sees that rows do not overlap.
 STRIDE = 512
 _F, _SF, _SFF, _SFY, _C = range(5)
@@ -204,9 +206,11 @@ def within_reach(c, c_need):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def best_uneven(y, t, start_step, lengths, rates, drops, sign, correlations, least_change):
-    """Return start, length and ``theta`` of the best window of one sign."""
-    won = -1, -1, math.nan
+def best_uneven(
+    y, t, start_step, lengths, rates, drops, sign, correlations, least_change, incumbent
+):
+    """Return start, length, ``theta`` and adjusted R2 of the best window of one sign."""
+    won = -1, -1, math.nan, incumbent
     leader = -math.inf
     leader_l = leader_s = -1
     for index in range(lengths.size):
@@ -219,7 +223,6 @@ def best_uneven(y, t, start_step, lengths, rates, drops, sign, correlations, lea
         return won
     scaled = np.empty(lengths[-1])
     w = np.empty(5 * STRIDE)
-    incumbent = -math.inf
     n_starts = correlations.shape[1]
     for turn in range(-1, lengths.size * n_starts):
         index = leader_l if turn < 0 else turn // n_starts
@@ -234,7 +237,7 @@ def best_uneven(y, t, start_step, lengths, rates, drops, sign, correlations, lea
         )
         if value > incumbent and change >= least_change:
             incumbent = value
-            won = a, n, theta
+            won = a, n, theta, value
     return won
 
 
@@ -253,27 +256,34 @@ def search_uneven(y, t, first, last, start_step, lengths, least_change):
     -------
     As :func:`.windows.search_windows`.
     """
-    rates, drops = uneven_nodes(t[first:last], lengths[-1])
     n_starts = max(0, (last - first - lengths[0]) // start_step + 1)
-    fall = np.zeros((lengths.size, n_starts))
-    rise = np.zeros((lengths.size, n_starts))
-    part = y[first:last]
-    times = t[first:last]
-    scan_uneven(part, start_step, lengths, drops, fall, rise)
     found = (-1, -1, math.nan), (-1, -1, math.nan)
-    # One call in a loop: with literal signs numba would compile everything below twice.
-    for turn in range(2):
-        start, n, theta = best_uneven(
-            part,
-            times,
-            start_step,
-            lengths,
-            rates,
-            drops,
-            DECAY if turn == 0 else RISE,
-            fall if turn == 0 else rise,
-            least_change,
-        )
-        best = (start + first if n > 0 else -1), n, theta
-        found = (best, found[1]) if turn == 0 else (found[0], best)
+    bars = np.full(2, -math.inf)
+    chunk = max(1, ROOM // lengths.size)
+    for begin in range(0, n_starts, chunk):
+        used = min(chunk, n_starts - begin)
+        a = first + begin * start_step
+        b = min(last, a + (used - 1) * start_step + lengths[-1])
+        rates, drops = uneven_nodes(t[a:b], lengths[-1])
+        fall = np.zeros((lengths.size, used))
+        rise = np.zeros((lengths.size, used))
+        scan_uneven(y[a:b], start_step, lengths, drops, fall, rise)
+        # One call in a loop: with literal signs numba would compile everything below twice.
+        for turn in range(2):
+            start, n, theta, value = best_uneven(
+                y[a:b],
+                t[a:b],
+                start_step,
+                lengths,
+                rates,
+                drops,
+                DECAY if turn == 0 else RISE,
+                fall if turn == 0 else rise,
+                least_change,
+                bars[turn],
+            )
+            if n > 0:
+                bars[turn] = value
+                best = start + a, n, theta
+                found = (best, found[1]) if turn == 0 else (found[0], best)
     return found

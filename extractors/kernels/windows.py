@@ -19,14 +19,6 @@ import math
 import numpy as np
 from numba import njit
 
-from oectflow.extractors.kernels.cycles import (
-    FIRST_LOOK_ARC,
-    LANES,
-    fit_group,
-    is_certain,
-    lane_fit,
-    lane_space,
-)
 from oectflow.extractors.kernels.exponential import (
     DECAY,
     FIT_OK,
@@ -34,6 +26,14 @@ from oectflow.extractors.kernels.exponential import (
     exponential_sums,
     refine,
     scale_window,
+)
+from oectflow.extractors.kernels.lanes import (
+    FIRST_LOOK_ARC,
+    LANES,
+    fit_group,
+    is_certain,
+    lane_fit,
+    lane_space,
 )
 from oectflow.extractors.kernels.nodes import (
     TAU_MAX,
@@ -49,6 +49,8 @@ ARC = 0.05
 BLOCK = 64
 #: No window can beat an adjusted R2 this near to 1 by more than rounding.
 PERFECT = 1e-13
+#: Windows whose correlations are kept at a time: 48 MB.
+ROOM = 2_000_000
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -294,7 +296,17 @@ def normalise(correlations, tss, lengths):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def best_window(y, first, start_step, lengths, tables, sign, correlations, tss, least_change):
+def lower_bars(hopeless, lengths, incumbent):
+    """Set, per length, the node correlation below which a window cannot beat ``incumbent``."""
+    for index in range(lengths.size):
+        c = needed(incumbent, lengths[index])
+        hopeless[index] = max(0.0, (c - hidden(c, ARC)) * math.cos(0.5 * ARC))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def best_window(
+    y, first, start_step, lengths, tables, sign, correlations, tss, least_change, incumbent
+):
     """Return the window with the largest adjusted R2 among those that were scanned.
 
     Parameters
@@ -305,13 +317,15 @@ def best_window(y, first, start_step, lengths, tables, sign, correlations, tss, 
         From :func:`scan_nodes`; ``correlations`` is overwritten with normalised ones.
     least_change
         Change of the fitted curve, in units of ``y``, that a window must hold.
+    incumbent
+        Adjusted R2 that it has to exceed.
 
     Returns
     -------
-    Start, length (-1, -1 where no window is admissible) and ``theta``.
+    Start, length (-1, -1 where no window is admissible), ``theta`` and adjusted R2.
     """
     (rates, f, weight, _), look = tables
-    won = -1, -1, math.nan
+    won = -1, -1, math.nan, incumbent
     leader = normalise(correlations, tss, lengths)
     if leader[0] < 0:
         return won
@@ -320,9 +334,9 @@ def best_window(y, first, start_step, lengths, tables, sign, correlations, tss, 
     node = np.empty(rates.size)
     space = lane_space(lengths[-1], look[0].size)
     starts = np.empty(LANES, np.int64)
-    incumbent = -math.inf
     # A correlation below this cannot win; one for each length.
-    hopeless = np.zeros(lengths.size)
+    hopeless = np.empty(lengths.size)
+    lower_bars(hopeless, lengths, incumbent)
     # The window that leads on the grid goes first: it sets a high bar for all others.
     for turn in range(-1, lengths.size):
         index = leader[0] if turn < 0 else turn
@@ -353,15 +367,12 @@ def best_window(y, first, start_step, lengths, tables, sign, correlations, tss, 
                     )
                 if value > incumbent and change >= least_change:
                     incumbent = value
-                    won = a, n, theta
+                    won = a, n, theta, value
                     better = True
             if 1.0 - incumbent < PERFECT:
                 return won
             if better:
-                for other in range(lengths.size):
-                    c_need = needed(incumbent, lengths[other])
-                    c_need = (c_need - hidden(c_need, ARC)) * math.cos(0.5 * ARC)
-                    hopeless[other] = max(0.0, c_need)
+                lower_bars(hopeless, lengths, incumbent)
     return won
 
 
@@ -391,23 +402,32 @@ def search_windows(y, first, last, start_step, lengths, tables, least_change):
     """
     _, f, weight, shift = tables[0]
     n_starts = max(0, (last - first - lengths[0]) // start_step + 1)
-    fall = np.empty((lengths.size, n_starts))
-    rise = np.empty((lengths.size, n_starts))
-    tss = np.empty((lengths.size, n_starts))
-    scan_nodes(y, first, last, start_step, lengths, f, weight, shift, fall, rise, tss)
     found = (-1, -1, math.nan), (-1, -1, math.nan)
-    # One call in a loop: with literal signs numba would compile everything below twice.
-    for turn in range(2):
-        best = best_window(
-            y,
-            first,
-            start_step,
-            lengths,
-            tables,
-            DECAY if turn == 0 else RISE,
-            fall if turn == 0 else rise,
-            tss,
-            least_change,
-        )
-        found = (best, found[1]) if turn == 0 else (found[0], best)
+    bars = np.full(2, -math.inf)
+    chunk = max(BLOCK, ROOM // lengths.size)
+    for begin in range(0, n_starts, chunk):
+        at = first + begin * start_step
+        used = min(chunk, n_starts - begin)
+        fall = np.empty((lengths.size, used))
+        rise = np.empty((lengths.size, used))
+        tss = np.empty((lengths.size, used))
+        scan_nodes(y, at, last, start_step, lengths, f, weight, shift, fall, rise, tss)
+        # One call in a loop: with literal signs numba would compile everything below twice.
+        for turn in range(2):
+            start, n, theta, value = best_window(
+                y,
+                at,
+                start_step,
+                lengths,
+                tables,
+                DECAY if turn == 0 else RISE,
+                fall if turn == 0 else rise,
+                tss,
+                least_change,
+                bars[turn],
+            )
+            if n > 0:
+                bars[turn] = value
+                best = start, n, theta
+                found = (best, found[1]) if turn == 0 else (found[0], best)
     return found

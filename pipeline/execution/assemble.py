@@ -148,11 +148,12 @@ def add_reused(table: Table, features: FeatureSet, path: Path, reused: Sequence[
         if name in features.features
         for value in [features.features[name].variables["value"]]
     }
+    for name, now in words.items():
+        old[name] = replace(old[name], unit=now["unit"], description=now["description"])
     return replace(
         table,
         columns=read_columns(path, names, metadata) | table.columns,
-        variables={name: replace(old[name], **words.get(name, {})) for name in names}
-        | table.variables,
+        variables={name: old[name] for name in names} | table.variables,
         owners={name: owners[name] for name in names} | table.owners,
         problems=(
             *(problem for problem in read_problems(path) if problem.feature in reused),

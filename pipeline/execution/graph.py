@@ -10,12 +10,13 @@
 Every edge is a true dependency; there is no barrier between layers and nothing is gathered in the
 client.  A range of steps whose features all run in one task is read inside that task.
 
-Keys are ``(label-run, experiment, start, n_logical)``: the dashboard groups tasks by the label,
-which is the features' names, and cuts off the run, eight hexadecimal digits.
+Keys are ``(label-submission, experiment, start, n_logical)``: the dashboard groups tasks by the
+label, which is the features' names, and cuts off the submission, eight hexadecimal digits.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -27,9 +28,10 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from oectflow.extractors.base import BaseExtractor
+from oectflow.pipeline.execution.isolate import extract_isolated
 from oectflow.pipeline.execution.plan import StepBatch
+from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.tasks import (
-    ExperimentTask,
     FeatureSpec,
     derive_features,
     extract_features,
@@ -45,63 +47,72 @@ _NAMES_SHOWN = 3
 
 
 def experiment_graph(
-    index: int,
-    task: ExperimentTask,
-    batches: Sequence[StepBatch],
-    extractors: Mapping[str, BaseExtractor],
-    features: FeatureSet,
-    run: str,
+    job: Job, extractors: Mapping[str, BaseExtractor], features: FeatureSet
 ) -> tuple[dict[Key, Any], Key]:
     """Build the graph of one experiment.
 
     Parameters
     ----------
-    index
-        Position of the experiment in the run.
-    task
-        What the tasks have to know about it.
-    batches
-        Which steps and features run together.
+    job
+        The experiment and its batches.
     extractors
         By feature.
     features
         The feature set, for the derived ones.
-    run
-        Eight hexadecimal digits that tell this run's keys from others.
 
     Returns
     -------
     The graph, and the key of the sink, whose result is a small record.
     """
     graph: dict[Key, Any] = {}
+    task = job.task
+    # New keys at every submission: Dask must not take an earlier failure for the answer.
+    submission = uuid.uuid4().hex[:8]
 
     def add(label: str, start: int, n_logical: int, *call: Any, root: bool = False) -> TaskRef:
-        key = (f"{label}-{run}", index, start, n_logical)
+        key = (f"{label}-{submission}", job.index, start, n_logical)
         graph[key] = Task(key, *call, _data_producer=root)
         return TaskRef(key)
 
-    sharing = Counter((batch.source, batch.start) for batch in batches)
+    sharing = Counter((batch.source, batch.start) for batch in job.batches)
     reads: dict[tuple[str, int], TaskRef] = {}
     parts = []
-    for batch in batches:
+    for batch in job.batches:
         label = _label(batch.features)
         specs = tuple(FeatureSpec(name, extractors[name]) for name in batch.features)
         where = (batch.source, batch.start)
         steps = (batch.source, batch.start, batch.stop)
-        if sharing[where] == 1:
-            call: tuple[Any, ...] = (read_and_extract, task, specs, *steps)
+        root = True
+        if batch in job.isolated:
+            call: tuple[Any, ...] = (extract_isolated, task, specs, *steps)
+        elif sharing[where] == 1:
+            call = (read_and_extract, task, specs, *steps)
         else:
             if where not in reads:
-                reads[where] = add(
-                    f"read-{batch.source}", batch.start, 0, read_steps, task, *steps, root=True
-                )
+                read = (read_steps, task, *steps)
+                reads[where] = add(f"read-{batch.source}", batch.start, 0, *read, root=True)
             call = (extract_features, task, specs, reads[where])
-        root = sharing[where] == 1
+            root = False
         parts.append(add(label, batch.start, batch.n_logical, *call, root=root))
     table = add("derive", 0, 0, derive_features, task, features, List(*parts))
     digest = add("hash", 0, 0, hash_source, task, root=True)
     sink = add("write", 0, 0, write_experiment, task, features, table, digest)
     return graph, sink.key
+
+
+def batches_of(key: Key, batches: Sequence[StepBatch]) -> list[StepBatch]:
+    """Return the batches that a task computes, or reads for; none for the tasks at the end."""
+    label, _, start, n_logical = key
+    label = label.rpartition("-")[0]
+    return [
+        batch
+        for batch in batches
+        if batch.start == start
+        and (
+            (label == _label(batch.features) and n_logical == batch.n_logical)
+            or label == f"read-{batch.source}"
+        )
+    ]
 
 
 def _label(features: Sequence[str]) -> str:
@@ -111,12 +122,15 @@ def _label(features: Sequence[str]) -> str:
     return f"{shown}+{hidden}more" if hidden > 0 else shown
 
 
-def delayed_experiment(index: int, graph: dict[Key, Any], sink: Key) -> Delayed:
-    """Wrap a graph for ``client.compute``: one layer, earlier experiments first.
+def delayed_experiment(
+    job: Job, extractors: Mapping[str, BaseExtractor], features: FeatureSet
+) -> Delayed:
+    """Build the graph of one experiment for ``client.compute``: earlier experiments go first.
 
     One layer per experiment keeps Dask's optimisation linear in the number of experiments; with a
     layer per task it is quadratic.
     """
-    name = f"experiment-{sink[0]}-{index}"
-    layer = MaterializedLayer(graph, annotations={"priority": -index, "retries": 1})
+    graph, sink = experiment_graph(job, extractors, features)
+    name = f"experiment-{sink[0]}-{job.index}"
+    layer = MaterializedLayer(graph, annotations={"priority": -job.index, "retries": 1})
     return Delayed(sink, HighLevelGraph({name: layer}, {name: set()}), layer=name)

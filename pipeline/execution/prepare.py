@@ -38,6 +38,10 @@ class Job:
         Extracted features to compute.
     batches
         Filled in by the plan.
+    isolated
+        Batches that have killed workers; they run in processes of their own.
+    attempts
+        How often it was submitted in vain without a batch being to blame.
     """
 
     index: int
@@ -45,6 +49,8 @@ class Job:
     layouts: Mapping[str, SourceLayout]
     missing: tuple[str, ...]
     batches: list[StepBatch] = field(default_factory=list)
+    isolated: set[StepBatch] = field(default_factory=set)
+    attempts: int = 0
 
 
 def find_experiments(experiments: Experiments) -> list[Path]:

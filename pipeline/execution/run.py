@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import dask.threaded
-from distributed import Client, Future, as_completed, default_client
+from distributed import Client, default_client
 
 from oectflow.extractors.base import BaseExtractor
-from oectflow.pipeline.errors import ConfigError, OutputError, RunFailed
-from oectflow.pipeline.execution import tasks
+from oectflow.pipeline.errors import ConfigError, RunFailed, StorageError
 from oectflow.pipeline.execution.costs import UNKNOWN_SECONDS_PER_SAMPLE, measure_costs
-from oectflow.pipeline.execution.graph import delayed_experiment, experiment_graph
+from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.plan import (
     FeatureCost,
     Granularity,
@@ -28,6 +25,7 @@ from oectflow.pipeline.execution.plan import (
 from oectflow.pipeline.execution.prepare import Experiments, Job, find_experiments, prepare
 from oectflow.pipeline.execution.progress import RunProgress
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
+from oectflow.pipeline.execution.stream import n_workers, run_on_cluster, run_on_threads
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.outputs.sink import remove_leftovers
 
@@ -84,8 +82,12 @@ def extract(
         There is no experiment at the place named.
     ConfigError
         The features or an option are wrong.
+    StorageError
+        The output folder cannot be made or written; what was written is complete.
     OutputError
-        The output folder cannot be made.
+        Another run is writing in the folder.
+    ClusterError
+        The scheduler is gone; what was written is complete.
     RunFailed
         With ``on_error="raise"``, if anything failed.
 
@@ -95,7 +97,6 @@ def extract(
     >>> report = of.extract("raw/", "transient_tau", "features/")  # doctest: +SKIP
     >>> print(report)  # doctest: +SKIP
     """
-    begin = time.perf_counter()
     check_granularity(granularity)
     if on_error not in ("record", "raise"):
         raise ConfigError(f"on_error={on_error!r}: expected 'record' or 'raise'")
@@ -104,44 +105,69 @@ def extract(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror})") from error
-    client = client or _active_client()
-    run = uuid.uuid4().hex[:8]
-    records: dict[int, ExperimentRecord] = {}
-    jobs: list[Job] = []
-    for index, item in enumerate(
-        prepare(
+        raise StorageError(f"{folder}: cannot be made ({error.strerror})") from error
+    with only_run_in(folder):
+        report = _run(
             find_experiments(experiments),
             feature_set,
             folder,
+            client or _active_client(),
+            granularity=granularity,
             force=force,
+            progress=progress,
             expand_multidim=expand_multidim,
-            topic=f"oectflow-{run}",
         )
-    ):
+    if on_error == "raise" and not report.ok:
+        raise RunFailed(report.summary())
+    return report
+
+
+def _run(
+    paths: Sequence[Path],
+    features: FeatureSet,
+    folder: Path,
+    client: Client | None,
+    *,
+    granularity: Granularity,
+    force: bool,
+    progress: bool,
+    expand_multidim: bool,
+) -> RunReport:
+    begin = time.perf_counter()
+    records: dict[int, ExperimentRecord] = {}
+    jobs: list[Job] = []
+    topic = f"oectflow-{uuid.uuid4().hex[:8]}"
+    prepared = prepare(
+        paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic
+    )
+    for index, item in enumerate(prepared):
         if isinstance(item, Job):
             jobs.append(item)
         else:
             records[index] = item
     remove_leftovers(Path(job.task.out_path) for job in jobs)
-    extractors = {f.name: f.extractor for f in feature_set.extracted if f.extractor}
+    extractors = {f.name: f.extractor for f in features.extracted if f.extractor}
     _plan(jobs, extractors, client, granularity)
     logical = {
         job.task.experiment_id: sum(batch.n_logical for batch in job.batches) for job in jobs
     }
-    execute = _on_threads if client is None else _on_cluster
-    with RunProgress(logical, shown=progress and bool(jobs)) as bar:
-        for job, record in execute(jobs, extractors, feature_set, run, client, bar):
-            bar.finish(job.task.experiment_id)
-            records[job.index] = record
-    report = RunReport(
+    try:
+        with RunProgress(logical, shown=progress and bool(jobs)) as bar:
+            if client is None:
+                finished = run_on_threads(jobs, extractors, features, bar.event)
+            else:
+                finished = run_on_cluster(jobs, extractors, features, bar.event, client)
+            for job, record in finished:
+                bar.finish(job.task.experiment_id)
+                records[job.index] = record
+    finally:
+        # A run that stops early can leave writers behind which stop in the middle.
+        remove_leftovers(Path(job.task.out_path) for job in jobs)
+    return RunReport(
         [records[index] for index in sorted(records)],
         time.perf_counter() - begin,
         str(folder),
     )
-    if on_error == "raise" and not report.ok:
-        raise RunFailed(report.summary())
-    return report
 
 
 def _active_client() -> Client | None:
@@ -149,12 +175,6 @@ def _active_client() -> Client | None:
         return default_client()
     except ValueError:
         return None
-
-
-def _n_workers(client: Client | None) -> int:
-    if client is None:
-        return os.cpu_count() or 1
-    return max(1, int(sum(client.nthreads().values())))
 
 
 def _plan(
@@ -190,88 +210,6 @@ def _plan(
             job.layouts,
             features,
             granularity=granularity,
-            n_workers=_n_workers(client),
+            n_workers=n_workers(client),
             run_seconds=run_seconds,
         )
-
-
-def _on_threads(
-    jobs: Sequence[Job],
-    extractors: Mapping[str, BaseExtractor],
-    features: FeatureSet,
-    run: str,
-    client: None,  # noqa: ARG001 - the signature of _on_cluster
-    bar: RunProgress,
-) -> Iterator[tuple[Job, ExperimentRecord]]:
-    """Run experiment after experiment in the threads of this process."""
-    for job in jobs:
-        graph, sink = experiment_graph(job.index, job.task, job.batches, extractors, features, run)
-        tasks.local_listeners[job.task.topic] = bar.event
-        try:
-            record = dask.threaded.get(graph, sink)
-        except Exception as error:  # noqa: BLE001
-            record = _failure(job, error)
-        finally:
-            del tasks.local_listeners[job.task.topic]
-        yield job, record
-
-
-def _on_cluster(
-    jobs: Sequence[Job],
-    extractors: Mapping[str, BaseExtractor],
-    features: FeatureSet,
-    run: str,
-    client: Client,
-    bar: RunProgress,
-) -> Iterator[tuple[Job, ExperimentRecord]]:
-    """Keep a window of experiments in the scheduler; as one is written, the next one enters.
-
-    So neither the scheduler nor the workers hold more than the window, however many experiments
-    there are, and only small records come back.
-    """
-    if not jobs:
-        return
-    topic = jobs[0].task.topic
-    per_experiment = max(1, min(len(job.batches) for job in jobs))
-    window = max(2, math.ceil(2 * _n_workers(client) / per_experiment))
-    waiting = iter(jobs)
-    running: dict[Future, Job] = {}
-    completed = as_completed()
-
-    def submit_next() -> None:
-        job = next(waiting, None)
-        if job is None:
-            return
-        graph, sink = experiment_graph(job.index, job.task, job.batches, extractors, features, run)
-        client.log_event(
-            topic,
-            {
-                "kind": "entered",
-                "experiment_id": job.task.experiment_id,
-                "n_steps": max(job.task.n_steps.values(), default=0),
-                "n_logical": sum(batch.n_logical for batch in job.batches),
-            },
-        )
-        future = client.compute(delayed_experiment(job.index, graph, sink))
-        running[future] = job
-        completed.add(future)
-
-    client.subscribe_topic(topic, lambda event: bar.event(event[1]))
-    try:
-        for _ in range(window):
-            submit_next()
-        for future in completed:
-            job = running.pop(future)
-            error = future.exception()
-            record = future.result() if error is None else _failure(job, error)
-            future.release()
-            submit_next()
-            yield job, record
-    finally:
-        client.unsubscribe_topic(topic)
-        client.cancel(list(running))
-
-
-def _failure(job: Job, error: BaseException) -> ExperimentRecord:
-    reason = f"{job.task.path}: {type(error).__name__}: {error}"
-    return ExperimentRecord(job.task.experiment_id, job.task.path, "failed", reason)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,7 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
     All variables of all these features; where an extractor raised, NaN, the status ``error`` and a
     problem.
     """
+    steps = _writable(steps)
     start, n_steps = steps.batch.first_step, len(steps.batch)
     columns: Columns = timing_columns(steps) if steps.source == "transient" else {}
     problems: list[Problem] = []
@@ -144,21 +145,18 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
             Problem(start + i, steps.source, spec.name, "error", *error)
             for i, error in errors.items()
         ]
-    announce(
-        task.topic,
-        {
-            "kind": "batch",
-            "experiment_id": task.experiment_id,
-            "source": steps.source,
-            "features": tuple(seconds),
-            "n_steps": n_steps,
-            "n_logical": n_steps * len(specs),
-            "n_errors": len(problems),
-            "seconds": sum(seconds.values()),
-            "bytes": sum(array.nbytes for array in steps.batch.arrays.values()),
-        },
-    )
-    return Extracted(steps.source, start, start + n_steps, columns, tuple(problems), seconds)
+    extracted = Extracted(steps.source, start, start + n_steps, columns, tuple(problems), seconds)
+    announce(task, extracted)
+    return extracted
+
+
+def _writable(steps: Steps) -> Steps:
+    # Arrays that come from another worker are read-only, and for those Numba would compile every
+    # kernel a second time.
+    if all(array.flags.writeable for array in steps.batch.arrays.values()):
+        return steps
+    arrays = {name: array.copy() for name, array in steps.batch.arrays.items()}
+    return replace(steps, batch=replace(steps.batch, arrays=arrays))
 
 
 def read_and_extract(
@@ -168,8 +166,25 @@ def read_and_extract(
     return extract_features(task, specs, read_steps(task, source, start, stop))
 
 
-def announce(topic: str, event: dict[str, Any]) -> None:
-    """Tell the client what was done; costs microseconds where nobody listens."""
+def announce(task: ExperimentTask, extracted: Extracted) -> None:
+    """Tell the client and the dashboard what was computed."""
+    n_steps = extracted.stop - extracted.start
+    event = {
+        "kind": "batch",
+        "experiment_id": task.experiment_id,
+        "source": extracted.source,
+        "features": tuple(extracted.seconds),
+        "n_steps": n_steps,
+        "n_logical": n_steps * len(extracted.seconds),
+        "n_errors": len(extracted.problems),
+        "seconds": sum(extracted.seconds.values()),
+        "bytes": sum(array.nbytes for array in extracted.columns.values()),
+    }
+    _log_event(task.topic, event)
+
+
+def _log_event(topic: str, event: dict[str, Any]) -> None:
+    # Microseconds, where nobody listens.
     try:
         worker = get_worker()
     except ValueError:
@@ -189,10 +204,13 @@ def hash_source(task: ExperimentTask) -> str:
 
 
 def derive_features(
-    task: ExperimentTask, features: FeatureSet, parts: Sequence[Extracted]
+    task: ExperimentTask,
+    features: FeatureSet,
+    parts: Sequence[Extracted | Sequence[Extracted]],
 ) -> Table:
     """Put the parts of one experiment together and compute its derived features."""
-    table = assemble(parts, features, task.n_steps)
+    flat = [one for part in parts for one in ([part] if isinstance(part, Extracted) else part)]
+    table = assemble(flat, features, task.n_steps)
     if task.reused:
         table = add_reused(table, features, Path(task.out_path), task.reused)
     return add_derived(table, features)
@@ -266,7 +284,7 @@ def write_experiment(
         worker_seconds=sum(table.seconds.values()),
         problems=table.problems[:_RECORDED_PROBLEMS],
     )
-    announce(
+    _log_event(
         task.topic,
         {
             "kind": "written",

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from oectflow.extractors.base import Variable
-from oectflow.pipeline.errors import OutputError
+from oectflow.pipeline.errors import OutputError, StorageError
 
 #: Raised when a reader of older files would misunderstand a newer one.
 FORMAT = 1
@@ -108,8 +108,10 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
 
     Raises
     ------
+    StorageError
+        The folder cannot be written, or the disk is full.
     OutputError
-        The folder cannot be written, the disk is full, or ``path`` belongs to somebody else.
+        ``path`` belongs to somebody else.
     """
     if path.exists() and read_metadata(path) is None:
         raise OutputError(
@@ -128,7 +130,7 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
         temporary.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         temporary.unlink(missing_ok=True)
     return size

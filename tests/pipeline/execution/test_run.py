@@ -173,14 +173,14 @@ def test_extract__one_broken_file_never_stops_the_others(lab, tmp_path):
     assert {Path(record.path).name for record in report.failed} == {"device0.h5", "notes.h5"}
     for record in report.failed:
         assert record.path in record.reason
-    assert {p.stem for p in (tmp_path / "out").iterdir()} == {"test_1", "test_2"}
+    assert {p.stem for p in (tmp_path / "out").glob("*.parquet")} == {"test_1", "test_2"}
 
 
 def test_extract__raise_when_everything_else_is_written(lab, tmp_path):
     damage(lab / "device0.h5")
     with pytest.raises(RunFailed, match=r"device0\.h5"):
         run(lab, tmp_path / "out", on_error="raise")
-    assert {p.stem for p in (tmp_path / "out").iterdir()} == {"test_1", "test_2"}
+    assert {p.stem for p in (tmp_path / "out").glob("*.parquet")} == {"test_1", "test_2"}
 
 
 def test_extract__two_files_of_one_test(lab, tmp_path):
@@ -311,7 +311,7 @@ def test_extract__workers_killed_from_outside_lose_nothing(lab, tmp_path, client
     assert report.ok
     run(lab, tmp_path / "reference", features, client=None)
     assert_same(columns_of(tmp_path / "out"), columns_of(tmp_path / "reference"))
-    assert not list((tmp_path / "out").glob(".*"))
+    assert not list((tmp_path / "out").glob(".*.tmp"))
 
 
 def test_extract__feature_sets_are_taken_as_objects(lab, tmp_path):

@@ -283,6 +283,18 @@ def test_index_columns__gaps_and_another_order(tmp_path):
     assert block.arrays["drain_current"].tolist() == [6, 7, 8, 1, 2, 3]
 
 
+def test_index_columns__another_order_without_gaps(tmp_path):
+    path = write_experiment(
+        tmp_path / "a.h5",
+        transient=[np.arange(6.0)],
+        ranges=False,
+        columns={"step_index": [0, 1], "start_data_index": [4, 0], "end_data_index": [6, 4]},
+    )
+    block = Experiment(path).block("transient", 0, 2)
+    assert block.offsets.tolist() == [0, 2, 6]
+    assert block.arrays["drain_current"].tolist() == [4, 5, 0, 1, 2, 3]
+
+
 def test_text__variable_length_and_cut_characters(tmp_path):
     path = write_experiment(
         tmp_path / "a.h5",
@@ -416,6 +428,21 @@ def test_borders__aligned_batches_read_every_chunk_once(tmp_path):
     assert borders.tolist() == [0, 4, 8, 12, 16, 20, 24]
     read = [chunks_read(lengths, 40, a, b) for a, b in itertools.pairwise(borders)]
     assert sum(map(len, read)) == len(set().union(*read)) == 6
+
+
+def test_borders__steps_without_data(tmp_path):
+    path = write_experiment(
+        tmp_path / "a.h5",
+        transient=[np.arange(40.0)],
+        chunks=(1, 10),
+        ranges=False,
+        columns={
+            "step_index": range(5),
+            "start_data_index": [0, 10, 0, 20, 30],
+            "end_data_index": [10, 20, 0, 30, 40],
+        },
+    )
+    assert Experiment(path).layout("transient").borders.tolist() == [0, 1, 3, 4, 5]
 
 
 def test_borders__transfer(tmp_path):

@@ -319,6 +319,15 @@ def test_find_period__right_or_unknown(cycles, period, duty, tau):
         assert math.isnan(found) or found == pytest.approx(period, rel=0.05)
 
 
+@pytest.mark.parametrize("seed", [3, 45, 67])
+def test_find_period__a_first_guess_that_its_multiples_refute(seed):
+    # In these traces noise moves the peak at one period by two samples; its multiples disagree.
+    rng = np.random.default_rng(seed)
+    wave = gate_response(15.3, 150.7, 0.7, 150.7, phase=rng.uniform(0, 150.7))
+    found = find_period(measured(rng, wave, 0.01))
+    assert found == pytest.approx(150.7, abs=1)
+
+
 def test_find_period__missing_samples_and_a_spike():
     rng = np.random.default_rng(5)
     current = measured(rng, gate_response(12, 120, 0.5, 10), 1e-3)

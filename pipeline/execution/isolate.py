@@ -1,0 +1,125 @@
+"""Steps that killed a worker are computed in a process of their own, which may die.
+
+The worker starts a child and collects what it sends.  If the child dies, the first logical task
+that has not come back is to blame.  It is recorded, and another child goes on behind it.  So one
+poisonous step costs one child, and nothing else.
+
+:func:`child` is what runs there: work comes in on standard input, results go out on standard
+output, both pickled.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import cloudpickle
+import numpy as np
+import psutil
+
+from oectflow.extractors.base import Batch
+from oectflow.pipeline.execution.assemble import Extracted
+from oectflow.pipeline.execution.evaluate import Steps, evaluate
+from oectflow.pipeline.execution.tasks import (
+    ExperimentTask,
+    FeatureSpec,
+    announce,
+    extract_features,
+    read_steps,
+)
+from oectflow.pipeline.features.feature import column_name
+from oectflow.pipeline.outputs.sink import Problem
+
+#: Memory a child may take, as a share of what is free when it starts.
+_MEMORY_SHARE = 0.5
+
+
+def extract_isolated(
+    task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
+) -> list[Extracted]:
+    """Compute features of steps in child processes, each logical task on its own.
+
+    Returns
+    -------
+    One result per logical task.  One that ended its process has NaN, the status ``error`` and a
+    problem that says how the process died.
+    """
+    todo = [(step, spec) for step in range(start, stop) for spec in specs]
+    results: list[Extracted] = []
+    while len(results) < len(todo):
+        rest = todo[len(results) :]
+        done, reason = _run_child(task, rest, source)
+        results += done
+        if len(done) < len(rest):
+            step, spec = rest[len(done)]
+            results.append(_given_up(spec, source, step, reason))
+    for result in results:
+        announce(task, result)
+    return results
+
+
+def _run_child(
+    task: ExperimentTask, todo: Sequence[tuple[int, FeatureSpec]], source: str
+) -> tuple[list[Extracted], str]:
+    """Run one child; return what it finished, and how it died if it did not finish all."""
+    command = [sys.executable, "-c", f"from {__name__} import child; child()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            process.stdin.write(cloudpickle.dumps((task, todo, source)))
+            process.stdin.close()
+        except BrokenPipeError:
+            # It died before it had read everything; the reason is told below.
+            pass
+        done = []
+        while True:
+            try:
+                done.append(pickle.load(process.stdout))
+            except (EOFError, pickle.UnpicklingError):
+                break
+    return done, _cause(process.returncode)
+
+
+def _cause(returncode: int) -> str:
+    if returncode < 0:
+        how = f"was ended by {signal.Signals(-returncode).name}"
+    else:
+        how = f"ended with exit status {returncode}"
+    return f"the process that computed it {how}; computed alone, it would do so again"
+
+
+def _given_up(spec: FeatureSpec, source: str, step: int, reason: str) -> Extracted:
+    nothing = Steps(source, Batch({}, np.zeros(2, np.int64), {}, step), ("unknown",), {0: reason})
+    columns, _ = evaluate(spec.extractor, nothing)
+    return Extracted(
+        source,
+        step,
+        step + 1,
+        {column_name(spec.name, name): array for name, array in columns.items()},
+        (Problem(step, source, spec.name, "error", "ProcessDied", reason),),
+        {spec.name: 0.0},
+    )
+
+
+def child() -> None:
+    """Compute what comes in on standard input, one logical task after the other."""
+    # Whatever an extractor prints must not get between the results.
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    task, todo, source = pickle.load(sys.stdin.buffer)
+    # An extractor that allocates without end gets a MemoryError, which is recorded, before it
+    # takes the machine's memory.
+    limit = psutil.Process().memory_info().vms + int(
+        _MEMORY_SHARE * psutil.virtual_memory().available
+    )
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    for step, spec in todo:
+        result = extract_features(task, (spec,), read_steps(task, source, step, step + 1))
+        pickle.dump(result, out)
+        out.flush()

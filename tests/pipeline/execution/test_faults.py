@@ -1,0 +1,247 @@
+"""Processes that die, disks that fill, folders that vanish: nothing written is lost or partial."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from oectflow.extractors.base import BaseExtractor, register
+from oectflow.pipeline.errors import ClusterError, OutputError, StorageError
+from oectflow.pipeline.execution.isolate import extract_isolated
+from oectflow.pipeline.execution.lock import only_run_in
+from oectflow.pipeline.execution.prepare import prepare
+from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.tasks import FeatureSpec
+from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.outputs.results import open_results, problems_frame
+from oectflow.pipeline.outputs.sink import read_metadata
+
+PEAK = {"peak": {"extractor": "transient.peak_current", "input": "transient"}}
+
+
+def run(raw, out, features=PEAK, **options):
+    return extract(raw, features, out, progress=False, **options)
+
+
+def poisonous(name: str) -> dict[str, dict[str, str]]:
+    """Return a feature that ends the process at the third step of the first device."""
+
+    @register(name)
+    class Poison(BaseExtractor):
+        source = "transient"
+        unit = "A"
+
+        def extract_single_step(self, step_data, params):
+            first, current = step_data["continuous_time"][0], step_data["drain_current"]
+            # Steps have 240 samples in this device, 300 and 360 in the others.
+            if len(current) == 240 and round(first * 1e3) == 480:
+                os._exit(1)
+            return current.mean()
+
+    return {"mean": {"extractor": name, "input": "transient"}}
+
+
+def task_of(path, out):
+    """Return the description of an experiment that its tasks get."""
+    feature_set = FeatureSet.load(PEAK)
+    options = {"force": False, "expand_multidim": False, "topic": "t"}
+    (job,) = prepare([path], feature_set, out, **options)
+    return job.task
+
+
+@pytest.fixture
+def mortal_client():
+    """Workers whose death is held against a task at once, so that tests are short."""
+    import dask
+
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def test_poison__the_one_logical_task_is_found_and_given_up(lab, tmp_path, mortal_client):
+    features = PEAK | poisonous("transient.poison")
+    report = run(lab, tmp_path / "out", features, client=mortal_client, granularity="experiment")
+    (failed,) = report.failed
+    assert failed.experiment_id == "test_0"
+    assert failed.n_failed == 1
+    problems = problems_frame(tmp_path / "out")
+    assert problems[["experiment_id", "step", "feature", "error_type"]].values.tolist() == [
+        ["test_0", 2, "mean", "ProcessDied"]
+    ]
+    assert "ended with exit status 1" in problems["message"].iloc[0]
+    results = open_results(tmp_path / "out").load()
+    mean = results["mean"].sel(experiment="test_0")
+    assert np.isnan(mean).values.tolist()[:5] == [False, False, True, False, False]
+    assert np.isfinite(results["peak"].sel(experiment="test_0")[:5]).all()
+
+
+def test_greedy__a_step_that_allocates_without_end_is_recorded(lab, tmp_path):
+    @register("transient.greedy")
+    class Greedy(BaseExtractor):
+        source = "transient"
+
+        def extract_single_step(self, step_data, params):
+            print("whatever an extractor prints must not disturb the results")
+            if round(step_data["continuous_time"][0] * 1e3) == 480:
+                hoard = []
+                while True:
+                    hoard.append(np.empty(2**27))
+            return step_data["drain_current"].mean()
+
+    task = task_of(lab / "device0.h5", tmp_path)
+    spec = FeatureSpec("mean", Greedy())
+    results = extract_isolated(task, [spec], "transient", 0, 5)
+    assert [len(result.problems) for result in results] == [0, 0, 1, 0, 0]
+    assert results[2].problems[0].error_type in ("MemoryError", "_ArrayMemoryError")
+    assert np.isfinite(np.concatenate([r.columns["mean"] for r in results])).tolist() == [
+        True, True, False, True, True,
+    ]  # fmt: skip
+
+
+def test_lock__a_second_run_in_the_folder_is_refused(lab, tmp_path):
+    (tmp_path / "out").mkdir()
+    with (
+        only_run_in(tmp_path / "out"),
+        pytest.raises(OutputError, match="another run is writing here"),
+    ):
+        run(lab, tmp_path / "out")
+    assert run(lab, tmp_path / "out").ok
+
+
+def test_lock__a_killed_run_does_not_leave_it_behind(lab, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    code = f"""
+import time
+from pathlib import Path
+from oectflow.pipeline.execution.lock import only_run_in
+
+with only_run_in(Path({str(out)!r})):
+    print("locked", flush=True)
+    time.sleep(600)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "locked\n"
+    with pytest.raises(OutputError, match="another run"):
+        run(lab, out)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert run(lab, out).ok
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of 256 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True
+    )
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs root")
+    yield folder
+    # Lazily: a worker may still be about to find out.
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("where", ["threads", "cluster"])
+def test_full_disk__stops_with_what_was_written_intact(lab, full_disk, tmp_path, request, where):
+    client = request.getfixturevalue("client") if where == "cluster" else None
+    # Each result takes some 60 KiB: a few fit, not all.
+    for i in range(3, 12):
+        simulate_device(i, n_points=41, n_cycles=6, period=0.06, test_id=f"test_{i}").write(
+            lab / f"device{i}.h5"
+        )
+    with pytest.raises(StorageError, match=r"No space left.*make room") as caught:
+        run(lab, full_disk, "all", client=client)
+    assert str(full_disk) in str(caught.value)
+    written = list(full_disk.glob("[!.]*"))
+    assert 0 < len(written) < 12
+    assert all(read_metadata(path) is not None for path in written)
+    assert not list(full_disk.glob(".*.tmp"))
+
+
+def test_folder_removed__stops_with_a_clear_error(lab, tmp_path, client):
+    out = tmp_path / "out"
+
+    @register("transient.removes_the_folder")
+    class Remover(BaseExtractor):
+        source = "transient"
+
+        def extract_single_step(self, step_data, params):
+            shutil.rmtree(out, ignore_errors=True)
+            return 0.0
+
+    features = {"f": {"extractor": "transient.removes_the_folder", "input": "transient"}}
+    with pytest.raises(StorageError, match="No such file or directory"):
+        run(lab, out, features, client=client)
+
+
+def test_scheduler_gone__a_clear_error_and_the_run_goes_on_later(lab, tmp_path):
+    code = "from distributed.cli.dask_scheduler import main; main()"
+    address_file = tmp_path / "scheduler.json"
+    scheduler = subprocess.Popen(
+        [sys.executable, "-c", code, "--scheduler-file", str(address_file), "--port", "0",
+         "--no-dashboard", "--host", "127.0.0.1"],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "dask", "worker", "--scheduler-file", str(address_file),
+         "--no-dashboard", "--nthreads", "1"],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+    @register("transient.slow_mean")
+    class Slow(BaseExtractor):
+        source = "transient"
+
+        def extract_single_step(self, step_data, params):
+            time.sleep(0.3)
+            return step_data["drain_current"].mean()
+
+    features = {"f": {"extractor": "transient.slow_mean", "input": "transient"}}
+    try:
+        deadline = time.monotonic() + 30
+        while not address_file.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with Client(scheduler_file=str(address_file), timeout=3) as client:
+            client.wait_for_workers(1, timeout=60)
+            killer = threading.Timer(2.5, scheduler.send_signal, [signal.SIGKILL])
+            killer.start()
+            with pytest.raises(ClusterError, match="scheduler is gone"):
+                run(lab, tmp_path / "out", features, client=client, granularity="step")
+            killer.join()
+    finally:
+        for process in (scheduler, worker):
+            process.kill()
+            process.wait()
+    written = {path.stem for path in (tmp_path / "out").glob("[!.]*")}
+    report = run(lab, tmp_path / "out", features, client=None)
+    assert report.ok
+    assert {r.experiment_id for r in report.experiments if r.outcome == "unchanged"} == written
+
+
+def test_leftovers__of_a_killed_run_are_removed(lab, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    leftover = out / ".test_0.parquet.0123456789abcdef.tmp"
+    leftover.write_bytes(b"half a file")
+    assert run(lab, out).ok
+    assert not leftover.exists()
+    assert {path.name for path in out.glob("*.parquet")} == {f"test_{i}.parquet" for i in range(3)}
