@@ -1,0 +1,28 @@
+"""Compiled kernels are kept apart by the source of all kernels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numba
+
+from oectflow.extractors import kernels
+from oectflow.extractors.kernels import source_digest, sweeps
+
+
+def test_source_digest__changes_with_any_file(tmp_path: Path):
+    (tmp_path / "a.py").write_text("x = 1")
+    (tmp_path / "b.py").write_text("y = 1")
+    first = source_digest(tmp_path)
+    assert source_digest(tmp_path) == first
+    (tmp_path / "b.py").write_text("y = 2")
+    assert source_digest(tmp_path) != first
+    (tmp_path / "b.py").write_text("y = 1")
+    assert source_digest(tmp_path) == first
+
+
+def test_cache__is_in_the_folder_of_the_digest():
+    digest = source_digest(Path(kernels.__file__).parent)
+    if not numba.config.DISABLE_JIT:
+        assert digest in sweeps.sweep_extremes.stats.cache_path
+    assert digest not in (numba.config.CACHE_DIR or "")
