@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.errors import InputError, OutputError
 from oectflow.pipeline.execution.plan import SourceLayout, StepBatch
 from oectflow.pipeline.execution.report import ExperimentRecord
@@ -51,6 +52,11 @@ class Job:
     batches: list[StepBatch] = field(default_factory=list)
     isolated: set[StepBatch] = field(default_factory=set)
     attempts: int = 0
+
+    def n_logical(self, extractors: Mapping[str, BaseExtractor]) -> int:
+        """Return the number of logical tasks (feature, step) of the experiment."""
+        sources = (extractors[name].source for name in self.missing)
+        return sum(self.layouts[source].n_steps for source in sources if source in self.layouts)
 
 
 def find_experiments(experiments: Experiments) -> list[Path]:

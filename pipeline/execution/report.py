@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
@@ -41,8 +41,8 @@ class ExperimentRecord:
         Names of the features that were computed now, and of those kept from an earlier run.
     n_bytes
         Size of the Parquet file.
-    worker_seconds
-        Time spent in extractors.
+    seconds
+        Worker time by feature, of those that were computed now.
     problems
         The first problems.
     """
@@ -58,8 +58,32 @@ class ExperimentRecord:
     computed: tuple[str, ...] = ()
     reused: tuple[str, ...] = ()
     n_bytes: int = 0
-    worker_seconds: float = 0.0
+    seconds: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+
+
+@dataclass
+class FeaturePlan:
+    """What was planned for a feature and what became of it, over the whole run.
+
+    Attributes
+    ----------
+    feature
+        Its name.
+    timed
+        Whether its cost was known from a measurement.
+    n_steps, n_tasks
+        Steps to compute, and Dask tasks that they were divided into.
+    predicted_seconds, actual_seconds
+        Worker time.
+    """
+
+    feature: str
+    timed: bool
+    n_steps: int = 0
+    n_tasks: int = 0
+    predicted_seconds: float = 0.0
+    actual_seconds: float = 0.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,11 +98,14 @@ class RunReport:
         Wall time of the run.
     out
         Folder of the results.
+    plan
+        What was planned for each feature, and what it took.
     """
 
     experiments: Sequence[ExperimentRecord]
     seconds: float
     out: str
+    plan: Sequence[FeaturePlan] = ()
 
     @property
     def ok(self) -> bool:
@@ -139,6 +166,22 @@ class RunReport:
         if len(self.failed) > _SHOWN_FAILURES:
             lines.append(f"… and {len(self.failed) - _SHOWN_FAILURES} more")
         lines.append(f"{self.seconds:.1f} s, {self.n_bytes / 1e6:.2f} MB in {self.out}")
+        return "\n".join(lines)
+
+    def explain(self) -> str:
+        """Return a table: for each feature the cost, the batches, and predicted and actual time."""
+        lines = [
+            f"{'feature':24} {'steps':>8} {'tasks':>7} {'steps/task':>10} "
+            f"{'µs/step':>9} {'predicted':>10} {'actual':>10}"
+        ]
+        for row in self.plan:
+            per_step = 1e6 * row.actual_seconds / row.n_steps if row.n_steps else 0.0
+            predicted = f"{row.predicted_seconds:.3g} s" if row.timed else "unknown"
+            lines.append(
+                f"{row.feature:24} {row.n_steps:8,} {row.n_tasks:7,} "
+                f"{row.n_steps / max(1, row.n_tasks):10.1f} {per_step:9.1f} "
+                f"{predicted:>10} {row.actual_seconds:8.3g} s"
+            )
         return "\n".join(lines)
 
     def __repr__(self) -> str:

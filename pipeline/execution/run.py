@@ -5,23 +5,17 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from distributed import Client, default_client
 
-from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.errors import ConfigError, RunFailed, StorageError
-from oectflow.pipeline.execution.costs import UNKNOWN_SECONDS_PER_SAMPLE, measure_costs
+from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.lock import only_run_in
-from oectflow.pipeline.execution.plan import (
-    FeatureCost,
-    Granularity,
-    check_granularity,
-    plan_batches,
-    total_seconds,
-)
+from oectflow.pipeline.execution.plan import Granularity, check_granularity
+from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Experiments, Job, find_experiments, prepare
 from oectflow.pipeline.execution.progress import RunProgress
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
@@ -147,26 +141,32 @@ def _run(
             records[index] = item
     remove_leftovers(Path(job.task.out_path) for job in jobs)
     extractors = {f.name: f.extractor for f in features.extracted if f.extractor}
-    _plan(jobs, extractors, client, granularity)
-    logical = {
-        job.task.experiment_id: sum(batch.n_logical for batch in job.batches) for job in jobs
-    }
+    fingerprints = features.fingerprints()
+    book = CostBook(folder, {name: fingerprints[name] for name in extractors})
+    planner = Planner(jobs, extractors, book, n_workers(client), granularity)
+    planner.time_unknown(client)
     try:
-        with RunProgress(logical, shown=progress and bool(jobs)) as bar:
+        with RunProgress(
+            {job.task.experiment_id: job.n_logical(extractors) for job in jobs},
+            shown=progress and bool(jobs),
+        ) as bar:
             if client is None:
-                finished = run_on_threads(jobs, extractors, features, bar.event)
+                finished = run_on_threads(jobs, extractors, features, planner, bar.event)
             else:
-                finished = run_on_cluster(jobs, extractors, features, bar.event, client)
+                finished = run_on_cluster(jobs, extractors, features, planner, bar.event, client)
             for job, record in finished:
                 bar.finish(job.task.experiment_id)
                 records[job.index] = record
+                planner.learn(job, record)
     finally:
         # A run that stops early can leave writers behind which stop in the middle.
         remove_leftovers(Path(job.task.out_path) for job in jobs)
+        book.save()
     return RunReport(
         [records[index] for index in sorted(records)],
         time.perf_counter() - begin,
         str(folder),
+        tuple(planner.features.values()),
     )
 
 
@@ -175,41 +175,3 @@ def _active_client() -> Client | None:
         return default_client()
     except ValueError:
         return None
-
-
-def _plan(
-    jobs: Sequence[Job],
-    extractors: Mapping[str, BaseExtractor],
-    client: Client | None,
-    granularity: Granularity,
-) -> None:
-    """Fill in the batches of every job."""
-    costs: dict[str, float] = {}
-    if granularity == "auto":
-        for job in jobs:
-            untimed = {n: extractors[n] for n in job.missing if n not in costs}
-            if untimed and any(e.source in job.layouts for e in untimed.values()):
-                # In a worker: an extractor that brings a process down must not take the
-                # notebook with it.
-                call = (measure_costs, job.task.path, untimed)
-                costs |= call[0](*call[1:]) if client is None else client.submit(*call).result()
-            if costs.keys() >= set(job.missing):
-                break
-    planned = [
-        [
-            FeatureCost(name, extractors[name].source, costs.get(name, UNKNOWN_SECONDS_PER_SAMPLE))
-            for name in job.missing
-        ]
-        for job in jobs
-    ]
-    run_seconds = sum(
-        total_seconds(job.layouts, features) for job, features in zip(jobs, planned, strict=True)
-    )
-    for job, features in zip(jobs, planned, strict=True):
-        job.batches = plan_batches(
-            job.layouts,
-            features,
-            granularity=granularity,
-            n_workers=n_workers(client),
-            run_seconds=run_seconds,
-        )

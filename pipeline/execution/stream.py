@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.errors import ClusterError, StorageError
 from oectflow.pipeline.execution import tasks
 from oectflow.pipeline.execution.graph import batches_of, delayed_experiment, experiment_graph
+from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.features.feature_set import FeatureSet
@@ -36,6 +36,7 @@ def run_on_threads(
     jobs: Sequence[Job],
     extractors: Mapping[str, BaseExtractor],
     features: FeatureSet,
+    planner: Planner,
     listener: Listener,
 ) -> Finished:
     """Run experiment after experiment in the threads of this process.
@@ -46,6 +47,7 @@ def run_on_threads(
         Nothing more can be written.
     """
     for job in jobs:
+        planner.plan(job)
         graph, sink = experiment_graph(job, extractors, features)
         tasks.local_listeners[job.task.topic] = listener
         try:
@@ -63,6 +65,7 @@ def run_on_cluster(
     jobs: Sequence[Job],
     extractors: Mapping[str, BaseExtractor],
     features: FeatureSet,
+    planner: Planner,
     listener: Listener,
     client: Client,
 ) -> Finished:
@@ -82,24 +85,30 @@ def run_on_cluster(
     if not jobs:
         return
     topic = jobs[0].task.topic
-    per_experiment = max(1, min(len(job.batches) for job in jobs))
-    window = max(2, math.ceil(2 * n_workers(client) / per_experiment))
+    wanted = 2 * n_workers(client)
     waiting = iter(jobs)
     running: dict[Future, Job] = {}
     completed = as_completed()
 
-    def submit(job: Job | None) -> None:
-        if job is None:
-            return
-        client.log_event(topic, _entered(job))
+    def submit(job: Job) -> None:
         future = client.compute(delayed_experiment(job, extractors, features))
         running[future] = job
         completed.add(future)
 
+    def fill_window() -> None:
+        # Two experiments, so that one is read while the other is written; more where they are so
+        # small that not every worker would find two tasks.
+        while len(running) < 2 or sum(len(job.batches) for job in running.values()) < wanted:
+            job = next(waiting, None)
+            if job is None:
+                return
+            planner.plan(job)
+            client.log_event(topic, _entered(job))
+            submit(job)
+
     client.subscribe_topic(topic, lambda event: listener(event[1]))
     try:
-        for _ in range(window):
-            submit(next(waiting, None))
+        fill_window()
         for future in completed:
             job = running.pop(future)
             if future.cancelled():
@@ -116,7 +125,7 @@ def run_on_cluster(
                 continue
             record = future.result() if error is None else _failure(job, error)
             future.release()
-            submit(next(waiting, None))
+            fill_window()
             yield job, record
     finally:
         if client.status == "running":

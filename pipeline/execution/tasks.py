@@ -281,7 +281,7 @@ def write_experiment(
         computed=tuple(name for name in described if name not in table.kept),
         reused=tuple(table.kept),
         n_bytes=n_bytes,
-        worker_seconds=sum(table.seconds.values()),
+        seconds=table.seconds,
         problems=table.problems[:_RECORDED_PROBLEMS],
     )
     _log_event(
