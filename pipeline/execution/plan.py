@@ -16,42 +16,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from oectflow.pipeline.errors import ConfigError, did_you_mean
+from oectflow.pipeline.inputs.step_layout import Layout
 
-#: A Dask task costs 2–3 ms of its worker and 1–2 ms of the scheduler.  At 250 ms that is about 2 %
-#: of wall time, and 96 workers ask the scheduler for 400 tasks a second, a third of what it can.
+#: A Dask task costs 2–3 ms of its worker.  At 250 ms that is 1 % of the worker's time.
 TARGET_SECONDS = 0.25
+#: Below 50 ms it would be more than 5 %, and the scheduler, which spends up to 0.9 ms on a task,
+#: must not be busy for more than half of the time with the tasks of all workers.
+SHORTEST_SECONDS = 0.05
+SCHEDULER_SECONDS, SCHEDULER_SHARE = 0.9e-3, 0.5
 #: The last tasks of a run should not leave workers idle for more than 5 % of it.
 TAIL_SHARE = 0.05
 #: Samples of one batch held by a worker; eight features and their temporaries fit beside it.
 BATCH_BYTES = 64 * 2**20
 
 Granularity = Literal["auto", "step", "experiment"] | int
-
-
-@dataclass(frozen=True)
-class SourceLayout:
-    """What the plan needs to know about the steps of one source, without reading a sample.
-
-    Attributes
-    ----------
-    n_steps
-        Number of steps.
-    samples
-        Samples per step.  Shape (n_steps,).
-    borders
-        Steps at which an HDF5 chunk begins, from 0 to ``n_steps``; a batch that starts there
-        decompresses no chunk twice.
-    bytes_per_sample
-        Size in memory of one sample of all arrays of the source.
-    """
-
-    n_steps: int
-    samples: NDArray[np.int64]
-    borders: NDArray[np.int64]
-    bytes_per_sample: int
 
 
 @dataclass(frozen=True)
@@ -89,17 +69,32 @@ def check_granularity(granularity: Granularity) -> None:
         raise ConfigError(f"granularity={granularity!r}: steps per task must be a whole number ≥ 1")
 
 
-def total_seconds(layouts: Mapping[str, SourceLayout], features: Sequence[FeatureCost]) -> float:
+def total_seconds(layouts: Mapping[str, Layout], features: Sequence[FeatureCost]) -> float:
     """Return the estimated worker seconds of all features of one experiment."""
     return sum(
-        feature.seconds_per_sample * float(layouts[feature.source].samples.sum())
+        feature.seconds_per_sample * float(layouts[feature.source].lengths.sum())
         for feature in features
         if feature.source in layouts
     )
 
 
+def batch_seconds(n_workers: int, run_seconds: float) -> float:
+    """Return how long a batch should take.
+
+    Parameters
+    ----------
+    n_workers
+        Workers that share the run.
+    run_seconds
+        Estimated worker seconds of the whole run.
+    """
+    shortest = max(SHORTEST_SECONDS, n_workers * SCHEDULER_SECONDS / SCHEDULER_SHARE)
+    tail = TAIL_SHARE * run_seconds / n_workers
+    return max(min(TARGET_SECONDS, tail), shortest)
+
+
 def plan_batches(
-    layouts: Mapping[str, SourceLayout],
+    layouts: Mapping[str, Layout],
     features: Sequence[FeatureCost],
     *,
     granularity: Granularity = "auto",
@@ -117,8 +112,8 @@ def plan_batches(
     granularity
         ``"step"``: one batch for every logical task.  ``"experiment"``: one batch for each source.
         A number: that many steps, all features of the source together.  ``"auto"``: as many steps
-        as take ``TARGET_SECONDS``, bounded by memory and by the length of the run, starting at
-        chunk borders; features that are too long for that are divided among several batches.
+        as take :func:`batch_seconds`, bounded by memory, starting at chunk borders; features that
+        are too long for that are divided among several batches.
     n_workers
         Workers that share the run.
     run_seconds
@@ -135,7 +130,7 @@ def plan_batches(
         if not wanted or layout.n_steps == 0:
             continue
         if granularity == "auto":
-            seconds = min(TARGET_SECONDS, TAIL_SHARE * run_seconds / n_workers)
+            seconds = batch_seconds(n_workers, run_seconds)
             ranges = _ranges(layout, wanted, seconds)
         else:
             size = {"step": 1, "experiment": layout.n_steps}.get(str(granularity)) or int(
@@ -146,7 +141,7 @@ def plan_batches(
             if granularity == "step":
                 groups = [[feature.name] for feature in wanted]
             elif granularity == "auto":
-                samples = float(layout.samples[start:stop].sum())
+                samples = float(layout.lengths[start:stop].sum())
                 groups = _bundles(wanted, samples, TARGET_SECONDS)
             else:
                 groups = [[feature.name for feature in wanted]]
@@ -155,14 +150,14 @@ def plan_batches(
 
 
 def _ranges(
-    layout: SourceLayout, features: Sequence[FeatureCost], seconds: float
+    layout: Layout, features: Sequence[FeatureCost], seconds: float
 ) -> list[tuple[int, int]]:
     """Cut the steps where the work or the memory of a batch is full, at chunk borders if near."""
-    cost = sum(feature.seconds_per_sample for feature in features) * layout.samples
-    size = layout.bytes_per_sample * layout.samples
+    cost = sum(feature.seconds_per_sample for feature in features) * layout.lengths
+    size = layout.nbytes_per_sample * layout.lengths
     # A batch is full when either share reaches 1.
-    share = np.maximum(cost / seconds if seconds > 0 else np.inf, size / BATCH_BYTES)
-    filled = np.concatenate([[0.0], np.cumsum(np.nan_to_num(share, posinf=1.0))])
+    share = np.maximum(cost / seconds, size / BATCH_BYTES)
+    filled = np.concatenate([[0.0], np.cumsum(share)])
     ranges = []
     start = 0
     while start < layout.n_steps:

@@ -58,7 +58,7 @@ class Planner:
             for name in job.missing:
                 layout = job.layouts.get(extractors[name].source)
                 if layout is not None:
-                    total = self._samples.get(name, 0.0) + float(layout.samples.sum())
+                    total = self._samples.get(name, 0.0) + float(layout.lengths.sum())
                     self._samples[name] = total
 
     def time_unknown(self, client: Client | None) -> None:
@@ -115,7 +115,7 @@ class Planner:
     def learn(self, job: Job, record: ExperimentRecord) -> None:
         """Take the measured times of a finished experiment into account."""
         for name, seconds in record.seconds.items():
-            samples = int(job.layouts[self._extractors[name].source].samples.sum())
+            samples = int(job.layouts[self._extractors[name].source].lengths.sum())
             if samples:
                 self._book.learn(name, seconds / samples)
             self.features[name].actual_seconds += seconds

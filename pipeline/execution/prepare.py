@@ -11,11 +11,12 @@ from typing import Any
 
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.errors import InputError, OutputError
-from oectflow.pipeline.execution.plan import SourceLayout, StepBatch
+from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.tasks import ExperimentTask
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.step_layout import Layout
 from oectflow.pipeline.outputs.sink import read_metadata, result_path
 
 Experiments = str | os.PathLike[str] | Experiment | Iterable[str | os.PathLike[str] | Experiment]
@@ -47,7 +48,7 @@ class Job:
 
     index: int
     task: ExperimentTask
-    layouts: Mapping[str, SourceLayout]
+    layouts: Mapping[str, Layout]
     missing: tuple[str, ...]
     batches: list[StepBatch] = field(default_factory=list)
     isolated: set[StepBatch] = field(default_factory=set)
@@ -176,14 +177,9 @@ def prepare(
                 expand_multidim=expand_multidim,
                 topic=topic,
             ),
-            {source: _layout(experiment, source) for source in sources},
+            {source: experiment.layout(source) for source in sources},
             tuple(f.name for f in features.extracted if f.name not in reused),
         )
-
-
-def _layout(experiment: Experiment, source: str) -> SourceLayout:
-    layout = experiment.layout(source)
-    return SourceLayout(layout.n_steps, layout.lengths, layout.borders, layout.nbytes_per_sample)
 
 
 def _earlier(out_path: Path) -> dict[str, Any] | None:

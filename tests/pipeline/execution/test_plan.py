@@ -12,15 +12,16 @@ from oectflow.pipeline.execution.plan import (
     BATCH_BYTES,
     TARGET_SECONDS,
     FeatureCost,
-    SourceLayout,
+    batch_seconds,
     check_granularity,
     plan_batches,
 )
+from oectflow.pipeline.inputs.step_layout import Layout
 
 
-def layout(samples: list[int], borders: list[int] | None = None, width: int = 24) -> SourceLayout:
+def layout(samples: list[int], borders: list[int] | None = None, width: int = 24) -> Layout:
     n = len(samples)
-    return SourceLayout(n, np.array(samples), np.array(borders or [*range(n + 1)]), width)
+    return Layout(n, np.array(samples), np.array(borders or [*range(n + 1)]), width)
 
 
 @st.composite
@@ -108,12 +109,19 @@ def test_plan__borders_follow_chunks():
     assert {batch.start for batch in batches} <= set(borders)
 
 
-def test_plan__a_short_run_is_divided_among_all_workers():
-    features = [FeatureCost("tau", "transient", 1e-6)]
-    one = layout([10_000] * 100)
-    batches = plan_batches({"transient": one}, features, n_workers=96, run_seconds=1.0)
-    # 5 % of 1 s over 96 workers is less than a step: every step is its own task.
-    assert len(batches) == 100
+@pytest.mark.parametrize(
+    ("n_workers", "run_seconds", "seconds"),
+    [
+        (2, 1e6, 0.25),  # a long run: the target
+        (2, 4.0, 0.1),  # 5 % of 2 s, so that the last tasks end together
+        (2, 0.1, 0.05),  # never so short that Dask's own work counts
+        (96, 1e6, 0.25),
+        (96, 10.0, 96 * 0.9e-3 / 0.5),  # the scheduler must keep up with 96 workers
+        (1000, 1e6, 1.8),
+    ],
+)
+def test_batch_seconds(n_workers, run_seconds, seconds):
+    assert batch_seconds(n_workers, run_seconds) == pytest.approx(seconds, rel=1e-12)
 
 
 @pytest.mark.parametrize("granularity", ["stepp", 0, -1, 2.5, True])

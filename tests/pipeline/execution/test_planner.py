@@ -7,12 +7,13 @@ import pytest
 
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.costs import CostBook, measure_costs
-from oectflow.pipeline.execution.plan import TARGET_SECONDS, SourceLayout
+from oectflow.pipeline.execution.plan import TARGET_SECONDS
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job, prepare
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
 from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.step_layout import Layout
 
 PRINTS = {"tau": "abc", "peak": "def"}
 
@@ -24,7 +25,7 @@ class Transient(BaseExtractor):
 
 def job(index: int = 0, n_steps: int = 5000, samples: int = 10_000) -> Job:
     borders = np.arange(n_steps + 1)
-    layout = SourceLayout(n_steps, np.full(n_steps, samples), borders, 8)
+    layout = Layout(n_steps, np.full(n_steps, samples), borders, 8)
     return Job(index, None, {"transient": layout}, ("tau", "peak"))
 
 
