@@ -249,6 +249,15 @@ class BaseExtractor:
     #: loop.  It must return the same bits as :meth:`extract_single_step`.
     extract_batch: ClassVar[Callable[..., Columns] | None] = None
 
+    def steps_per_block(self, params: Mapping[str, Any]) -> int:
+        """Return how many consecutive steps have to be computed together; 1 where each is alone.
+
+        A batch begins at a multiple of this many steps, and ends at one or with the last step, so
+        that what an extractor carries from step to step never depends on how steps are batched.
+        """
+        del params
+        return 1
+
     def extract_step(self, step_data: Mapping[str, Any]) -> dict[str, Any]:
         """Compute one step and return all :attr:`variables`, the status as a code."""
         result = self.extract_single_step(step_data, self.params)

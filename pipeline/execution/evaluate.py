@@ -71,23 +71,26 @@ def evaluate(extractor: BaseExtractor, steps: Steps) -> tuple[Columns, dict[int,
     ``error``; the others are not touched by it.
     """
     errors = {i: ("UnreadableFile", message) for i, message in steps.unreadable.items()}
-    if extractor.extract_batch is not None and not errors:
+    columns: Columns | None = None
+    if extractor.extract_batch is not None:
         try:
-            return extractor.extract_batch(steps.batch, extractor.params), errors
+            columns = extractor.extract_batch(steps.batch, extractor.params)
         except Exception:  # noqa: BLE001
             # The loop below meets the same exception again, in the step that is to blame.
-            pass
-    rows = []
-    for i in range(len(steps.batch)):
-        row = None
-        if i not in errors:
-            try:
-                row = extractor.extract_step(steps.batch.step(i))
-            except Exception as error:  # noqa: BLE001
-                errors[i] = (type(error).__name__, str(error) or repr(error))
-        rows.append(_no_result(extractor) if row is None else row)
-    columns = stack_steps(extractor.variables, rows)
-    columns["status"][list(errors)] = ERROR
+            columns = None
+    if columns is None:
+        rows = []
+        for i in range(len(steps.batch)):
+            row = None
+            if i not in errors:
+                try:
+                    row = extractor.extract_step(steps.batch.step(i))
+                except Exception as error:  # noqa: BLE001
+                    errors[i] = (type(error).__name__, str(error) or repr(error))
+            rows.append(_no_result(extractor) if row is None else row)
+        columns = stack_steps(extractor.variables, rows)
+    for name, variable in extractor.variables.items():
+        columns[name][list(errors)] = ERROR if name == "status" else missing(variable)
     return columns, errors
 
 

@@ -10,7 +10,8 @@
 Every edge is a true dependency; there is no barrier between layers and nothing is gathered in the
 client.  A range of steps whose features all run in one task is read inside that task.
 
-Keys are ``(label-submission, experiment, start, n_logical)``: the dashboard groups tasks by the
+Keys are ``(label-submission, experiment, start, size)``, where the size is the number of logical
+tasks, or for a read the step at which it ends: the dashboard groups tasks by the
 label, which is the features' names, and cuts off the submission, eight hexadecimal digits.
 """
 
@@ -74,24 +75,24 @@ def experiment_graph(
         graph[key] = Task(key, *call, _data_producer=root)
         return TaskRef(key)
 
-    sharing = Counter((batch.source, batch.start) for batch in job.batches)
-    reads: dict[tuple[str, int], TaskRef] = {}
+    sharing = Counter((batch.source, batch.start, batch.stop) for batch in job.batches)
+    reads: dict[tuple[str, int, int], TaskRef] = {}
     parts = []
     for batch in job.batches:
         label = _label(batch.features)
         specs = tuple(FeatureSpec(name, extractors[name]) for name in batch.features)
-        where = (batch.source, batch.start)
         steps = (batch.source, batch.start, batch.stop)
         root = True
         if batch in job.isolated:
             call: tuple[Any, ...] = (extract_isolated, task, specs, *steps)
-        elif sharing[where] == 1:
+        elif sharing[steps] == 1:
             call = (read_and_extract, task, specs, *steps)
         else:
-            if where not in reads:
+            if steps not in reads:
                 read = (read_steps, task, *steps)
-                reads[where] = add(f"read-{batch.source}", batch.start, 0, *read, root=True)
-            call = (extract_features, task, specs, reads[where])
+                label_of_read = f"read-{batch.source}"
+                reads[steps] = add(label_of_read, batch.start, batch.stop, *read, root=True)
+            call = (extract_features, task, specs, reads[steps])
             root = False
         parts.append(add(label, batch.start, batch.n_logical, *call, root=root))
     table = add("derive", 0, 0, derive_features, task, features, List(*parts))
@@ -102,15 +103,15 @@ def experiment_graph(
 
 def batches_of(key: Key, batches: Sequence[StepBatch]) -> list[StepBatch]:
     """Return the batches that a task computes, or reads for; none for the tasks at the end."""
-    label, _, start, n_logical = key
+    label, _, start, size = key
     label = label.rpartition("-")[0]
     return [
         batch
         for batch in batches
-        if batch.start == start
-        and (
-            (label == _label(batch.features) and n_logical == batch.n_logical)
-            or label == f"read-{batch.source}"
+        if (label, start, size)
+        in (
+            (_label(batch.features), batch.start, batch.n_logical),
+            (f"read-{batch.source}", batch.start, batch.stop),
         )
     ]
 

@@ -46,25 +46,30 @@ def extract_isolated(
 
     Returns
     -------
-    One result per logical task.  One that ended its process has NaN, the status ``error`` and a
-    problem that says how the process died.
+    One result per logical task (or block of steps, where a feature carries something from step to
+    step).  One that ended its process has NaN, the status ``error`` and a problem that says how the
+    process died.
     """
-    todo = [(step, spec) for step in range(start, stop) for spec in specs]
+    todo = [
+        (first, min(first + block, stop), spec)
+        for spec in specs
+        for block in [spec.extractor.steps_per_block(spec.extractor.params)]
+        for first in range(start, stop, block)
+    ]
     results: list[Extracted] = []
     while len(results) < len(todo):
         rest = todo[len(results) :]
         done, reason = _run_child(task, rest, source)
         results += done
         if len(done) < len(rest):
-            step, spec = rest[len(done)]
-            results.append(_given_up(spec, source, step, reason))
+            results.append(_given_up(source, *rest[len(done)], reason))
     for result in results:
         announce(task, result)
     return results
 
 
 def _run_child(
-    task: ExperimentTask, todo: Sequence[tuple[int, FeatureSpec]], source: str
+    task: ExperimentTask, todo: Sequence[tuple[int, int, FeatureSpec]], source: str
 ) -> tuple[list[Extracted], str]:
     """Run one child; return what it finished, and how it died if it did not finish all."""
     command = [sys.executable, "-c", f"from {__name__} import child; child()"]
@@ -94,15 +99,24 @@ def _cause(returncode: int) -> str:
     return f"the process that computed it {how}; computed alone, it would do so again"
 
 
-def _given_up(spec: FeatureSpec, source: str, step: int, reason: str) -> Extracted:
-    nothing = Steps(source, Batch({}, np.zeros(2, np.int64), {}, step), ("unknown",), {0: reason})
+def _given_up(source: str, start: int, stop: int, spec: FeatureSpec, reason: str) -> Extracted:
+    n_steps = stop - start
+    nothing = Steps(
+        source,
+        Batch({}, np.zeros(n_steps + 1, np.int64), {}, start),
+        ("unknown",) * n_steps,
+        dict.fromkeys(range(n_steps), reason),
+    )
     columns, _ = evaluate(spec.extractor, nothing)
     return Extracted(
         source,
-        step,
-        step + 1,
+        start,
+        stop,
         {column_name(spec.name, name): array for name, array in columns.items()},
-        (Problem(step, source, spec.name, "error", "ProcessDied", reason),),
+        tuple(
+            Problem(step, source, spec.name, "error", "ProcessDied", reason)
+            for step in range(start, stop)
+        ),
         {spec.name: 0.0},
     )
 
@@ -119,7 +133,7 @@ def child() -> None:
         _MEMORY_SHARE * psutil.virtual_memory().available
     )
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    for step, spec in todo:
-        result = extract_features(task, (spec,), read_steps(task, source, step, step + 1))
+    for start, stop, spec in todo:
+        result = extract_features(task, (spec,), read_steps(task, source, start, stop))
         pickle.dump(result, out)
         out.flush()

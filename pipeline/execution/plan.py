@@ -36,11 +36,22 @@ Granularity = Literal["auto", "step", "experiment"] | int
 
 @dataclass(frozen=True)
 class FeatureCost:
-    """One feature to plan for: its name, its source, and the seconds one sample takes."""
+    """One feature to plan for.
+
+    Attributes
+    ----------
+    name, source
+        Its name, and the data it needs.
+    seconds_per_sample
+        What it costs.
+    block
+        Its batches begin at multiples of so many steps.
+    """
 
     name: str
     source: str
     seconds_per_sample: float
+    block: int = 1
 
 
 @dataclass(frozen=True)
@@ -127,30 +138,43 @@ def plan_batches(
     batches = []
     for source, layout in layouts.items():
         wanted = [feature for feature in features if feature.source == source]
-        if not wanted or layout.n_steps == 0:
-            continue
-        if granularity == "auto":
-            seconds = batch_seconds(n_workers, run_seconds)
-            ranges = _ranges(layout, wanted, seconds)
+        for block in sorted({feature.block for feature in wanted}):
+            together = [feature for feature in wanted if feature.block == block]
+            batches += _batches(source, layout, together, granularity, n_workers, run_seconds)
+    return batches
+
+
+def _batches(
+    source: str,
+    layout: Layout,
+    features: Sequence[FeatureCost],
+    granularity: Granularity,
+    n_workers: int,
+    run_seconds: float,
+) -> list[StepBatch]:
+    """Divide the steps of one source for features with blocks of one size."""
+    block = features[0].block
+    if granularity == "auto":
+        ranges = _ranges(layout, features, batch_seconds(n_workers, run_seconds), block)
+    else:
+        sizes = {"step": 1, "experiment": max(1, layout.n_steps)}
+        wanted = sizes[granularity] if isinstance(granularity, str) else granularity
+        size = math.ceil(wanted / block) * block
+        ranges = [(a, min(a + size, layout.n_steps)) for a in range(0, layout.n_steps, size)]
+    batches = []
+    for start, stop in ranges:
+        if granularity == "step":
+            groups = [[feature.name] for feature in features]
+        elif granularity == "auto":
+            groups = _bundles(features, float(layout.lengths[start:stop].sum()), TARGET_SECONDS)
         else:
-            size = {"step": 1, "experiment": layout.n_steps}.get(str(granularity)) or int(
-                granularity
-            )
-            ranges = [(a, min(a + size, layout.n_steps)) for a in range(0, layout.n_steps, size)]
-        for start, stop in ranges:
-            if granularity == "step":
-                groups = [[feature.name] for feature in wanted]
-            elif granularity == "auto":
-                samples = float(layout.lengths[start:stop].sum())
-                groups = _bundles(wanted, samples, TARGET_SECONDS)
-            else:
-                groups = [[feature.name for feature in wanted]]
-            batches += [StepBatch(source, start, stop, tuple(group)) for group in groups]
+            groups = [[feature.name for feature in features]]
+        batches += [StepBatch(source, start, stop, tuple(group)) for group in groups]
     return batches
 
 
 def _ranges(
-    layout: Layout, features: Sequence[FeatureCost], seconds: float
+    layout: Layout, features: Sequence[FeatureCost], seconds: float, block: int
 ) -> list[tuple[int, int]]:
     """Cut the steps where the work or the memory of a batch is full, at chunk borders if near."""
     cost = sum(feature.seconds_per_sample for feature in features) * layout.lengths
@@ -168,6 +192,8 @@ def _ranges(
         # would double the number of tasks.
         if border > start and 2 * (border - start) >= stop - start:
             stop = border
+        if block > 1:
+            stop = min(start + max(1, (stop - start) // block) * block, layout.n_steps)
         ranges.append((start, stop))
         start = stop
     return ranges

@@ -122,8 +122,14 @@ class Planner:
 
     def _costs(self, job: Job) -> list[FeatureCost]:
         return [
-            FeatureCost(name, self._extractors[name].source, self._cost(name))
+            FeatureCost(
+                name,
+                extractor.source,
+                self._cost(name),
+                extractor.steps_per_block(extractor.params),
+            )
             for name in job.missing
+            for extractor in [self._extractors[name]]
         ]
 
     def _cost(self, feature: str) -> float:

@@ -63,6 +63,21 @@ def test_plan__every_logical_task_once(workload):
     assert sum(batch.n_logical for batch in batches) == len(wanted)
 
 
+@pytest.mark.parametrize("granularity", ["auto", "step", "experiment", 7, 64])
+def test_plan__features_with_blocks_begin_at_multiples(granularity):
+    features = [
+        FeatureCost("cached", "transient", 1e-3 / 1000, block=50),
+        FeatureCost("peak", "transient", 1e-3 / 1000),
+    ]
+    batches = plan_batches({"transient": layout([1000] * 1020)}, features, granularity=granularity)
+    cached = [batch for batch in batches if "cached" in batch.features]
+    assert all(batch.start % 50 == 0 for batch in cached)
+    assert all(batch.stop % 50 == 0 for batch in cached[:-1])
+    assert [step for b in cached for step in range(b.start, b.stop)] == list(range(1020))
+    others = [batch for batch in batches if "peak" in batch.features]
+    assert [step for b in others for step in range(b.start, b.stop)] == list(range(1020))
+
+
 def test_plan__step_is_one_task_per_feature_and_step():
     features = [FeatureCost("a", "transfer", 1e-9), FeatureCost("b", "transfer", 1e-9)]
     batches = plan_batches({"transfer": layout([100] * 5)}, features, granularity="step")

@@ -67,6 +67,22 @@ def test_extract__cluster_and_granularity_change_no_bit(lab, tmp_path, client, g
     assert_same(columns_of(tmp_path / "cluster"), reference)
 
 
+def test_extract__what_is_carried_from_step_to_step_is_the_same_in_any_batches(lab, tmp_path):
+    features = {
+        "tau": {
+            "extractor": "transient.tau_on_off",
+            "input": "transient",
+            "params": {"search": "cached", "revalidation_interval": 2},
+        }
+    }
+    reference = None
+    for granularity in ("experiment", "step", 1, 3, "auto"):
+        out = tmp_path / str(granularity)
+        assert run(lab, out, features, granularity=granularity).ok
+        reference = reference or columns_of(out)
+        assert_same(columns_of(out), reference)
+
+
 def test_extract__the_active_client_is_used(lab, tmp_path, client):
     def finished_tasks(dask_scheduler):
         return sum(
