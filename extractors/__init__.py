@@ -3,7 +3,12 @@
 if __name__ != "oectflow.extractors":
     raise ImportError("import oectflow.extractors, not extractors")
 
-from oectflow.extractors import tau, transfer, transient  # noqa: F401 - registers what is built in
+from oectflow.extractors import (  # noqa: F401 - registers what is built in
+    tau,
+    transfer,
+    transient,
+    wavelet,
+)
 from oectflow.extractors.base import (
     BaseExtractor,
     Batch,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pywt
@@ -68,8 +67,7 @@ def band_names(level: Level) -> tuple[str, ...]:
     return ("cA", *(f"cD{j}" for j in range(depth, 0, -1)))
 
 
-@dataclass(frozen=True)
-class WaveletFeatures:
+class WaveletFeatures(NamedTuple):
     """Statistics of the wavelet bands of R series; NaN where a series has none.
 
     Attributes
@@ -89,7 +87,7 @@ class WaveletFeatures:
     noise_sigma
         ``median(|cD1|) / 0.6745`` [1]_.  Shape (R,).
     level
-        Number of levels computed.  Shape (R,), int64.
+        Number of levels computed, -1 where there is no answer.  Shape (R,), int64.
     outcome
         Index into :data:`OUTCOMES`.  Shape (R,), int8.
 
@@ -160,6 +158,9 @@ def wavelet_features(
     rows = np.empty((n_series, wavelets.N_SERIES))
     levels = np.empty(n_series, np.int64)
     codes = np.empty(n_series, np.int8)
+    width = int((ends - begins).max(initial=0)) + 2 * low.size
+    work = np.empty(width, dtype)
+    integer = f"int{8 * low.itemsize}"
     wavelets.statistics(
         x,
         begins,
@@ -169,7 +170,9 @@ def wavelet_features(
         high,
         _MODE_CODES[mode],
         detrend == "mean",
-        np.empty(int((ends - begins).max(initial=0)) + low.size, f"int{low.itemsize * 8}"),
+        work,
+        work.view(integer),
+        np.empty((2, width), integer),
         bands,
         rows,
         levels,

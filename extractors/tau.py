@@ -18,7 +18,8 @@ from oectflow.extractors.base import (
     Variable,
     register,
 )
-from oectflow.extractors.kernels import exponential, transitions
+from oectflow.extractors.evolution import evolve_window
+from oectflow.extractors.kernels import exponential, gate, transitions
 
 _WORDS = {
     "low_r2": "an exponential was fitted, but R2 is below the threshold",
@@ -63,8 +64,10 @@ class TauParams(Params):
     period: float | None = Field(None, gt=0)
     #: Samples per second; None takes that of the step.
     sample_rate: float | None = Field(None, gt=0)
-    #: How windows are found: searched, or given by ``window_on`` and ``window_off``.
-    search: Literal["exhaustive", "fixed"] = "exhaustive"
+    #: How windows are found.  "exhaustive": all are tried in every step.  "cached": those of the
+    #: step before are used while they hold.  "smart": differential evolution tries some of them.
+    #: "fixed": ``window_on`` and ``window_off`` are taken.
+    search: Literal["exhaustive", "cached", "smart", "fixed"] = "exhaustive"
     #: Searched windows: the best adjusted R2; the whole phase; the share ``fraction`` of it.
     window: Literal["best_r2", "full_phase", "fraction"] = "best_r2"
     fraction: tuple[float, float] = (0.1, 0.9)
@@ -75,6 +78,16 @@ class TauParams(Params):
     window_start_idx_step: int = Field(1, ge=1)
     #: Share of the swing that the fitted curve must cover within a searched window.
     min_swing: float = Field(0.0, ge=0, lt=1)
+    #: "cached": adjusted R2 that both windows must reach in one of the first two cycles of a step,
+    #: or it is searched; and the number of steps after which a search takes place in any case.
+    validation_threshold: float = Field(0.95, ge=0, le=1)
+    revalidation_interval: int = Field(500, ge=1)
+    #: "smart": options of ``scipy.optimize.differential_evolution``.
+    maxiter: int = Field(50, ge=1)
+    popsize: int = Field(15, ge=1)
+    atol: float = Field(0.01, ge=0)
+    tol: float = Field(0.001, ge=0)
+    seed: int = Field(0, ge=0)
     #: Offset within the period and duration.
     window_on: Window | None = None
     window_off: Window | None = None
@@ -88,6 +101,10 @@ class TauParams(Params):
     def _consistent(self) -> TauParams:
         if self.search == "fixed" and self.window_on is None and self.window_off is None:
             raise ValueError("search='fixed' needs window_on or window_off, (offset_s, duration_s)")
+        if self.search in ("cached", "smart") and self.window != "best_r2":
+            raise ValueError(
+                f"search={self.search!r} looks for window='best_r2', not for {self.window!r}"
+            )
         if self.window_scalar_min > self.window_scalar_max:
             raise ValueError("window_scalar_min exceeds window_scalar_max")
         if not 0 <= self.fraction[0] < self.fraction[1] <= 1:
@@ -103,9 +120,9 @@ class TauOnOff(BaseExtractor):
     unit = "s"
     description = "time constants of switching on and off, per gate cycle"
     definition = (
-        "on: Id = A (1 - exp(-t/tau)) + C, off: Id = A exp(-t/tau) + C, least squares on the raw "
-        "samples of one window per phase; window with the largest adjusted R2 (p = 3) of the "
-        "first two periods"
+        "on: Id = offset + amplitude (1 - exp(-t/tau)), off: Id = offset + amplitude exp(-t/tau), "
+        "t from the window's first sample; least squares on the raw samples of one window per "
+        "phase; window with the largest adjusted R2 (p = 3) of the first two periods"
     )
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = _WORDS
@@ -151,14 +168,22 @@ class TauOnOff(BaseExtractor):
             "r_squared": per_phase("", "R2 on the raw samples", "float64"),
             "r_squared_adj": per_phase("", "adjusted R2 with 3 parameters", "float64"),
             "stderr": per_phase("s", "standard error of tau", "float32"),
-            "amplitude": per_phase("A", "amplitude A of the exponential", "float32"),
-            "offset": per_phase("A", "constant C, of Id in its measured sign", "float32"),
-            "swing_fraction": per_phase("", "A over the range of Id in the cycle", "float32"),
+            "amplitude": per_phase(
+                "A", "amplitude of the exponential; negative for a negative current", "float32"
+            ),
+            "offset": per_phase("A", "Id at t = 0 (on) or as t goes to infinity (off)", "float32"),
+            "swing_fraction": per_phase(
+                "", "absolute amplitude over the range of Id in the cycle", "float32"
+            ),
             "window_start": per_phase(
                 "s", "begin of the window, from the step's first sample", "float64"
             ),
             "window_duration": per_phase("s", "samples in the window times interval", "float32"),
         }
+
+    def steps_per_block(self, params: Mapping[str, Any]) -> int:
+        """With ``search="cached"`` a window is kept for ``revalidation_interval`` steps."""
+        return int(params["revalidation_interval"]) if params["search"] == "cached" else 1
 
     def extract_single_step(
         self, step_data: Mapping[str, Any], params: Mapping[str, Any]
@@ -183,11 +208,25 @@ class TauOnOff(BaseExtractor):
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Fit all cycles of many steps; the same bits as one by one.
 
+        With ``search="cached"`` steps depend on those before them in their block of
+        :meth:`steps_per_block`, and a step on its own counts as the first of its block.
+
         Returns
         -------
         All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
         last cycle of a shorter step.
+
+        Raises
+        ------
+        ValueError
+            The batch begins in the middle of a block, of which it does not know the windows.
         """
+        block = self.steps_per_block(params)
+        if batch.first_step % block:
+            raise ValueError(
+                f"{self.name}: the batch begins at step {batch.first_step}; with search='cached' "
+                f"it has to begin at a multiple of revalidation_interval={block}"
+            )
         unknown = np.full(len(batch), np.nan)
         interval = np.array(batch.values.get("sampling_interval", unknown), np.float64)
         if params["sample_rate"] is not None:
@@ -207,23 +246,35 @@ class TauOnOff(BaseExtractor):
         swings = np.full(shape[:2], np.nan)
         polarities = np.ones(len(batch), np.int64)
         current = _own(batch.arrays["drain_current"])
+        recorded = _own(batch.arrays.get("original_time", np.full(current.size, np.nan)))
+        polarity = {"auto": 0, "positive": 1, "negative": -1}[params["polarity"]]
+        windows = np.zeros((len(batch), 2, 2))
+        windows[:] = [params["window_on"] or (0.0, 0.0), params["window_off"] or (0.0, 0.0)]
+        if params["search"] == "smart":
+            for i in np.flatnonzero(n_cycles):
+                step = slice(offsets[i], offsets[i + 1])
+                windows[i] = _evolve(
+                    current[step], recorded[step], interval[i], period[i], polarity, params
+                )
         transitions.fit_steps(
             current,
-            _own(batch.arrays.get("original_time", np.full(current.size, np.nan))),
+            recorded,
             offsets,
             interval,
             period,
             duty_cycle,
             n_cycles,
-            {"auto": 0, "positive": 1, "negative": -1}[params["polarity"]],
+            polarity,
             _choice(params),
             params["fraction"] if params["window"] == "fraction" else (0.0, 1.0),
-            np.array([params["window_on"] or (0.0, 0.0), params["window_off"] or (0.0, 0.0)]),
+            windows,
             params["window_points_step"],
             params["window_start_idx_step"],
             (params["window_scalar_min"], params["window_scalar_max"]),
             params["min_swing"],
             params["r_squared_threshold"],
+            params["validation_threshold"],
+            block,
             rows,
             codes,
             spans,
@@ -234,9 +285,51 @@ class TauOnOff(BaseExtractor):
 
 
 def _choice(params: Mapping[str, Any]) -> int:
-    if params["search"] == "fixed":
-        return transitions.FIXED
-    return transitions.SEARCH if params["window"] == "best_r2" else transitions.FULL_PHASE
+    if params["search"] == "exhaustive" and params["window"] != "best_r2":
+        return transitions.FULL_PHASE
+    return {
+        "exhaustive": transitions.SEARCH,
+        "cached": transitions.KEEP,
+        "smart": transitions.FOUND,
+        "fixed": transitions.FIXED,
+    }[params["search"]]
+
+
+def _evolve(
+    current: NDArray[np.float64],
+    recorded: NDArray[np.float64],
+    interval: float,
+    period: float,
+    polarity: int,
+    params: Mapping[str, Any],
+) -> list[tuple[int, int]]:
+    """Return offset and length, in samples, of the on and the off window of one step."""
+    signal = np.empty(current.size)
+    gate.orient(current, polarity, signal)
+    clock = gate.recorded_clock(recorded, interval)
+    m = period / interval
+    starts = gate.cycle_starts(
+        clock, signal.size, m, min(2, int(gate.count_cycles(signal.size, m)))
+    )
+    signal = signal[: starts[-1]]
+    lengths = transitions.window_lengths(
+        m, params["window_scalar_min"], params["window_scalar_max"], params["window_points_step"]
+    )
+    options = {name: params[name] for name in ("maxiter", "popsize", "atol", "tol", "seed")}
+    found = []
+    for process in (exponential.RISE, exponential.DECAY):
+        start, length = evolve_window(
+            signal,
+            clock,
+            process,
+            lengths,
+            params["window_start_idx_step"],
+            params["min_swing"] * gate.swing(signal),
+            **options,
+        )
+        cycle = max(0, int(np.searchsorted(starts[:-1], start, "right")) - 1)
+        found.append((start - int(starts[cycle]), length))
+    return found
 
 
 def _columns(
@@ -250,10 +343,11 @@ def _columns(
     """Turn what the kernel found into the declared variables."""
     status = _STATUS_OF_CODE[codes]
     # A fit that is no better than chance is no result; how bad it was may be seen.
-    fitted = np.isin(codes, (exponential.FIT_OK, transitions.LOW_R2))
+    fitted = (codes == exponential.FIT_OK) | (codes == transitions.LOW_R2)
     numbers = np.where(fitted[..., None], rows, np.nan)
     spanned = spans[..., 1] > 0
     dt = interval[:, None, None]
+    sign = polarities[:, None, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         share = numbers[..., exponential.AMPLITUDE] / swings[..., None]
     return {
@@ -262,8 +356,8 @@ def _columns(
         "r_squared": rows[..., exponential.R2],
         "r_squared_adj": rows[..., exponential.R2_ADJUSTED],
         "stderr": _float32(numbers[..., exponential.SE_TAU]),
-        "amplitude": _float32(numbers[..., exponential.AMPLITUDE]),
-        "offset": _float32(numbers[..., exponential.OFFSET] * polarities[:, None, None]),
+        "amplitude": _float32(numbers[..., exponential.AMPLITUDE] * sign),
+        "offset": _float32(numbers[..., exponential.OFFSET] * sign),
         "swing_fraction": _float32(share),
         "window_start": np.where(spanned, spans[..., 0] * dt, np.nan),
         "window_duration": _float32(np.where(spanned, spans[..., 1] * dt, np.nan)),

@@ -131,15 +131,22 @@ def orient(y, polarity, signal):
     signal
         Gets the result.  Shape (N,).
     """
-    if polarity == 0:
-        total = 0.0
-        for k in range(y.size):
-            if math.isfinite(y[k]):
-                total += y[k]
-        polarity = -1 if total < 0.0 else 1
     for k in range(y.size):
-        signal[k] = polarity * y[k] if math.isfinite(y[k]) else math.nan
+        signal[k] = y[k] if math.isfinite(y[k]) else math.nan
+    if polarity == 0:
+        polarity = -1 if finite_sum(signal) < 0.0 else 1
+    for k in range(y.size):
+        signal[k] *= polarity
     return polarity
+
+
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})
+def finite_sum(y):
+    """Return the sum of the samples that are not NaN, in whatever order is fastest."""
+    total = 0.0
+    for k in range(y.size):
+        total += y[k] if y[k] == y[k] else 0.0
+    return total
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -10,7 +10,7 @@ from numba import njit
 SYMMETRIC, SMOOTH, ANTIREFLECT, REFLECT, PERIODIC, ZERO, CONSTANT = range(7)
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, error_model="numpy")
 def extend(p, first, n, left, right, mode):
     """Fill ``left`` samples before a series and ``right`` samples behind it.
 
@@ -33,8 +33,8 @@ def extend(p, first, n, left, right, mode):
     last = first + n - 1
     if n == 1 and mode in (SMOOTH, ANTIREFLECT, REFLECT):
         mode = CONSTANT
-    # The index arithmetic of every mode is a recurrence on what is filled already: taking remainders
-    # instead made the transform of 100 samples three times slower.
+    # Every mode is a recurrence on what is filled already: indices computed with remainders made
+    # the transform of 100 samples three times slower.
     if mode == SYMMETRIC:
         for k in range(min(left, n)):
             p[first - 1 - k] = p[first + k]

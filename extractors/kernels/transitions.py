@@ -15,10 +15,12 @@ from numba import njit
 
 from oectflow.extractors.kernels.cycles import fit_windows
 from oectflow.extractors.kernels.exponential import (
+    AMPLITUDE,
     DECAY,
     FIT_OK,
     N_COLUMNS,
     R2,
+    R2_ADJUSTED,
     RISE,
     SE_TAU,
     TAU,
@@ -35,8 +37,9 @@ from oectflow.extractors.kernels.gate import (
 from oectflow.extractors.kernels.uneven import search_uneven
 from oectflow.extractors.kernels.windows import search_tables, search_windows
 
-#: How a window was chosen.
-SEARCH, FULL_PHASE, FIXED = range(3)
+#: How windows are chosen: searched in the first two periods, kept from an earlier step while they
+#: hold, found by somebody else, the phases, or given once and for all.
+SEARCH, KEEP, FOUND, FULL_PHASE, FIXED = range(5)
 #: How a cycle ended, beyond the codes of :mod:`.exponential`.
 LOW_R2, NO_WINDOW, CUT, ABSENT, NO_PERIOD = range(20, 25)
 ON, OFF = 0, 1
@@ -70,7 +73,7 @@ def offset_in_cycle(sample, starts):
 
 @njit(inline="always", error_model="numpy")
 def fit_step(
-    y, t, starts, windows, choice, start_step, lengths, tables, min_swing, threshold,
+    y, t, starts, windows, choice, start_step, lengths, tables, min_swing, threshold, hold,
     rows, codes, spans, swings,
 ):  # fmt: skip
     """Fit all cycles of one step.
@@ -84,31 +87,38 @@ def fit_step(
     starts
         First samples of the cycles.  Shape (n + 1,).
     windows
-        Offset and length of the on and the off window, in samples, where they are given.
-        Shape (2, 2); length 0 for none.
+        Offset and length of the on and the off window, in samples; length 0 for none.  Read unless
+        ``choice`` is ``SEARCH``, and overwritten by those that were searched.  Shape (2, 2).
     choice
-        ``SEARCH``, ``FULL_PHASE`` or ``FIXED``.
+        ``SEARCH`` ... ``FIXED``.
     start_step, lengths, tables
         As in :func:`.windows.search_windows`.
     min_swing
         Share of the swing that a searched window must hold.
     threshold
         R2 below which a cycle is searched again (where windows are searched) and marked.
+    hold
+        Adjusted R2 above which kept windows are used.
     rows, codes, spans, swings
         Get fits (n, 2, 8), ends (n, 2), windows (n, 2, 2) as start and length, and the range of
         the current in the cycle (n,).
     """
     n_cycles = starts.size - 1
-    if choice == SEARCH:
-        until = starts[min(2, n_cycles)]
-        down, up = search(
-            y, t, starts[0], until, start_step, lengths, tables, min_swing * swing(y[:until])
-        )
-        windows[ON] = offset_in_cycle(up[0], starts), up[1]
-        windows[OFF] = offset_in_cycle(down[0], starts), down[1]
-    for phase in (ON, OFF):
-        process = RISE if phase == ON else DECAY
-        fit_cycles(y, t, starts, windows[phase], process, rows, codes, spans, phase)
+    until = starts[min(2, n_cycles)]
+    least_change = min_swing * swing(y[:until])
+    searched = choice != KEEP
+    # Twice only where kept windows do not hold; a loop, lest everything is compiled twice.
+    while True:
+        if choice == SEARCH or (choice == KEEP and searched):
+            down, up = search(y, t, starts[0], until, start_step, lengths, tables, least_change)
+            windows[ON] = offset_in_cycle(up[0], starts), up[1]
+            windows[OFF] = offset_in_cycle(down[0], starts), down[1]
+        for phase in (ON, OFF):
+            process = RISE if phase == ON else DECAY
+            fit_cycles(y, t, starts, windows[phase], process, rows, codes, spans, phase)
+        if searched or windows_hold(rows, codes, spans, hold, least_change):
+            break
+        searched = True
     begins_off = windows[OFF, 0] < windows[ON, 0]
     for i in range(n_cycles):
         swings[i] = swing(y[starts[i] : starts[i + 1]])
@@ -118,7 +128,7 @@ def fit_step(
                 good = False
         if good:
             continue
-        if choice == SEARCH:
+        if choice <= FOUND:
             search_again(
                 y, t, starts[i], starts[i + 1], start_step, lengths, tables,
                 min_swing * swings[i], threshold, rows[i], codes[i], spans[i],
@@ -130,6 +140,32 @@ def fit_step(
         if i == 0 and begins_off and windows[OFF, 1] > 0 and codes[0, OFF] != FIT_OK:
             codes[0, OFF] = ABSENT
             rows[0, OFF] = math.nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def windows_hold(rows, codes, spans, hold, least_change):
+    """Tell whether both windows still do what the search of the first two periods asks for.
+
+    Parameters
+    ----------
+    rows, codes, spans
+        Fits of all cycles, as :func:`fit_step` has them.
+    hold
+        Adjusted R2 that each window must reach in one of the first two cycles.
+    least_change
+        Change of the fitted curve that it must hold there.
+    """
+    for phase in (ON, OFF):
+        good = False
+        for i in range(min(2, rows.shape[0])):
+            if codes[i, phase] == FIT_OK and rows[i, phase, R2_ADJUSTED] >= hold:
+                n = spans[i, phase, 1]
+                share = -math.expm1(-(n - 1) / rows[i, phase, TAU])
+                if rows[i, phase, AMPLITUDE] * share >= least_change:
+                    good = True
+        if not good:
+            return False
+    return True
 
 
 @njit(inline="always", error_model="numpy")
@@ -197,10 +233,14 @@ def search_again(
 @njit(nogil=True, cache=True, error_model="numpy")
 def fit_steps(
     current, recorded, offsets, interval, period, duty_cycle, n_cycles, polarity, choice,
-    shares, given, length_step, start_step, window_shares, min_swing, threshold,
+    shares, given, length_step, start_step, window_shares, min_swing, threshold, hold, block,
     rows, codes, spans, swings, polarities,
 ):  # fmt: skip
-    """Fit all cycles of many steps; every step as if it were alone.
+    """Fit all cycles of many steps.
+
+    Every step as if it were alone, save with ``KEEP``: windows are searched in the first step of
+    a block that has cycles, and wherever those of the step before do not hold or the step has
+    another number of samples per period; no window passes from block to block.
 
     Parameters
     ----------
@@ -215,22 +255,29 @@ def fit_steps(
     polarity
         1, -1, or 0 for the sign of the mean current.
     choice
-        ``SEARCH``, ``FULL_PHASE`` or ``FIXED``.
+        ``SEARCH`` ... ``FIXED``.
     shares
         Begin and end of the window as shares of the phase, for ``FULL_PHASE``.
     given
-        Offset and duration (s) of the on and the off window, for ``FIXED``.  Shape (2, 2).
+        Offset and duration of the on and the off window, in s for ``FIXED``, in samples for
+        ``FOUND``.  Shape (S, 2, 2).
     length_step, start_step, window_shares, min_swing, threshold
         Parameters of the search.
+    hold, block
+        For ``KEEP``: adjusted R2 above which a window is kept, and steps in a block.
     rows, codes, spans, swings, polarities
         Get (S, n, 2, 8), (S, n, 2), (S, n, 2, 2), (S, n), (S,).
     """
     lengths = np.empty(0, np.int64)
     tables = search_tables(np.array([5]))
     windows = np.zeros((2, 2), np.int64)
+    # Samples per period of the step that the windows are from; NaN where there are none.
+    kept_m = math.nan
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
         n = n_cycles[step]
+        if step % block == 0:
+            kept_m = math.nan
         if n == 0:
             if not (period[step] > 0.0 and interval[step] > 0.0):
                 codes[step, 0] = NO_PERIOD
@@ -240,13 +287,16 @@ def fit_steps(
         t = recorded_clock(recorded[a:b], interval[step])
         m = period[step] / interval[step]
         starts = cycle_starts(t, b - a, m, n)
-        windows[:] = 0
-        if choice == SEARCH:
+        how = choice
+        if choice == KEEP and kept_m != m:
+            how = SEARCH
+        kept_m = m
+        if choice <= FOUND:
             wanted = window_lengths(m, window_shares[0], window_shares[1], length_step)
             if wanted.size != lengths.size or wanted[0] != lengths[0] or wanted[-1] != lengths[-1]:
                 lengths = wanted
                 tables = search_tables(lengths)
-        elif choice == FULL_PHASE:
+        if choice == FULL_PHASE:
             on, n_on, off, n_off = phase_offsets(y, starts, duty_cycle[step])
             for phase in (ON, OFF):
                 begin = on if phase == ON else off
@@ -254,12 +304,13 @@ def fit_steps(
                 low = math.floor(shares[0] * length + 0.5)
                 high = math.floor(shares[1] * length + 0.5)
                 windows[phase] = begin + low, high - low
-        else:
+        elif choice >= FOUND:
+            unit = interval[step] if choice == FIXED else 1.0
             for phase in (ON, OFF):
                 for i in range(2):
-                    windows[phase, i] = math.floor(given[phase, i] / interval[step] + 0.5)
+                    windows[phase, i] = math.floor(given[step, phase, i] / unit + 0.5)
         fit_step(
-            y, t, starts, windows, choice, start_step, lengths, tables, min_swing, threshold,
+            y, t, starts, windows, how, start_step, lengths, tables, min_swing, threshold, hold,
             rows[step, :n], codes[step, :n], spans[step, :n], swings[step, :n],
         )  # fmt: skip
         for i in range(n):

@@ -4,12 +4,11 @@ Every window (start, length) is tried at every node of a grid in ``ln tau``; the
 in each window that can still win.  "Can still win" is a bound and not a guess:
 
 Between nodes a correlation cannot rise above the sine arc through them by more than
-:func:`.nodes.hidden`, so a window is dropped only if no ``tau`` at all could make it win.
+:func:`.nodes.hidden`, so a window is dropped only if no ``tau`` at all could make it win.  The
+windows that remain are seen once more at the ``tau`` of the one that leads (:mod:`.scan`): where
+all follow the same exponential, few of them are left to refine.
 
-``f = exp - 1`` replaces ``exp``, and every window is taken relative to its first sample: neither a
-large baseline nor a long ``tau`` costs digits.
-
-Dimension letters: n samples of a window, W starts, L lengths, K nodes, B starts of a block.
+Dimension letters: n samples of a window, W starts, L lengths, K nodes.
 """
 
 from __future__ import annotations
@@ -42,13 +41,14 @@ from oectflow.extractors.kernels.nodes import (
     node_tables,
     sine_top,
 )
+from oectflow.extractors.kernels.scan import BLOCK, reach_from, scan_nodes
 
 #: Arc between two nodes, in rad.
 ARC = 0.05
-#: Starts that are searched together; their samples stay in the first-level cache.
-BLOCK = 64
 #: No window can beat an adjusted R2 this near to 1 by more than rounding.
 PERFECT = 1e-13
+#: So many windows are refined in the time of a look from one tau.
+MANY = 64
 #: Windows whose correlations are kept at a time: 48 MB.
 ROOM = 2_000_000
 
@@ -57,110 +57,6 @@ ROOM = 2_000_000
 def search_tables(lengths):
     """Return the :func:`.nodes.node_tables` of the scan and of the fits side by side."""
     return node_tables(lengths, ARC), node_tables(lengths, FIRST_LOOK_ARC)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def scan_nodes(y, first, last, start_step, lengths, f, weight, shift, fall, rise, tss):
-    """Correlate every window with every node and keep the best decay and the best rise.
-
-    Parameters
-    ----------
-    y
-        Trace.  Shape (n_samples,); NaN loses the windows that hold it.
-    first, last
-        Windows lie in ``first:last``.
-    start_step
-        Distance of the starts.
-    lengths, f, weight, shift
-        As :func:`search_tables` has them.
-    fall, rise
-        Get the largest correlation of either sign, divided by nothing yet; 0 where there is none.
-        Shape (L, W).
-    tss
-        Gets the sum of squares about the mean.  Shape (L, W).
-    """
-    longest = lengths[-1]
-    n_starts = fall.shape[1]
-    d = np.empty((longest, BLOCK))
-    # Per length: best decay, best rise, sum of the samples.  One array, four sums in another: the
-    # compiler must see that they do not overlap, or it will not vectorise.
-    best = np.empty(3 * BLOCK * lengths.size)
-    sums = np.empty(4 * BLOCK)
-    for block in range(0, n_starts, BLOCK):
-        used = min(BLOCK, n_starts - block)
-        for j in range(longest):
-            for i in range(BLOCK):
-                s = first + (block + i) * start_step
-                d[j, i] = y[s + j] - y[s] if i < used and s + j < last else math.nan
-        sums[:] = 0.0
-        best[:] = 0.0
-        index = 0
-        for j in range(longest):
-            for i in range(BLOCK):
-                sums[i] += d[j, i]
-                sums[BLOCK + i] += d[j, i] * d[j, i]
-            if lengths[index] == j + 1:
-                at = 3 * BLOCK * index
-                for i in range(BLOCK):
-                    best[at + 2 * BLOCK + i] = sums[i]
-                for i in range(used):
-                    tss[index, block + i] = sums[BLOCK + i] - sums[i] * sums[i] / (j + 1)
-                index += 1
-        for k in range(0, f.shape[1], 4):
-            scan_four(d, k, lengths, f, weight, shift, sums, best)
-        for index in range(lengths.size):
-            at = 3 * BLOCK * index
-            for i in range(used):
-                fall[index, block + i] = best[at + i]
-                rise[index, block + i] = -best[at + BLOCK + i]
-
-
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
-def scan_four(d, k, lengths, f, weight, shift, sums, best):
-    """Correlate the windows of one block with nodes ``k`` to ``k + 3``."""
-    for i in range(4 * BLOCK):
-        sums[i] = 0.0
-    done = 0
-    for index in range(lengths.size):
-        n = lengths[index]
-        for j in range(done, n):
-            f0, f1, f2, f3 = f[j, k], f[j, k + 1], f[j, k + 2], f[j, k + 3]
-            row = d[j]
-            for i in range(BLOCK):
-                sums[i] += f0 * row[i]
-                sums[BLOCK + i] += f1 * row[i]
-                sums[2 * BLOCK + i] += f2 * row[i]
-                sums[3 * BLOCK + i] += f3 * row[i]
-        done = n
-        w0, w1, w2, w3 = (
-            weight[index, k],
-            weight[index, k + 1],
-            weight[index, k + 2],
-            weight[index, k + 3],
-        )
-        v0, v1, v2, v3 = (
-            shift[index, k],
-            shift[index, k + 1],
-            shift[index, k + 2],
-            shift[index, k + 3],
-        )
-        at = 3 * BLOCK * index
-        for i in range(BLOCK):
-            total = best[at + 2 * BLOCK + i]
-            c0 = w0 * sums[i] - v0 * total
-            c1 = w1 * sums[BLOCK + i] - v1 * total
-            c2 = w2 * sums[2 * BLOCK + i] - v2 * total
-            c3 = w3 * sums[3 * BLOCK + i] - v3 * total
-            a = c0 if c0 > c1 else c1
-            b = c2 if c2 > c3 else c3
-            a = a if a > b else b
-            top = best[at + i]
-            best[at + i] = a if a > top else top
-            a = c0 if c0 < c1 else c1
-            b = c2 if c2 < c3 else c3
-            a = a if a < b else b
-            top = best[at + BLOCK + i]
-            best[at + BLOCK + i] = a if a < top else top
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -296,22 +192,35 @@ def normalise(correlations, tss, lengths):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def lower_bars(hopeless, lengths, incumbent):
-    """Set, per length, the node correlation below which a window cannot beat ``incumbent``."""
+def set_bars(needs, hopeless, lengths, incumbent):
+    """Set, per length, the correlation that beats ``incumbent``, and what a node must have."""
     for index in range(lengths.size):
         c = needed(incumbent, lengths[index])
+        needs[index] = c
         hopeless[index] = max(0.0, (c - hidden(c, ARC)) * math.cos(0.5 * ARC))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def count_above(correlations, hopeless):
+    """Return the number of windows that may still win by their nodes."""
+    count = 0
+    for index in range(hopeless.size):
+        bar = hopeless[index]
+        row = correlations[index]
+        for s in range(row.size):
+            count += row[s] > bar
+    return count
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def best_window(
-    y, first, start_step, lengths, tables, sign, correlations, tss, least_change, incumbent
+    y, first, last, start_step, lengths, tables, sign, correlations, tss, least_change, incumbent
 ):
     """Return the window with the largest adjusted R2 among those that were scanned.
 
     Parameters
     ----------
-    y, first, start_step, lengths, tables, sign
+    y, first, last, start_step, lengths, tables, sign
         As in :func:`search_windows` and :func:`refine_window`.
     correlations, tss
         From :func:`scan_nodes`; ``correlations`` is overwritten with normalised ones.
@@ -334,11 +243,14 @@ def best_window(
     node = np.empty(rates.size)
     space = lane_space(lengths[-1], look[0].size)
     starts = np.empty(LANES, np.int64)
-    # A correlation below this cannot win; one for each length.
+    reach = np.full(correlations.shape, math.inf)
+    # The correlation that a window needs at its best, and at a node; one for each length.
+    needs = np.empty(lengths.size)
     hopeless = np.empty(lengths.size)
-    lower_bars(hopeless, lengths, incumbent)
-    # The window that leads on the grid goes first: it sets a high bar for all others.
-    for turn in range(-1, lengths.size):
+    set_bars(needs, hopeless, lengths, incumbent)
+    # The window that leads on the grid goes first, then the one that leads as seen from its tau:
+    # they set a high bar for all others.
+    for turn in range(-2, lengths.size):
         index = leader[0] if turn < 0 else turn
         n = lengths[index]
         s = leader[1] if turn < 0 else 0
@@ -346,7 +258,7 @@ def best_window(
         while s < end:
             waiting = 0
             while s < end and waiting < LANES:
-                if correlations[index, s] > hopeless[index]:
+                if correlations[index, s] > hopeless[index] and reach[index, s] >= needs[index]:
                     starts[waiting] = first + s * start_step
                     waiting += 1
                 s += 1
@@ -372,7 +284,13 @@ def best_window(
             if 1.0 - incumbent < PERFECT:
                 return won
             if better:
-                lower_bars(hopeless, lengths, incumbent)
+                set_bars(needs, hopeless, lengths, incumbent)
+        if turn == -2 and won[0] >= 0 and count_above(correlations, hopeless) > MANY:
+            second = reach_from(
+                y, first, last, start_step, lengths, math.exp(-won[2]), sign, needs, hopeless,
+                correlations, tss, reach,
+            )  # fmt: skip
+            leader = leader if second[0] < 0 else second
     return won
 
 
@@ -417,6 +335,7 @@ def search_windows(y, first, last, start_step, lengths, tables, least_change):
             start, n, theta, value = best_window(
                 y,
                 at,
+                last,
                 start_step,
                 lengths,
                 tables,

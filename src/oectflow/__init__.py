@@ -16,6 +16,7 @@ from oectflow.extractors import (
     get_extractor,
     register,
 )
+from oectflow.extractors.prompts import DWTPromptGenerator
 from oectflow.pipeline.demo import make_demo
 from oectflow.pipeline.errors import (
     ClusterError,
@@ -40,6 +41,7 @@ __all__ = [
     "Batch",
     "ClusterError",
     "ConfigError",
+    "DWTPromptGenerator",
     "Experiment",
     "ExperimentRecord",
     "FeatureSet",

@@ -122,8 +122,8 @@ def test_tau__real_trace_fixed_window(real_step: dict[str, Any]) -> None:
             1e-3 * float(naive_tau.mpmath_tau(window, expected.tau * 1e3)), rel=1e-9
         )
         assert result["r_squared"][i, ON] == pytest.approx(expected.r2, abs=1e-12)
-        assert result["amplitude"][i, ON] == pytest.approx(expected.amplitude, rel=1e-6)
-        # C of the measured, negative current.
+        # Of the measured, negative current.
+        assert result["amplitude"][i, ON] == pytest.approx(-expected.amplitude, rel=1e-6)
         assert result["offset"][i, ON] == pytest.approx(-expected.offset, rel=1e-6)
         assert result["window_start"][i, ON] == pytest.approx(0.2 * i + 0.109)
         assert result["window_duration"][i, ON] == pytest.approx(0.041)
@@ -251,6 +251,32 @@ def test_tau__other_sign_swaps_the_phases() -> None:
     np.testing.assert_array_equal(c["value"], a["value"])
     auto = extract(make_step(-current))
     np.testing.assert_array_equal(auto["value"], a["value"])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("polarity", ["auto", "positive", "negative"])
+def test_tau__curve_lies_on_the_measured_current(sign: int, polarity: str) -> None:
+    current = sign * device()
+    result = extract(make_step(current), polarity=polarity)
+    fitted = np.argwhere(np.isfinite(result["value"]))
+    assert len(fitted) >= 9
+    for i, phase in fitted:
+        start = round(result["window_start"][i, phase] / 1e-3)
+        n = round(float(result["window_duration"][i, phase]) / 1e-3)
+        window = current[start : start + n]
+        decay = np.exp(-np.arange(n) * 1e-3 / result["value"][i, phase])
+        offset = float(result["offset"][i, phase])
+        amplitude = float(result["amplitude"][i, phase])
+        curve = offset + amplitude * (1 - decay if phase == ON else decay)
+        rss = np.sum((window - curve) ** 2)
+        tss = np.sum((window - window.mean()) ** 2)
+        # Both numbers are rounded to float32, which moves the curve by at most d.
+        d = 2.0**-24 * (abs(offset) + abs(amplitude))
+        moved = (2 * np.sqrt(n * rss) * d + n * d**2) / tss
+        assert 1 - rss / tss == pytest.approx(result["r_squared"][i, phase], abs=moved + 1e-14)
+        rises = sign > 0 if polarity == "auto" else polarity == "positive"
+        assert np.sign(amplitude) == (1 if rises else -1)
+    assert (result["swing_fraction"][tuple(fitted.T)] > 0).all()
 
 
 def test_tau__unit_of_time() -> None:
@@ -428,8 +454,10 @@ def ragged_steps() -> list[dict[str, Any]]:
         {"min_swing": 0.3, "window_points_step": 3, "window_start_idx_step": 2},
         {"window": "full_phase"},
         {"search": "fixed", "window_on": (0.05, 0.03), "window_off": (0.0, 0.03)},
+        {"search": "smart", "maxiter": 3},
+        {"search": "cached", "revalidation_interval": 1},
     ],
-    ids=["search", "coarse", "full_phase", "fixed"],
+    ids=["search", "coarse", "full_phase", "fixed", "smart", "cached"],
 )
 def test_tau__batch_has_the_bits_of_single_steps(params: dict[str, Any]) -> None:
     steps = ragged_steps()
@@ -449,6 +477,128 @@ def test_tau__batch_has_the_bits_of_single_steps(params: dict[str, Any]) -> None
             for values in zip(*half.values(), strict=True)
         ]
         assert_same_bits(stack_steps(extractor.variables, rows), single)
+
+
+def experiment(n_steps: int = 23) -> list[dict[str, Any]]:
+    """Steps of one device whose phases, noise and period change now and then."""
+    steps = []
+    for k in range(n_steps):
+        current = device(tau_on=12 - 0.2 * k, n_on=50 if k < 13 else 35, snr=300, seed=k)
+        if k in (4, 9):
+            current += np.random.default_rng(k).normal(0, 0.3, current.size)
+        if k == 15:
+            current = current[:60]
+        if k == 17:
+            current = current[:300]
+        steps.append(make_step(-current, period=np.nan if k == 7 else 0.1))
+    return steps
+
+
+def in_blocks(extractor: TauOnOff, steps: list[dict[str, Any]], cuts: list[int]) -> Any:
+    rows = []
+    for a, b in zip([0, *cuts], [*cuts, len(steps)], strict=True):
+        part = Batch.from_steps(steps[a:b])
+        batch = Batch(part.arrays, part.offsets, part.values, a)
+        columns = extractor.extract_batch(batch, extractor.params)
+        rows += [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
+    return stack_steps(extractor.variables, rows)
+
+
+def test_tau__cached_does_not_depend_on_batches() -> None:
+    steps = experiment()
+    extractor = TauOnOff({"search": "cached", "revalidation_interval": 5})
+    assert extractor.steps_per_block(extractor.params) == 5
+    assert TauOnOff().steps_per_block(TauOnOff().params) == 1
+    whole = in_blocks(extractor, steps, [])
+    for cuts in ([5], [10, 15], [5, 10, 15, 20], [20]):
+        assert_same_bits(in_blocks(extractor, steps, cuts), whole)
+
+
+def test_tau__cached_refuses_half_a_block() -> None:
+    extractor = TauOnOff({"search": "cached", "revalidation_interval": 5})
+    with pytest.raises(ValueError, match=r"begins at step 7.*multiple of revalidation_interval=5"):
+        in_blocks(extractor, experiment(), [7])
+
+
+def test_tau__cached_keeps_windows_while_they_hold() -> None:
+    steps = experiment()
+    cached = in_blocks(TauOnOff({"search": "cached", "revalidation_interval": 5}), steps, [])
+    searched = in_blocks(TauOnOff(), steps, [])
+    # What a step does by itself, with the windows that the steps before it left behind.
+    kept: dict[str, tuple[float, float]] = {}
+    n_searched = 0
+    for k, step in enumerate(steps):
+        if k % 5 == 0:
+            kept = {}
+        row = {name: column[k] for name, column in cached.items()}
+        if not np.isfinite(row["value"]).any() and k in (7, 15):
+            continue
+        good = False
+        if kept:
+            fixed = TauOnOff({"search": "fixed", "r_squared_threshold": 0.0, **kept}).extract_step(
+                step
+            )
+            first = fixed["r_squared_adj"][:2]
+            good = bool((np.nan_to_num(first).max(axis=0) >= 0.95).all())
+            if good:
+                sound = fixed["r_squared"] >= 0.95
+                np.testing.assert_array_equal(
+                    row["value"][: len(sound)][sound], fixed["value"][sound]
+                )
+        if not good:
+            n_searched += 1
+            for name in row:
+                np.testing.assert_array_equal(row[name], searched[name][k])
+            kept = windows_of(row)
+    # Five blocks, the noisy steps 4 and 9 and those behind them, the other duty cycle: and no more.
+    assert 5 < n_searched < 14
+
+
+def windows_of(row: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
+    """Return the windows of a step that was searched: most of its cycles have them."""
+    found = {}
+    for phase, name in enumerate(("window_on", "window_off")):
+        offsets = np.round(row["window_start"][:, phase] / 1e-3) % 100
+        pairs = [
+            (float(offset), float(duration))
+            for offset, duration in zip(offsets, row["window_duration"][:, phase], strict=True)
+            if np.isfinite(offset)
+        ]
+        offset, duration = max(set(pairs), key=pairs.count)
+        found[name] = (offset * 1e-3, duration)
+    return found
+
+
+@pytest.mark.parametrize("uneven", [False, True])
+def test_tau__smart_is_near_the_best(uneven: bool) -> None:
+    time = None
+    if uneven:
+        time = np.cumsum(np.random.default_rng(3).uniform(0.7, 1.3, 500))
+        time -= time[0]
+    current = device(time=time, snr=100, seed=2)
+    step = make_step(current, time=None if time is None else time * 1e-3)
+    best, smart = extract(step), extract(step, search="smart")
+    assert_same_bits(smart, extract(step, search="smart"))
+    scores = [np.nanmax(r["r_squared_adj"][:2], axis=0) for r in (best, smart)]
+    # The evolution may stop when the scores of its windows differ by 0.01.
+    assert (scores[1] <= scores[0] + 1e-12).all()
+    assert (scores[1] >= scores[0] - 0.01).all()
+    ok = (words(smart) == "ok") & (words(best) == "ok")
+    assert ok.sum() >= 8
+    error = np.abs(smart["value"] - [12e-3, 7e-3])[ok]
+    assert (error < 6 * smart["stderr"][ok]).all()
+
+
+def test_tau__smart_searches_where_exhaustive_does() -> None:
+    step = make_step(device())
+    options = {"window_points_step": 4, "window_start_idx_step": 3}
+    smart = extract(step, search="smart", **options)
+    assert set(np.unique(np.round(smart["window_duration"] / 1e-3))) <= {20.0, 24.0, 28.0, 32.0}
+    nothing = extract(make_step(np.full(500, 1e-6)), search="smart")
+    assert set(words(nothing).ravel()) == {"no_window"}
 
 
 def test_tau__empty_batch() -> None:
@@ -482,7 +632,10 @@ def test_tau__stderr_of_curve_fit() -> None:
         ({"windowscalar_min": 0.1}, "did you mean 'window_scalar_min'"),
         ({"window_scalar_min": 0.5, "window_scalar_max": 0.4}, "exceeds"),
         ({"fraction": (0.9, 0.1)}, "begin < end"),
-        ({"search": "cached"}, "search"),
+        ({"search": "annealed"}, "search"),
+        ({"search": "cached", "window": "full_phase"}, "best_r2"),
+        ({"search": "smart", "window": "fraction"}, "best_r2"),
+        ({"revalidation_interval": 0}, "revalidation_interval"),
         ({"period": -1.0}, "period"),
     ],
 )

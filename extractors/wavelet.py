@@ -1,0 +1,280 @@
+"""Wavelet features of transients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from oectflow.extractors.base import (
+    COMMON_STATUSES,
+    BaseExtractor,
+    Batch,
+    Columns,
+    Params,
+    Variable,
+    register,
+)
+from oectflow.extractors.dwt import (
+    OUTCOMES,
+    Detrend,
+    Mode,
+    Precision,
+    band_names,
+    filters,
+    wavelet_features,
+)
+from oectflow.extractors.kernels import gate
+
+_WORDS = {
+    "short": "fewer samples than (taps - 1) 2^level: computed with fewer levels, see 'level'",
+    "flat": "the current is constant: all energies are 0, and so are shares and entropies",
+    "nan": "a sample is not a finite number",
+    "no_data": "the step has no sample",
+    "cut": "the step has no such complete phase",
+    "no_period": "the gate period or the sampling interval is unknown",
+}
+_ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
+_STATUS = np.array([_ALL_WORDS.index(word) for word in OUTCOMES], np.int8)
+
+
+class DwtParams(Params):
+    """Parameters of :class:`Dwt`."""
+
+    #: Discrete wavelet of PyWavelets.
+    wavelet: str = "db4"
+    #: Number of levels; "adaptive": 2 below 200 samples, 3 below 500, else 4.
+    level: int | Literal["adaptive"] = 3
+    #: How the current goes on beyond the ends.
+    mode: Mode = "smooth"
+    detrend: Detrend = "mean"
+    dtype: Precision = "float64"
+    #: The whole step, or one phase of one gate cycle.
+    part: Literal["step", "on", "off"] = "step"
+    #: Of ``on`` and ``off``: which gate cycle, counted from 1.
+    cycle: int = Field(1, ge=1)
+    #: Gate period in s, and samples per second; None takes those of the step.
+    period: float | None = Field(None, gt=0)
+    sample_rate: float | None = Field(None, gt=0)
+
+    @field_validator("level")
+    @classmethod
+    def _levels(cls, level: int | str) -> int | str:
+        if not isinstance(level, str) and not 1 <= level <= 20:
+            raise ValueError("expected 1 to 20 levels, or 'adaptive'")
+        return level
+
+    @field_validator("wavelet")
+    @classmethod
+    def _known(cls, wavelet: str) -> str:
+        filters(wavelet, "float64")
+        return wavelet
+
+
+@register("transient.dwt")
+class Dwt(BaseExtractor):
+    """Energy of the wavelet bands of a step or of one of its phases, and what follows from it."""
+
+    source = "transient"
+    unit = "A^2"
+    description = "energy of the drain current per wavelet band"
+    definition = (
+        "discrete wavelet transform of Id minus its mean: E = sum c^2 over the coefficients of the "
+        "approximation cA and of the details cD, coarse to fine"
+    )
+    reference = (
+        "Mallat (1989), IEEE Trans. Pattern Anal. Mach. Intell. 11, 674. doi:10.1109/34.192463"
+    )
+    statuses = _WORDS
+    Params = DwtParams
+
+    @property
+    def output_shape(self) -> tuple[int | str, ...]:
+        """One energy per band; four details with ``level="adaptive"``, NaN where unused."""
+        return (len(band_names(self.params["level"])),)
+
+    @property
+    def output_dims(self) -> tuple[str, ...]:
+        """The band."""
+        return ("band",)
+
+    @property
+    def output_labels(self) -> Mapping[str, tuple[str, ...]]:
+        """Approximation and details, coarse to fine."""
+        return {"band": band_names(self.params["level"])}
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The energies, their status, what is derived from the bands, and the levels computed."""
+
+        def per_band(unit: str, text: str) -> Variable:
+            return Variable(unit, text, self.output_shape, self.output_dims, self.output_labels)
+
+        return super().variables | {
+            "relative_energy": per_band("", "energy of a band over that of all bands"),
+            "relative_detail_energy": per_band(
+                "", "energy of a detail band over that of all detail bands; NaN for cA"
+            ),
+            "std": per_band("A", "standard deviation of a band's coefficients"),
+            "mean_abs": per_band("A", "mean |c| of a band's coefficients"),
+            "max_abs": per_band("A", "max |c| of a band's coefficients"),
+            "entropy": Variable("", "wavelet entropy -sum p ln p, p = relative_energy"),
+            "detail_entropy": Variable(
+                "", "wavelet entropy of the details -sum p ln p, p = relative_detail_energy"
+            ),
+            "trend": Variable(
+                "A/s",
+                "slope of Id: least squares through the cA that no padding touches, over 2^(1.5 "
+                "level) sampling intervals; NaN where those are fewer than two",
+            ),
+            "snr": Variable(
+                "dB",
+                "20 log10(std(cA) / std(cD1)), limited to the digits of dtype; 0 if both are 0",
+            ),
+            "noise_sigma": Variable(
+                "A", "standard deviation of white noise in Id: median |cD1| / 0.6745"
+            ),
+            "level": Variable(
+                "", "levels computed; 0: too short for any, -1: no answer", dtype="int16"
+            ),
+        }
+
+    def extract_single_step(
+        self, step_data: Mapping[str, Any], params: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Compute the features of one step.
+
+        Parameters
+        ----------
+        step_data
+            ``drain_current``, shape (n_samples,), in A, evenly sampled; ``sampling_interval`` (s)
+            for the trend; for a phase also ``gate_period`` (s) and, where they are known,
+            ``duty_cycle`` and ``original_time`` (s).
+        params
+            :class:`DwtParams` as a dict.
+
+        Returns
+        -------
+        All :attr:`variables`.
+        """
+        wanted = (
+            "drain_current",
+            "original_time",
+            "sampling_interval",
+            "gate_period",
+            "duty_cycle",
+        )
+        one = Batch.from_steps([{k: step_data[k] for k in wanted if k in step_data}])
+        return {name: column[0] for name, column in self.extract_batch(one, params).items()}
+
+    def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Compute the features of many steps; the same bits as one by one."""
+        unknown = np.full(len(batch), np.nan)
+        interval = np.asarray(batch.values.get("sampling_interval", unknown), np.float64)
+        if params["sample_rate"] is not None:
+            interval = np.full(len(batch), 1.0 / params["sample_rate"])
+        begins, ends = batch.offsets[:-1], batch.offsets[1:]
+        failed = np.zeros(len(batch), np.int8)
+        if params["part"] != "step":
+            begins, ends, failed = phases(batch, interval, params)
+        found = wavelet_features(
+            batch.arrays["drain_current"],
+            begins,
+            ends,
+            wavelet=params["wavelet"],
+            level=params["level"],
+            mode=params["mode"],
+            detrend=params["detrend"],
+            dtype=params["dtype"],
+        )
+        return {
+            "value": found.energy,
+            "status": np.where(failed > 0, failed, _STATUS[found.outcome]).astype(np.int8),
+            "relative_energy": found.relative_energy,
+            "relative_detail_energy": found.relative_detail_energy,
+            "std": found.std,
+            "mean_abs": found.mean_abs,
+            "max_abs": found.max_abs,
+            "entropy": found.entropy,
+            "detail_entropy": found.detail_entropy,
+            "trend": found.trend / np.where(interval > 0, interval, np.nan),
+            "snr": found.snr,
+            "noise_sigma": found.noise_sigma,
+            "level": found.level.astype(np.int16),
+        }
+
+
+def phases(
+    batch: Batch, interval: NDArray[np.float64], params: Mapping[str, Any]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+    """Find one phase of one gate cycle in every step.
+
+    The off phase is the one that follows the on phase of the same cycle.
+
+    Parameters
+    ----------
+    batch
+        Steps with ``drain_current``, and ``original_time``, ``gate_period``, ``duty_cycle`` where
+        they are known.
+    interval
+        Sampling intervals.  Shape (n_steps,), in s.
+    params
+        ``part``, ``cycle`` and ``period`` of :class:`DwtParams`.
+
+    Returns
+    -------
+    Begin and end of the phases, equal where there is none, shape (n_steps,); and the status of
+    those steps, else 0.
+    """
+    unknown = np.full(len(batch), np.nan)
+    period = np.array(batch.values.get("gate_period", unknown), np.float64)
+    if params["period"] is not None:
+        period[:] = params["period"]
+    duty_cycle = batch.values.get("duty_cycle", unknown)
+    begins = batch.offsets[:-1].copy()
+    ends = begins.copy()
+    failed = np.zeros(len(batch), np.int8)
+    for i in range(len(batch)):
+        if not (interval[i] > 0 and period[i] > 0):
+            failed[i] = _ALL_WORDS.index("no_period")
+            continue
+        steps = slice(batch.offsets[i], batch.offsets[i + 1])
+        current = batch.arrays["drain_current"][steps]
+        recorded = batch.arrays.get("original_time", batch.arrays["drain_current"][:0])[steps]
+        span = phase(current, recorded, interval[i], period[i] / interval[i], duty_cycle[i], params)
+        if span is None:
+            failed[i] = _ALL_WORDS.index("cut")
+        else:
+            begins[i] += span[0]
+            ends[i] += span[1]
+    return begins, ends, failed
+
+
+def phase(
+    current: NDArray[np.float64],
+    recorded: NDArray[np.float64],
+    interval: float,
+    samples_per_period: float,
+    duty_cycle: float,
+    params: Mapping[str, Any],
+) -> tuple[int, int] | None:
+    """Return begin and end of one phase within a step, None where the step has it not whole."""
+    n_cycles = gate.count_cycles(current.size, samples_per_period)
+    if n_cycles == 0:
+        return None
+    t = gate.recorded_clock(recorded, interval)
+    starts = gate.cycle_starts(t, current.size, samples_per_period, n_cycles)
+    signal = np.empty(current.size)
+    gate.orient(current, 0, signal)
+    on, on_length, off, off_length = gate.phase_offsets(signal, starts, duty_cycle)
+    cycle = params["cycle"] - 1
+    first, length = (on, on_length) if params["part"] == "on" else (off, off_length)
+    # An off phase at the begin of the period follows the on phase of the period before.
+    if params["part"] == "off" and off < on:
+        cycle += 1
+    if cycle >= n_cycles or starts[cycle] + first + length > current.size:
+        return None
+    return int(starts[cycle] + first), int(starts[cycle] + first + length)
