@@ -1,43 +1,78 @@
-"""From one word or address to a Dask client whose workers are ready."""
+"""From one word, address or file to a Dask client whose workers are ready."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import dask
+import yaml
 from distributed import Client
+from distributed.deploy.cluster import Cluster
 
+from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
+from oectflow.cluster.dashboard import add_page
 from oectflow.cluster.local import start_local
-from oectflow.cluster.plugins import WarmUp, warm_up
+from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up
+from oectflow.cluster.remote import start_kubernetes, start_ssh
+from oectflow.cluster.security import given_certificates
+from oectflow.cluster.versions import CHECKED_PACKAGES, check_versions, version_probe
 from oectflow.pipeline.errors import ClusterError, did_you_mean
 
-#: Results must not depend on which worker computed them, and pickles must be understood.
-CHECKED_PACKAGES = ("oectflow", "dask", "distributed", "numba", "numpy", "scipy", "h5py", "pyarrow")
+#: The section of Dask's configuration that says which cluster to use where nothing is said.
+CONFIG_SECTION = "oectflow.cluster"
+
+KINDS = ("local", *BATCH_SYSTEMS, "ssh", "kubernetes")
 
 
 def connect(
-    spec: str = "local",
+    spec: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     *,
     n_workers: int | None = None,
     memory: str | int | None = None,
-    dashboard_port: int = 8787,
-    timeout: float = 30.0,
+    adapt: tuple[int, int] | None = None,
+    security: Any = None,
+    dashboard_port: int | None = None,
+    dashboard_host: str | None = None,
+    timeout: float | None = None,
     kernels: str = "oectflow.extractors.warm",
+    **options: Any,
 ) -> Client:
     """Return a Dask client whose workers have compiled the kernels.
 
     Parameters
     ----------
     spec
-        ``"local"`` starts one worker process per core of this machine; an address such as
-        ``"tcp://host:8786"`` uses a scheduler that runs already.
-    n_workers, memory, dashboard_port
-        For ``"local"``: number of worker processes, memory of all together (``"200 GiB"``), and
-        port of the dashboard.
+        ``"local"`` starts one worker process per core of this machine.  An address such as
+        ``"tcp://host:8786"`` uses a scheduler that runs already.  ``"slurm"``, ``"pbs"``,
+        ``"sge"`` and ``"lsf"`` submit workers as jobs, ``"ssh"`` and ``"kubernetes"`` start them on
+        other machines.  A mapping, or the path of a YAML file that holds one, gives ``kind`` and
+        any of the arguments below.  By default the section ``oectflow.cluster`` of Dask's
+        configuration, else ``"local"``.
+    n_workers
+        Number of single-threaded worker processes; on each machine with ``"ssh"``.
+    memory
+        ``"local"``: of all workers together (``"200 GiB"``).  Batch systems: of one job.
+        ``"ssh"``, ``"kubernetes"``: of one worker.
+    adapt
+        Smallest and largest number of workers: they come and go with the work.
+    security
+        By default, TLS with a temporary certificate where that is possible (``"local"`` and batch
+        systems); ``{"ca_file": …, "cert": …, "key": …}`` or a ``distributed.Security``;
+        False for none.
+    dashboard_port, dashboard_host
+        Where the dashboard listens, by default 127.0.0.1:8787, or another port if it is in use.
     timeout
-        How long to wait for a scheduler that runs already, in s.
+        How long to wait for a scheduler that runs already or for the first worker, in s; by
+        default 30 for an address and 600 otherwise.
     kernels
         Module whose ``warm_up()`` compiles what the workers will call.
+    **options
+        Further arguments of the cluster's class, e.g. ``cores``, ``queue`` and ``walltime`` for
+        ``"slurm"``, ``hosts`` for ``"ssh"``.
 
     Returns
     -------
@@ -46,47 +81,173 @@ def connect(
     Raises
     ------
     ClusterError
-        Nobody answers at the address, or its workers lack oectflow or have other versions.
+        The cluster cannot be started, nobody answers at the address, or workers lack oectflow or
+        have other versions.
 
     Examples
     --------
     >>> import oectflow as of
     >>> with of.connect() as client:  # doctest: +SKIP
     ...     print(client.dashboard_link)
+    >>> client = of.connect("slurm", n_workers=96, cores=48, memory="180 GiB")  # doctest: +SKIP
     """
-    if spec == "local":
-        # Compiled here first, every worker then loads the kernels from the cache on disk; else
-        # they would all compile at the same time.
+    given = {
+        "n_workers": n_workers,
+        "memory": memory,
+        "adapt": adapt,
+        "security": security,
+        "dashboard_port": dashboard_port,
+        "dashboard_host": dashboard_host,
+    } | options
+    settings = _settings(spec, {name: value for name, value in given.items() if value is not None})
+    kind = settings.pop("kind")
+    if "://" in kind:
+        return _existing(kind, settings, 30.0 if timeout is None else timeout, kernels)
+    wanted = settings.pop("adapt", None)
+    if kind == "local":
+        # Compiled here first, every worker then loads the kernels from the cache on disk.
         warm_up(kernels)
-        client = _OwningClient(start_local(n_workers, memory, dashboard_port))
-    elif "://" in spec:
-        given = {"n_workers": n_workers, "memory": memory}
-        for name, value in given.items():
-            if value is not None:
-                raise ClusterError(
-                    f"connect({spec!r}, {name}={value!r}): the cluster runs already; "
-                    f"{name} is only for connect('local')"
-                )
-        try:
-            client = Client(spec, timeout=timeout)
-        except (OSError, ValueError) as error:
-            raise ClusterError(
-                f"{spec}: no Dask scheduler answers within {timeout:g} s ({error}); "
-                "is it running, and is the port open?"
-            ) from error
-        probe = _version_probe()
-        try:
-            check_versions(spec, probe(CHECKED_PACKAGES), client.run(probe, CHECKED_PACKAGES))
-        except ClusterError:
-            client.close()
-            raise
-    else:
-        raise ClusterError(
-            f"connect({spec!r}): give 'local' or an address such as 'tcp://host:8786'"
-            f"{did_you_mean(spec, ['local'])}"
-        )
-    client.register_plugin(WarmUp(kernels))
+    cluster = _start(kind, settings, wanted)
+    try:
+        if wanted is not None:
+            cluster.adapt(minimum=wanted[0], maximum=wanted[1])
+        client = _OwningClient(cluster)
+    except BaseException:
+        cluster.close()
+        raise
+    try:
+        if wanted is None or wanted[0] > 0:
+            _wait_for_a_worker(client, kind, 600.0 if timeout is None else timeout)
+        _prepare(client, kind, kernels, started_here=True)
+    except BaseException:
+        client.close()
+        raise
     return client
+
+
+def _settings(spec: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Put together what was said in the call, in a file and in Dask's configuration."""
+    configured = {
+        name.replace("-", "_"): value
+        for name, value in dask.config.get(CONFIG_SECTION, {}).items()
+        if value is not None
+    }
+    if spec is None:
+        found: Mapping[str, Any] = configured
+    elif isinstance(spec, Mapping):
+        found = spec
+    elif str(spec).endswith((".yaml", ".yml")):
+        found = _read(Path(spec))
+    elif spec == configured.get("kind"):
+        found = configured
+    else:
+        found = {"kind": os.fspath(spec)}
+    settings = {"kind": "local"} | dict(found) | dict(given)
+    kind = settings["kind"]
+    if not isinstance(kind, str) or (kind not in KINDS and "://" not in kind):
+        raise ClusterError(
+            f"connect({kind!r}): give {', '.join(KINDS)}, or an address such as "
+            f"'tcp://host:8786'{did_you_mean(str(kind), KINDS)}"
+        )
+    adapt = settings.get("adapt")
+    if adapt is not None and not (len(adapt) == 2 and 0 <= adapt[0] <= adapt[1] and adapt[1] > 0):
+        raise ClusterError(f"adapt={adapt!r}: expected the smallest and largest number of workers")
+    return settings
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        found = yaml.safe_load(path.expanduser().read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ClusterError(f"{path}: the description of a cluster cannot be read: {error}") from (
+            error
+        )
+    if not isinstance(found, Mapping) or "kind" not in found:
+        raise ClusterError(f"{path}: expected a mapping with the entry 'kind', got {found!r}")
+    return found
+
+
+def _start(kind: str, settings: dict[str, Any], adapt: tuple[int, int] | None) -> Cluster:
+    """Start a cluster and ask for its workers."""
+    if kind == "local":
+        known = inspect.signature(start_local).parameters
+        for name in settings:
+            if name not in known:
+                raise ClusterError(f"connect('local', {name}=…){did_you_mean(name, known)}")
+        if adapt is not None:
+            settings.setdefault("n_workers", max(1, adapt[0]))
+        return start_local(**settings)
+    if adapt is None and settings.get("n_workers") is None:
+        raise ClusterError(f"connect({kind!r}): say how many workers, n_workers= or adapt=")
+    if kind == "ssh":
+        return start_ssh(**settings)
+    if kind == "kubernetes":
+        return start_kubernetes(**settings)
+    n_workers = settings.pop("n_workers", None)
+    cluster = start_batch(kind, **settings)
+    if adapt is None:
+        cluster.scale(n=n_workers)
+    return cluster
+
+
+def _existing(address: str, settings: Mapping[str, Any], timeout: float, kernels: str) -> Client:
+    """Connect to a scheduler that runs already."""
+    for name, value in settings.items():
+        if name != "security":
+            raise ClusterError(
+                f"connect({address!r}, {name}={value!r}): the cluster runs already; "
+                f"{name} is only for clusters that are started here, such as connect('local')"
+            )
+    security = given_certificates(settings.get("security") or None)
+    if address.startswith("tls://") and security is None:
+        raise ClusterError(
+            f"{address}: this scheduler asks for a certificate; give "
+            "security={'ca_file': …, 'cert': …, 'key': …}"
+        )
+    try:
+        client = Client(address, timeout=timeout, security=security)
+    except (OSError, ValueError) as error:
+        raise ClusterError(
+            f"{address}: no Dask scheduler answers within {timeout:g} s ({error}); "
+            "is it running, and is the port open?"
+        ) from error
+    try:
+        _prepare(client, address, kernels, started_here=False)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+def _prepare(client: Client, spec: str, kernels: str, *, started_here: bool) -> None:
+    """Check the workers that are there, and make these and all later ones ready."""
+    probe = version_probe()
+    ours = probe(CHECKED_PACKAGES)
+    theirs = client.run(probe, CHECKED_PACKAGES)
+    if theirs or not started_here:
+        check_versions(spec, ours, theirs)
+    if started_here:
+        client.register_plugin(PinToSocket())
+    client.register_plugin(WarmUp(kernels, ours))
+    add_page(client, _same_python(client, probe, ours))
+
+
+def _same_python(
+    client: Client,
+    probe: Callable[..., dict[str, str | None]],
+    ours: Mapping[str, str | None],
+) -> bool:
+    return bool(client.run_on_scheduler(probe, ())["python"] == ours["python"])
+
+
+def _wait_for_a_worker(client: Client, kind: str, timeout: float) -> None:
+    try:
+        client.wait_for_workers(1, timeout=timeout)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"connect({kind!r}): no worker has come within {timeout:g} s; look at the queue and "
+            "at the workers' logs, or wait longer with timeout="
+        ) from error
 
 
 class _OwningClient(Client):
@@ -98,51 +259,3 @@ class _OwningClient(Client):
         if cluster is not None:
             cluster.close()
         return result
-
-
-def _version_probe() -> Callable[[Sequence[str]], dict[str, str | None]]:
-    # A nested function travels by value, so it also runs where oectflow cannot be imported.
-    def installed(packages: Sequence[str]) -> dict[str, str | None]:
-        import importlib.metadata
-        import platform
-
-        found: dict[str, str | None] = {"python": ".".join(platform.python_version_tuple()[:2])}
-        for package in packages:
-            try:
-                found[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                found[package] = None
-        return found
-
-    return installed
-
-
-def check_versions(
-    spec: str,
-    ours: Mapping[str, str | None],
-    theirs: Mapping[str, Mapping[str, str | None]],
-) -> None:
-    """Raise ClusterError unless every worker has our versions.
-
-    Parameters
-    ----------
-    spec
-        Address of the scheduler, for the message.
-    ours, theirs
-        Version by package, here and for each worker; None where a package is missing.
-    """
-    if not theirs:
-        raise ClusterError(f"{spec}: the scheduler has no workers; start some and connect again")
-    for worker, found in theirs.items():
-        if found["oectflow"] is None:
-            raise ClusterError(
-                f"{spec}: worker {worker} cannot import oectflow; "
-                f"pip install oectflow=={ours['oectflow']} in its environment"
-            )
-        different = [name for name, version in ours.items() if found[name] != version]
-        if different:
-            table = ", ".join(f"{name} {found[name]} (here {ours[name]})" for name in different)
-            raise ClusterError(
-                f"{spec}: worker {worker} has other versions: {table}; "
-                "install the same ones on both sides"
-            )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import socket
 import tempfile
 from pathlib import Path
@@ -10,39 +12,17 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
-from distributed import LocalCluster
 from distributed.system import MEMORY_LIMIT
+
+from oectflow.cluster.processes import ProcessCluster
+from oectflow.cluster.security import temporary_certificates
+from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT
+from oectflow.pipeline.errors import ClusterError
 
 #: From this many cores on, one is left to the scheduler and the notebook.
 CORES_TO_SPARE_ONE = 8
 
-#: Dask's own background work costs 2.5–3.4 % of every core with its default intervals and under
-#: 1 % with these, which keep the profile page useful.  A batch holds its samples in NumPy arrays
-#: that cannot be spilled, and a paused worker never resumes while its memory is held by others, so
-#: workers are neither spilled nor paused: one that leaks is restarted at 95 % of its limit.
-DASK_CONFIG: dict[str, Any] = {
-    "distributed.admin.system-monitor.interval": "2s",
-    "distributed.admin.tick.interval": "500ms",
-    "distributed.scheduler.allowed-failures": 3,
-    "distributed.worker.memory.monitor-interval": "500ms",
-    "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.terminate": 0.95,
-    "distributed.worker.profile.cycle": "10s",
-    "distributed.worker.profile.interval": "100ms",
-}
-
-#: Parallelism comes from Dask alone: a library with threads of its own would take the cores of its
-#: neighbours.  Dask pins BLAS and OpenMP, but not Numba.  Arrow's default memory pool keeps what
-#: it has freed: 170 MB more per worker after 60 files.
-WORKER_ENVIRONMENT: dict[str, str] = {
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "MKL_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-}
+LOOPBACK = "127.0.0.1"
 
 
 def default_workers(n_cores: int = CPU_COUNT) -> int:
@@ -54,8 +34,10 @@ def start_local(
     n_workers: int | None = None,
     memory: str | int | None = None,
     dashboard_port: int = 8787,
-) -> LocalCluster:
-    """Start one single-threaded worker process per core.
+    dashboard_host: str = LOOPBACK,
+    security: Any = None,
+) -> ProcessCluster:
+    """Start one single-threaded worker process per core, and a scheduler process.
 
     Processes, not threads: h5py reads one file at a time per process.
 
@@ -67,27 +49,72 @@ def start_local(
         Memory of all workers together, e.g. ``"200 GiB"``; by default 90 % of the machine's.
     dashboard_port
         Port of the dashboard on this machine; another free one is taken where it is in use.
+    dashboard_host
+        Address on which the dashboard listens; by default only this machine can see it.
+    security
+        None or True: TLS with a temporary certificate; False: none.
 
     Returns
     -------
-    The cluster; the dashboard listens on the loopback address only.
+    The cluster.  It ends with this process at the latest.
+
+    Raises
+    ------
+    ClusterError
+        It does not start.
     """
-    n_workers = n_workers or default_workers()
+    n_workers = default_workers() if n_workers is None else n_workers
+    if n_workers < 1:
+        raise ClusterError(f"n_workers={n_workers}: expected at least 1")
     total = parse_bytes(memory) if memory is not None else int(0.9 * MEMORY_LIMIT)
+    certificates = temporary_certificates(security)
+    protocol = "tcp://" if certificates is None else "tls://"
+    port = free_port(dashboard_port, dashboard_host)
     with dask.config.set(DASK_CONFIG):
-        return LocalCluster(
-            n_workers=n_workers,
-            threads_per_worker=1,
-            memory_limit=total // n_workers,
-            host="127.0.0.1",
-            dashboard_address=f"127.0.0.1:{_free_port(dashboard_port)}",
-            env=WORKER_ENVIRONMENT,
-            # Not the current folder: it may be a slow or read-only network disk.
-            local_directory=str(Path(tempfile.gettempdir()) / "oectflow"),
-        )
+        try:
+            return ProcessCluster(
+                n_workers,
+                scheduler_options={
+                    "host": LOOPBACK,
+                    "protocol": protocol,
+                    "dashboard": True,
+                    "dashboard_address": f"{dashboard_host}:{port}",
+                },
+                worker_options={
+                    "host": LOOPBACK,
+                    "protocol": protocol,
+                    "nthreads": 1,
+                    "memory_limit": total // n_workers,
+                    "env": WORKER_ENVIRONMENT,
+                    "local_directory": str(scratch_folder()),
+                    "silence_logs": logging.WARNING,
+                },
+                security=certificates,
+            )
+        except RuntimeError as error:
+            raise ClusterError(f"the cluster on this machine does not start: {error}") from error
 
 
-def _free_port(wanted: int) -> int:
+def scratch_folder() -> Path:
+    """Return a folder of ours that no other account can write.
+
+    Not the current folder, which may be a slow or read-only network disk.
+
+    Raises
+    ------
+    ClusterError
+        Another account has made a folder of that name.
+    """
+    owner = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
+    folder = Path(tempfile.gettempdir()) / f"oectflow-{owner}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and folder.stat().st_uid != owner:
+        raise ClusterError(f"{folder} belongs to another account; set TMPDIR to a folder of yours")
+    return folder
+
+
+def free_port(wanted: int, host: str = LOOPBACK) -> int:
     """Return the port if nobody listens there, else 0, which means any."""
+    address = LOOPBACK if host in ("", "0.0.0.0") else host
     with socket.socket() as probe:
-        return 0 if probe.connect_ex(("127.0.0.1", wanted)) == 0 else wanted
+        return 0 if probe.connect_ex((address, wanted)) == 0 else wanted

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from distributed import Worker, WorkerPlugin
+
+from oectflow.cluster.local import scratch_folder
+from oectflow.cluster.versions import differences, installed_versions
+from oectflow.pipeline.errors import ClusterError
+
+if sys.platform != "win32":
+    import fcntl
+
+#: A compilation takes 5 to 30 s; who waits longer than this for another process compiles itself.
+_SECONDS_TO_WAIT = 180.0
 
 
 def warm_up(module: str) -> None:
@@ -12,20 +29,106 @@ def warm_up(module: str) -> None:
     importlib.import_module(module).warm_up()
 
 
+@contextlib.contextmanager
+def one_compiles_first(lock_path: Path) -> Iterator[None]:
+    """Let the first process of a machine through alone, and then all others together.
+
+    The first compiles and fills Numba's cache on disk, from which the others load.  Without this,
+    every worker of a machine that meets new kernels compiles all of them at the same time.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    with lock_path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # A shared lock is granted to all who wait as soon as the first has finished.
+            deadline = time.monotonic() + _SECONDS_TO_WAIT
+            while time.monotonic() < deadline:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.05)
+        yield
+
+
 class WarmUp(WorkerPlugin):
-    """Compile or load the kernels when a worker starts, not in the middle of its first task.
+    """Make a worker ready before its first task, also one that joins late or replaces a dead one.
+
+    It compares versions with the driver's, and compiles or loads the kernels.
 
     Parameters
     ----------
     module
         Name of a module with a function ``warm_up()``.
+    versions
+        Version by package that the worker must have; none are compared by default.
     """
 
     name = "oectflow-warm-up"
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, versions: Mapping[str, str | None] | None = None) -> None:
         self.module = module
+        self.versions = dict(versions or {})
 
-    def setup(self, worker: Worker) -> None:  # noqa: ARG002 - the signature is Dask's
-        """Called by Dask once in every worker, also in one that replaces a dead one."""
-        warm_up(self.module)
+    def setup(self, worker: Worker) -> None:
+        """Called by Dask before the worker is given tasks."""
+        other = differences(self.versions, installed_versions(tuple(self.versions)))
+        if other:
+            # Dask only logs what a plugin raises in a worker that joins late.
+            worker.loop.add_callback(worker.close, reason=f"oectflow: other versions: {other}")
+            raise ClusterError(f"worker {worker.address} has other versions: {other}")
+        with one_compiles_first(scratch_folder() / "warm-up.lock"):
+            warm_up(self.module)
+
+
+class PinToSocket(WorkerPlugin):
+    """Keep each worker on the cores of one socket, so that its memory is near.
+
+    The workers of a machine take the sockets in turn.  On a machine with one socket, or where the
+    batch system has given only cores of one, nothing is changed.
+    """
+
+    name = "oectflow-pin"
+
+    def setup(self, worker: Worker) -> None:
+        """Called by Dask before the worker is given tasks."""
+        sockets = cores_by_socket()
+        number = re.search(r"\d+$", str(worker.name))
+        if len(sockets) > 1 and number:
+            cores = sockets[int(number.group()) % len(sockets)]
+            # Threads that run already do not follow the main one.
+            for thread in Path("/proc/self/task").iterdir():
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.sched_setaffinity(int(thread.name), cores)
+
+
+def cores_by_socket(system: Path = Path("/sys/devices/system/node")) -> list[set[int]]:
+    """Return the cores that this process may use, by NUMA node; nothing where that is unknown.
+
+    Parameters
+    ----------
+    system
+        Where Linux describes its NUMA nodes.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return []
+    allowed = os.sched_getaffinity(0)
+    lists = sorted(system.glob("node[0-9]*/cpulist"), key=lambda path: int(path.parent.name[4:]))
+    sockets = [parse_cpu_list(path.read_text()) & allowed for path in lists]
+    return [cores for cores in sockets if cores]
+
+
+def parse_cpu_list(text: str) -> set[int]:
+    """Return the numbers in a list of ranges.
+
+    >>> sorted(parse_cpu_list("0-2,8,10-11"))
+    [0, 1, 2, 8, 10, 11]
+    """
+    cores: set[int] = set()
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        cores.update(range(int(first), int(last or first) + 1))
+    return cores

@@ -105,8 +105,12 @@ def extract(
         "features"
     ),
     cluster: Annotated[
-        str, typer.Option(help="'local', or the address of a Dask scheduler.")
-    ] = "local",
+        str | None,
+        typer.Option(
+            help="local, slurm, pbs, sge, lsf, ssh, kubernetes, the address of a Dask scheduler, "
+            "or a YAML file; by default what the Dask configuration says, else local."
+        ),
+    ] = None,
     granularity: Annotated[
         str, typer.Option(help="auto, step, experiment, or a number of steps per task.")
     ] = "auto",
@@ -165,7 +169,7 @@ def _extract_on_cluster(
     granularity: str,
     force: bool,
     workers: int | None,
-    cluster: str = "local",
+    cluster: str | None = None,
     quiet: bool = False,
 ) -> RunReport:
     size = _granularity(granularity)

@@ -85,7 +85,6 @@ def run_on_cluster(
     if not jobs:
         return
     topic = jobs[0].task.topic
-    wanted = 2 * n_workers(client)
     waiting = iter(jobs)
     running: dict[Future, Job] = {}
     completed = as_completed()
@@ -97,7 +96,8 @@ def run_on_cluster(
 
     def fill_window() -> None:
         # Two experiments, so that one is read while the other is written; more where they are so
-        # small that not every worker would find two tasks.
+        # small that not every worker would find two tasks; workers may join during the run.
+        wanted = 2 * n_workers(client)
         while len(running) < 2 or sum(len(job.batches) for job in running.values()) < wanted:
             job = next(waiting, None)
             if job is None:
@@ -123,7 +123,11 @@ def run_on_cluster(
                 future.release()
                 submit(job)
                 continue
-            record = future.result() if error is None else _failure(job, error)
+            if error is None:
+                record = future.result()
+            else:
+                record = _failure(job, error)
+                client.log_event(topic, _failed(job))
             future.release()
             fill_window()
             yield job, record
@@ -155,6 +159,19 @@ def _entered(job: Job) -> dict[str, Any]:
         "experiment_id": job.task.experiment_id,
         "n_steps": max(job.task.n_steps.values(), default=0),
         "n_logical": sum(batch.n_logical for batch in job.batches),
+    }
+
+
+def _failed(job: Job) -> dict[str, Any]:
+    n_steps = max(job.task.n_steps.values(), default=0)
+    return {
+        "kind": "written",
+        "experiment_id": job.task.experiment_id,
+        "outcome": "failed",
+        "n_steps": n_steps,
+        "n_flagged": 0,
+        "n_failed": n_steps,
+        "bytes": 0,
     }
 
 

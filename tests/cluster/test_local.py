@@ -1,15 +1,53 @@
-"""The cluster on one machine: sizes, settings, and clear refusals."""
+"""The cluster on one machine: sizes, settings, processes that outlive nobody."""
 
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
 
+import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, Security
 
-from oectflow.cluster.connect import check_versions, connect
-from oectflow.cluster.local import default_workers
+from oectflow.cluster.connect import connect
+from oectflow.cluster.local import default_workers, free_port
 from oectflow.pipeline.errors import ClusterError
+
+#: Compiles nothing: these tests are about processes.
+NO_KERNELS = "tests_no_kernels"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_kernels(tmp_path_factory):
+    """A module beside the driver, which the workers find as they are given its sys.path."""
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / f"{NO_KERNELS}.py").write_text("READY = []\ndef warm_up():\n    READY.append(1)\n")
+    sys.path.insert(0, str(folder))
+    yield folder
+    sys.path.remove(str(folder))
+    sys.modules.pop(NO_KERNELS, None)
+
+
+@pytest.fixture(scope="module")
+def client(no_kernels):
+    with connect(
+        "local", n_workers=2, memory="4 GiB", dashboard_port=0, kernels=NO_KERNELS
+    ) as client:
+        yield client
+
+
+def eventually(condition, seconds=30.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(("cores", "workers"), [(1, 1), (2, 2), (7, 7), (8, 7), (48, 47), (96, 95)])
@@ -17,71 +55,185 @@ def test_default_workers(cores, workers):
     assert default_workers(cores) == workers
 
 
-def test_connect__local_workers_are_ready():
-    with connect("local", n_workers=2, memory="4 GiB", dashboard_port=0) as client:
-        workers = client.scheduler_info()["workers"].values()
-        assert [worker["nthreads"] for worker in workers] == [1, 1]
-        assert {worker["memory_limit"] for worker in workers} == {2 * 2**30}
-        assert client.dashboard_link.startswith("http://127.0.0.1:")
+def test_connect__workers_are_ready(client):
+    workers = client.scheduler_info()["workers"].values()
+    assert [worker["nthreads"] for worker in workers] == [1, 1]
+    assert {worker["memory_limit"] for worker in workers} == {2 * 2**30}
 
-        def worker_settings():
-            names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
-            return {"pid": os.getpid()} | {name: os.environ[name] for name in names}
+    def settings(dask_worker):
+        import dask
+        import tests_no_kernels
 
-        settings = client.run(worker_settings).values()
-        assert len({one["pid"] for one in settings} | {os.getpid()}) == 3
-        assert {one["NUMBA_NUM_THREADS"] + one["OMP_NUM_THREADS"] for one in settings} == {"11"}
-        cluster = client.cluster
+        names = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")
+        return {name: os.environ[name] for name in names} | {
+            "ready": tests_no_kernels.READY,
+            "pause": dask.config.get("distributed.worker.memory.pause"),
+        }
+
+    for found in client.run(settings).values():
+        assert found == {
+            "NUMBA_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": "1",
+            "ready": [1],
+            "pause": False,
+        }
+
+
+def test_connect__nothing_runs_in_this_process(client):
+    scheduler = client.run_on_scheduler(os.getpid)
+    workers = set(client.run(os.getpid).values())
+    assert len(workers | {scheduler, os.getpid()}) == 4
+    # Ctrl-C in a terminal or a notebook reaches the process group of this process.
+    assert os.getpgid(scheduler) != os.getpgid(0)
+    assert {os.getpgid(worker) for worker in workers} == {os.getpgid(scheduler)}
+
+
+def test_connect__certificate_is_asked_for(client):
+    address = client.scheduler.address
+    assert address.startswith("tls://127.0.0.1:")
+    with pytest.raises(ClusterError, match="asks for a certificate"):
+        connect(address)
+    with pytest.raises(ClusterError, match="no Dask scheduler answers"):
+        connect(address, security=Security.temporary(), timeout=2)
+    with connect(address, security=client.cluster.security, kernels=NO_KERNELS) as second:
+        assert second.submit(os.getpid).result() in client.run(os.getpid).values()
+    assert client.submit(os.getpid, pure=False).result() in client.run(os.getpid).values()
+
+
+def test_connect__certificate_is_in_no_list_of_processes(client):
+    scheduler = psutil.Process(client.run_on_scheduler(os.getpid))
+    assert "PRIVATE" not in " ".join(scheduler.cmdline())
+    assert not any("PRIVATE" in value for value in scheduler.environ().values())
+
+
+def test_connect__dashboard_on_loopback_only(client):
+    port = int(client.dashboard_link.split(":")[-1].split("/")[0])
+    assert client.dashboard_link == f"http://127.0.0.1:{port}/status"
+    listening = [
+        one.laddr.ip
+        for one in psutil.Process(client.run_on_scheduler(os.getpid)).net_connections("tcp")
+        if one.status == psutil.CONN_LISTEN
+    ]
+    assert set(listening) == {"127.0.0.1"}
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+        assert answer.read() == b"ok"
+
+
+def test_connect__killed_worker_is_replaced(client):
+    before = set(client.run(os.getpid).values())
+    os.kill(min(before), signal.SIGKILL)
+
+    def replaced():
+        return len(set(client.run(os.getpid, on_error="ignore").values()) - before) == 1
+
+    eventually(replaced)
+
+    def ready():
+        import tests_no_kernels
+
+        return tests_no_kernels.READY
+
+    assert all(client.run(ready).values())
+
+
+def test_connect__busy_driver_does_not_stop_the_scheduler(client):
+    """The scheduler is asked through a socket while a thread here never lets go for long."""
+    stop = threading.Event()
+
+    def busy():
+        while not stop.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        assert client.gather(client.map(abs, range(-100, 0))) == list(range(100, 0, -1))
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_connect__adapts_and_leaves_nothing(no_kernels):
+    with connect(
+        "local", adapt=(1, 2), dashboard_port=0, kernels=NO_KERNELS, security=False
+    ) as client:
+        processes = [client.run_on_scheduler(os.getpid), *client.run(os.getpid).values()]
+        assert len(processes) == 2
+        futures = client.map(lambda _: time.sleep(0.2) or os.getpid(), range(40), pure=False)
+        eventually(lambda: len(client.scheduler_info()["workers"]) == 2)
+        client.cancel(futures)
+        processes += client.run(os.getpid).values()
         address = client.scheduler.address
+        cluster = client.cluster
     assert cluster.status.name == "closed"
-
+    assert not any(psutil.pid_exists(one) for one in processes)
     with pytest.raises(ClusterError, match="no Dask scheduler answers"):
         connect(address, timeout=1)
 
 
-@pytest.fixture(scope="module")
-def running():
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
-        ) as cluster,
-        Client(cluster),
-    ):
-        yield cluster
+def test_close__after_the_scheduler_was_killed(no_kernels):
+    client = connect("local", n_workers=1, dashboard_port=0, kernels=NO_KERNELS, security=False)
+    worker = psutil.Process(next(iter(client.run(os.getpid).values())))
+    os.kill(client.run_on_scheduler(os.getpid), signal.SIGKILL)
+    worker.wait(20)
+    client.close()
+    assert client.cluster.status.name == "closed"
 
 
-def test_connect__address(running):
-    with connect(running.scheduler_address) as client:
-        assert client.submit(lambda: 1).result() == 1
-    assert running.status.name == "running"
+DRIVER = f"""
+import os, signal, sys, time
+from oectflow.cluster.connect import connect
+sys.path.insert(0, sys.argv[1])
+client = connect("local", n_workers=1, dashboard_port=0, security=False, kernels={NO_KERNELS!r})
+pids = client.run_on_scheduler(os.getpid), *client.run(os.getpid).values()
+print(*pids, flush=True)
+future = client.submit(time.sleep, 1)
+try:
+    os.killpg(0, signal.SIGINT)
+    future.result()
+except KeyboardInterrupt:
+    future.result()
+    assert pids == (client.run_on_scheduler(os.getpid), *client.run(os.getpid).values())
+    print("all alive", flush=True)
+client.submit(time.sleep, 1000)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
-def test_connect__address_with_local_options(running):
-    with pytest.raises(ClusterError, match="n_workers is only for connect"):
-        connect(running.scheduler_address, n_workers=3)
+def test_driver__interrupted_then_killed(no_kernels):
+    """Ctrl-C leaves the cluster alone; the death of the driver ends it, though it computes."""
+    driver = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(no_kernels)],
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        timeout=60,
+    )
+    first, *others = driver.stdout.splitlines()
+    assert others == ["all alive"], driver.stderr
+    assert driver.returncode == -signal.SIGKILL
+    eventually(lambda: not any(psutil.pid_exists(int(one)) for one in first.split()))
 
 
-OURS = {"python": "3.11", "oectflow": "1.0", "numba": "0.61"}
+def test_connect__cluster_that_cannot_start(monkeypatch, no_kernels):
+    monkeypatch.setattr("oectflow.cluster.local.LOOPBACK", "203.0.113.1")
+    with pytest.raises(ClusterError, match=r"does not start.*start scheduler"):
+        connect("local", n_workers=1, security=False, dashboard_port=0, kernels=NO_KERNELS)
 
 
-def test_check_versions__the_same():
-    check_versions("tcp://s", OURS, {"tcp://w": dict(OURS)})
+def test_connect__number_of_workers():
+    with pytest.raises(ClusterError, match="n_workers=0: expected at least 1"):
+        connect("local", n_workers=0, kernels=NO_KERNELS)
 
 
-@pytest.mark.parametrize(
-    ("theirs", "message"),
-    [
-        ({}, "has no workers"),
-        ({"tcp://w": OURS | {"oectflow": None}}, "pip install oectflow==1.0"),
-        ({"tcp://w": OURS | {"numba": "0.1"}}, r"other versions: numba 0\.1 \(here 0\.61\)"),
-        ({"tcp://v": OURS, "tcp://w": OURS | {"python": "3.12"}}, "worker tcp://w.*python 3.12"),
-    ],
-)
-def test_check_versions__differences_are_named(theirs, message):
-    with pytest.raises(ClusterError, match=message):
-        check_versions("tcp://s", OURS, theirs)
+def test_free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        taken = server.getsockname()[1]
+        assert free_port(taken) == 0
+    assert free_port(taken) == taken
 
 
-def test_connect__unknown_word():
-    with pytest.raises(ClusterError, match="did you mean 'local'"):
-        connect("locl")
+def test_close__client_that_does_not_own(client):
+    with Client(client.cluster) as other:
+        assert other.submit(os.getpid).result()
+    assert client.cluster.status.name == "running"

@@ -1,0 +1,132 @@
+"""Workers as jobs of a batch system: SLURM, PBS, SGE or LSF, through dask-jobqueue."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dask
+from distributed import Security
+from distributed.deploy.cluster import Cluster
+
+from oectflow.cluster.local import LOOPBACK, free_port
+from oectflow.cluster.processes import SchedulerProcess
+from oectflow.cluster.security import temporary_certificates, written_certificates
+from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT, as_environment
+from oectflow.pipeline.errors import ClusterError
+
+#: Name of the cluster class in dask-jobqueue.
+BATCH_SYSTEMS = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "sge": "SGECluster",
+    "lsf": "LSFCluster",
+}
+
+#: Where jobs find the certificates: seen by all nodes, and by nobody else.
+CERTIFICATES = "~/.oectflow"
+
+
+def start_batch(
+    kind: str,
+    memory: str | None = None,
+    dashboard_port: int = 8787,
+    dashboard_host: str = LOOPBACK,
+    security: Any = None,
+    **options: Any,
+) -> Cluster:
+    """Start a scheduler here whose workers will be jobs; none is submitted yet.
+
+    Parameters
+    ----------
+    kind
+        ``"slurm"``, ``"pbs"``, ``"sge"`` or ``"lsf"``.
+    memory
+        Memory of one job, e.g. ``"180 GiB"``.
+    dashboard_port, dashboard_host
+        Where the dashboard listens.
+    security
+        None or True: TLS with a temporary certificate, which lies in ``~/.oectflow`` for the jobs
+        while the cluster runs; False: none, so that everybody on the network can run code under
+        your name.
+    **options
+        Arguments of the cluster class in dask-jobqueue: ``cores`` (of one job), ``queue``,
+        ``account``, ``walltime``, ``interface``, ``job_extra_directives`` …; those that are not
+        given are taken from Dask's configuration, ``jobqueue.<kind>``.
+
+    Returns
+    -------
+    The cluster; ``job_script()`` shows what will be submitted.
+
+    Raises
+    ------
+    ClusterError
+        dask-jobqueue is missing, or refuses an option.
+    """
+    try:
+        jobqueue = importlib.import_module("dask_jobqueue")
+    except ImportError as error:
+        raise ClusterError(
+            f"connect({kind!r}) needs the package dask-jobqueue; pip install 'oectflow[batch]'"
+        ) from error
+
+    def configured(name: str) -> Any:
+        return options.pop(name, None) or dask.config.get(
+            f"jobqueue.{kind}.{name.replace('_', '-')}", None
+        )
+
+    cores = configured("cores")
+    if cores is None:
+        raise ClusterError(f"connect({kind!r}): say how many cores one job has, e.g. cores=48")
+    # One thread per worker: h5py reads one file at a time per process.
+    processes = configured("processes") or cores
+    prologue = [*_environment_lines(), *(configured("job_script_prologue") or [])]
+    extra = ["--no-dashboard", *(configured("worker_extra_args") or [])]
+    scheduler_options = configured("scheduler_options") or {}
+    port = free_port(dashboard_port, dashboard_host)
+    certificates = temporary_certificates(security)
+    folder = None
+    if certificates is not None:
+        if not isinstance(security, (Mapping, Security)):
+            shared = Path(CERTIFICATES).expanduser()
+            shared.mkdir(mode=0o700, exist_ok=True)
+            folder = tempfile.mkdtemp(dir=shared)
+            certificates = written_certificates(certificates, Path(folder))
+        options["security"] = certificates
+    if memory is not None:
+        options["memory"] = memory
+    try:
+        with dask.config.set(DASK_CONFIG):
+            return getattr(jobqueue, BATCH_SYSTEMS[kind])(
+                cores=cores,
+                processes=processes,
+                job_script_prologue=prologue,
+                worker_extra_args=extra,
+                scheduler_cls=SchedulerProcess,
+                scheduler_options={
+                    "dashboard_address": f"{dashboard_host}:{port}",
+                    "remove_at_end": folder,
+                }
+                | scheduler_options,
+                **options,
+            )
+    except (RuntimeError, TypeError, ValueError) as error:
+        if folder is not None:
+            shutil.rmtree(folder)
+        raise ClusterError(f"connect({kind!r}): {error}") from error
+
+
+def _environment_lines() -> list[str]:
+    """Return shell lines that prepare a node for its workers."""
+    variables = WORKER_ENVIRONMENT | as_environment(DASK_CONFIG)
+    return [
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        # One folder per node: two nodes that write into one folder of a network disk can spoil
+        # each other's index.
+        'export NUMBA_CACHE_DIR="${NUMBA_CACHE_DIR:-$HOME/.cache/oectflow/numba-$(hostname)}"',
+    ]

@@ -1,0 +1,221 @@
+"""What the page on the dashboard shows, counted from the events of a run.
+
+This module and :mod:`oectflow.cluster.dashboard` are sent to the scheduler as they are, so that
+a scheduler needs no oectflow.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+#: Topics of our runs begin with this; the rest names the run.
+TOPIC_PREFIX = "oectflow-"
+
+
+@dataclass
+class ExperimentRow:
+    """One experiment of a run.
+
+    Attributes
+    ----------
+    experiment_id, run
+        Which.
+    n_steps, n_logical
+        Number of its steps, and of its (feature, step) pairs to compute.
+    state
+        ``"waiting"``, ``"running"``, then ``"done"``, ``"flagged"`` or ``"failed"``.
+    logical_done, n_errors
+        Pairs computed, and those among them in which an extractor raised.
+    n_flagged, n_failed
+        Steps, known when the experiment is written.
+    seconds
+        Time spent in extractors, in s, all workers together.
+    bytes_read, bytes_written
+        Samples in memory, and size of the Parquet file.
+    entered, last_event
+        Time since the epoch, in s.
+    """
+
+    experiment_id: str
+    run: str
+    n_steps: int = 0
+    n_logical: int = 0
+    state: str = "waiting"
+    logical_done: int = 0
+    n_errors: int = 0
+    n_flagged: int = 0
+    n_failed: int = 0
+    seconds: float = 0.0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    entered: float = 0.0
+    last_event: float = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether it has not been written."""
+        return self.state in ("waiting", "running")
+
+    @property
+    def steps_done(self) -> float:
+        """Steps done; one of whose features only half are computed counts half."""
+        if not self.open:
+            return float(self.n_steps)
+        share = min(1.0, self.logical_done / self.n_logical) if self.n_logical else 0.0
+        return share * self.n_steps
+
+
+@dataclass(frozen=True)
+class BatchDot:
+    """Size of one batch: when it ended (s since the epoch), which, and how long it took (s)."""
+
+    ended: float
+    source: str
+    features: str
+    n_steps: int
+    seconds: float
+
+
+@dataclass
+class RunCounters:
+    """Counts what happens, in bounded memory.
+
+    Parameters
+    ----------
+    n_rows
+        How many experiments are kept: those that are open, and of the others the last ones.
+    bin_seconds, n_bins
+        Length in s and number of the intervals in which throughput is counted.
+    n_dots
+        How many batches are kept.
+    clock
+        Tells the time since the epoch in s.
+    """
+
+    n_rows: int = 100
+    bin_seconds: float = 2.0
+    n_bins: int = 300
+    n_dots: int = 1000
+    clock: Callable[[], float] = time.time
+    rows: OrderedDict[tuple[str, str], ExperimentRow] = field(default_factory=OrderedDict)
+    outcomes: Counter[str] = field(default_factory=Counter)
+    logical_done: int = 0
+    n_errors: int = 0
+
+    def __post_init__(self) -> None:
+        #: Begin of the interval (s since the epoch) and steps done in it, by feature.
+        self.bins: deque[tuple[float, Counter[str]]] = deque(maxlen=self.n_bins)
+        self.dots: deque[BatchDot] = deque(maxlen=self.n_dots)
+
+    def event(self, topic: str, event: Any) -> None:
+        """Count an event of a topic; those of other people's topics are left alone."""
+        if not topic.startswith(TOPIC_PREFIX) or not isinstance(event, Mapping):
+            return
+        count = {"entered": self._entered, "batch": self._batch, "written": self._written}.get(
+            event.get("kind", "")
+        )
+        if count is None:
+            return
+        now = self.clock()
+        run = topic.removeprefix(TOPIC_PREFIX)
+        key = (run, event["experiment_id"])
+        row = self.rows.get(key)
+        if row is None:
+            row = self.rows[key] = ExperimentRow(event["experiment_id"], run, entered=now)
+        row.last_event = now
+        count(row, event, now)
+        self._forget()
+
+    def _entered(self, row: ExperimentRow, event: Mapping[str, Any], now: float) -> None:
+        # An experiment that is tried again enters again, and starts from nothing.
+        row.state, row.logical_done, row.entered = "waiting", 0, now
+        row.n_steps, row.n_logical = event["n_steps"], event["n_logical"]
+
+    def _batch(self, row: ExperimentRow, event: Mapping[str, Any], now: float) -> None:
+        # A batch is announced after the end where Dask computes it again for a lost worker.
+        if row.open:
+            row.state = "running"
+        row.logical_done += event["n_logical"]
+        row.n_errors += event["n_errors"]
+        row.seconds += event["seconds"]
+        row.bytes_read += event["bytes"]
+        self.logical_done += event["n_logical"]
+        self.n_errors += event["n_errors"]
+        begin = now - now % self.bin_seconds
+        if not self.bins or self.bins[-1][0] < begin:
+            self.bins.append((begin, Counter()))
+        for feature in event["features"]:
+            self.bins[-1][1][feature] += event["n_steps"]
+        self.dots.append(
+            BatchDot(
+                now,
+                event["source"],
+                ", ".join(event["features"]),
+                event["n_steps"],
+                event["seconds"],
+            )
+        )
+
+    def _written(self, row: ExperimentRow, event: Mapping[str, Any], now: float) -> None:  # noqa: ARG002 - one signature for all kinds
+        if row.open:
+            self.outcomes[event["outcome"]] += 1
+        row.state = event["outcome"]
+        row.n_steps = event["n_steps"]
+        row.n_flagged, row.n_failed = event["n_flagged"], event["n_failed"]
+        row.bytes_written = event["bytes"]
+
+    def _forget(self) -> None:
+        """Drop the oldest experiments that are over, then the oldest of all."""
+        if len(self.rows) <= self.n_rows:
+            return
+        for key in [key for key, row in self.rows.items() if not row.open]:
+            if len(self.rows) <= self.n_rows:
+                return
+            del self.rows[key]
+        while len(self.rows) > 10 * self.n_rows:
+            self.rows.popitem(last=False)
+
+    def newest_first(self) -> list[ExperimentRow]:
+        """Return the experiments that are open, then those that are over, the newest first."""
+        rows = sorted(self.rows.values(), key=lambda row: row.last_event, reverse=True)
+        return sorted(rows, key=lambda row: not row.open)
+
+    def throughput(self, n_named: int) -> tuple[list[float], dict[str, list[float]]]:
+        """Return steps per second over time.
+
+        Parameters
+        ----------
+        n_named
+            How many features are named, those with most steps; the others become one.
+
+        Returns
+        -------
+        Begin of the intervals, without a gap, in s since the epoch; and by feature, steps/s in
+        each.  The interval that is not over is left out.
+        """
+        now = self.clock()
+        counted = {begin: steps for begin, steps in self.bins if begin + self.bin_seconds <= now}
+        if not counted:
+            return [], {}
+        total: Counter[str] = sum(counted.values(), Counter())
+        names = [name for name, _ in total.most_common(n_named)]
+        n = min(
+            self.n_bins, round((now - now % self.bin_seconds - min(counted)) / self.bin_seconds)
+        )
+        last = now - now % self.bin_seconds - self.bin_seconds
+        begins = [last - self.bin_seconds * k for k in reversed(range(n))]
+        # Added up, the beginnings of intervals differ in their last digits.
+        nearest = {round(begin / self.bin_seconds): steps for begin, steps in counted.items()}
+        per_bin = [nearest.get(round(begin / self.bin_seconds), Counter()) for begin in begins]
+        rates = {name: [steps[name] / self.bin_seconds for steps in per_bin] for name in names}
+        n_others = len(total) - len(names)
+        if n_others:
+            rates[f"{n_others} more"] = [
+                (steps.total() - sum(steps[name] for name in names)) / self.bin_seconds
+                for steps in per_bin
+            ]
+        return begins, rates

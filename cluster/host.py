@@ -1,0 +1,120 @@
+"""A process that holds a Dask scheduler and the nannies of this machine's workers.
+
+It is started as a script by :mod:`oectflow.cluster.processes` and obeys one JSON request per line
+of its standard input; each is answered by a line of its standard output.  When the input ends, for
+whatever reason, everything that was started here ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from distributed import Nanny, Scheduler
+
+#: A worker in the middle of a kernel is given so long to end; then it is killed.
+SECONDS_TO_CLOSE = 5.0
+
+
+class Host:
+    """Starts and stops a scheduler and workers on request."""
+
+    def __init__(self) -> None:
+        self.scheduler: Scheduler | None = None
+        self.nannies: dict[int | str, Nanny] = {}
+
+    async def start_scheduler(self, options: dict[str, Any]) -> str:
+        """Start the scheduler and return its address."""
+        self.scheduler = await Scheduler(**options)
+        return str(self.scheduler.address)
+
+    async def start_worker(
+        self, name: int | str, scheduler: str, options: dict[str, Any]
+    ) -> str | None:
+        """Start a worker process under a nanny, and return the worker's address."""
+        # Kept before it has started: it must be stopped even if starting fails half-way.
+        nanny = self.nannies[name] = Nanny(scheduler, name=name, **options)
+        await nanny
+        return str(nanny.worker_address)
+
+    async def stop_worker(self, name: int | str) -> None:
+        """Stop a worker; one that is not there has been stopped."""
+        nanny = self.nannies.pop(name, None)
+        if nanny is not None:
+            await nanny.close(timeout=SECONDS_TO_CLOSE)
+
+    async def close(self) -> None:
+        """Stop all workers, then the scheduler."""
+        names = list(self.nannies)
+        await asyncio.gather(*map(self.stop_worker, names), return_exceptions=True)
+        if self.scheduler is not None:
+            await self.scheduler.close()
+
+
+async def serve(requests: AsyncIterator[str], answer_file: Any) -> None:
+    """Obey requests until there are no more, then close everything."""
+    host = Host()
+    running = set()
+
+    async def obey(request: dict[str, Any]) -> None:
+        number = request.pop("number")
+        try:
+            result = await getattr(host, request.pop("do"))(**request)
+            answer = {"number": number, "result": result}
+        except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked must know
+            answer = {"number": number, "error": f"{type(error).__name__}: {error}"}
+        with contextlib.suppress(BrokenPipeError):  # nobody is left to read it
+            answer_file.write(json.dumps(answer) + "\n")
+            answer_file.flush()
+
+    async for line in requests:
+        task = asyncio.create_task(obey(json.loads(line)))
+        running.add(task)
+        task.add_done_callback(running.discard)
+    await host.close()
+
+
+async def lines_of_standard_input() -> AsyncIterator[str]:
+    """Yield lines as they arrive; read in a thread, as Windows cannot wait for a pipe otherwise."""
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[str] = asyncio.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            loop.call_soon_threadsafe(queue.put_nowait, line)
+        loop.call_soon_threadsafe(queue.put_nowait, "")
+        # Should closing hang, the worker processes still end with this one.
+        time.sleep(4 * SECONDS_TO_CLOSE)
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    while line := await queue.get():
+        yield line
+
+
+def main() -> None:
+    """Serve the parent process until it closes our input, or dies."""
+    # Whatever prints must not be taken for an answer.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    first = json.loads(sys.stdin.readline())
+    # A module beside the user's notebook must be found by the workers as well.
+    sys.path[:] = first["sys_path"]
+    logging.getLogger("distributed").setLevel(logging.WARNING)
+    # At its start the dashboard warns that it allows any origin, which a tunnel needs.
+    logging.getLogger("bokeh").setLevel(logging.ERROR)
+    asyncio.run(serve(lines_of_standard_input(), answers))
+    # Threads of Dask that are still busy with a dead connection must not keep the process.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,348 @@
+"""The catalog: an index of experiments that finds them by what they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, select
+
+from oectflow.pipeline.errors import CatalogError, did_you_mean
+from oectflow.pipeline.inputs.catalog import features, integrity, legacy
+from oectflow.pipeline.inputs.catalog.config import (
+    CatalogConfig,
+    Discovery,
+    load_catalog_config,
+)
+from oectflow.pipeline.inputs.catalog.entry import CatalogEntry, load_entries
+from oectflow.pipeline.inputs.catalog.features import FeatureRecord, SyncReport
+from oectflow.pipeline.inputs.catalog.integrity import CatalogStats, ValidationReport
+from oectflow.pipeline.inputs.catalog.legacy import ImportReport
+from oectflow.pipeline.inputs.catalog.scan import ScanReport, scan
+from oectflow.pipeline.inputs.catalog.schema import experiments
+from oectflow.pipeline.inputs.catalog.search import SearchResult, search
+from oectflow.pipeline.inputs.catalog.store import Store, is_url
+
+_NEIGHBOURS = 20
+
+
+class Catalog:
+    """An index of experiments in a database.
+
+    The raw files and the results are the truth: a catalog can be deleted and made again by
+    :meth:`scan` and :meth:`sync_features`.  Several processes may use one at the same time.
+
+    Parameters
+    ----------
+    url_or_path
+        A SQLite file, made if missing, for the processes of one machine; or
+        ``"postgresql+psycopg://user@host/database"`` for a group.  All machines of a group must
+        see the raw files under the same paths.  A ``catalog.db`` of the software in use until now
+        is not touched: its content is taken over into ``catalog.oectflow.db`` beside it, and again
+        whenever it has changed.
+    config
+        Where the raw files are and how they are found; by default the defaults.
+
+    Attributes
+    ----------
+    name
+        The database file, or the URL without its password.
+    config
+        The configuration.
+
+    Raises
+    ------
+    CatalogError
+        The database cannot be reached, is something else, or was written by a newer version.
+
+    Examples
+    --------
+    >>> with Catalog("catalog.db") as catalog:  # doctest: +SKIP
+    ...     print(catalog.scan("raw/"))
+    ...     found = catalog.search(chip_id="#20250815001", status="completed")
+    >>> report = of.extract(found.paths, "transient_tau", "features/")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, url_or_path: str | os.PathLike[str], *, config: CatalogConfig | None = None
+    ) -> None:
+        self.config = config or CatalogConfig()
+        old = None if is_url(url_or_path) else Path(url_or_path).expanduser().absolute()
+        if old is not None and legacy.is_legacy(old):
+            self._store = Store(old.with_name(f"{old.stem}.oectflow{old.suffix}"))
+            if not legacy.is_imported(self._store, old):
+                legacy.import_legacy(self._store, old, config.roots.raw_data if config else None)
+        else:
+            self._store = Store(url_or_path)
+        self.name = self._store.name
+
+    @classmethod
+    def from_config(
+        cls, config: str | os.PathLike[str] | Mapping[str, Any] = "catalog_config.yaml"
+    ) -> Self:
+        """Open the catalog that a configuration names.
+
+        Raises
+        ------
+        CatalogError
+            The configuration is wrong, or the database cannot be used.
+        """
+        loaded = load_catalog_config(config)
+        return cls(loaded.database.path, config=loaded)
+
+    def scan(
+        self,
+        root: str | os.PathLike[str] | None = None,
+        *,
+        workers: int | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> ScanReport:
+        """Bring the catalog up to date with the raw files below a folder.
+
+        A file of known size and time is not opened; one with another time is, and its content
+        decides.  Files that have vanished are marked, and keep their entries.  A file that cannot
+        be used is a line of the report.  Raw files are never written.
+
+        Parameters
+        ----------
+        root
+            The folder, by default ``roots.raw_data`` of the configuration.
+        workers
+            Processes that read; 1 reads in this one.  By default as many as the work and
+            ``discovery.parallel_workers`` make sensible.
+        progress
+            Called with the number of files done and of all files.
+
+        Returns
+        -------
+        What was found; print it.
+
+        Raises
+        ------
+        CatalogError
+            ``root`` is no folder, or the database cannot be written.
+        """
+        folder = self.config.roots.raw_data if root is None else root
+        discovery: Discovery = self.config.discovery
+        return scan(self._store, folder, discovery, workers=workers, progress=progress)
+
+    def search(self, **filters: Any) -> SearchResult:
+        """Find experiments.
+
+        All filters must be fulfilled; one that is None does not count.
+
+        Parameters
+        ----------
+        **filters
+            ``test_id``, ``chip_id``, ``device_id``, ``batch_id``, ``status``, ``device_type``:
+            a text, or a list of which one must fit.
+            ``has_features``, ``missing_features``: True or False, or the name of a feature, or a
+            list of names, all of which an experiment must have, or not have all of; what was
+            computed from an older raw file does not count.
+            ``has_transfer_data``, ``has_transient_data``: True or False.
+            ``created_after``, ``created_before``, ``completed_after``, ``completed_before``: a
+            datetime, a date, or its ISO text, on the instrument's wall clock; *after* includes
+            that moment, *before* does not.
+            ``min_completion``, ``max_completion`` (percent), ``min_steps``, ``max_steps`` (of
+            ``total_steps``): numbers, included.
+            ``text_search``: part of the chip id, the description or the test id, in capital or
+            small letters.
+            ``file_state``: ``"present"``, ``"missing"``, ``"unreadable"`` or ``"unscanned"``.
+            ``workflow_step_<i>…``: a parameter of the workflow: a value, a list of values, or a
+            range ``(low, high)``, both included, None where it is open.
+            ``order_by`` (``"created_at"``), ``order_desc`` (True), ``limit``, ``offset``.
+
+        Returns
+        -------
+        A sequence of :class:`CatalogEntry` that shows as a table, with ``to_frame()`` and
+        ``paths``.  Experiments whose raw file has vanished are found, too.
+
+        Raises
+        ------
+        CatalogError
+            There is no such filter, or a value is not one that it takes; names the nearest.
+
+        Examples
+        --------
+        >>> catalog.search(  # doctest: +SKIP
+        ...     status="completed", workflow_step_1_2_param_cycles=(5, None), limit=100
+        ... )
+        """
+        return search(self._store, filters)
+
+    def get(self, key: str | int) -> CatalogEntry:
+        """Return one experiment.
+
+        Parameters
+        ----------
+        key
+            Its test id, or the ``id`` of its entry.
+
+        Raises
+        ------
+        CatalogError
+            There is none; names the nearest.
+        """
+        column: ColumnElement[Any] = experiments.c.id if isinstance(key, int) else _TEST_ID
+        with self._store.read() as connection:
+            row_id = connection.scalar(select(experiments.c.id).where(column == key))
+            if row_id is not None:
+                return load_entries(connection, [row_id])[0]
+            hint = ""
+            if isinstance(key, str):
+                # The alphabetical neighbours: comparing with all would take minutes.
+                ids = select(_TEST_ID).limit(_NEIGHBOURS)
+                near = [
+                    *connection.scalars(ids.where(key < _TEST_ID).order_by(_TEST_ID)),
+                    *connection.scalars(ids.where(key > _TEST_ID).order_by(_TEST_ID.desc())),
+                ]
+                hint = did_you_mean(key, near)
+        raise CatalogError(
+            f"{self.name}: there is no experiment {key!r}"
+            + (hint if hint.startswith("; did") else "; scan its folder")
+        )
+
+    def record_features(
+        self, results: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+    ) -> int:
+        """Note which features one or several result files hold.
+
+        One small transaction each fifty files.  An experiment that was never scanned gets an entry
+        from what its results say.
+
+        Parameters
+        ----------
+        results
+            Parquet files that a run has written, such as ``out_path`` of its records.
+
+        Returns
+        -------
+        The number of files.
+
+        Raises
+        ------
+        CatalogError
+            A file cannot be read, or is no result file.
+        """
+        paths = [results] if isinstance(results, str | os.PathLike) else results
+        return features.record_features(self._store, paths)
+
+    def sync_features(self, folder: str | os.PathLike[str] | None = None) -> SyncReport:
+        """Bring the bookkeeping of features up to date with a folder of results.
+
+        Parameters
+        ----------
+        folder
+            Searched at any depth; by default ``roots.features_v2`` of the configuration.
+
+        Returns
+        -------
+        What was found; print it.
+
+        Raises
+        ------
+        CatalogError
+            There is no such folder, or the database cannot be written.
+        """
+        return features.sync_features(
+            self._store, self.config.roots.features_v2 if folder is None else folder
+        )
+
+    def features(self, key: str | int) -> list[FeatureRecord]:
+        """Return the features of one experiment, by name; parameters and errors as for :meth:`get`.
+
+        A name that stands in several result files comes several times, the newest first.
+        """
+        entry = self.get(key)
+        with self._store.read() as connection:
+            return features.load_features(connection, entry.id)
+
+    def import_legacy(
+        self, path: str | os.PathLike[str], raw_root: str | os.PathLike[str] | None = None
+    ) -> ImportReport:
+        """Take over a ``catalog.db`` of the software in use until now, without altering it.
+
+        Experiments keep their numbers where these are free.  Those that are known already stay as
+        they are.  A scan of the raw files completes the entries.
+
+        Parameters
+        ----------
+        path
+            That file.
+        raw_root
+            The folder to which its paths are relative; by default ``raw`` beside it, or the folder
+            in which it lies.
+
+        Returns
+        -------
+        What was taken over; print it.
+
+        Raises
+        ------
+        CatalogError
+            The file is none, or cannot be read.
+        """
+        return legacy.import_legacy(self._store, path, raw_root)
+
+    def validate(self, *, content: bool = False) -> ValidationReport:
+        """Compare the catalog with itself, with the raw files and with the results.
+
+        Parameters
+        ----------
+        content
+            Read every raw file and compare its bytes with those at the scan, to find what a failing
+            disk has changed.
+
+        Returns
+        -------
+        All problems; print it.
+        """
+        return integrity.validate(self._store, content=content)
+
+    def backup(self, path: str | os.PathLike[str]) -> Path:
+        """Copy the catalog, as it is at this moment, into one SQLite file, and return its path.
+
+        The copy is a catalog itself, also of one in PostgreSQL.
+
+        Raises
+        ------
+        CatalogError
+            The file exists, or cannot be written.
+        """
+        return integrity.backup(self._store, path)
+
+    def vacuum(self) -> int:
+        """Make the database compact, and return the bytes gained."""
+        return integrity.vacuum(self._store)
+
+    def remove_missing(self) -> int:
+        """Forget the experiments whose raw files have vanished, and return their number."""
+        return integrity.remove_missing(self._store)
+
+    def stats(self) -> CatalogStats:
+        """Return what the catalog holds, in numbers; print it."""
+        return integrity.stats(self._store)
+
+    def close(self) -> None:
+        """Close the database.  What a search has found can still be looked at."""
+        self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Catalog {self.name}>"
+
+
+_TEST_ID = experiments.c.test_id

@@ -1,0 +1,233 @@
+"""Bring a catalog up to date with the raw files below a folder; reads, never writes them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from sqlalchemy import ColumnElement, and_, select
+
+from oectflow.pipeline.errors import CatalogError
+from oectflow.pipeline.inputs.catalog.config import Discovery
+from oectflow.pipeline.inputs.catalog.discover import Found, discover
+from oectflow.pipeline.inputs.catalog.indexing import Outcome, mark_vanished, record_facts
+from oectflow.pipeline.inputs.catalog.readers import Item, read_all, useful_workers
+from oectflow.pipeline.inputs.catalog.schema import experiments, other_files, raw_files
+from oectflow.pipeline.inputs.catalog.store import Store
+
+#: Files per transaction: some tens of milliseconds, so that other writers soon have their turn.
+_BATCH = 50
+# The coarsest clock of a file system in use (FAT): a file that was changed that shortly before it
+# was read may have been changed once more without a new time.
+_TICK_NS = 2_000_000_000
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class ScanProblem:
+    """A file or folder that a scan could not use, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass
+class ScanReport:
+    """What a scan has found.
+
+    Attributes
+    ----------
+    root
+        The folder.
+    counts
+        Number of files by outcome.  ``"added"``: new experiments.  ``"changed"``: read anew.
+        ``"moved"``: known experiments in a new place.  ``"returned"``: had vanished, or could not
+        be read, and are back.  ``"unchanged"``.  ``"vanished"``: gone since the last scan; their
+        entries stay.  ``"copy"`` and ``"conflict"``: more files with the test id of another one,
+        with the same content or not.  ``"unreadable"``.  ``"foreign"``: HDF5 of another kind.
+    problems
+        Unreadable files and folders, copies and conflicts, each with its reason.
+    n_unmatched
+        HDF5 files left alone because their names do not match the pattern.
+    pattern
+        That pattern.
+    seconds
+        Wall time.
+    """
+
+    root: str
+    counts: dict[str, int] = field(default_factory=dict)
+    problems: list[ScanProblem] = field(default_factory=list)
+    n_unmatched: int = 0
+    pattern: str = ""
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether every file could be used."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        words = ", ".join(f"{n:,} {outcome}" for outcome, n in self.counts.items() if n)
+        lines = [f"{self.root}: {words or 'no raw file'} ({self.seconds:.1f} s)"]
+        if self.n_unmatched:
+            lines.append(f"not named like {self.pattern!r}: {self.n_unmatched:,} HDF5 files")
+        lines += [f"{problem.path}: {problem.reason}" for problem in self.problems[:_SHOWN]]
+        if len(self.problems) > _SHOWN:
+            lines.append(f"… and {len(self.problems) - _SHOWN:,} more")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What the catalog knows of one file."""
+
+    size: int
+    mtime_ns: int
+    scanned_ns: int
+    content_hash: str | None
+    state: str
+
+
+def scan(
+    store: Store,
+    root: str | os.PathLike[str],
+    discovery: Discovery,
+    *,
+    workers: int | None,
+    progress: Callable[[int, int], object] | None,
+) -> ScanReport:
+    """Scan a folder; see :meth:`oectflow.pipeline.inputs.catalog.Catalog.scan`."""
+    if workers is not None and workers < 1:
+        raise CatalogError(f"workers={workers}, expected 1 or more, or None to decide by the work")
+    begin = time.perf_counter()
+    top = os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - text throughout
+    found = discover(top, discovery)
+    known = _known_files(store, top)
+    report = ScanReport(
+        top,
+        dict.fromkeys((*get_args(Outcome), "vanished"), 0),
+        [ScanProblem(*problem) for problem in found.problems],
+        found.n_unmatched,
+        discovery.file_patterns.raw,
+    )
+    report.counts["vanished"] = _notice_vanished(store, found, known)
+    items = _to_read(found, known)
+    report.counts["unchanged"] = len(found.files) - len(items)
+    n_workers = workers or useful_workers(len(items), discovery.parallel_workers)
+    done = report.counts["unchanged"]
+    for outcomes in _read_and_record(store, items, n_workers):
+        _count(report, outcomes)
+        done += len(outcomes)
+        if progress is not None:
+            progress(done, len(found.files))
+    heirs = _heirs(store, top)
+    for outcomes in _read_and_record(store, heirs, 1):
+        _count(report, [o for o in outcomes if o[1] not in ("copy", "conflict")])
+    report.seconds = time.perf_counter() - begin
+    return report
+
+
+def below(column: ColumnElement[str], folder: str) -> ColumnElement[bool]:
+    """Return the condition that a path lies below a folder."""
+    prefix = folder.rstrip(os.sep) + os.sep
+    # A range, because LIKE does not tell capital letters apart on SQLite.
+    return and_(column >= prefix, column < prefix[:-1] + chr(ord(os.sep) + 1))
+
+
+def _known_files(store: Store, root: str) -> dict[str, _Known]:
+    f, o = raw_files.c, other_files.c
+    mine = select(
+        f.path, f.size, f.mtime_ns, f.scanned_ns, f.content_hash, experiments.c.file_state
+    ).join_from(raw_files, experiments)
+    others = select(o.path, o.size, o.mtime_ns, o.scanned_ns, o.content_hash, o.kind)
+    with store.read() as connection:
+        rows = [
+            *connection.execute(others.where(below(o.path, root))),
+            *connection.execute(mine.where(below(f.path, root))),
+        ]
+    known: dict[str, _Known] = {}
+    for path, *values in rows:
+        # An experiment whose file was replaced remembers the path, which now is another's.
+        if values[-1] != "missing" or path not in known:
+            known[path] = _Known(*values)
+    return known
+
+
+def _to_read(found: Found, known: Mapping[str, _Known]) -> list[Item]:
+    """Return the files that may have changed, in alphabetical order."""
+    items: list[Item] = []
+    for path, (size, mtime_ns) in found.files.items():
+        was = known.get(path)
+        if was is None or was.state in ("unreadable", "unscanned") or size != was.size:
+            items.append((path, None))
+        elif (
+            mtime_ns != was.mtime_ns
+            or was.state == "missing"
+            or mtime_ns > was.scanned_ns - _TICK_NS
+        ):
+            items.append((path, was.content_hash))
+    return sorted(items, key=lambda item: item[0])
+
+
+def _read_and_record(
+    store: Store, items: Sequence[Item], workers: int
+) -> Iterator[list[tuple[str, Outcome, str]]]:
+    """Yield path, outcome and reason of every file, a transaction's worth at a time."""
+    for batch in _batches(read_all(items, workers)):
+        with store.write() as connection:
+            outcomes = [(facts.path, *record_facts(connection, facts)) for facts in batch]
+        yield outcomes
+
+
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _count(report: ScanReport, outcomes: Iterable[tuple[str, Outcome, str]]) -> None:
+    for path, outcome, reason in outcomes:
+        report.counts[outcome] += 1
+        if reason and outcome != "foreign":
+            report.problems.append(ScanProblem(path, reason.removeprefix(f"{path}: ")))
+
+
+def _notice_vanished(store: Store, found: Found, known: Mapping[str, _Known]) -> int:
+    hidden = tuple(path + os.sep for path in found.unlisted)
+    gone = [
+        path
+        for path, was in known.items()
+        if path not in found.files
+        and was.state != "missing"
+        and path not in found.unlisted
+        and not path.startswith(hidden)
+        # It may be there, but not match the pattern any more.
+        and not os.path.lexists(path)
+    ]
+    n = 0
+    for start in range(0, len(gone), _BATCH):
+        with store.write() as connection:
+            n += mark_vanished(connection, gone[start : start + _BATCH])
+    return n
+
+
+def _heirs(store: Store, root: str) -> list[Item]:
+    """Return the copies of experiments whose own file is no good: they take its place."""
+    o = other_files.c
+    statement = (
+        select(o.path)
+        .join_from(other_files, experiments, experiments.c.test_id == o.test_id)
+        .where(experiments.c.file_state.in_(("missing", "unreadable")), below(o.path, root))
+        .order_by(o.path)
+    )
+    with store.read() as connection:
+        return [(path, None) for path in connection.scalars(statement)]

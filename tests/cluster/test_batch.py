@@ -1,0 +1,280 @@
+"""Batch systems by the scripts they would get; SSH and Kubernetes by what is handed on."""
+
+from __future__ import annotations
+
+import gc
+import os
+import stat
+import sys
+from pathlib import Path
+
+import dask
+import psutil
+import pytest
+
+from oectflow.cluster import remote
+from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
+from oectflow.cluster.connect import connect
+from oectflow.cluster.remote import start_kubernetes, start_ssh
+from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT
+from oectflow.pipeline.errors import ClusterError
+
+needs_jobqueue = pytest.mark.usefixtures("jobqueue", "home")
+
+
+@pytest.fixture
+def jobqueue():
+    pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@needs_jobqueue
+@pytest.mark.parametrize(
+    ("kind", "directive"),
+    [
+        ("slurm", "#SBATCH --cpus-per-task=4"),
+        ("pbs", "#PBS -l select=1:ncpus=4"),
+        ("sge", "#$ -N dask-worker"),
+        ("lsf", "#BSUB -n 4"),
+    ],
+)
+def test_batch__job_script(kind, directive, home):
+    options = {"lsf_units": "mb"} if kind == "lsf" else {}
+    with start_batch(
+        kind,
+        memory="8 GiB",
+        dashboard_port=0,
+        cores=4,
+        job_script_prologue=["module load python"],
+        **options,
+    ) as cluster:
+        script = cluster.job_script()
+        assert cluster.scheduler_address.startswith("tls://")
+    assert directive in script
+    lines = script.splitlines()
+    for name, value in WORKER_ENVIRONMENT.items():
+        assert f"export {name}={value}" in lines
+    assert "export DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE=False" in lines
+    assert "module load python" in lines
+    assert "--nthreads 1 --memory-limit 2.00GiB --nworkers 4 --nanny" in script
+    assert "--no-dashboard" in script
+    assert f"--tls-ca-file {home}/.oectflow/" in script
+    assert "PRIVATE KEY" not in script
+
+
+@needs_jobqueue
+def test_batch__certificates_are_ours_alone(home):
+    with start_batch("slurm", memory="1 GiB", dashboard_port=0, cores=1):
+        (folder,) = (home / ".oectflow").iterdir()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        files = {one.name: stat.S_IMODE(one.stat().st_mode) for one in folder.iterdir()}
+        assert files == {"ca_file.pem": 0o600, "cert.pem": 0o600, "key.pem": 0o600}
+    assert list((home / ".oectflow").iterdir()) == []
+
+
+@needs_jobqueue
+def test_batch__options_from_dask_configuration():
+    with (
+        dask.config.set(
+            {
+                "jobqueue.slurm.cores": 6,
+                "jobqueue.slurm.memory": "6 GiB",
+                "jobqueue.slurm.queue": "short",
+            }
+        ),
+        start_batch("slurm", dashboard_port=0, security=False) as cluster,
+    ):
+        script = cluster.job_script()
+        port = int(cluster.dashboard_link.split(":")[-1].split("/")[0])
+        listening = [
+            one.laddr.ip
+            for process in psutil.Process().children()
+            for one in process.net_connections("tcp")
+            if one.status == psutil.CONN_LISTEN and one.laddr.port == port
+        ]
+        assert listening == ["127.0.0.1"]
+    assert "#SBATCH -p short" in script
+    assert "--nworkers 6" in script
+    assert "--tls" not in script
+
+
+# Dask complains when it deletes a cluster whose options were refused.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <function Cluster.__del__")
+@needs_jobqueue
+def test_batch__without_cores_or_with_unknown_option(home):
+    with pytest.raises(ClusterError, match="say how many cores one job has"):
+        start_batch("slurm", memory="1 GiB")
+    with pytest.raises(ClusterError, match="unexpected keyword argument 'quee'"):
+        start_batch("slurm", memory="1 GiB", cores=1, quee="short")
+    assert list((home / ".oectflow").iterdir()) == []
+    gc.collect()
+
+
+SBATCH = """#!{python}
+import os, subprocess, sys
+script = sys.argv[-1]
+kept = script + ".kept"
+os.link(script, kept)
+child = subprocess.Popen(["bash", kept], stdout=open({log!r}, "a"), stderr=subprocess.STDOUT,
+                         start_new_session=True)
+print("Submitted batch job", child.pid)
+"""
+SCANCEL = """#!{python}
+import os, signal, sys
+try:
+    os.killpg(int(sys.argv[1]), signal.SIGTERM)
+except ProcessLookupError:
+    sys.exit(1)
+"""
+
+
+@needs_jobqueue
+def test_connect__slurm_that_runs_the_script_here(home, monkeypatch):
+    programs = home / "bin"
+    programs.mkdir()
+    for name, text in {"sbatch": SBATCH, "scancel": SCANCEL}.items():
+        text = text.format(python=sys.executable, log=str(home / "job.log"))
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    (home / "no_kernels.py").write_text("def warm_up():\n    pass\n")
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(home))
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    with connect(
+        "slurm",
+        n_workers=2,
+        memory="2 GiB",
+        cores=2,
+        dashboard_port=0,
+        timeout=60,
+        kernels="no_kernels",
+        scheduler_options={"host": "127.0.0.1"},
+    ) as client:
+        client.wait_for_workers(2, timeout=60)
+        assert client.scheduler.address.startswith("tls://")
+
+        def settings():
+            return os.environ["NUMBA_NUM_THREADS"], os.environ["NUMBA_CACHE_DIR"]
+
+        node = os.uname().nodename
+        for threads, cache in client.run(settings).values():
+            assert threads == "1"
+            assert cache == f"{home}/.cache/oectflow/numba-{node}"
+        workers = client.scheduler_info()["workers"].values()
+        assert [worker["nthreads"] for worker in workers] == [1, 1]
+        assert client.submit(sum, [1, 2]).result() == 3
+
+
+@pytest.mark.parametrize("kind", BATCH_SYSTEMS)
+def test_connect__batch_without_the_package(kind, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(ClusterError, match=r"dask-jobqueue; pip install 'oectflow\[batch\]'"):
+        connect(kind, n_workers=4, cores=4)
+
+
+@pytest.mark.parametrize("kind", ["slurm", "ssh", "kubernetes"])
+def test_connect__without_number_of_workers(kind):
+    with pytest.raises(ClusterError, match="say how many workers"):
+        connect(kind, cores=4)
+
+
+@pytest.fixture
+def ssh(monkeypatch):
+    calls = []
+
+    def fake(hosts, **options):
+        calls.append((hosts, options, dask.config.get("distributed.worker.memory.pause")))
+        return calls
+
+    monkeypatch.setattr(remote, "SSHCluster", fake)
+    return calls
+
+
+def test_ssh__options(ssh):
+    start_ssh(
+        ["a", "b", "c"],
+        n_workers=48,
+        memory="4 GiB",
+        connect_options={"username": "u"},
+        worker_options={"local_directory": "/scratch"},
+    )
+    ((hosts, options, pause),) = ssh
+    assert hosts == ["a", "b", "c"]
+    assert options == {
+        "worker_options": {
+            "nthreads": 1,
+            "n_workers": 48,
+            "env": WORKER_ENVIRONMENT,
+            "memory_limit": "4 GiB",
+            "local_directory": "/scratch",
+        },
+        "scheduler_options": {"dashboard": True, "dashboard_address": "127.0.0.1:8787"},
+        "connect_options": {"username": "u"},
+    }
+    # SSHCluster sends the configuration along.
+    assert pause is DASK_CONFIG["distributed.worker.memory.pause"] is False
+
+
+def test_ssh__certificates_by_path(ssh, tmp_path):
+    files = {}
+    for name in ("ca_file", "cert", "key"):
+        files[name] = str(tmp_path / name)
+        Path(files[name]).touch()
+    start_ssh(["a", "b"], n_workers=1, security=files)
+    options = ssh[0][1]
+    assert options["security"].require_encryption
+    for part in ("worker_options", "scheduler_options"):
+        assert options[part]["protocol"] == "tls://"
+        assert options[part]["security"]["tls_scheduler_key"] == files["key"]
+
+
+@pytest.mark.parametrize("hosts", [[], ["only"], "ab"])
+def test_ssh__too_few_machines(hosts, ssh):
+    with pytest.raises(ClusterError, match="the scheduler's machine, then the workers'"):
+        start_ssh(hosts, n_workers=1)
+
+
+def test_ssh__without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asyncssh", None)
+    with pytest.raises(ClusterError, match="asyncssh"):
+        start_ssh(["a", "b"], n_workers=1)
+
+
+def test_ssh__certificate_made_here_would_not_be_there():
+    with pytest.raises(ClusterError, match="certificates that exist"):
+        start_ssh(["a", "b"], n_workers=1, security=True)
+
+
+def test_kubernetes__options(monkeypatch):
+    class Operator:
+        @staticmethod
+        def KubeCluster(**options):
+            return options
+
+    monkeypatch.setitem(sys.modules, "dask_kubernetes", Operator)
+    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", Operator)
+    options = start_kubernetes(4, "4Gi", image="ours:1", env={"A": "b"})
+    assert options["n_workers"] == 4
+    assert options["image"] == "ours:1"
+    assert options["worker_command"] == ["dask-worker", "--nthreads", "1"]
+    assert options["resources"]["limits"] == {"memory": "4Gi"}
+    assert options["env"]["A"] == "b"
+    assert options["env"]["NUMBA_NUM_THREADS"] == "1"
+    assert options["env"]["DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE"] == "False"
+
+
+def test_kubernetes__without_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask_kubernetes", None)
+    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", None)
+    with pytest.raises(ClusterError, match=r"pip install 'oectflow\[kubernetes\]'"):
+        start_kubernetes(1)
+
+
+def test_kubernetes__security():
+    with pytest.raises(ClusterError, match="network policy"):
+        start_kubernetes(1, security=True)

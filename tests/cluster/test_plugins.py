@@ -1,0 +1,145 @@
+"""What makes a worker ready: one compiles first, versions, sockets, memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster, Worker
+
+from oectflow.cluster import plugins
+from oectflow.cluster.plugins import (
+    PinToSocket,
+    WarmUp,
+    cores_by_socket,
+    one_compiles_first,
+    parse_cpu_list,
+)
+from oectflow.cluster.settings import DASK_CONFIG, as_environment
+from oectflow.pipeline.errors import ClusterError
+
+
+def test_one_compiles_first__others_load(tmp_path):
+    """Threads stand for workers: the lock belongs to the opened file, not to the process."""
+    all_there = threading.Barrier(6)
+    cache = tmp_path / "cache"
+
+    def worker(_):
+        all_there.wait()
+        with one_compiles_first(tmp_path / "lock"):
+            if cache.exists():
+                return "loaded"
+            time.sleep(0.3)
+            cache.touch()
+            return "compiled"
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sorted(pool.map(worker, range(6))) == ["compiled", *["loaded"] * 5]
+
+
+def test_one_compiles_first__the_one_before_fails(tmp_path):
+    with pytest.raises(RuntimeError, match="compiler"), one_compiles_first(tmp_path / "lock"):
+        raise RuntimeError("compiler")
+    with one_compiles_first(tmp_path / "lock"):
+        pass
+
+
+def test_one_compiles_first__does_not_wait_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "_SECONDS_TO_WAIT", 0.2)
+    with one_compiles_first(tmp_path / "lock"), one_compiles_first(tmp_path / "lock"):
+        pass
+
+
+def test_warm_up__late_worker_with_other_versions_leaves():
+    with (
+        LocalCluster(
+            n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        client.register_plugin(WarmUp("oectflow.cluster.settings", {"numba": "0.1"}))
+        cluster.scale(1)
+        seen = []
+        while not seen or client.scheduler_info()["workers"]:
+            seen += list(client.scheduler_info()["workers"])
+    assert len(set(seen)) == 1
+
+
+def test_warm_up__names_the_versions():
+    class Loop:
+        def add_callback(self, call, reason):
+            call(reason)
+
+    class FakeWorker:
+        address = "tcp://w"
+        loop = Loop()
+
+        def close(self, reason):
+            self.reason = reason
+
+    worker = FakeWorker()
+    with pytest.raises(ClusterError, match=r"worker tcp://w has other versions: numba .*here 0\.1"):
+        WarmUp("os", {"numba": "0.1"}).setup(worker)
+    assert "numba" in worker.reason
+
+
+@pytest.mark.parametrize(
+    ("text", "cores"),
+    [("0-3\n", {0, 1, 2, 3}), ("0,2,8-9\n", {0, 2, 8, 9}), ("\n", set()), ("7", {7})],
+)
+def test_parse_cpu_list(text, cores):
+    assert parse_cpu_list(text) == cores
+
+
+def nodes(folder, *lists):
+    for i, text in enumerate(lists):
+        (folder / f"node{i}").mkdir()
+        (folder / f"node{i}" / "cpulist").write_text(text)
+    return folder
+
+
+def test_cores_by_socket__two_sockets_and_one_of_memory_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4}, raising=False)
+    assert cores_by_socket(nodes(tmp_path, "0-1,4-5", "2-3,6-7", "")) == [{0, 1, 4}, {2, 3}]
+
+
+def test_cores_by_socket__unknown(tmp_path):
+    assert cores_by_socket(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
+@pytest.mark.parametrize(("name", "core"), [("SLURMCluster-0-4", 0), (5, 1), ("named", None)])
+def test_pin__workers_take_sockets_in_turn(name, core, monkeypatch):
+    allowed = sorted(os.sched_getaffinity(0))
+    if len(allowed) < 2:
+        pytest.skip("needs two cores")
+    monkeypatch.setattr(plugins, "cores_by_socket", lambda: [{one} for one in allowed[:2]])
+    worker = object.__new__(Worker)
+    worker.name = name
+    try:
+        PinToSocket().setup(worker)
+        threads = [int(one.name) for one in Path("/proc/self/task").iterdir()]
+        found = {tuple(sorted(os.sched_getaffinity(thread))) for thread in threads}
+    finally:
+        for thread in threads:
+            os.sched_setaffinity(thread, allowed)
+    assert found == {tuple(allowed) if core is None else (allowed[core],)}
+
+
+def test_as_environment__dask_reads_it_back():
+    environment = as_environment(DASK_CONFIG)
+    code = f"import dask; print([dask.config.get(k) for k in {list(DASK_CONFIG)}])"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == str(list(DASK_CONFIG.values()))
