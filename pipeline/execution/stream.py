@@ -98,7 +98,7 @@ def run_on_cluster(
         # Two experiments, so that one is read while the other is written; more where they are so
         # small that not every worker would find two tasks; workers may join during the run.
         wanted = 2 * n_workers(client)
-        while len(running) < 2 or sum(len(job.batches) for job in running.values()) < wanted:
+        while len(running) < 2 or sum(max(1, len(j.batches)) for j in running.values()) < wanted:
             job = next(waiting, None)
             if job is None:
                 return
