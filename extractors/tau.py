@@ -19,6 +19,7 @@ from oectflow.extractors.base import (
     register,
 )
 from oectflow.extractors.evolution import evolve_window
+from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate, transitions
 
 _WORDS = {
@@ -38,14 +39,7 @@ _ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
 
 _STATUS_OF_CODE = np.zeros(32, np.int8)
 for _code, _word in {
-    exponential.FIT_OK: "ok",
-    exponential.FLAT: "flat",
-    exponential.STRAIGHT: "straight",
-    exponential.STEP: "step",
-    exponential.OPPOSITE: "opposite",
-    exponential.NOISE: "noise",
-    exponential.NOT_FINITE: "nan",
-    exponential.TOO_FEW: "too_few",
+    **FIT_WORDS,
     transitions.LOW_R2: "low_r2",
     transitions.NO_WINDOW: "no_window",
     transitions.CUT: "cut",

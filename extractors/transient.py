@@ -20,6 +20,7 @@ from oectflow.extractors.base import (
     register,
     stack_steps,
 )
+from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate, peaks
 
 _NO_DATA = {"no_data": "no sample of the step is a finite number"}
@@ -279,16 +280,6 @@ _DECAY_WORDS = {
     "cut": "the step has no such complete off phase after an on phase",
     **_NO_PERIOD,
 }
-_DECAY_OF_CODE = {
-    exponential.FIT_OK: "ok",
-    exponential.FLAT: "flat",
-    exponential.STRAIGHT: "straight",
-    exponential.STEP: "step",
-    exponential.OPPOSITE: "opposite",
-    exponential.NOISE: "noise",
-    exponential.NOT_FINITE: "nan",
-    exponential.TOO_FEW: "too_few",
-}
 #: A decay to zero is fitted up to a tau of this many windows: rounding of the samples, 1e-16 of
 #: them, is then 1e-10 of what the current loses in the window.
 _LONGEST_DECAY = 1e6
@@ -378,7 +369,7 @@ def fit_off_phase(
     clock = t[window] - t[window.start] if t.size else t
     code, _ = exponential.fit_exponential(signal[window], clock, exponential.DECAY, np.nan, row)
     if code != exponential.FIT_OK:
-        return np.nan, _DECAY_OF_CODE[code]
+        return np.nan, FIT_WORDS[code]
     return float(row[exponential.TAU]) * interval, "ok"
 
 
@@ -406,7 +397,7 @@ def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, 
     if code == exponential.STRAIGHT:
         return fit_slow_decay(t, y)
     if code != exponential.FIT_OK:
-        return np.nan, _DECAY_OF_CODE[code]
+        return np.nan, FIT_WORDS[code]
     return float(row[exponential.TAU]) * (1.0 if clock.size else float(spacing)), "ok"
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from oectflow.extractors.autotau.models import adjust, exp_decay, exp_rise
 from oectflow.extractors.autotau.trace import Trace
+from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import cycles, exponential, uneven, windows
 from oectflow.extractors.kernels.nodes import TAU_MIN
 from oectflow.pipeline.errors import ParameterError
@@ -30,16 +31,6 @@ STATUSES = {
     "too_few": "fewer than four samples in the window",
     "cut": "the window reaches beyond the end of the trace",
     "no_window": "no window was found",
-}
-_WORDS = {
-    exponential.FIT_OK: "ok",
-    exponential.FLAT: "flat",
-    exponential.STRAIGHT: "straight",
-    exponential.STEP: "step",
-    exponential.OPPOSITE: "opposite",
-    exponential.NOISE: "noise",
-    exponential.NOT_FINITE: "nan",
-    exponential.TOO_FEW: "too_few",
 }
 ON, OFF = "on", "off"
 _PROCESS = {ON: exponential.RISE, OFF: exponential.DECAY}
@@ -217,7 +208,7 @@ def _as_fits(
     popt[:, 1] *= trace.spacing
     r_squared = np.where(ok | (codes == exponential.NOISE), r_squared, np.nan)
     adjusted = np.array([adjust(value, n) for value in r_squared])
-    status = np.array([_WORDS[int(code)] for code in codes], np.str_)
+    status = np.array([FIT_WORDS[int(code)] for code in codes], np.str_)
     return Fits(popt, r_squared, adjusted, status)
 
 

@@ -17,7 +17,7 @@ from oectflow.pipeline.execution.tasks import ExperimentTask
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.step_layout import Layout
-from oectflow.pipeline.outputs.sink import read_metadata, result_path
+from oectflow.pipeline.outputs.sink import read_earlier, result_path
 
 Experiments = str | os.PathLike[str] | Experiment | Iterable[str | os.PathLike[str] | Experiment]
 
@@ -144,7 +144,7 @@ def prepare(
                     "remove the copy, or give one of them another test_id"
                 )
             seen[str(out_path)] = path
-            metadata = _earlier(out_path)
+            metadata = read_earlier(out_path)
         except (InputError, OutputError) as error:
             yield ExperimentRecord(path.stem, str(path), "failed", str(error))
             continue
@@ -180,16 +180,6 @@ def prepare(
             {source: experiment.layout(source) for source in sources},
             tuple(f.name for f in features.extracted if f.name not in reused),
         )
-
-
-def _earlier(out_path: Path) -> dict[str, Any] | None:
-    metadata = read_metadata(out_path)
-    if metadata is None and out_path.exists():
-        raise OutputError(
-            f"{out_path}: exists and was not written by oectflow; "
-            "move it away or choose another output folder"
-        )
-    return metadata
 
 
 def _same_source(metadata: Mapping[str, Any], experiment: Experiment) -> bool:

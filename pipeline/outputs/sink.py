@@ -113,11 +113,7 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
     OutputError
         ``path`` belongs to somebody else.
     """
-    if path.exists() and read_metadata(path) is None:
-        raise OutputError(
-            f"{path}: exists and was not written by oectflow; "
-            "move it away or choose another output folder"
-        )
+    read_earlier(path)
     table = _to_table(results, expand_multidim)
     # The leading dot hides unfinished files from every reader of the folder.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
@@ -162,6 +158,23 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
         raise OutputError(
             f"{path}: written in format {metadata['format']}, this version reads up to {FORMAT}; "
             "upgrade oectflow"
+        )
+    return metadata
+
+
+def read_earlier(path: Path) -> dict[str, Any] | None:
+    """Return the metadata of what stands where a result is to be written, None if nothing does.
+
+    Raises
+    ------
+    OutputError
+        A file that is not ours stands there, or one of a newer version.
+    """
+    metadata = read_metadata(path)
+    if metadata is None and path.exists():
+        raise OutputError(
+            f"{path}: exists and was not written by oectflow; "
+            "move it away or choose another output folder"
         )
     return metadata
 

@@ -1,0 +1,16 @@
+"""What the codes of an exponential fit are called in results."""
+
+from __future__ import annotations
+
+from oectflow.extractors.kernels import exponential
+
+FIT_WORDS: dict[int, str] = {
+    exponential.FIT_OK: "ok",
+    exponential.FLAT: "flat",
+    exponential.STRAIGHT: "straight",
+    exponential.STEP: "step",
+    exponential.OPPOSITE: "opposite",
+    exponential.NOISE: "noise",
+    exponential.NOT_FINITE: "nan",
+    exponential.TOO_FEW: "too_few",
+}
