@@ -3,64 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
 
-from oectflow.extractors.base import (
-    COMMON_STATUSES,
-    BaseExtractor,
-    Batch,
-    Columns,
-    Params,
-    Variable,
-    register,
+from oectflow.extractors.base import COMMON_STATUSES, Batch, Columns, Params, Variable, register
+from oectflow.extractors.branches import (
+    DIRECTIONS,
+    GRADIENTS,
+    SLOPE,
+    SPLIT,
+    WORDS,
+    DeviceType,
+    Direction,
+    Gradient,
+    PerBranch,
+    SweepExtractor,
+    status_table,
 )
 from oectflow.extractors.kernels import peaks, sweeps
 
-_WORDS = {
-    "edge": "the extreme lies on the first or last point of the branch: it may be beyond",
-    "too_few": "fewer than three different gate voltages in the branch",
-    "no_data": "no point of the step has a finite Vg and Id",
-    "flat": "the current does not change along the branch (or stays below 1e-12 A, for Von)",
-}
-_ONLY_NO_DATA = {"no_data": _WORDS["no_data"]}
-_ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
-_STATUS_OF_CODE = np.zeros(6, np.int8)
-for _code, _word in {
-    sweeps.FOUND: "ok",
-    sweeps.NO_BRANCH: "absent",
-    sweeps.EDGE: "edge",
-    sweeps.TOO_FEW: "too_few",
-    sweeps.NO_DATA: "no_data",
-    sweeps.FLAT: "flat",
-}.items():
-    _STATUS_OF_CODE[_code] = _ALL_WORDS.index(_word)
-
-_FORMULAS = {
-    "auto": sweeps.AUTO,
-    "two_sided_mean": sweeps.TWO_SIDED_MEAN,
-    "second_order": sweeps.SECOND_ORDER,
-}
-_DIRECTIONS = ("forward", "reverse")
-_BRANCHES = (
-    "The sweep is split at the turning point, the first point at the voltage farthest from the "
-    "first one; it belongs to the forward branch, and a one-way sweep is forward. Points of the "
-    "same voltage are merged. Derivative at inner points: mean of both slopes while the spacing "
-    "is even, else numpy.gradient(Id, Vg); gradient='two_sided_mean' or 'second_order' choose one."
+_STATUS_OF_CODE = status_table(
+    {
+        sweeps.FOUND: "ok",
+        sweeps.NO_BRANCH: "absent",
+        sweeps.EDGE: "edge",
+        sweeps.TOO_FEW: "too_few",
+        sweeps.NO_DATA: "no_data",
+        sweeps.FLAT: "flat",
+    },
+    [*COMMON_STATUSES, *WORDS],
 )
+_ONLY_NO_DATA = {"no_data": WORDS["no_data"]}
+_BRANCHES = f"{SPLIT} {SLOPE}"
 _REVIEW = "Rivnay et al. (2018), Nat. Rev. Mater. 3, 17086. doi:10.1038/natrevmats.2017.86"
 
 #: Columns of a row that :func:`.sweeps.sweep_extremes` fills.
 _DERIVATIVE, _VG, _ID = range(3)
-
-
-#: Charge carriers.  It decides the sign of the slope at the onset, and nothing else.
-DeviceType = Annotated[
-    Literal["N", "P"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
-]
 
 
 class SweepParams(Params):
@@ -68,13 +48,13 @@ class SweepParams(Params):
 
     device_type: DeviceType = "N"
     #: Formula of the derivative at inner points.
-    gradient: Literal["auto", "two_sided_mean", "second_order"] = "auto"
+    gradient: Gradient = "auto"
 
 
 class BranchParams(SweepParams):
     """Parameters of a number per branch."""
 
-    direction: Literal["forward", "reverse", "both"] = "forward"
+    direction: Direction = "forward"
 
 
 class CoordsParams(SweepParams):
@@ -86,52 +66,15 @@ class CoordsParams(SweepParams):
     return_id_only: bool = False
 
 
-class _SweepExtractor(BaseExtractor):
-    """What the features of a transfer sweep have in common."""
-
-    source = "transfer"
-    statuses = _WORDS
-    reference = _REVIEW
-
-    def extract_single_step(
-        self, step_data: Mapping[str, Any], params: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Compute the feature of one sweep.
-
-        Parameters
-        ----------
-        step_data
-            ``Vg`` (V) and ``Id`` (A), each of shape (n_points,).
-        params
-            The validated parameters.
-
-        Returns
-        -------
-        ``value`` and ``status``.
-        """
-        one = Batch.from_steps([{name: step_data[name] for name in ("Vg", "Id")}])
-        return {name: column[0] for name, column in self._columns(one, params).items()}
-
-    def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Compute the feature of many sweeps; the same bits as one by one.
-
-        Returns
-        -------
-        ``value`` and ``status``, first axis the step.
-        """
-        return self._columns(batch, params)
-
-    def _columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        raise NotImplementedError
-
-
-class _BranchExtreme(_SweepExtractor):
+class _BranchExtreme(SweepExtractor):
     """The extreme of a derivative, along the forward and the reverse branch."""
 
+    statuses = WORDS
+    reference = _REVIEW
     #: ``sweeps.GM`` or ``sweeps.ONSET_N``; a p-type device has the onset at a falling slope.
     quantity: ClassVar[int]
 
-    def _extremes(
+    def extremes(
         self, batch: Batch, params: Mapping[str, Any]
     ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
         """Return rows (derivative, Vg, Id), shape (S, 2, 3), and statuses, shape (S, 2)."""
@@ -145,58 +88,26 @@ class _BranchExtreme(_SweepExtractor):
             batch.arrays["Id"],
             batch.offsets,
             quantity,
-            _FORMULAS[params["gradient"]],
+            GRADIENTS[params["gradient"]],
             rows,
             codes,
         )
         return rows, _STATUS_OF_CODE[codes]
 
 
-class _PerBranch(_BranchExtreme):
-    """One number per branch."""
+class _ExtremePerBranch(PerBranch, _BranchExtreme):
+    """One number of the extreme per branch."""
 
     #: The column of the row that is the value.
     column: ClassVar[int]
     Params = BranchParams
 
-    @property
-    def output_shape(self) -> tuple[int | str, ...]:
-        """Forward and reverse for ``direction="both"``, else a single number."""
-        return (2,) if self.params["direction"] == "both" else ()
-
-    @property
-    def output_dims(self) -> tuple[str, ...]:
-        """The sweep direction, where there are two."""
-        return ("direction",) if self.output_shape else ()
-
-    @property
-    def output_labels(self) -> Mapping[str, tuple[str, ...]]:
-        """The two directions."""
-        return {"direction": _DIRECTIONS} if self.output_shape else {}
-
-    @property
-    def variables(self) -> dict[str, Variable]:
-        """The value and its status, both per direction."""
-        both = super().variables
-        status = both["status"]
-        both["status"] = Variable(
-            "",
-            status.description,
-            self.output_shape,
-            self.output_dims,
-            self.output_labels,
-            "int8",
-            status.statuses,
-        )
-        return both
-
-    def _columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        rows, status = self._extremes(batch, params)
-        value = rows[:, :, self.column].copy()
-        if params["direction"] == "both":
-            return {"value": value, "status": status}
-        branch = _DIRECTIONS.index(params["direction"])
-        return {"value": value[:, branch].copy(), "status": status[:, branch].copy()}
+    def both_branches(
+        self, batch: Batch, params: Mapping[str, Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+        """Return the column of both branches."""
+        rows, status = self.extremes(batch, params)
+        return rows[:, :, self.column].copy(), status
 
 
 class _Coordinates(_BranchExtreme):
@@ -241,9 +152,10 @@ class _Coordinates(_BranchExtreme):
             return ("Vg",)
         return ("Id",) if self.params["return_id_only"] else ("Vg", "Id")
 
-    def _columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        rows, status = self._extremes(batch, params)
-        branch = _DIRECTIONS.index(params["direction"])
+    def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Pick the coordinates that are wanted."""
+        rows, status = self.extremes(batch, params)
+        branch = DIRECTIONS.index(params["direction"])
         point = {"Vg": rows[:, branch, _VG], "Id": rows[:, branch, _ID]}
         value = np.stack([point[name] for name in self._wanted], axis=1)
         return {
@@ -253,7 +165,7 @@ class _Coordinates(_BranchExtreme):
 
 
 @register("transfer.gm_max")
-class GmMax(_PerBranch):
+class GmMax(_ExtremePerBranch):
     """Largest transconductance of a sweep direction."""
 
     unit = "S"
@@ -265,7 +177,7 @@ class GmMax(_PerBranch):
 
 
 @register("transfer.Von")
-class Von(_PerBranch):
+class Von(_ExtremePerBranch):
     """Onset voltage of a sweep direction."""
 
     unit = "V"
@@ -313,17 +225,19 @@ class AbsIMaxParams(Params):
 
 
 @register("transfer.absI_max")
-class AbsIMax(_SweepExtractor):
+class AbsIMax(SweepExtractor):
     """Largest drain current of a whole sweep."""
 
     unit = "A"
     description = "largest |Id| of the transfer curve"
     definition = "max |Id| over all points of the sweep with a finite Vg and Id"
     formula = r"|I|_{\max} = \max_k |I_{d,k}|"
+    reference = _REVIEW
     statuses = _ONLY_NO_DATA
     Params = AbsIMaxParams
 
-    def _columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+    def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Find the largest current of many sweeps."""
         del params
         current = np.where(np.isfinite(batch.arrays["Vg"]), batch.arrays["Id"], np.nan)
         value = np.empty(len(batch))

@@ -145,6 +145,29 @@ def merge_repeats(x, y, same):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def branches(vg, current, x, y):
+    """Return the two branches of a sweep without repeated voltages.
+
+    Parameters
+    ----------
+    vg, current
+        Gate voltage (V) and drain current (A) of one step.  Shape (N,).
+    x, y
+        Get the points of the branches.  Shape (N,).
+
+    Returns
+    -------
+    Where the forward and the reverse branch begin in ``x`` and ``y``, and how many points they
+    have: none in a forward branch without data, none in a reverse branch that is not there.
+    """
+    n = keep_finite(vg, current, x, y)
+    n_forward, same = split_sweep(x[:n])
+    m_forward = merge_repeats(x[:n_forward], y[:n_forward], same)
+    m_reverse = merge_repeats(x[n_forward:n], y[n_forward:n], same)
+    return (0, n_forward), (m_forward, m_reverse)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def derivative(y, x, formula, d):
     """Differentiate ``y`` by ``x``.
 
@@ -251,22 +274,13 @@ def sweep_extremes(vg, current, offsets, quantity, formula, rows, codes):
         a, b = offsets[step], offsets[step + 1]
         x = np.empty(b - a)
         y = np.empty(b - a)
-        n = keep_finite(vg[a:b], current[a:b], x, y)
-        n_forward, same = split_sweep(x[:n])
+        first, m = branches(vg[a:b], current[a:b], x, y)
         for direction in (FORWARD, REVERSE):
-            first = 0 if direction == FORWARD else n_forward
-            last = n_forward if direction == FORWARD else n
             rows[step, direction] = math.nan
-            if n == 0:
-                codes[step, direction] = NO_DATA
-            elif first == last:
-                codes[step, direction] = NO_BRANCH
+            if m[direction] == 0:
+                codes[step, direction] = NO_DATA if m[FORWARD] == 0 else NO_BRANCH
             else:
-                m = merge_repeats(x[first:last], y[first:last], same)
+                points = slice(first[direction], first[direction] + m[direction])
                 codes[step, direction] = branch_extreme(
-                    x[first : first + m],
-                    y[first : first + m],
-                    quantity,
-                    formula,
-                    rows[step, direction],
+                    x[points], y[points], quantity, formula, rows[step, direction]
                 )

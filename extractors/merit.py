@@ -1,0 +1,270 @@
+"""Figures of merit of transfer sweeps: on/off ratio, threshold, subthreshold swing, hysteresis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from oectflow.extractors.base import (
+    COMMON_STATUSES,
+    Batch,
+    Columns,
+    Params,
+    Variable,
+    register,
+)
+from oectflow.extractors.branches import (
+    GRADIENTS,
+    SLOPE,
+    SPLIT,
+    WORDS,
+    DeviceType,
+    DirectionParams,
+    Gradient,
+    PerBranch,
+    SweepExtractor,
+    status_table,
+)
+from oectflow.extractors.kernels import merit, sweeps
+
+_FEW = {"too_few": WORDS["too_few"], "no_data": WORDS["no_data"]}
+_FLAT = {"flat": "the current does not change along the branch"}
+_STANDARD = (
+    "IEEE Std 1620-2008, Test Methods for the Characterization of Organic Transistors and Materials"
+)
+#: Every word that a kernel's code can stand for.
+_CODES = {
+    sweeps.FOUND: "ok",
+    sweeps.NO_BRANCH: "absent",
+    sweeps.EDGE: "edge",
+    sweeps.TOO_FEW: "too_few",
+    sweeps.NO_DATA: "no_data",
+    sweeps.FLAT: "flat",
+    merit.ZERO: "zero",
+    merit.FLOOR: "floor",
+    merit.SIGN: "sign",
+    merit.NARROW: "narrow",
+    merit.NO_LEVEL: "no_level",
+    merit.AMBIGUOUS: "ambiguous",
+}
+
+
+class _Merit(SweepExtractor):
+    """A figure of merit, with its status words."""
+
+    def to_status(self, codes: NDArray[np.int8]) -> NDArray[np.int8]:
+        """Return the status codes for what a kernel said."""
+        words = [*COMMON_STATUSES, *self.statuses]
+        known = {code: word for code, word in _CODES.items() if word in words}
+        return status_table(known, words)[codes]
+
+
+class _MeritPerBranch(PerBranch, _Merit):
+    """A figure of merit per branch."""
+
+    def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return which figure the kernel computes, and how."""
+        raise NotImplementedError
+
+    def both_branches(
+        self, batch: Batch, params: Mapping[str, Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+        """Compute the figure of both branches."""
+        options = {"formula": sweeps.AUTO, "decades": 0.0, "floor": 0.0}
+        options |= self.kernel_options(params)
+        values = np.empty((len(batch), 2))
+        codes = np.empty((len(batch), 2), np.int8)
+        merit.branch_figures(
+            batch.arrays["Vg"],
+            batch.arrays["Id"],
+            batch.offsets,
+            options["figure"],
+            options["formula"],
+            options["decades"],
+            options["floor"],
+            values,
+            codes,
+        )
+        return values, self.to_status(codes)
+
+
+class OnOffParams(DirectionParams):
+    """Parameters of :class:`OnOffRatio`."""
+
+    #: Smallest |Id| that the instrument tells from 0, in A; smaller ones count as it.
+    current_floor: float = Field(0.0, ge=0, allow_inf_nan=False)
+
+
+@register("transfer.on_off_ratio")
+class OnOffRatio(_MeritPerBranch):
+    """Largest over smallest drain current of a sweep direction."""
+
+    unit = ""
+    description = "largest over smallest |Id| of the transfer curve"
+    definition = (
+        f"max |Id| / max(min |Id|, current_floor) along one branch. {SPLIT} Where Id changes its "
+        "sign the smallest magnitude is chance: give the instrument's resolution as current_floor"
+    )
+    formula = r"\frac{I_{on}}{I_{off}} = \frac{\max_k |I_{d,k}|}{\min_k |I_{d,k}|}"
+    reference = _STANDARD
+    statuses: ClassVar[Mapping[str, str]] = {
+        "zero": "the smallest |Id| is 0, so the ratio has no bound: give current_floor",
+        "floor": "the smallest |Id| is below current_floor: the ratio is a lower bound",
+        "sign": "Id changes its sign along the branch: the smallest |Id| is noise or leakage",
+        **_FLAT,
+        **_FEW,
+    }
+    Params = OnOffParams
+
+    def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the floor."""
+        return {"figure": merit.ON_OFF, "floor": params["current_floor"]}
+
+
+class VthParams(DirectionParams):
+    """Parameters of :class:`Vth`."""
+
+    #: "linear": tangent to Id, for a small drain voltage.  "sqrt": tangent to the square root of
+    #: |Id|, for saturation.
+    method: Literal["linear", "sqrt"] = "linear"
+    #: Formula of the derivative at inner points.
+    gradient: Gradient = "auto"
+
+
+@register("transfer.Vth")
+class Vth(_MeritPerBranch):
+    """Threshold voltage of a sweep direction, by extrapolation."""
+
+    unit = "V"
+    description = "threshold voltage, where the steepest tangent meets zero"
+    definition = (
+        "linear: Vg at which the tangent to Id at max |dId/dVg| is 0; sqrt: the same with "
+        "sqrt(|Id|) instead of Id. Half the drain voltage, which the linear law of a MOSFET takes "
+        f"off, is not subtracted. {SPLIT} {SLOPE}"
+    )
+    formula = (
+        r"V_{th} = V_g^* - \frac{y(V_g^*)}{y'(V_g^*)}, \quad "
+        r"V_g^* = \arg \max_{V_g} |y'|, \quad y = I_d \ \mathrm{or} \ \sqrt{|I_d|}"
+    )
+    reference = (
+        "Ortiz-Conde et al. (2013), Microelectron. Reliab. 53, 90. "
+        "doi:10.1016/j.microrel.2012.09.015"
+    )
+    statuses: ClassVar[Mapping[str, str]] = {"edge": WORDS["edge"], **_FLAT, **_FEW}
+    Params = VthParams
+
+    def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the method and the derivative."""
+        figure = merit.VTH_SQRT if params["method"] == "sqrt" else merit.VTH_LINEAR
+        return {"figure": figure, "formula": GRADIENTS[params["gradient"]]}
+
+
+class SwingParams(DirectionParams):
+    """Parameters of :class:`SubthresholdSwing`."""
+
+    device_type: DeviceType = "N"
+    #: Decades of |Id| over which the slope is fitted; 0 fits three neighbouring points.
+    decades: float = Field(1.0, ge=0, le=20)
+    #: Points of smaller |Id| are left out, in A.
+    current_floor: float = Field(sweeps.CURRENT_FLOOR, gt=0, allow_inf_nan=False)
+
+
+@register("transfer.subthreshold_swing")
+class SubthresholdSwing(_MeritPerBranch):
+    """Gate voltage that it takes to change the drain current tenfold, where that is least."""
+
+    unit = "V/decade"
+    description = "subthreshold swing, the least Vg per decade of Id"
+    definition = (
+        "1 / max (device_type N; for P: 1 / max of the negative) of the slope of log10 |Id| "
+        "against Vg, by least squares over each run of neighbouring points along one branch. A run "
+        "is the shortest one of three points or more from its first point to one whose |Id| "
+        "differs by the given decades or more; its points have one sign and at least "
+        f"current_floor. {SPLIT}"
+    )
+    formula = (
+        r"S = \left( \max_{\mathrm{runs}} \frac{d \log_{10} |I_d|}{dV_g} \right)^{-1} = "
+        r"\min \left( \ln 10 \ \frac{dV_g}{d \ln |I_d|} \right)"
+    )
+    reference = (
+        "Schroder (2006), Semiconductor Material and Device Characterization, 3rd ed., Wiley. "
+        "doi:10.1002/0471749095"
+    )
+    statuses: ClassVar[Mapping[str, str]] = {
+        "edge": "the steepest run touches an end of the branch: it may go on beyond",
+        "narrow": "no run of the wanted decades along which |Id| grows in the direction of "
+        "device_type, above current_floor",
+        **_FEW,
+    }
+    Params = SwingParams
+
+    def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the direction of the slope, and the extent of the runs."""
+        figure = merit.SWING_P if params["device_type"] == "P" else merit.SWING_N
+        return {
+            "figure": figure,
+            "decades": params["decades"],
+            "floor": params["current_floor"],
+        }
+
+
+class HysteresisParams(Params):
+    """Parameters of :class:`Hysteresis`."""
+
+    #: The current at which voltages are compared.  "half": half of the largest |Id| that both
+    #: branches reach.  "geometric": the geometric mean of the largest and the smallest |Id|, not
+    #: 0, that both reach.
+    level: Literal["half", "geometric"] = "half"
+
+
+@register("transfer.hysteresis")
+class Hysteresis(_Merit):
+    """Distance of the forward from the reverse branch."""
+
+    unit = "V"
+    description = "Vg of the forward minus Vg of the reverse branch at the same |Id|"
+    definition = (
+        "Vg at which the forward branch passes a level of |Id|, minus Vg at which the reverse "
+        "branch does. half: the level is half of the largest |Id| that both branches reach; "
+        "geometric: the geometric mean of the largest and the smallest |Id| (not 0) that both "
+        "reach. Between points Id (half) or log |Id| (geometric) is linear; of an odd number of "
+        "crossings the middle one in Vg counts. area: integral of |Id forward| - |Id reverse| over "
+        f"the Vg that both have, by trapezoids. {SPLIT}"
+    )
+    formula = (
+        r"\Delta V = V_{g,\mathrm{fwd}}(I^*) - V_{g,\mathrm{rev}}(I^*), \quad "
+        r"A = \int (|I_{d,\mathrm{fwd}}| - |I_{d,\mathrm{rev}}|) \, dV_g"
+    )
+    reference = _STANDARD
+    statuses: ClassVar[Mapping[str, str]] = {
+        "no_level": "a branch does not pass the level of the current",
+        "ambiguous": "a branch passes the level there and back: it has no one voltage",
+        "flat": "the current of a branch is 0",
+        **_FEW,
+    }
+    Params = HysteresisParams
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The shift, its status, the area of the loop and the level."""
+        return super().variables | {
+            "area": Variable(
+                "A V", "integral of |Id| of the forward minus that of the reverse branch"
+            ),
+            "current": Variable("A", "|Id| at which the voltages are compared"),
+        }
+
+    def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Compare the branches of many sweeps."""
+        rows = np.empty((len(batch), 3))
+        codes = np.empty(len(batch), np.int8)
+        scale = merit.LOGARITHMIC if params["level"] == "geometric" else merit.LINEAR
+        merit.sweep_hystereses(
+            batch.arrays["Vg"], batch.arrays["Id"], batch.offsets, scale, rows, codes
+        )
+        value, area, current = rows.T.copy()
+        return {"value": value, "status": self.to_status(codes), "area": area, "current": current}
