@@ -30,6 +30,7 @@ from oectflow.pipeline.features.callables import callable_fingerprint
 from oectflow.pipeline.features.config import FeatureSpec
 from oectflow.pipeline.features.expressions import Expression
 from oectflow.pipeline.features.shapes import trial_shape
+from oectflow.pipeline.features.units import result_unit
 
 STATUSES: dict[str, str] = COMMON_STATUSES | {
     "undefined": "an input has no value at this step, or the expression has none there",
@@ -100,7 +101,7 @@ class Feature:
     params
         Parameters as given.
     unit, description
-        As given; None leaves those of the extractor.
+        As given; None leaves those of the extractor, or what follows from the inputs.
     upstream
         Names of the features from which it is computed.
     variables
@@ -175,7 +176,7 @@ class Feature:
             output_shape=shape,
             code=code,
         )
-        return replace(feature, variables=feature._derived_variables((), (), {}))
+        return replace(feature, variables=feature._derived_variables("", (), (), {}))
 
     @property
     def is_derived(self) -> bool:
@@ -271,23 +272,27 @@ class Feature:
         ExpressionError
             The expression cannot work on such inputs.
         """
+        unit = self.unit or ""
         if isinstance(self.expression, Expression):
             shape, dims = trial_shape(self.expression, inputs, self.name)
+            if self.unit is None:
+                unit = result_unit(self.expression.program, inputs)
         else:
             shape = self.output_shape or ()
             dims = self._dims(len(shape))
         labels = {dim: names for each in inputs for dim, names in each.labels.items()}
-        return self._derived_variables(shape, dims, labels)
+        return self._derived_variables(unit, shape, dims, labels)
 
     def _derived_variables(
         self,
+        unit: str,
         shape: tuple[int | str, ...],
         dims: tuple[str, ...],
         labels: Mapping[str, tuple[str, ...]],
     ) -> dict[str, Variable]:
         return {
             "value": Variable(
-                self.unit or "",
+                unit,
                 self.description or self.definition,
                 shape,
                 dims,

@@ -133,7 +133,8 @@ class FeatureSet:
         output_shape
             For a Python function: ``("n_steps", 100)``, if there is more than one value per step.
         unit, description
-            By default those of the extractor.
+            By default those of the extractor; of a derived feature, the unit that follows from its
+            inputs (see :mod:`oectflow.pipeline.features.units`), and the expression.
 
         Returns
         -------

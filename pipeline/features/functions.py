@@ -180,10 +180,43 @@ def _at_end(x: Array, *, axis: int | None, keepdims: Literal[True], end: int) ->
     return found.reshape((1,) * x.ndim) if axis is None else np.moveaxis(found, -1, axis)
 
 
+def drift(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Array:
+    """Slope per index along an axis, such as per cycle: a straight line by least squares.
+
+    Values that are NaN are left out and the others keep their index; NaN where fewer than two are
+    there.
+    """
+    if axis is None:
+        axis = _only_axis(x)
+    return _aggregate(_slope, x, axis, keepdims, at_least=2)
+
+
+def _slope(x: Array, *, axis: int, keepdims: Literal[True]) -> Array:
+    assert keepdims
+    rows = np.moveaxis(x, axis, -1)
+    there = ~np.isnan(rows)
+    count = there.sum(axis=-1, keepdims=True)
+    index = np.broadcast_to(np.arange(rows.shape[-1], dtype=np.float64), rows.shape)
+
+    def centred(values: Array) -> Array:
+        mean = np.where(there, values, 0.0).sum(axis=-1, keepdims=True) / count
+        return np.where(there, values - mean, 0.0)
+
+    k = centred(index)
+    spread = (k * k).sum(axis=-1, keepdims=True)
+    # Rows of fewer than two values have no spread; their result is not looked at.
+    slope = (k * centred(rows)).sum(axis=-1, keepdims=True) / np.where(spread > 0, spread, 1.0)
+    return np.moveaxis(slope, -1, axis)
+
+
+def _only_axis(x: Array) -> int:
+    if np.ndim(x) != 1:
+        raise ValueError(f"an array of {np.ndim(x)} dimensions needs axis=0 (steps) or axis=1")
+    return 0
+
+
 def _running(function: Callable[..., Any], x: Array, axis: int | None) -> Array:
-    if axis is None and x.ndim != 1:
-        raise ValueError(f"an array of {x.ndim} dimensions needs axis=0 (steps) or axis=1")
-    return np.asarray(function(x, axis=axis or 0))
+    return np.asarray(function(x, axis=_only_axis(x) if axis is None else axis))
 
 
 def cumsum(x: Array, axis: int | None = None) -> Array:
@@ -267,6 +300,7 @@ _OWN: dict[Kind, dict[str, Callable[..., Array]]] = {
         "all": all_of,
         "first": first,
         "last": last,
+        "drift": drift,
     },
     "running": {"cumsum": cumsum, "cumprod": cumprod, "gradient": gradient, "diff": diff},
 }

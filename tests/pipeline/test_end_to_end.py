@@ -218,3 +218,75 @@ def test_files_of_the_software_in_use_today(shared_data, expected, tmp_path):
             ]
             got = one[f"gm_max_{direction}"].values[: len(values)]
             np.testing.assert_allclose(got, values, rtol=1e-12)
+
+
+# Numbers over the cycles of a step ---------------------------------------------------------------
+
+
+def growing(n_cycles: int = 8, noise: float = 0.0):
+    """Pulses whose time constants grow from cycle to cycle: on 4 + 0.1 k ms, off 6 + 0.2 k ms."""
+    t = np.arange(50) * 1e-3
+    parts = []
+    for k in range(n_cycles):
+        on = 1 - np.exp(-t / (4e-3 + 1e-4 * k))
+        parts += [on, np.exp(-t / (6e-3 + 2e-4 * k))]
+    rng = np.random.default_rng(5)
+    trace = np.concatenate(parts)
+    return 1e-3 * (0.1 + trace + noise * rng.standard_normal(trace.size))
+
+
+def test_aggregates__over_the_good_cycles_of_every_step(tmp_path):
+    disturbed = growing()
+    # The fifth cycle is a mess; its R2 is below the threshold.
+    disturbed[4 * 100 : 5 * 100] += 1e-3 * np.sin(np.arange(100) ** 2)
+    only_noise = 1e-6 * np.random.default_rng(6).standard_normal(800)
+    write(tmp_path / "raw.h5", [sweep()] * 4, [growing(), disturbed, only_noise])
+    names = ("mean", "median", "std", "first", "last", "drift")
+    tau = {"tau": {"extractor": "transient.tau_on_off", "params": {"window": "full_phase"}}}
+    features = tau | {"gm": {"extractor": "transfer.gm_max"}}
+    for phase in ("on", "off"):
+        for name in names:
+            func = f"{name}(tau_{phase}[tau_status_{phase} == 0], axis=1)"
+            features[f"{name}_{phase}"] = {"func": func}
+    # What was measured is taken over from the file of the first run; so is its status.
+    extract(tmp_path / "raw.h5", tmp_path / "out", tau)
+    extract(tmp_path / "raw.h5", tmp_path / "out", features)
+    ds = of.open_results(tmp_path / "out").isel(experiment=0)
+    good = np.where(ds.tau_status.values == "ok", ds.tau.values, np.nan)
+    assert np.isfinite(good[0]).all()
+    assert np.isnan(good[1, 4]).any()
+    assert np.isnan(good[2:]).all()
+    for i, phase in enumerate(("on", "off")):
+        for name in names:
+            found = ds[f"{name}_{phase}"]
+            assert found.attrs["units"] == ("s/cycle" if name == "drift" else "s")
+            status = ds[f"{name}_{phase}_status"].values
+            assert list(status) == ["ok", "ok", "undefined", "absent"]
+            assert np.isnan(found.values[2:]).all()
+            for row, value in zip(good[:2, :, i], found.values[:2], strict=True):
+                k = np.flatnonzero(np.isfinite(row))
+                there = row[k]
+                want = {
+                    "mean": there.mean(),
+                    "median": np.median(there),
+                    "std": there.std(),
+                    "first": there[0],
+                    "last": there[-1],
+                    "drift": np.polyfit(k, there, 1)[0],
+                }[name]
+                # polyfit scales its columns by QR: the last five digits are its own.
+                assert value == pytest.approx(want, rel=1e-11)
+    # Exact exponentials on even samples: what the fit is good to, over what the drift is.
+    assert ds.drift_on.values[0] == pytest.approx(1e-4, rel=1e-6)
+    assert ds.drift_off.values[0] == pytest.approx(2e-4, rel=1e-6)
+
+
+def test_all__has_median_and_drift_of_tau(tmp_path):
+    write(tmp_path / "raw.h5", [sweep()], [growing()])
+    extract(tmp_path / "raw.h5", tmp_path / "out")
+    ds = of.open_results(tmp_path / "out").isel(experiment=0, step=0)
+    for phase in ("on", "off"):
+        tau = ds.tau.sel(phase=phase).values[:8]
+        assert ds[f"tau_{phase}_median"] == np.median(tau)
+        assert ds[f"tau_{phase}_drift"].attrs["units"] == "s/cycle"
+        assert ds[f"tau_{phase}_drift"] > 0

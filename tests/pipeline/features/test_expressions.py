@@ -113,7 +113,7 @@ def test_evaluate__every_function_is_numpys() -> None:
         "clip": (A, -0.1, 0.1),
     }
     for name, function in FUNCTIONS.items():
-        if name in ("first", "last"):
+        if name in ("first", "last", "drift"):
             continue
         numpys = np.absolute if name == "abs" else getattr(np, name)
         required = [p for p in function.signature.parameters.values() if p.default is p.empty]
@@ -167,6 +167,35 @@ def test_evaluate__first_and_last_are_not_nan() -> None:
     assert_array_equal(evaluate("last(a)", GAPPY), np.full(5, 2.0))
     assert_array_equal(evaluate("a.first()", GAPPY[1:]), np.full(4, 1.0))
     assert_array_equal(evaluate("a - last(a, axis=0)", PADDED), PADDED - [4, 5, 1])
+
+
+def test_evaluate__drift_is_the_slope_of_numpys_straight_line() -> None:
+    rng = np.random.default_rng(3)
+    for scale, offset in ((1.0, 0.0), (1e-9, 1e-6), (1e-3, 5.0)):
+        x = offset + scale * (rng.normal(size=(40, 60)) + rng.normal(size=(40, 1)) * np.arange(60))
+        x[rng.random(x.shape) < 0.4] = NAN
+        x[:20, 30:] = NAN
+        for text, rows in (("drift(a, axis=1)", x), ("a.drift(axis=-1)", x)):
+            got = evaluate(text, rows)
+            for value, row in zip(got, rows, strict=True):
+                k = np.flatnonzero(~np.isnan(row))
+                want = np.polyfit(k - k.mean(), row[k], 1)[0]
+                # Each value is rounded to eps max|x|, and a slope weighs them with
+                # sum|dk| / sum dk^2 <= 1 / std(k); twice that for the two ways.
+                bound = 4 * np.finfo(float).eps * np.abs(row[k]).max() / k.std()
+                assert abs(value - want) <= bound + 1e-13 * abs(want)
+
+
+def test_evaluate__drift_keeps_the_index_across_gaps() -> None:
+    # 1 at index 0 and 5 at index 2: two per index, not four.
+    assert_array_equal(evaluate("drift(a, axis=1)", np.array([[1.0, NAN, 5.0, NAN]])), [2])
+    assert_array_equal(evaluate("drift(a, axis=1)", PADDED), [-1.5, NAN, NAN])
+    # Along the steps: index 0, 2 and 3, whose mean is 5/3; sums of few short numbers.
+    want = np.full(5, np.polyfit([0, 2, 3], [3, 1, 2], 1)[0])
+    np.testing.assert_allclose(evaluate("drift(a)", GAPPY), want, rtol=1e-14)
+    along = evaluate("a * 0 + drift(a, axis=0)", PADDED[:2])
+    assert_array_equal(along, [[NAN, 3, NAN], [NAN, 3, NAN]])
+    assert_array_equal(evaluate("a - a.drift(axis=1, keepdims=True)", PADDED)[0], [5.5, 3.5, 2.5])
 
 
 def test_evaluate__running_functions_pass_over_nan() -> None:
@@ -255,6 +284,7 @@ def test_evaluate__no_intermediate_outgrows_the_inputs() -> None:
         ("a.mean(axis=1)", r"1 axis \(0 is the step\)"),
         ("a[:, 0]", "2 indices for an array of 1"),
         ("np.cumsum(c)", "needs axis=0"),
+        ("drift(c)", "needs axis=0"),
         ("~a", "invert"),
         ("np.diff(a)", r"shape \(6,\), not one value for each of 7"),
         ("np.percentile(a, 101)", "range"),

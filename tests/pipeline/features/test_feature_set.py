@@ -147,6 +147,43 @@ def test_variables__names_units_and_companions() -> None:
 
 
 @pytest.mark.parametrize(
+    ("func", "unit"),
+    [
+        ("tau_on.mean(axis=1)", "s"),
+        ("median(tau_on[tau_r2 > 0.5], axis=1)", "s"),
+        ("first(tau_on, axis=1)", "s"),
+        ("drift(tau_on[tau_r2 > 0.5], axis=1)", "s/cycle"),
+        ("tau_on.drift(axis=-1)", "s/cycle"),
+        ("drift(tau, axis=1)", "s/cycle"),
+        ("drift(tau_r2, axis=1)", "1/cycle"),
+        ("drift(median(tau_on, axis=1))", ""),
+        ("a.mean()", "S"),
+        ("drift(a)", "S/step"),
+        ("np.diff(a, prepend=0)", "S"),
+        ("tau_on[:, 0]", "s"),
+        ("drift(tau_on[:, :10], axis=1)", ""),
+        ("a / a.mean()", ""),
+        ("np.log10(a)", ""),
+        ("a.argmax()", ""),
+        ("point.mean(axis=1)", ""),
+    ],
+)
+def test_variables__unit_follows_from_the_input(func: str, unit: str) -> None:
+    features = load(
+        {
+            "tau": {"extractor": "test_features.phases"},
+            "a": number(),
+            "point": {"extractor": "transfer.gm_max_coords"},
+            "b": {"func": func},
+        }
+    )
+    assert features.variables["b"].unit == unit
+    assert FeatureSet.load(features.to_config()).variables["b"].unit == unit
+    features.add("c", func=func, unit="mine")
+    assert features.variables["c"].unit == "mine"
+
+
+@pytest.mark.parametrize(
     ("func", "shape", "dims", "labels"),
     [
         ("a / 2", (), (), {}),
@@ -792,6 +829,8 @@ def test_bundled__loads_and_derives(name: str) -> None:
         for feature in features.extracted
         for column, variable in ((feature.name, feature.variables["value"]),)
     }
+    if "tau" in columns:
+        columns["tau_status"] = np.zeros(columns["tau"].shape, np.int8)
     result, failures = features.compute_derived(columns)
     assert failures == []
     for feature in features.derived:
