@@ -34,10 +34,14 @@ SLOPE = (
     "numpy.gradient(Id, Vg); gradient='two_sided_mean' or 'second_order' choose one."
 )
 
+
+def upper_case(value: Any) -> Any:
+    """Return text in capitals, and anything else as it is."""
+    return value.upper() if isinstance(value, str) else value
+
+
 #: Charge carriers.  It decides the sign of the slope of log10 |Id|, and nothing else.
-DeviceType = Annotated[
-    Literal["N", "P"], BeforeValidator(lambda v: v.upper() if isinstance(v, str) else v)
-]
+DeviceType = Annotated[Literal["N", "P"], BeforeValidator(upper_case)]
 Gradient = Literal["auto", "two_sided_mean", "second_order"]
 Direction = Literal["forward", "reverse", "both"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from oectflow.extractors.base import (
     COMMON_STATUSES,
@@ -22,12 +22,12 @@ from oectflow.extractors.branches import (
     SLOPE,
     SPLIT,
     WORDS,
-    DeviceType,
     DirectionParams,
     Gradient,
     PerBranch,
     SweepExtractor,
     status_table,
+    upper_case,
 )
 from oectflow.extractors.kernels import merit, sweeps
 
@@ -166,7 +166,11 @@ class Vth(_MeritPerBranch):
 class SwingParams(DirectionParams):
     """Parameters of :class:`SubthresholdSwing`."""
 
-    device_type: DeviceType = "N"
+    #: "N": where |Id| rises with Vg.  "P": where it falls.  "auto": from the smallest to the
+    #: largest |Id| of the branch.
+    device_type: Annotated[
+        Literal["auto", "N", "P"], BeforeValidator(lambda v: v if v == "auto" else upper_case(v))
+    ] = "auto"
     #: Decades of |Id| over which the slope is fitted; 0 fits three neighbouring points.
     decades: float = Field(1.0, ge=0, le=20)
     #: Points of smaller |Id| are left out, in A.
@@ -180,8 +184,9 @@ class SubthresholdSwing(_MeritPerBranch):
     unit = "V/decade"
     description = "subthreshold swing, the least Vg per decade of Id"
     definition = (
-        "1 / max (device_type N; for P: 1 / max of the negative) of the slope of log10 |Id| "
-        "against Vg, by least squares over each run of neighbouring points along one branch. A run "
+        "1 / max of the slope of log10 |Id| against Vg (against -Vg for device_type P; auto: from "
+        "the branch's smallest to its largest |Id|), by least squares over each run of "
+        "neighbouring points along one branch. A run "
         "is the shortest one of three points or more from its first point to one whose |Id| "
         "differs by the given decades or more; its points have one sign and at least "
         f"current_floor. {SPLIT}"
@@ -196,17 +201,16 @@ class SubthresholdSwing(_MeritPerBranch):
     )
     statuses: ClassVar[Mapping[str, str]] = {
         "edge": "the steepest run touches an end of the branch: it may go on beyond",
-        "narrow": "no run of the wanted decades along which |Id| grows in the direction of "
-        "device_type, above current_floor",
+        "narrow": "no run of the wanted decades, above current_floor, along which |Id| grows",
         **_FEW,
     }
     Params = SwingParams
 
     def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the direction of the slope, and the extent of the runs."""
-        figure = merit.SWING_P if params["device_type"] == "P" else merit.SWING_N
+        figures = {"auto": merit.SWING, "N": merit.SWING_N, "P": merit.SWING_P}
         return {
-            "figure": figure,
+            "figure": figures[params["device_type"]],
             "decades": params["decades"],
             "floor": params["current_floor"],
         }

@@ -24,7 +24,7 @@ from oectflow.extractors.kernels.sweeps import (
 )
 
 #: What is computed of a branch.
-ON_OFF, VTH_LINEAR, VTH_SQRT, SWING_N, SWING_P = range(5)
+ON_OFF, VTH_LINEAR, VTH_SQRT, SWING, SWING_N, SWING_P = range(6)
 #: The scale on which a level of the current lies in the middle, and on which it is interpolated.
 LINEAR, LOGARITHMIC = range(2)
 #: How a branch or a loop ended, beside the codes of :mod:`.sweeps`.
@@ -178,7 +178,8 @@ def branch_figures(vg, current, offsets, figure, formula, decades, floor, values
     offsets
         Step i is ``offsets[i]:offsets[i + 1]``.  Shape (S + 1,).
     figure
-        ``ON_OFF``, ``VTH_LINEAR``, ``VTH_SQRT``, ``SWING_N`` or ``SWING_P``.
+        ``ON_OFF``, ``VTH_LINEAR``, ``VTH_SQRT``, ``SWING_N``, ``SWING_P``, or ``SWING`` in the
+        direction from the smallest to the largest magnitude of the branch.
     formula, decades, floor
         As in :func:`threshold`, :func:`steepest_run` and :func:`on_off_ratio`.
     values
@@ -204,7 +205,9 @@ def branch_figures(vg, current, offsets, figure, formula, decades, floor, values
             elif figure in (VTH_LINEAR, VTH_SQRT):
                 code = threshold(x[points], y[points], figure == VTH_SQRT, formula, value)
             else:
-                sign = 1.0 if figure == SWING_N else -1.0
+                z = np.abs(y[points])
+                rises = x[points][z.argmax()] >= x[points][z.argmin()]
+                sign = 1.0 if figure == SWING_N or (figure == SWING and rises) else -1.0
                 code = steepest_run(x[points], y[points], sign, decades, floor, value)
             codes[step, direction] = code
 

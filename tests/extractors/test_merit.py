@@ -60,6 +60,9 @@ def test_swing__of_an_exponential_between_two_plateaus(swing, decades):
     length = max(decades * swing, 2 * 0.005)
     for sign, device_type in ((step, "N"), (p_type(step), "P")):
         found = run(SWING, sign, decades=decades, device_type=device_type, direction="both")
+        assert (
+            run(SWING, sign, decades=decades, direction="both")["value"] == found["value"]
+        ).all()
         assert found["word"] == ["ok", "ok"]
         rtol = 20 * EPS * swing * np.sqrt(12) / length + 20 * EPS / length
         np.testing.assert_allclose(found["value"], swing, rtol=rtol)
@@ -79,7 +82,9 @@ def test_swing__leakage_makes_it_larger_by_a_known_share():
 def test_swing__only_where_the_current_grows_the_right_way():
     step = sweep(lambda v: 1e-3 / (1 + np.exp(-(v - 0.3) / 0.03)))
     assert run(SWING, step)["word"] in ("ok", "edge")
+    assert run(SWING, p_type(step))["value"] == run(SWING, step)["value"]
     assert run(SWING, step, device_type="P")["word"] == "narrow"
+    assert run(SWING, p_type(step), device_type="N")["word"] == "narrow"
     assert np.isnan(run(SWING, step, device_type="p")["value"])
     # 1e-3 at the top and 6e-11 at the bottom: seven decades and not eight.
     assert run(SWING, step, decades=7)["word"] != "narrow"
@@ -333,7 +338,9 @@ def check_figures(step):
             bound = np.abs(z[near] / slope[near]) * 2 * error / np.abs(slope[near])
             distance = np.abs(got["value"][k] - want) - bound - 4 * EPS * (1 + np.abs(want))
             assert distance.min() <= 0
-        for device_type, sign in (("N", 1), ("P", -1)):
+        z = np.abs(y)
+        auto = 1 if x[z.argmax()] >= x[z.argmin()] else -1
+        for device_type, sign in (("N", 1), ("P", -1), ("auto", auto)):
             for decades in (0.0, 1.0):
                 options = {"device_type": device_type, "decades": decades, "direction": "both"}
                 got = run(SWING, step, **options)
@@ -518,6 +525,7 @@ def test_batch__same_bits_as_single_steps(name, params):
         (RATIO, {"current_floor": -1.0}, "current_floor=-1.0"),
         (VTH, {"method": "quadratic"}, "method='quadratic'"),
         (SWING, {"decades": -1}, "decades=-1"),
+        (SWING, {"device_type": "X"}, "device_type='X'"),
         (SWING, {"current_floor": 0}, "current_floor=0"),
         (LOOP, {"direction": "forward"}, "unknown parameter 'direction'"),
         (LOOP, {"level": 1e-6}, "level=1e-06"),
