@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 #: For messages that are no result.
 messages = Console(stderr=True)
@@ -49,8 +49,8 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     for title in titles:
         grid.add_column(title, overflow="fold")
     for row in rows:
-        # A test id in brackets is no markup.
-        grid.add_row(*(cell(value).replace("[", r"\[") for value in row))
+        # Text, since a test id in brackets is no markup.
+        grid.add_row(*(Text(cell(value)) for value in row))
     return grid
 
 
@@ -102,14 +102,6 @@ def progress_bar(what: str, unit: str, *, quiet: bool = False) -> Iterator[Calla
             bar.update(task, completed=done, total=total)
 
         yield update
-
-
-def folder_text(path: Path) -> str:
-    """Return a path as one would type it here."""
-    try:
-        return str(path.relative_to(Path.cwd())) or "."
-    except ValueError:
-        return str(path)
 
 
 def _console() -> Console:
