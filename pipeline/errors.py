@@ -48,7 +48,16 @@ class IngestError(InputError):
 
 
 class ConfigError(OectflowError, ValueError):
-    """A feature configuration is wrong; the message names config, feature and remedy."""
+    """A feature configuration is wrong; the message names config, feature and remedy.
+
+    Attributes
+    ----------
+    mistakes
+        Where that is known: for each mistake its place, as the keys and positions that lead to it
+        (``("features", "gm", "params")``: features go by name), and what is wrong.
+    """
+
+    mistakes: tuple[tuple[tuple[str | int, ...], str], ...] = ()
 
 
 class UnknownExtractor(ConfigError):

@@ -149,7 +149,7 @@ def prepare(
             yield ExperimentRecord(path.stem, str(path), "failed", str(error))
             continue
         reused: tuple[str, ...] = ()
-        if metadata is not None and not force and _same_source(metadata, experiment):
+        if metadata is not None and not force and same_source(metadata, experiment):
             reused = _reusable(metadata, features, fingerprints)
         complete = set(features.features) <= set(reused)
         if metadata is not None and complete and _same_form(metadata, features, expand_multidim):
@@ -182,7 +182,7 @@ def prepare(
         )
 
 
-def _same_source(metadata: Mapping[str, Any], experiment: Experiment) -> bool:
+def same_source(metadata: Mapping[str, Any], experiment: Experiment) -> bool:
     """Whether the raw file has the content it had; reads it only where its time has changed."""
     was, now = metadata["source"], experiment.identity
     if was["size"] != now.size or not was["content_hash"]:

@@ -230,11 +230,19 @@ def parse_config(data: Any, default_name: str) -> FeatureConfig:
     except TypeError:
         raise ConfigError(f"config {name!r}: keys are text, found {shorten(list(data))}") from None
     except ValidationError as error:
-        raise ConfigError(f"config {name!r}: {_explain(error, data)}") from None
+        found = _explain(error, data)
+        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+        shown = "; ".join(text for _, text in found[:5])
+        wrong = ConfigError(f"config {name!r}: {shown}{more}")
+        wrong.mistakes = tuple(found)
+        raise wrong from None
 
 
-def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
-    mistakes: dict[str, str] = {}
+def _explain(
+    error: ValidationError, data: Mapping[str, Any]
+) -> list[tuple[tuple[int | str, ...], str]]:
+    """Return the place of every mistake and what is wrong there."""
+    mistakes: dict[str, tuple[tuple[int | str, ...], str]] = {}
     for detail in error.errors(include_url=False, include_context=False):
         *above, last = detail["loc"]
         if detail["type"] == "extra_forbidden":
@@ -249,10 +257,9 @@ def _explain(error: ValidationError, data: Mapping[str, Any]) -> str:
             above = [part for part in detail["loc"] if part not in _UNION_MEMBERS]
             text = f"{detail['msg'].lower()}, found {shorten(detail['input'])}"
         where = _place(above, data)
-        mistakes.setdefault(where + str(last), f"{where}: {text}" if where else text)
-    shown = list(mistakes.values())
-    more = f"; and {len(shown) - 5} more" if len(shown) > 5 else ""
-    return "; ".join(shown[:5]) + more
+        text = f"{where}: {text}" if where else text
+        mistakes.setdefault(where + str(last), (detail["loc"], text))
+    return list(mistakes.values())
 
 
 _UNION_MEMBERS = frozenset({"str", "int", "list[str]", "callable"})

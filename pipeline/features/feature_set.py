@@ -312,7 +312,10 @@ class FeatureSet:
 
     def _fail(self, feature: str, error: ConfigError | str) -> NoReturn:
         kind = type(error) if isinstance(error, ConfigError) else ConfigError
-        raise kind(f"config {self.name!r}, feature {feature!r}: {error}") from None
+        text = f"feature {feature!r}: {error}"
+        wrong = kind(f"config {self.name!r}, {text}")
+        wrong.mistakes = ((("features", feature), text),)
+        raise wrong from None
 
     def _unknown_input(self, feature: str, column: str, known: Iterable[str]) -> NoReturn:
         self._fail(

@@ -24,6 +24,11 @@ from oectflow.pipeline.errors import CatalogError, did_you_mean
 
 _MAX_BYTES = 256 * 1024
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
+_HEADER = """\
+# roots: folders of the raw HDF5 files, and of the results (features_v2).
+# database.path: a SQLite file, or postgresql+psycopg://user@host/database for a group.
+# discovery: which files are raw files.  ${NAME} stands for an environment variable.
+"""
 
 
 class _Section(BaseModel):
@@ -96,8 +101,28 @@ class CatalogConfig(_Section):
     discovery: Discovery = Discovery()
     logging: Logging = Logging()
 
+    def below(self, folder: Path) -> CatalogConfig:
+        """Return the configuration with its relative paths taken from a folder.
+
+        A configuration that was found in a folder above the current one means its own.
+        """
+
+        def place(path: str) -> str:
+            return path if "://" in path else str(folder / Path(path).expanduser())
+
+        roots = {name: place(path) for name, path in self.roots.model_dump().items()}
+        database = {"path": place(self.database.path)}
+        return self.model_copy(
+            update={
+                "roots": self.roots.model_copy(update=roots),
+                "database": self.database.model_copy(update=database),
+            }
+        )
+
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the configuration as YAML to a file that does not exist yet.
+
+        What has no effect is left out, unless it is set to something.
 
         Raises
         ------
@@ -105,10 +130,18 @@ class CatalogConfig(_Section):
             There is such a file, or it cannot be written.
         """
         target = Path(path)
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        content = self.model_dump(mode="json")
+        plain = CatalogConfig().model_dump(mode="json")
+        for section in ("sync", "logging"):
+            if content[section] == plain[section]:
+                del content[section]
+        for name in ("auto_backup", "backup_interval", "connection_pool_size"):
+            if content["database"][name] == plain["database"][name]:
+                del content["database"][name]
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
         try:
             with target.open("x", encoding="utf-8") as file:
-                file.write(text)
+                file.write(_HEADER + text)
         except FileExistsError:
             raise CatalogError(f"{target}: exists; edit it, or choose another name") from None
         except OSError as error:

@@ -1,0 +1,5 @@
+"""The command line, ``oectflow``: a module for each group of commands, and ``main`` to run them."""
+
+from oectflow.pipeline.cli.main import main
+
+__all__ = ["main"]

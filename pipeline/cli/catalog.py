@@ -1,0 +1,104 @@
+"""``catalog``: look after the catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from oectflow.pipeline.cli.output import AsJson, emit_json, messages, say
+from oectflow.pipeline.cli.place import CatalogOption, need_catalog
+from oectflow.pipeline.errors import CatalogError
+
+
+def sync(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of results; by default the one of the configuration."),
+    ] = None,
+    catalog: CatalogOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take note of the results in a folder: new ones, changed ones, and those that have gone.
+
+    The exit status is 1 if some of them cannot be read.
+    """
+    place = need_catalog(catalog)
+    if folder is None and place.config is None:
+        raise CatalogError("no folder of results: name one: oectflow catalog sync FOLDER")
+    with messages.status("reading results"), place.open(make=True) as opened:
+        report = opened.sync_features(folder)
+    _print(report, as_json)
+    raise typer.Exit(1 if report.problems else 0)
+
+
+def validate(
+    content: Annotated[
+        bool, typer.Option("--content", help="Read all raw files and compare every byte.")
+    ] = False,
+    catalog: CatalogOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare the catalog with itself, the raw files and the results; 1 if there are problems."""
+    with messages.status("comparing"), need_catalog(catalog).open() as opened:
+        report = opened.validate(content=content)
+    _print(report, as_json)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def stats(catalog: CatalogOption = None, as_json: AsJson = False) -> None:
+    """Show what the catalog holds, in numbers."""
+    with need_catalog(catalog).open() as opened:
+        _print(opened.stats(), as_json)
+
+
+def backup(
+    path: Annotated[Path, typer.Argument(help="A file that does not exist yet.")],
+    catalog: CatalogOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the catalog, as it is now, into one SQLite file, which is a catalog itself."""
+    with messages.status("copying"), need_catalog(catalog).open() as opened:
+        written = opened.backup(path)
+    _print(f"written: {written}", as_json, {"path": written})
+
+
+def vacuum(catalog: CatalogOption = None, as_json: AsJson = False) -> None:
+    """Make the database compact."""
+    with messages.status("rewriting"), need_catalog(catalog).open() as opened:
+        gained = opened.vacuum()
+    _print(f"gained: {gained / 1e6:,.1f} MB", as_json, {"bytes_gained": gained})
+
+
+def import_catalog(
+    path: Annotated[Path, typer.Argument(help="The catalog.db of the software used until now.")],
+    raw_root: Annotated[
+        Path | None,
+        typer.Option(help="Folder to which its paths are relative; by default 'raw' beside it."),
+    ] = None,
+    catalog: CatalogOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take over a catalog of the software in use until now, without altering it.
+
+    The exit status is 1 if some rows could not be taken over.
+    """
+    with messages.status("importing"), need_catalog(catalog).open(make=True) as opened:
+        report = opened.import_legacy(path, raw_root)
+    _print(report, as_json)
+    raise typer.Exit(1 if report.problems else 0)
+
+
+def remove_missing(catalog: CatalogOption = None, as_json: AsJson = False) -> None:
+    """Forget the experiments whose raw files had vanished at the last scan."""
+    with need_catalog(catalog).open() as opened:
+        n = opened.remove_missing()
+    _print(f"removed: {n:,} experiments", as_json, {"removed": n})
+
+
+def _print(report: Any, as_json: bool, document: Any = None) -> None:
+    if as_json:
+        emit_json(report if document is None else document)
+    else:
+        say(report)

@@ -1,0 +1,196 @@
+"""``extract``: compute features, and tell the catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from oectflow.pipeline.cli.filters import Filters, takes_filters
+from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, messages, note, say
+from oectflow.pipeline.cli.place import CatalogOption, find_catalog, need_catalog
+from oectflow.pipeline.errors import CatalogError, ConfigError
+
+if TYPE_CHECKING:
+    from oectflow.pipeline.execution.plan import Granularity
+    from oectflow.pipeline.execution.report import RunReport
+    from oectflow.pipeline.inputs.catalog import Catalog
+
+Workers = Annotated[int | None, typer.Option(help="Worker processes; by default one per core.")]
+FeaturesOption = Annotated[
+    str, typer.Option("--features", "-f", help="A bundled set, or a YAML or JSON file.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        help="Folder of the results; by default the one of the configuration, else 'features'.",
+    ),
+]
+
+
+@takes_filters
+def extract(
+    filters: Filters,
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Folders, globs or HDF5 files.  Without any, the experiments of the catalog that "
+            "fit the filters: all of it without a filter."
+        ),
+    ] = None,
+    features: FeaturesOption = "all",
+    out: Out = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="local, slurm, pbs, sge, lsf, ssh, kubernetes, the address of a Dask scheduler, "
+            "or a YAML file; by default what the Dask configuration says, else local."
+        ),
+    ] = None,
+    workers: Workers = None,
+    granularity: Annotated[
+        str, typer.Option(help="auto, step, experiment, or a number of steps per task.")
+    ] = "auto",
+    force: Annotated[bool, typer.Option("--force", help="Compute everything anew.")] = False,
+    dry: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be computed, and stop.")
+    ] = False,
+    catalog: CatalogOption = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compute features and write one Parquet file per experiment.
+
+    What is there already, of the same raw file and definition, is not computed again.  Where a
+    catalog is in use, it is told which features there are now.
+    """
+    from oectflow.pipeline.cli.dry_run import dry_run
+    from oectflow.pipeline.execution.prepare import find_experiments
+    from oectflow.pipeline.features.feature_set import FeatureSet
+
+    size = _granularity(granularity)
+    # A mistake in the features should not cost the start of a cluster.
+    feature_set = FeatureSet.load(features)
+    if experiments and filters.wanted():
+        raise ConfigError("give either files and folders or filters of the catalog, not both")
+    place = find_catalog(catalog)
+    folder = out or default_out(catalog)
+    paths = find_experiments(experiments or from_catalog(filters, catalog))
+    if dry:
+        plan = dry_run(paths, feature_set, folder, granularity=size, force=force, workers=workers)
+        if as_json:
+            emit_json(plan)
+        else:
+            say(plan)
+        raise typer.Exit(1 if plan.failed else 0)
+    # Now, since a catalog that cannot be opened should not cost a run.
+    opened = place.open(make=True) if place else None
+    try:
+        report = run(
+            paths,
+            feature_set,
+            folder,
+            cluster=cluster,
+            workers=workers,
+            granularity=size,
+            force=force,
+            quiet=quiet,
+        )
+        recorded, reason = _record(opened, folder)
+    finally:
+        if opened is not None:
+            opened.close()
+    if as_json:
+        emit_json({"report": report, "recorded": recorded})
+    else:
+        say(report)
+        if recorded is not None and opened is not None:
+            note(f"recorded in {opened.name}: {recorded:,} files")
+    if reason:
+        note(reason)
+    raise typer.Exit(0 if report.ok and not reason else 1)
+
+
+def run(
+    experiments: Sequence[Path],
+    features: Any,
+    out: Path,
+    *,
+    cluster: str | None = None,
+    workers: int | None = None,
+    granularity: Granularity = "auto",
+    force: bool = False,
+    quiet: bool = False,
+) -> RunReport:
+    """Connect to a cluster and extract there."""
+    from oectflow.cluster.connect import connect
+    from oectflow.pipeline.execution.run import extract as run_extract
+
+    with messages.status("starting workers"):
+        client = connect(cluster, n_workers=workers)
+    with client:
+        note(f"dashboard: {client.dashboard_link}")
+        return run_extract(
+            experiments,
+            features,
+            out,
+            client=client,
+            granularity=granularity,
+            force=force,
+            progress=not quiet,
+        )
+
+
+def default_out(catalog: str | None) -> Path:
+    """Return the folder of the results where none is given."""
+    place = find_catalog(catalog)
+    if place is None or place.config is None:
+        return Path("features")
+    return Path(place.config.roots.features_v2)
+
+
+def from_catalog(filters: Filters, catalog: str | None) -> list[Path]:
+    """Return the raw files of the catalog that fit.
+
+    Raises
+    ------
+    ConfigError
+        There is no catalog, or no experiment in it fits.
+    """
+    wanted = filters.wanted()
+    if not wanted and find_catalog(catalog) is None:
+        raise ConfigError("no experiments given: name folders or files, or use a catalog")
+    with need_catalog(catalog).open() as opened:
+        found = opened.search(**wanted)
+        paths = found.paths
+        if not paths:
+            gone = f"; of {len(found)} that fit, no raw file is there" if found else ""
+            raise ConfigError(f"{opened.name}: no experiment fits{gone}; look with oectflow search")
+        if len(paths) < len(found):
+            note(f"left out: {len(found) - len(paths):,} experiments without a readable raw file")
+    return paths
+
+
+def _record(catalog: Catalog | None, folder: Path) -> tuple[int | None, str]:
+    """Tell the catalog which results there are; return their number, or why it was not told."""
+    if catalog is None:
+        return None, ""
+    try:
+        report = catalog.sync_features(folder)
+    except CatalogError as error:
+        return None, f"the results are written, but not recorded: {error}"
+    return report.n_recorded, "\n".join(f"{p.path}: {p.reason}" for p in report.problems)
+
+
+def _granularity(text: str) -> Granularity:
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    if text in ("auto", "step", "experiment"):
+        return text  # type: ignore[return-value] # narrowed by the line above
+    raise ConfigError(
+        f"--granularity {text}: expected auto, step, experiment, or a number of steps"
+    )

@@ -1,0 +1,175 @@
+"""The filters of a catalog search as options, shared by the commands that take them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from oectflow.pipeline.errors import CatalogError
+
+_PANEL = "Filters"
+_RANGE = re.compile(r"(.*?)\.\.(.*)", re.DOTALL)
+
+
+def _option(help_: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help_, rich_help_panel=_PANEL, **more)
+
+
+Words = list[str] | None
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What an experiment must be; None and empty lists do not count."""
+
+    test_id: Annotated[Words, _option("Test id; several times: any of them.")] = None
+    chip_id: Annotated[Words, _option("Chip.", "--chip-id", "--chip")] = None
+    device_id: Annotated[Words, _option("Device on its chip.", "--device-id", "--device")] = None
+    batch_id: Annotated[Words, _option("Batch.", "--batch-id", "--batch")] = None
+    status: Annotated[Words, _option("State of the measurement, such as completed.")] = None
+    device_type: Annotated[Words, _option("N, P or unknown.")] = None
+    file_state: Annotated[
+        Words, _option("Of the raw file: present, missing, unreadable or unscanned.")
+    ] = None
+    has_features: Annotated[
+        Words, _option("Has this feature; several times: all of them; 'any': has some.")
+    ] = None
+    missing_features: Annotated[
+        Words, _option("Lacks this feature, or one of several; 'all': has none.")
+    ] = None
+    has_transfer_data: Annotated[
+        bool | None, _option("Has transfer steps.", "--has-transfer-data/--no-transfer-data")
+    ] = None
+    has_transient_data: Annotated[
+        bool | None, _option("Has transient steps.", "--has-transient-data/--no-transient-data")
+    ] = None
+    created_after: Annotated[
+        str | None, _option("Begun on this date (2025-08-15) or time, or later.")
+    ] = None
+    created_before: Annotated[str | None, _option("Begun earlier.")] = None
+    completed_after: Annotated[str | None, _option("Ended then or later.")] = None
+    completed_before: Annotated[str | None, _option("Ended earlier.")] = None
+    min_completion: Annotated[float | None, _option("Completed to at least so many %.")] = None
+    max_completion: Annotated[float | None, _option("Completed to at most so many %.")] = None
+    min_steps: Annotated[int | None, _option("At least so many steps.")] = None
+    max_steps: Annotated[int | None, _option("At most so many steps.")] = None
+    text_search: Annotated[
+        str | None,
+        _option("Part of the chip, the description or the test id.", "--text-search", "--text"),
+    ] = None
+    workflow: Annotated[
+        Words,
+        _option(
+            "Parameter of the workflow: step_1_2_param_cycles=25, =5,25,50 for one of several, "
+            "=5..50 for a range, =5.. for an open one.  Several times: all must fit.",
+            metavar="KEY=VALUE|MIN..MAX|A,B",
+        ),
+    ] = None
+
+    def wanted(self) -> dict[str, Any]:
+        """Return the filters as ``Catalog.search`` takes them.
+
+        Raises
+        ------
+        CatalogError
+            A workflow filter is none.
+        """
+        found: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None or value == [] or field.name == "workflow":
+                continue
+            found[field.name] = value
+        if found.get("has_features") == ["any"]:
+            found["has_features"] = True
+        if found.get("missing_features") == ["all"]:
+            found["missing_features"] = True
+        for text in self.workflow or ():
+            key, value = parse_workflow(text)
+            if key in found:
+                raise CatalogError(f"--workflow {key} stands twice; write {key}=A,B or =MIN..MAX")
+            found[key] = value
+        return found
+
+
+def takes_filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that has a parameter ``filters`` the options of :class:`Filters` instead."""
+    hints = get_type_hints(Filters, include_extras=True)
+    options = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(Filters)
+    ]
+    signature = inspect.signature(command, eval_str=True)
+    others = [p for p in signature.parameters.values() if p.name != "filters"]
+    own = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in others]
+
+    def with_options(**given: Any) -> Any:
+        chosen = {option.name: given.pop(option.name) for option in options}
+        return command(filters=Filters(**chosen), **given)
+
+    with_options.__name__ = command.__name__
+    with_options.__doc__ = command.__doc__
+    with_options.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*own, *options]
+    )
+    with_options.__annotations__ = {p.name: p.annotation for p in (*own, *options)}
+    return with_options
+
+
+def parse_workflow(text: str) -> tuple[str, Any]:
+    """Return the name and the value of a workflow filter.
+
+    Parameters
+    ----------
+    text
+        ``key=value``, ``key=min..max`` (either end may be missing) or ``key=a,b,c``.  The key may
+        be written without ``workflow_``.  A value is a number, ``true``, ``false``, ``null``, or a
+        text; a text in double quotes is one in any case.
+
+    Raises
+    ------
+    CatalogError
+        It is none of these.
+    """
+    key, sign, value = text.partition("=")
+    key = key.strip()
+    if not sign or not key:
+        raise CatalogError(
+            f"--workflow {text}: expected KEY=VALUE, KEY=MIN..MAX or KEY=A,B, "
+            "such as step_1_2_param_cycles=5..50"
+        )
+    name = key if key.startswith("workflow_") else f"workflow_{key}"
+    ends = None if value.startswith('"') else _RANGE.fullmatch(value)
+    if ends:
+        return name, (_end(text, ends[1]), _end(text, ends[2]))
+    if value.startswith('"'):
+        return name, [_scalar(value)]
+    return name, [_scalar(part) for part in value.split(",")]
+
+
+def _end(text: str, value: str) -> float | None:
+    if not value.strip():
+        return None
+    number = _scalar(value)
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        raise CatalogError(f"--workflow {text}: {value!r} is no number; a range is MIN..MAX")
+    return number
+
+
+def _scalar(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text.strip()
+    return text.strip() if isinstance(value, list | dict) else value

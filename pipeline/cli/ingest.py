@@ -1,0 +1,51 @@
+"""``ingest``: instrument folders become raw files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, progress_bar, say
+from oectflow.pipeline.cli.place import CatalogOption, find_catalog
+from oectflow.pipeline.errors import CatalogError
+
+
+def ingest(
+    source: Annotated[Path, typer.Argument(help="Folder with instrument folders in it.")],
+    out: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of the HDF5 files; by default the one of the configuration."),
+    ] = None,
+    on_conflict: Annotated[
+        Literal["skip", "overwrite", "rename"],
+        typer.Option(help="What to do where the file exists already."),
+    ] = "skip",
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; by default as many as are worth starting.")
+    ] = None,
+    catalog: CatalogOption = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Convert instrument folders (CSV and test_info.json) into one HDF5 file each.
+
+    A folder that cannot be converted is named with the reason; the others are converted.
+    """
+    from oectflow.pipeline.inputs.ingest import ingest as run_ingest
+
+    if out is None:
+        place = find_catalog(catalog)
+        if place is None or place.config is None:
+            raise CatalogError("no folder for the HDF5 files: name one: oectflow ingest SOURCE OUT")
+        out = Path(place.config.roots.raw_data)
+    with progress_bar("ingest", "folders", quiet=quiet) as progress:
+        report = run_ingest(
+            source, out, on_conflict=on_conflict, workers=workers, progress=progress
+        )
+    if as_json:
+        emit_json(report)
+    else:
+        say(report)
+    raise typer.Exit(1 if report.failed else 0)

@@ -1,0 +1,113 @@
+"""All commands in their order, and what happens to their errors.
+
+A command is a plain function in the module of its group.  Whatever takes long to import is imported
+inside the function, so that ``oectflow --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import rich
+import typer
+from rich.markup import escape
+
+import oectflow
+from oectflow.pipeline.cli import (
+    catalog,
+    extract,
+    features,
+    ingest,
+    scan,
+    search,
+    show,
+    start,
+    status,
+)
+from oectflow.pipeline.cli.output import messages, say
+from oectflow.pipeline.errors import OectflowError
+
+EXIT_STATUS = (
+    "Exit status: 0 all is well; 1 something failed, the rest is written; "
+    "2 the command or a configuration is wrong, or it cannot be carried out."
+)
+
+#: The commands by heading of the help.
+COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
+    "Begin": (start.init, start.demo, start.completion),
+    "Raw files": (ingest.ingest, scan.scan, search.search, show.show),
+    "Features": (extract.extract, status.status),
+}
+GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
+    "features": (
+        "Which features there are, and whether a feature file is right.",
+        {
+            "list": features.list_features,
+            "show": features.show_features,
+            "validate": features.validate_features,
+        },
+    ),
+    "catalog": (
+        "Look after the catalog.",
+        {
+            "sync": catalog.sync,
+            "validate": catalog.validate,
+            "stats": catalog.stats,
+            "backup": catalog.backup,
+            "vacuum": catalog.vacuum,
+            "import": catalog.import_catalog,
+            "remove-missing": catalog.remove_missing,
+        },
+    ),
+}
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        say(f"oectflow {oectflow.__version__}")
+        raise typer.Exit
+
+
+def build_app() -> typer.Typer:
+    """Return the application with all its commands."""
+    app = typer.Typer(
+        epilog=EXIT_STATUS,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    app.callback()(options)
+    for panel, functions in COMMANDS.items():
+        for function in functions:
+            app.command(rich_help_panel=panel, epilog=EXIT_STATUS)(function)
+    for group, (about, members) in GROUPS.items():
+        sub = typer.Typer(help=about, no_args_is_help=True, epilog=EXIT_STATUS)
+        for name, function in members.items():
+            sub.command(name, epilog=EXIT_STATUS)(function)
+        app.add_typer(sub, name=group, rich_help_panel="Groups")
+    return app
+
+
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Features of organic electrochemical transistor measurements, on Dask."""
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one message, not a traceback."""
+    # Results go to stdout; bars, wherever they are drawn, and messages go to stderr.
+    rich.reconfigure(stderr=True)
+    try:
+        build_app()(prog_name="oectflow")
+    except OectflowError as error:
+        text = f"[bold red]error:[/] {escape(str(error))}"
+        messages.print(text, highlight=False, soft_wrap=True)
+        sys.exit(2)

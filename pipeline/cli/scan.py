@@ -1,0 +1,44 @@
+"""``scan``: raw files become entries of the catalog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, progress_bar, say
+from oectflow.pipeline.cli.place import CatalogOption, need_catalog
+from oectflow.pipeline.errors import CatalogError
+
+
+def scan(
+    root: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of raw files; by default the one of the configuration."),
+    ] = None,
+    catalog: CatalogOption = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read; by default as many as are useful.")
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Bring the catalog up to date with the raw files below a folder.
+
+    Only new and changed files are read, none is written.  A file that cannot be used is named with
+    the reason, and the exit status is then 1.  The catalog is made if it is missing.
+    """
+    place = need_catalog(catalog)
+    if root is None and place.config is None:
+        raise CatalogError(
+            f"no folder to scan: name one: oectflow scan FOLDER --catalog {place.database}"
+        )
+    with place.open(make=True) as opened, progress_bar("scan", "files", quiet=quiet) as progress:
+        report = opened.scan(root, workers=workers, progress=progress)
+        name = opened.name
+    if as_json:
+        emit_json({"catalog": name, "report": report})
+    else:
+        say(report)
+    raise typer.Exit(0 if report.ok else 1)

@@ -1,0 +1,98 @@
+"""``search``: find experiments in the catalog."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from oectflow.pipeline.cli.filters import Filters, takes_filters
+from oectflow.pipeline.cli.output import AsJson, cell, emit_json, note, say, show, table
+from oectflow.pipeline.cli.place import CatalogOption, need_catalog
+
+if TYPE_CHECKING:
+    from oectflow.pipeline.inputs.catalog import SearchResult
+
+_SHOWN = 50
+_COLUMNS = (
+    "id",
+    "test_id",
+    "chip_id",
+    "device_id",
+    "description",
+    "status",
+    "created_at",
+    "transfer_steps",
+    "transient_steps",
+    "has_features",
+    "file_state",
+)
+
+
+@takes_filters
+def search(
+    filters: Filters,
+    order_by: Annotated[str, typer.Option(help="Column to sort by.")] = "created_at",
+    ascending: Annotated[
+        bool, typer.Option("--ascending/--descending", help="Smallest or largest first.")
+    ] = False,
+    limit: Annotated[
+        int | None, typer.Option(help=f"At most so many; by default all, {_SHOWN} in a table.")
+    ] = None,
+    offset: Annotated[int, typer.Option(help="Pass over so many.")] = 0,
+    output: Annotated[
+        Literal["table", "json", "csv"], typer.Option("--output", help="How to print them.")
+    ] = "table",
+    as_json: AsJson = False,
+    catalog: CatalogOption = None,
+) -> None:
+    """Find experiments by what they are; all filters must fit.
+
+    A filter that does not exist, and a status, feature or parameter that no experiment has, is an
+    error that names the nearest.  JSON has the workflow of each experiment, too.
+    """
+    with need_catalog(catalog).open() as opened:
+        found = opened.search(
+            **filters.wanted(),
+            order_by=order_by,
+            order_desc=not ascending,
+            limit=limit,
+            offset=offset,
+        )
+        if as_json or output == "json":
+            _as_json(found)
+        elif output == "csv":
+            _as_csv(found)
+        else:
+            _as_table(found, len(found) if limit is not None else _SHOWN)
+
+
+def _as_json(found: SearchResult) -> None:
+    from oectflow.pipeline.inputs.catalog.entry import FRAME_COLUMNS
+
+    names = (*FRAME_COLUMNS, "workflow")
+    emit_json([{name: getattr(entry, name) for name in names} for entry in found])
+
+
+def _as_csv(found: SearchResult) -> None:
+    from oectflow.pipeline.inputs.catalog.entry import FRAME_COLUMNS
+
+    # The csv module ends lines itself.
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(FRAME_COLUMNS)
+    for entry in found:
+        values = (getattr(entry, name) for name in FRAME_COLUMNS)
+        writer.writerow("" if value is None else value for value in values)
+
+
+def _as_table(found: SearchResult, most: int) -> None:
+    n = len(found)
+    if not n:
+        note("no experiment fits; leave out a filter, or scan again")
+        return
+    shown = found[: min(n, most)]
+    show(table(_COLUMNS, ([cell(getattr(entry, c)) for c in _COLUMNS] for entry in shown)))
+    more = f", the first {len(shown)} are shown; --limit shows more" if n > len(shown) else ""
+    say(f"{n:,} experiment{'' if n == 1 else 's'}{more}")

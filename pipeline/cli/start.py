@@ -1,0 +1,92 @@
+"""``init``, ``demo`` and ``completion``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from oectflow.pipeline.cli.extract import Workers, run
+from oectflow.pipeline.cli.output import messages, note, say
+from oectflow.pipeline.cli.place import CONFIG_NAME
+from oectflow.pipeline.errors import StorageError
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="The project's folder; made if missing.")] = Path(),
+    raw: Annotated[str, typer.Option(help="Folder of the raw HDF5 files.")] = "data/raw",
+    features: Annotated[str, typer.Option(help="Folder of the results.")] = "data/features_v2",
+    database: Annotated[
+        str, typer.Option(help="The catalog: a file, or a PostgreSQL URL.")
+    ] = "data/catalog.db",
+) -> None:
+    """Begin a project: write a catalog_config.yaml and make its folders.
+
+    Relative paths are below the project's folder.  An existing configuration is never overwritten.
+    """
+    from oectflow.pipeline.inputs.catalog import CatalogConfig
+
+    config = CatalogConfig.model_validate(
+        {"roots": {"raw_data": raw, "features_v2": features}, "database": {"path": database}}
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = config.write(folder / CONFIG_NAME)
+        for place in (raw, features):
+            (folder / Path(place).expanduser()).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{error.filename}: cannot be made ({error.strerror})") from error
+    say(f"made {written}, {raw} and {features}\n\nnext:")
+    if folder.absolute() != Path.cwd():
+        say(f"    cd {folder}")
+    for command, about in (
+        ("oectflow ingest INSTRUMENT_FOLDER", f"CSV and test_info.json become HDF5 in {raw}"),
+        ("oectflow scan", f"take what is in {raw} into the catalog"),
+        ("oectflow search --status completed", "look for experiments"),
+        ("oectflow extract -f all", f"compute features of all into {features}"),
+        ("oectflow status", "see what is done and what is missing"),
+    ):
+        say(f"    {command:<40}# {about}")
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to make it.")] = Path("oectflow-demo"),
+    workers: Workers = None,
+) -> None:
+    """Make eight simulated experiments, extract every feature, and show how to look at them.
+
+    One of the raw files is damaged on purpose: the exit status is 0 if that one is reported and
+    everything else is complete.
+    """
+    from oectflow.pipeline.demo import make_demo
+
+    with messages.status("simulating and ingesting eight experiments"):
+        raw, damaged = make_demo(folder)
+    report = run([raw], "all", folder / "features", workers=workers)
+    say(report)
+    if [record.path for record in report.failed] == [str(damaged)]:
+        say("The one failure is intended: its raw file was cut in half.")
+        say("\nOpen the result in Python:\n", style="bold")
+        say("    import oectflow as of")
+        say(f'    results = of.open_results("{folder / "features"}")')
+        return
+    note("unexpected: the damaged file should be the one failure")
+    raise typer.Exit(1)
+
+
+def completion(
+    shell: Annotated[
+        Literal["bash", "zsh", "fish", "powershell"], typer.Argument(help="Your shell.")
+    ] = "bash",
+) -> None:
+    """Print the script that completes commands and options with the TAB key.
+
+    In bash: oectflow completion bash >> ~/.bashrc.  'oectflow --install-completion' installs it
+    for the shell in which it runs.
+    """
+    # Not exported by typer, but what its own --show-completion calls.
+    from typer._completion_shared import get_completion_script
+
+    variable = "_OECTFLOW_COMPLETE"
+    say(get_completion_script(prog_name="oectflow", complete_var=variable, shell=shell))
