@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,7 +157,7 @@ def _run(
                 finished = run_on_cluster(jobs, extractors, features, planner, bar.event, client)
             for job, record in finished:
                 bar.finish(job.task.experiment_id)
-                records[job.index] = record
+                records[job.index] = replace(record, finished=time.perf_counter() - begin)
                 planner.learn(job, record)
     finally:
         # A run that stops early can leave writers behind which stop in the middle.
