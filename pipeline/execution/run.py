@@ -17,11 +17,12 @@ from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.plan import Granularity, check_granularity
 from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Experiments, Job, find_experiments, prepare
+from oectflow.pipeline.execution.prepare import Job, prepare
 from oectflow.pipeline.execution.progress import RunProgress
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
 from oectflow.pipeline.execution.stream import n_workers, run_on_cluster, run_on_threads
 from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.outputs.sink import remove_leftovers
 
 

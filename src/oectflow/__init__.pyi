@@ -25,6 +25,7 @@ from .pipeline.execution.run import extract
 from .pipeline.features.feature_set import FeatureSet
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
+from .pipeline.outputs.browse import browse
 from .pipeline.outputs.plots import (
     plot_bands,
     plot_chip,
@@ -54,6 +55,7 @@ __all__ = [
     "RunFailed",
     "RunReport",
     "Variable",
+    "browse",
     "connect",
     "extract",
     "extractor_names",

@@ -56,6 +56,11 @@ def set_unit(axis: Any, unit: str) -> None:
         axis.set_label_text(f"{axis.get_label_text()} ({superscript(unit)})")
 
 
+def room_for_units(ax: Axes) -> None:
+    """Put so few ticks on the axis to the right that their units fit between them."""
+    ax.locator_params(axis="x", nbins=6)
+
+
 def count_axis(axis: Any) -> None:
     """Put the ticks of steps, cycles and devices on whole numbers."""
     from matplotlib.ticker import MaxNLocator

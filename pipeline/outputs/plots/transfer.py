@@ -16,6 +16,7 @@ from oectflow.pipeline.outputs.plots.axes import (
     count_axis,
     need_matplotlib,
     new_axes,
+    room_for_units,
     set_unit,
 )
 
@@ -175,6 +176,7 @@ def plot_transfer(
     ax.set(xlabel=r"gate voltage $V_\mathrm{G}$", ylabel=r"drain current $I_\mathrm{D}$")
     ax.set_title(title if len(steps) == n_steps else f"{len(steps)} of {title}", fontsize="medium")
     set_unit(ax.xaxis, "V")
+    room_for_units(ax)
     set_unit(ax.yaxis, "A")
     if other is not None:
         label_right(other, right)

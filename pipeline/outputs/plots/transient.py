@@ -17,6 +17,7 @@ from oectflow.pipeline.outputs.plots.axes import (
     literal,
     need_matplotlib,
     new_axes,
+    room_for_units,
     set_unit,
     with_unit,
 )
@@ -133,6 +134,7 @@ def plot_transient(
     # Room for the words above the curves.
     ax.margins(y=0.15)
     set_unit(ax.xaxis, "s")
+    room_for_units(ax)
     set_unit(ax.yaxis, "A")
     if lower is not None:
         ax.tick_params(labelbottom=False)
