@@ -26,6 +26,7 @@ from .pipeline.features.feature_set import FeatureSet
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
 from .pipeline.outputs.browse import browse
+from .pipeline.outputs.html import report
 from .pipeline.outputs.plots import (
     plot_bands,
     plot_chip,
@@ -72,5 +73,6 @@ __all__ = [
     "plot_transient",
     "problems_frame",
     "register",
+    "report",
     "results_frame",
 ]
