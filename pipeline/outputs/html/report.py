@@ -152,7 +152,9 @@ class _Devices:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for i, file in enumerate(self._files):
             about = file.metadata["features"]
-            fitted = next((n for n in about if _extractor(about, n) == "transient.tau_on_off"), None)
+            fitted = next(
+                (n for n in about if _extractor(about, n) == "transient.tau_on_off"), None
+            )
             wanted = [c for f in self._features for c in _columns(self._results, f.name)]
             timing = ("sampling_interval", "gate_period")
             if fitted is not None:

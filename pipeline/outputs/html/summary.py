@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oectflow.pipeline.errors import OutputError
 from oectflow.pipeline.outputs.plots.axes import with_unit
 from oectflow.pipeline.outputs.plots.choose import choose
 from oectflow.pipeline.outputs.sink import read_metadata, read_problems
@@ -91,9 +92,9 @@ class Feature:
     made_by: str
     parameters: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    entries: list[dict[str, str]] = field(default_factory=list)
+    entries: list[dict[str, Any]] = field(default_factory=list)
 
-    def unit_of(self, entry: Mapping[str, str]) -> str:
+    def unit_of(self, entry: Mapping[str, Any]) -> str:
         """Return the unit of an entry: of a point (Vg, Id) each has its own."""
         units = self.unit.split(", ")
         return units[self.entries.index(dict(entry))] if len(units) > 1 else self.unit
@@ -107,7 +108,8 @@ class Feature:
 def read_file(path: Path) -> File:
     """Read what a result file says about itself; of its rows only the problems."""
     metadata = read_metadata(path)
-    assert metadata is not None  # open_results has read it
+    if metadata is None:
+        raise OutputError(f"{path}: disappeared since the results were opened")
     flags = []
     for name, about in metadata["features"].items():
         statuses = metadata["variables"].get(f"{name}_status", {}).get("statuses", {})
@@ -217,13 +219,12 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return rows of the summary with their numbers as text with SI prefixes."""
     numbers = ("first", "last", "median", "p10", "p90")
-    return [
-        {**row, **{key: with_unit(row[key], row["unit"]) for key in numbers}} for row in rows
+    return [{**row, **{key: with_unit(row[key], row["unit"]) for key in numbers}} for row in rows]
+
+
+def _entries(variable: xr.DataArray) -> Iterator[dict[str, Any]]:
+    labelled = [
+        str(dim) for dim in variable.dims if dim != "experiment" and variable[dim].dtype.kind == "U"
     ]
-
-
-def _entries(variable: xr.DataArray) -> Iterator[dict[str, str]]:
-    labelled = [dim for dim in variable.dims if variable[dim].dtype.kind == "U"]
-    labelled = [str(dim) for dim in labelled if dim != "experiment"]
     for words in itertools.product(*(variable[dim].values.tolist() for dim in labelled)):
         yield dict(zip(labelled, words, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,12 +73,15 @@ def with_unit(value: float, unit: str) -> str:
     """Return a number as text with three digits and an SI prefix: ``8.05 ms``."""
     if not np.isfinite(value):
         return "–"
+    # Rounded first: 999.96 is 1.00 thousand.
+    rounded = float(f"{value:.2e}")
     if unit in _PREFIXED:
         from matplotlib.ticker import EngFormatter
 
-        # Rounded first: %.3g of 999.96 would be 1e+03.
-        return str(EngFormatter(unit=unit)(float(f"{value:.3g}")))
-    return f"{value:.3g} {superscript(unit)}".strip()
+        places = 2 - math.floor(math.log10(abs(rounded))) % 3 if rounded else 0
+        return str(EngFormatter(unit=unit, places=places)(rounded))
+    digits = f"{rounded:#.3g}".rstrip(".") if rounded else "0"
+    return f"{digits} {superscript(unit)}".strip().replace("-", "−")
 
 
 def superscript(unit: str) -> str:

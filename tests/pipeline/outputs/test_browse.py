@@ -60,9 +60,9 @@ def test_browse__picture_and_table(lab):
     assert not np.array_equal(first, pixels(view))
     one = results.sel(experiment="long").isel(step=2).load()
     tau = float(one["tau"].isel(cycle=3).sel(phase="on"))
-    assert f"<td>tau on<td>{tau * 1e3:.3g} ms<td>ok" in view.table.value
+    assert f"<td>tau on<td>{tau * 1e3:.2f} ms<td>ok" in view.table.value
     gm = float(one["gm_max_forward"])
-    assert f"<td>gm_max_forward <td>{gm * 1e3:.3g} mS<td>ok" in view.table.value
+    assert f"<td>gm_max_forward <td>{gm * 1e3:.2f} mS<td>ok" in view.table.value
     assert "<td>gm_max_coords Vg<td>" in view.table.value
     # A step more of the transient than of the transfer.
     view.step.value = 3

@@ -358,9 +358,9 @@ def test_plot_chip__a_tile_per_device():
     ax = of.plot_chip(results, "f", columns=2)
     words = {text.get_position(): text.get_text() for text in ax.texts}
     assert words == {
-        (0, 0.0): "device 9\n4 mA",
-        (1, 0.0): "device 10\n2 mA",
-        (0, 1.25): "device 1\n1 mA",
+        (0, 0.0): "device 9\n4.00 mA",
+        (1, 0.0): "device 10\n2.00 mA",
+        (0, 1.25): "device 1\n1.00 mA",
     }
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     assert sum(isinstance(patch, Rectangle) for patch in ax.patches) == 3
@@ -389,7 +389,7 @@ def test_plot_run__steps_per_second_by_outcome(device):
     total = next(other for other in ax.figure.axes if other is not ax)
     np.testing.assert_array_equal(total.lines[0].get_data(), [[0, 1, 3.9], [0, 30, 40]])
     assert legend(ax) == ["done (1)", "failed (1)"]
-    assert "3 experiments: 1 done, 2 failed; 40 steps in 4 s" in ax.get_title()
+    assert "3 experiments: 1 done, 2 failed; 40 steps in 4.00 s" in ax.get_title()
     with pytest.raises(of.OectflowError, match="wrote nothing"):
         of.plot_run(of.RunReport([never], 1.0, "out"))
 
@@ -424,9 +424,13 @@ def test_axes__given_ones_are_drawn_into_and_pyplot_knows_nothing(device):
     ("value", "unit", "text"),
     [
         (8.0512e-3, "s", "8.05 ms"),
-        (999.96e-6, "A", "1 mA"),
-        (3e-5, "A^2", "3e-05 A²"),
-        (0.25, "", "0.25"),
+        (999.96e-6, "A", "1.00 mA"),
+        (-0.0138, "V", "−13.8 mV"),
+        (250.0, "s", "250 s"),
+        (0.0, "V", "0 V"),
+        (3e-5, "A^2", "3.00e−05 A²"),
+        (-0.25, "", "−0.250"),
+        (120.0, "dB", "120 dB"),
         (np.nan, "s", "–"),
     ],
 )
