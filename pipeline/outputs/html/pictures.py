@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _DPI = 100
 _COLUMNS = 4
+#: Values are drawn on a logarithmic scale where they span more than this factor.
+_TWO_DECADES = 100
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,10 @@ def _panels(one: xr.Dataset, features: Sequence[Feature]) -> Any:
         ax.set_title(feature.name, fontsize="small")
         ax.tick_params(labelsize="small")
         count_axis(ax.xaxis)
-        ax.set_ylabel("", fontsize="small")
+        drawn = np.concatenate([line.get_ydata() for line in ax.lines])
+        drawn = drawn[np.isfinite(drawn)]
+        if drawn.size and drawn.min() > 0 and drawn.max() > _TWO_DECADES * drawn.min():
+            ax.set_yscale("log")
         set_unit(ax.yaxis, feature.unit)
         if len(feature.entries) > 1:
             ax.legend(fontsize="x-small", handlelength=1, labelspacing=0.2)

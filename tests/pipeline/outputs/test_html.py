@@ -16,13 +16,22 @@ from oectflow.pipeline.inputs.simulate import damage, simulate_device
 from oectflow.pipeline.outputs.html import pictures
 from tests.cluster.browser import Browser, find_chromium
 
+
+@of.register("transfer.fails_in_reports")
+class Fails(of.BaseExtractor):
+    source = "transfer"
+
+    def extract_single_step(self, step_data, params):
+        raise ValueError("broken on purpose")
+
+
 TAU = {"extractor": "transient.tau_on_off", "input": "transient"}
 FEATURES = {
     "gm": {"extractor": "transfer.gm_max", "input": "transfer", "description": "<gm> & more"},
     "Von": {"extractor": "transfer.Von", "input": "transfer", "params": {"device_type": "P"}},
     "point": {"extractor": "transfer.Von_coords", "input": "transfer"},
     "tau": TAU,
-    "bad": {"func": "lambda gm: 1 / 0", "input": "gm"},
+    "bad": {"extractor": "transfer.fails_in_reports", "input": "transfer"},
 }
 
 
@@ -93,7 +102,8 @@ def test_report__says_what_was_done_and_what_failed_and_why(page, lab):
     (damaged,) = [record for record in run.failed if not record.out_path]
     for word in (
         "test-0", "test-1", damaged.reason, str(out), "<gm> & more", "XXH3-128", "numpy",
-        "device_type = P", "max |dId/dVg| along one branch.", "division by zero",
+        "device_type = P", "max |dId/dVg| along one branch.", "broken on purpose",
+        "the extractor raised; the column 'problems' of this row says why",
     ):  # fmt: skip
         assert word in read.text, word
     assert "2 with failed steps" in read.text
