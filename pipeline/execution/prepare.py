@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,10 +16,6 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.step_layout import Layout
 from oectflow.pipeline.outputs.sink import read_earlier, result_path
-
-Experiments = str | os.PathLike[str] | Experiment | Iterable[str | os.PathLike[str] | Experiment]
-
-_SUFFIXES = (".h5", ".hdf5")
 
 
 @dataclass
@@ -58,59 +52,6 @@ class Job:
         """Return the number of logical tasks (feature, step) of the experiment."""
         sources = (extractors[name].source for name in self.missing)
         return sum(self.layouts[source].n_steps for source in sources if source in self.layouts)
-
-
-def find_experiments(experiments: Experiments) -> list[Path]:
-    """Return the raw files that are meant.
-
-    Parameters
-    ----------
-    experiments
-        A folder (searched with its subfolders), a glob, a file, an Experiment, or several.
-
-    Returns
-    -------
-    Paths without repetition; those found in a folder in alphabetical order.
-
-    Raises
-    ------
-    InputError
-        Nothing is there.
-    """
-    if isinstance(experiments, str | os.PathLike | Experiment):
-        experiments = [experiments]
-    paths = [path for item in experiments for path in _expand(item)]
-    if not paths:
-        raise InputError("no experiments given; name a folder, a glob or files")
-    return list(dict.fromkeys(paths))
-
-
-def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
-    if isinstance(item, Experiment):
-        return [item.path]
-    path = Path(item).expanduser()
-    if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and _is_raw(p))
-        if not found:
-            raise InputError(
-                f"{path}: no HDF5 file (*.h5, *.hdf5) in this folder or below; "
-                "instrument folders are converted by 'oectflow ingest'"
-            )
-        return found
-    if path.exists():
-        return [path]
-    if glob.has_magic(str(path)):
-        # Path.glob takes no absolute pattern.
-        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207
-        if found:
-            return found
-        raise InputError(f"{item}: no file matches this pattern")
-    raise InputError(f"{item}: no such file or folder")
-
-
-def _is_raw(path: Path) -> bool:
-    # Feature files of the software in use until now lie beside the raw ones in many labs.
-    return path.is_file() and path.name[0] not in "._" and "-feat_" not in path.name
 
 
 def prepare(

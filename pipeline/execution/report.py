@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,9 @@ class ExperimentRecord:
         Worker time by feature, of those that were computed now.
     problems
         The first problems.
+    finished
+        Seconds from the begin of the run until it was written or had failed; NaN where there was
+        nothing to do.
     """
 
     experiment_id: str
@@ -60,6 +64,7 @@ class ExperimentRecord:
     n_bytes: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    finished: float = math.nan
 
 
 @dataclass

@@ -6,6 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,11 +17,12 @@ from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.plan import Granularity, check_granularity
 from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Experiments, Job, find_experiments, prepare
+from oectflow.pipeline.execution.prepare import Job, prepare
 from oectflow.pipeline.execution.progress import RunProgress
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
 from oectflow.pipeline.execution.stream import n_workers, run_on_cluster, run_on_threads
 from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.outputs.sink import remove_leftovers
 
 
@@ -156,7 +158,7 @@ def _run(
                 finished = run_on_cluster(jobs, extractors, features, planner, bar.event, client)
             for job, record in finished:
                 bar.finish(job.task.experiment_id)
-                records[job.index] = record
+                records[job.index] = replace(record, finished=time.perf_counter() - begin)
                 planner.learn(job, record)
     finally:
         # A run that stops early can leave writers behind which stop in the middle.

@@ -53,8 +53,9 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     One variable per feature under the feature's name, and its companions such as ``tau_status``
     and ``tau_r_squared``; dimensions ``experiment``, ``step`` and, where a feature has them,
     ``cycle``, ``phase``, ``direction``, …; coordinates ``experiment`` (its id), ``chip_id``,
-    ``device_id``; ``units`` and ``description`` in ``attrs``.  NaN where an experiment has fewer
-    steps or cycles than the largest one.
+    ``device_id``; ``units``, ``description`` and the name of the ``feature`` in ``attrs``.  NaN
+    where an experiment has fewer steps or cycles than the largest one.  ``results.oect.plot`` draws
+    them.
 
     Raises
     ------
@@ -65,11 +66,18 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     import dask.array as da
     import xarray as xr
 
+    import oectflow.pipeline.outputs.plots.accessor  # noqa: F401 # registers results.oect
+
     files = _files(out)
     union = _union(files)
     n_rows = max(file.n_rows for file in files)
     sizes = _dimension_sizes(files)
     data = {}
+    owners = {
+        name: file.metadata["variables"][name]["feature"]
+        for file in files
+        for name in file.variables
+    }
     for name, variable in union.items():
         shape = (n_rows, *(sizes[dim] for dim in variable.dims))
         dtype = _dtype(variable)
@@ -86,7 +94,7 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
         data[name] = (
             ("experiment", "step", *variable.dims),
             da.concatenate(blocks),
-            _attributes(variable),
+            _attributes(variable) | ({"feature": owners[name]} if owners[name] else {}),
         )
     coordinates: dict[str, Any] = {
         "experiment": [file.identity["experiment_id"] for file in files],

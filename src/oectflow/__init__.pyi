@@ -25,7 +25,17 @@ from .pipeline.execution.run import extract
 from .pipeline.features.feature_set import FeatureSet
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
-from .pipeline.outputs.plots import plot_feature, plot_transfer, plot_transient
+from .pipeline.outputs.browse import browse
+from .pipeline.outputs.html import report
+from .pipeline.outputs.plots import (
+    plot_bands,
+    plot_chip,
+    plot_degradation,
+    plot_feature,
+    plot_run,
+    plot_transfer,
+    plot_transient,
+)
 from .pipeline.outputs.results import open_results, problems_frame, results_frame
 
 __version__: str
@@ -46,6 +56,7 @@ __all__ = [
     "RunFailed",
     "RunReport",
     "Variable",
+    "browse",
     "connect",
     "extract",
     "extractor_names",
@@ -53,10 +64,15 @@ __all__ = [
     "ingest",
     "make_demo",
     "open_results",
+    "plot_bands",
+    "plot_chip",
+    "plot_degradation",
     "plot_feature",
+    "plot_run",
     "plot_transfer",
     "plot_transient",
     "problems_frame",
     "register",
+    "report",
     "results_frame",
 ]

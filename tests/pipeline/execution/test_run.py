@@ -154,7 +154,7 @@ def test_extract__a_changed_description_is_rewritten_but_not_computed(lab, tmp_p
     assert all(record.computed == () for record in report.experiments)
     assert_same(columns_of(tmp_path / "out"), before)
     attributes = open_results(tmp_path / "out")["gm"].attrs
-    assert attributes == {"units": "mho", "description": "of my device"}
+    assert attributes == {"units": "mho", "description": "of my device", "feature": "gm"}
     assert {record.outcome for record in run(lab, tmp_path / "out", described).experiments} == {
         "unchanged"
     }

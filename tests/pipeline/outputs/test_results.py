@@ -60,7 +60,7 @@ def test_open_results__one_dataset_of_unequal_experiments(tmp_path):
     assert ds["experiment"].values.tolist() == ["a1", "b2"]
     assert ds["device_id"].values.tolist() == ["1", "2"]
     assert ds["phase"].values.tolist() == ["on", "off"]
-    assert ds["tau"].attrs == {"units": "s", "description": "time constant"}
+    assert ds["tau"].attrs == {"units": "s", "description": "time constant", "feature": "tau"}
     np.testing.assert_array_equal(ds["tau"].sel(experiment="a1")[:, :2], a.columns["tau"])
     np.testing.assert_array_equal(ds["tau"].sel(experiment="b2")[:2], b.columns["tau"])
     assert np.isnan(ds["tau"].sel(experiment="a1")[:, 2:]).all()

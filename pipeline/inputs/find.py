@@ -1,0 +1,98 @@
+"""Find the raw files that are meant by a folder, a glob, a file, or several of them."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from oectflow.pipeline.errors import InputError
+from oectflow.pipeline.inputs.experiment import Experiment
+
+Experiments = str | os.PathLike[str] | Experiment | Iterable[str | os.PathLike[str] | Experiment]
+_SUFFIXES = {".h5", ".hdf5"}
+
+
+def find_experiments(experiments: Experiments) -> list[Path]:
+    """Return the raw files that are meant.
+
+    Parameters
+    ----------
+    experiments
+        A folder (searched with its subfolders), a glob, a file, an Experiment, or several.
+
+    Returns
+    -------
+    Paths without repetition; those found in a folder in alphabetical order.
+
+    Raises
+    ------
+    InputError
+        Nothing is there.
+    """
+    if isinstance(experiments, str | os.PathLike | Experiment):
+        experiments = [experiments]
+    paths = [path for item in experiments for path in _expand(item)]
+    if not paths:
+        raise InputError("no experiments given; name a folder, a glob or files")
+    return list(dict.fromkeys(paths))
+
+
+def open_experiments(experiments: Experiments) -> tuple[dict[str, Experiment], list[str]]:
+    """Open the raw files that are meant, and leave out those that cannot be used.
+
+    Parameters
+    ----------
+    experiments
+        As in :func:`find_experiments`.
+
+    Returns
+    -------
+    The experiments by their id, of several with one id the first; and why others were left out.
+
+    Raises
+    ------
+    InputError
+        There is none, or none can be used.
+    """
+    found: dict[str, Experiment] = {}
+    problems = []
+    for path in find_experiments(experiments):
+        try:
+            experiment = Experiment(path)
+        except InputError as error:
+            problems.append(str(error))
+        else:
+            found.setdefault(experiment.experiment_id, experiment)
+    if not found:
+        raise InputError(problems[0])
+    return found, problems
+
+
+def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
+    if isinstance(item, Experiment):
+        return [item.path]
+    path = Path(item).expanduser()
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and _is_raw(p))
+        if not found:
+            raise InputError(
+                f"{path}: no HDF5 file (*.h5, *.hdf5) in this folder or below; "
+                "instrument folders are converted by 'oectflow ingest'"
+            )
+        return found
+    if path.exists():
+        return [path]
+    if glob.has_magic(str(path)):
+        # Path.glob takes no absolute pattern.
+        found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207
+        if found:
+            return found
+        raise InputError(f"{item}: no file matches this pattern")
+    raise InputError(f"{item}: no such file or folder")
+
+
+def _is_raw(path: Path) -> bool:
+    # Feature files of the software in use until now lie beside the raw ones in many labs.
+    return path.is_file() and path.name[0] not in "._" and "-feat_" not in path.name

@@ -1,0 +1,238 @@
+"""Write the report of a batch as one HTML file."""
+
+from __future__ import annotations
+
+import base64
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from importlib.metadata import version
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from oectflow.pipeline.errors import OectflowError, StorageError
+from oectflow.pipeline.inputs.find import Experiments, open_experiments
+from oectflow.pipeline.outputs.html import pictures, summary
+from oectflow.pipeline.outputs.html.summary import Feature, File
+from oectflow.pipeline.outputs.plots import plot_run
+from oectflow.pipeline.outputs.plots.axes import need_matplotlib, superscript
+from oectflow.pipeline.outputs.plots.overview import Run
+from oectflow.pipeline.outputs.results import open_results
+from oectflow.pipeline.outputs.sink import result_path
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from oectflow.pipeline.inputs.experiment import Experiment
+
+
+def report(
+    results: str | os.PathLike[str] | xr.Dataset,
+    out: str | os.PathLike[str] = "report.html",
+    *,
+    raw: Experiments | None = None,
+    run: Run | None = None,
+    title: str = "OECT measurements",
+    progress: bool = True,
+) -> Path:
+    """Write a report of a batch: one HTML file that needs nothing else and no network.
+
+    It says what was computed from which files by which versions, what was flagged and what failed
+    and why, and defines every feature with its unit; there are pictures of every feature over all
+    devices and of every device, and the summary as a CSV file to save.
+
+    Parameters
+    ----------
+    results
+        Folder that :func:`oectflow.extract` has written; or what :func:`oectflow.open_results`
+        returned, or a part of its experiments.
+    out
+        The HTML file, replaced if it is there.
+    raw
+        Raw files, folder or glob: with them, transfer curves and fits are shown.
+    run
+        What :func:`oectflow.extract` returned: with it, raw files of which there are no results
+        are listed, and the throughput is shown.
+    title
+        Title of the report.
+    progress
+        Show a progress bar.
+
+    Returns
+    -------
+    The file written.
+
+    Raises
+    ------
+    OutputError
+        There are no results.
+    InputError
+        ``raw`` was given, and none of it can be used.
+    StorageError
+        The file cannot be written; what was there before is unchanged.
+    OectflowError
+        matplotlib is not installed.
+    """
+    need_matplotlib()
+    from jinja2 import Environment, StrictUndefined
+
+    if isinstance(results, str | os.PathLike):
+        results = open_results(results)
+    source = Path(results.attrs["source"])
+    names = [str(name) for name in results["experiment"].values]
+    paths = [source if source.is_file() else result_path(source, name) for name in names]
+    found = [summary.read_file(path) for path in paths]
+    experiments, unreadable = open_experiments(raw) if raw is not None else ({}, [])
+    features = summary.collect_features(found, results)
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
+    environment.filters["unit"] = lambda unit: superscript(unit) or "1"
+    text = package_files("oectflow.pipeline.outputs.html").joinpath("report.html.jinja")
+    template = environment.from_string(text.read_text(encoding="utf-8"))
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        disable=not progress,
+    )
+    with bar:
+        rows: list[dict[str, Any]] = []
+        drawn = []
+        for feature in bar.track(features, description="features"):
+            loaded = results[_columns(results, feature.name)].load()
+            rows += summary.statistics(loaded, feature)
+            drawn.append((feature, list(pictures.of_feature(loaded, feature))))
+        context = {
+            "title": title,
+            "written": datetime.now().astimezone().isoformat(" ", "minutes"),
+            "version": version("oectflow"),
+            "source": str(source.absolute()),
+            "files": found,
+            "features": drawn,
+            "versions": summary.versions(found),
+            "configs": sorted({file.metadata["config"] for file in found}),
+            "n_steps": sum(file.metadata["n_rows"] for file in found),
+            "unreadable": _without_results(run, unreadable),
+            "throughput": _throughput(run),
+            "csv": base64.b64encode(summary.as_csv(rows).encode()).decode(),
+            "devices": bar.track(
+                _Devices(results, found, features, rows, experiments), description="devices"
+            ),
+        }
+        return _write(Path(out).expanduser(), template.generate(context))
+
+
+class _Devices:
+    """The sections of the devices, drawn one at a time while the file is written."""
+
+    def __init__(
+        self,
+        results: xr.Dataset,
+        files: Sequence[File],
+        features: Sequence[Feature],
+        rows: Sequence[dict[str, Any]],
+        experiments: dict[str, Experiment],
+    ) -> None:
+        self._results, self._files, self._features = results, files, features
+        self._experiments = experiments
+        self._rows: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            self._rows.setdefault(row["experiment_id"], []).append(row)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for i, file in enumerate(self._files):
+            about = file.metadata["features"]
+            fitted = next(
+                (n for n in about if _extractor(about, n) == "transient.tau_on_off"), None
+            )
+            wanted = [c for f in self._features for c in _columns(self._results, f.name)]
+            timing = ("sampling_interval", "gate_period")
+            if fitted is not None:
+                wanted += [n for n in map(str, self._results) if n.startswith(f"{fitted}_")]
+                wanted += [n for n in timing if n in self._results]
+            one = self._results[list(dict.fromkeys(wanted))].isel(experiment=i).load()
+            drawn: list[pictures.Picture] = []
+            notes = []
+            raw = self._experiments.get(file.experiment_id)
+            try:
+                if raw is not None:
+                    drawn += pictures.of_sweeps(raw, _device_type(file))
+                if raw is not None and fitted is not None:
+                    drawn += pictures.of_fits(raw, one, fitted)
+            except OectflowError as error:
+                notes.append(str(error))
+            drawn += pictures.of_device(one, self._features)
+            yield {
+                "file": file,
+                "pictures": drawn,
+                "notes": notes,
+                "rows": summary.readable(self._rows[file.experiment_id]),
+            }
+
+
+def _columns(results: xr.Dataset, feature: str) -> list[str]:
+    return [name for name in (feature, f"{feature}_status") if name in results]
+
+
+def _extractor(about: dict[str, Any], name: str) -> str:
+    return about[name]["extractor"] or ""
+
+
+def _device_type(file: File) -> str:
+    """Return the device type with which the onset was computed, where that is one."""
+    types = {
+        about["params"]["device_type"]
+        for about in file.metadata["features"].values()
+        if (about["extractor"] or "").startswith("transfer.Von")
+    }
+    return types.pop() if len(types) == 1 else "auto"
+
+
+def _without_results(run: Run | None, unreadable: Sequence[str]) -> list[str]:
+    failed = [] if run is None else [r.reason for r in run.experiments if r.reason]
+    return list(dict.fromkeys([*failed, *unreadable]))
+
+
+def _throughput(run: Run | None) -> pictures.Picture | None:
+    if run is None or all(record.finished != record.finished for record in run.experiments):
+        return None
+    alt = "Steps per second over the time of the run, by outcome"
+    return pictures.take(plot_run(run).figure, alt, "Throughput of the run")
+
+
+def _write(out: Path, parts: Iterator[str]) -> Path:
+    """Write a file whole or not at all."""
+    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with _explained(out):
+            file = temporary.open("w", encoding="utf-8")
+        with file:
+            for part in parts:
+                with _explained(out):
+                    file.write(part)
+            with _explained(out):
+                file.flush()
+                os.fsync(file.fileno())
+        with _explained(out):
+            temporary.replace(out)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return out
+
+
+@contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{out}: cannot be written ({error.strerror or error})") from error

@@ -1,0 +1,230 @@
+"""What the results of a batch come to: numbers per device, flags by word, files and versions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oectflow.pipeline.errors import OutputError
+from oectflow.pipeline.outputs.plots.axes import with_unit
+from oectflow.pipeline.outputs.plots.choose import choose
+from oectflow.pipeline.outputs.sink import read_metadata, read_problems
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_GOOD = ("ok", "absent")
+_MOST_PROBLEMS = 20
+_CSV = (
+    "experiment_id", "chip_id", "device_id", "feature", "entry", "unit",
+    "n_values", "n_flagged", "first", "last", "median", "p10", "p90",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Flag:
+    """How many values of a feature carry a status word, and what it means."""
+
+    feature: str
+    word: str
+    n: int
+    of: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class File:
+    """One Parquet file: what it is of, and what went wrong in it.
+
+    Attributes
+    ----------
+    metadata
+        As :func:`oectflow.pipeline.outputs.sink.read_metadata` returns.
+    flags
+        Every status word beside ``ok`` and ``absent``.
+    problems
+        The messages of what raised, with the number of steps and the first of them.
+    """
+
+    path: Path
+    metadata: Mapping[str, Any]
+    flags: Sequence[Flag]
+    problems: Sequence[Mapping[str, Any]]
+
+    @property
+    def experiment_id(self) -> str:
+        """The experiment that it is of."""
+        return str(self.metadata["identity"]["experiment_id"])
+
+    @property
+    def outcome(self) -> str:
+        """``"failed"``, ``"flagged"`` or ``"done"``."""
+        if any(flag.word == "error" for flag in self.flags):
+            return "failed"
+        return "flagged" if self.flags else "done"
+
+
+@dataclass
+class Feature:
+    """A feature of the batch: what it is, and how often it carries which status word.
+
+    Attributes
+    ----------
+    parameters
+        Every set of parameters with which it was computed, as text.
+    entries
+        Selections along its labelled axes, ``[{}]`` where it has none.
+    """
+
+    name: str
+    unit: str
+    description: str
+    definition: str
+    reference: str
+    made_by: str
+    parameters: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    entries: list[dict[str, Any]] = field(default_factory=list)
+
+    def unit_of(self, entry: Mapping[str, Any]) -> str:
+        """Return the unit of an entry: of a point (Vg, Id) each has its own."""
+        units = self.unit.split(", ")
+        return units[self.entries.index(dict(entry))] if len(units) > 1 else self.unit
+
+    @property
+    def has_one_unit(self) -> bool:
+        """Whether its entries can be drawn on one axis."""
+        return ", " not in self.unit
+
+
+def read_file(path: Path) -> File:
+    """Read what a result file says about itself; of its rows only the problems."""
+    metadata = read_metadata(path)
+    if metadata is None:
+        raise OutputError(f"{path}: disappeared since the results were opened")
+    flags = []
+    for name, about in metadata["features"].items():
+        statuses = metadata["variables"].get(f"{name}_status", {}).get("statuses", {})
+        total = sum(about["counts"].values())
+        flags += [
+            Flag(name, word, n, total, statuses.get(word, ""))
+            for word, n in about["counts"].items()
+            if word not in _GOOD
+        ]
+    grouped: dict[tuple[str, str], list[int]] = {}
+    for problem in read_problems(path):
+        grouped.setdefault((problem.feature, problem.message), []).append(problem.step)
+    problems = [
+        {"feature": feature, "message": message, "n": len(steps), "first": min(steps)}
+        for (feature, message), steps in grouped.items()
+    ]
+    return File(path, metadata, flags, problems[:_MOST_PROBLEMS])
+
+
+def collect_features(files: Sequence[File], results: xr.Dataset) -> list[Feature]:
+    """Return all features of a batch, in the order of the files."""
+    features: dict[str, Feature] = {}
+    for file in files:
+        for name, about in file.metadata["features"].items():
+            if name not in results:
+                continue
+            feature = features.setdefault(
+                name,
+                Feature(
+                    name,
+                    about["unit"],
+                    about["description"],
+                    about["definition"],
+                    about["reference"],
+                    about["extractor"] or "derived from " + ", ".join(about["inputs"]),
+                    entries=list(_entries(results[name])),
+                ),
+            )
+            feature.counts.update(about["counts"])
+            words = ", ".join(
+                f"{key} = {value}" for key, value in about["params"].items() if value is not None
+            )
+            if words and words not in feature.parameters:
+                feature.parameters.append(words)
+    return list(features.values())
+
+
+def versions(files: Sequence[File]) -> dict[str, str]:
+    """Return the versions of the software that computed the results; several where they differ."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        for name, version in file.metadata["versions"].items():
+            if version not in found.setdefault(name, []):
+                found[name].append(version)
+    return {name: ", ".join(sorted(known)) for name, known in found.items()}
+
+
+def statistics(loaded: xr.Dataset, feature: Feature) -> Iterator[dict[str, Any]]:
+    """Summarise a feature: one row for every experiment and entry.
+
+    Parameters
+    ----------
+    loaded
+        Results with this feature in memory.
+    feature
+        Which one.
+
+    Yields
+    ------
+    The columns of the CSV file; numbers in the feature's unit, NaN where there is no value.
+    """
+    for entry in feature.entries:
+        chosen = choose(loaded, feature.name, entry)
+        for i, name in enumerate(chosen.values["experiment"].values):
+            values = chosen.values.isel(experiment=i).values.ravel()
+            finite = values[np.isfinite(values)].astype(np.float64)
+            low, middle, high = (
+                np.percentile(finite, (10, 50, 90)) if finite.size else (np.nan,) * 3
+            )
+            yield {
+                "experiment_id": str(name),
+                "chip_id": str(chosen.values["chip_id"].values[i]),
+                "device_id": str(chosen.values["device_id"].values[i]),
+                "feature": feature.name,
+                "entry": " ".join(entry.values()),
+                "unit": feature.unit_of(entry),
+                "n_values": finite.size,
+                "n_flagged": int(chosen.flagged.isel(experiment=i).sum()),
+                "first": finite[0] if finite.size else np.nan,
+                "last": finite[-1] if finite.size else np.nan,
+                "median": middle,
+                "p10": low,
+                "p90": high,
+            }
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the summary as CSV text; no number is an empty field."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _CSV, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: "" if value != value else value for key, value in row.items()})
+    return text.getvalue()
+
+
+def readable(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of the summary with their numbers as text with SI prefixes."""
+    numbers = ("first", "last", "median", "p10", "p90")
+    return [{**row, **{key: with_unit(row[key], row["unit"]) for key in numbers}} for row in rows]
+
+
+def _entries(variable: xr.DataArray) -> Iterator[dict[str, Any]]:
+    labelled = [
+        str(dim) for dim in variable.dims if dim != "experiment" and variable[dim].dtype.kind == "U"
+    ]
+    for words in itertools.product(*(variable[dim].values.tolist() for dim in labelled)):
+        yield dict(zip(labelled, words, strict=True))

@@ -1,0 +1,108 @@
+"""Axes to draw into, colours that all eyes can tell apart, and numbers with SI prefixes."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from oectflow.pipeline.errors import OectflowError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: Okabe & Ito (2008), "Color universal design".
+BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", RED, "#F0E442", "black")
+
+#: Units that take a prefix as they stand; the prefix of a squared one would mean something else.
+_PREFIXED = {"A", "V", "S", "s", "F", "Hz", "Ω", "W", "C", "J", "m", "A/s", "V/s", "V/decade"}
+
+
+def need_matplotlib() -> None:
+    """Say what to install where matplotlib is missing, before any data are read.
+
+    Raises
+    ------
+    OectflowError
+        matplotlib is not installed.
+    """
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise OectflowError("plots need matplotlib: pip install 'oectflow[plot]'") from error
+
+
+def new_axes(ax: Axes | None, *, width: float = 7.0, height: float = 4.0) -> Axes:
+    """Return the axes given, or those of a new figure (size in inches)."""
+    if ax is not None:
+        return ax
+    from matplotlib.figure import Figure
+
+    from oectflow.pipeline.outputs.plots.notebook import ShownAxes
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure.add_subplot(axes_class=ShownAxes)
+
+
+def set_unit(axis: Any, unit: str) -> None:
+    """Write the ticks of an axis with SI prefixes, or the unit behind the label where none fit."""
+    from matplotlib.ticker import EngFormatter, NullFormatter
+
+    if unit in _PREFIXED:
+        axis.set_major_formatter(EngFormatter(unit=unit))
+        axis.set_minor_formatter(NullFormatter())
+    elif unit:
+        axis.set_label_text(f"{axis.get_label_text()} ({superscript(unit)})")
+
+
+def room_for_units(ax: Axes) -> None:
+    """Put so few ticks on the axis to the right that their units fit between them."""
+    ax.locator_params(axis="x", nbins=6)
+
+
+def count_axis(axis: Any) -> None:
+    """Put the ticks of steps, cycles and devices on whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def with_unit(value: float, unit: str) -> str:
+    """Return a number as text with three digits and an SI prefix: ``8.05 ms``."""
+    if not np.isfinite(value):
+        return "–"
+    # Rounded first: 999.96 is 1.00 thousand.
+    rounded = float(f"{value:.2e}")
+    if unit in _PREFIXED:
+        from matplotlib.ticker import EngFormatter
+
+        places = 2 - math.floor(math.log10(abs(rounded))) % 3 if rounded else 0
+        return str(EngFormatter(unit=unit, places=places)(rounded))
+    digits = f"{rounded:#.3g}".rstrip(".") if rounded else "0"
+    return f"{digits} {superscript(unit)}".strip().replace("-", "−")
+
+
+def superscript(unit: str) -> str:
+    """Return a unit as it is printed: ``A^2`` as A²."""
+    return unit.replace("^2", "²").replace("^3", "³").replace("ohm", "Ω")
+
+
+def literal(text: object) -> str:
+    """Return text of a user so that matplotlib takes it for no formula and no hidden label."""
+    words = str(text).replace("$", r"\$")
+    return words if not words.startswith("_") else f"\u200b{words}"
+
+
+def colour_bar(ax: Axes, mappable: Any, label: str, *, unit: str = "", pad: float = 0.02) -> Any:
+    """Draw a colour bar beside axes, with SI prefixes."""
+    from matplotlib.colors import LogNorm
+    from matplotlib.ticker import LogLocator
+
+    figure: Any = ax.get_figure()
+    bar = figure.colorbar(mappable, ax=ax, label=label, pad=pad)
+    if isinstance(mappable.norm, LogNorm):
+        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    set_unit(bar.ax.yaxis, unit)
+    return bar

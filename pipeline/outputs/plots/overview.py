@@ -1,0 +1,263 @@
+"""Many devices, or a whole run, in one picture."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oectflow.pipeline.errors import OectflowError
+from oectflow.pipeline.outputs.plots.axes import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    colour_bar,
+    literal,
+    need_matplotlib,
+    new_axes,
+    set_unit,
+    with_unit,
+)
+from oectflow.pipeline.outputs.plots.choose import choose
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+_OUTCOMES = {"done": BLUE, "flagged": ORANGE, "failed": RED}
+#: Rows between two chips, in rows of devices.
+_GAP = 0.25
+#: Colours are on a logarithmic scale where the values span more than this factor.
+_DECADE = 10
+
+
+class Record(Protocol):
+    """What a picture needs of an experiment's record in a run."""
+
+    experiment_id: str
+    outcome: str
+    n_steps: int
+    finished: float
+
+
+class Run(Protocol):
+    """What a picture needs of a run's report."""
+
+    experiments: Sequence[Any]
+    seconds: float
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Number of experiments by outcome."""
+
+
+class Tile(NamedTuple):
+    """A device on the map of a chip: its place, its value and whether that is flagged."""
+
+    chip: str
+    device: str
+    row: float
+    column: int
+    value: float
+    flagged: bool
+
+
+def plot_chip(
+    results: xr.Dataset,
+    feature: str,
+    ax: Axes | None = None,
+    *,
+    columns: int | None = None,
+    **selection: Any,
+) -> Axes:
+    """Draw a map of chips: one tile per device, coloured by a feature.
+
+    Parameters
+    ----------
+    results
+        Results of the devices.
+    feature
+        Name of a variable.
+    ax
+        Where to draw; by default a new figure.
+    columns
+        Tiles side by side; the devices of a chip, in the order of their numbers, fill row after
+        row.  By default those of the largest chip in one row, or a square where there is one chip.
+    selection
+        Entries along axes, such as ``phase="on"`` or ``step=0``.  Over steps and cycles that are
+        left, and over repeated experiments of a device, the tile is the median.
+
+    Returns
+    -------
+    The axes; a tile says device and value, and a dot in its corner that a value behind it carries
+    a status word other than ``ok``.
+
+    Raises
+    ------
+    OutputError
+        There is no such variable or entry, or one of an axis has to be chosen.
+    """
+    need_matplotlib()
+    chosen = choose(results, feature, selection)
+    tiles, chips = _tiles(chosen.values, chosen.flagged, columns)
+    n_rows = max(tile.row for tile in tiles) + 1
+    n_columns = max(tile.column for tile in tiles) + 1
+    width, height = 2.2 + 0.95 * max(n_columns, 3), 1.0 + 0.75 * max(n_rows, 2)
+    ax = new_axes(ax, width=min(width, 14), height=min(height, 14))
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.patches import Rectangle
+
+    numbers = np.array([tile.value for tile in tiles])
+    finite = numbers[np.isfinite(numbers)]
+    scale: Any = Normalize(finite.min(), finite.max()) if finite.size else Normalize(0, 1)
+    if finite.size and finite.min() > 0 and finite.max() > _DECADE * finite.min():
+        scale = LogNorm(finite.min(), finite.max())
+    map_: Any = ScalarMappable(scale, "viridis")
+    for tile in tiles:
+        known = math.isfinite(tile.value)
+        colour = map_.to_rgba(tile.value) if known else "#dddddd"
+        ax.add_patch(Rectangle((tile.column - 0.46, tile.row - 0.44), 0.92, 0.88, facecolor=colour))
+        # Relative luminance (ITU-R BT.709): dark words on light tiles.
+        light = not known or float(np.dot(colour[:3], (0.2126, 0.7152, 0.0722))) > 0.4
+        ax.text(
+            tile.column,
+            tile.row,
+            f"device {literal(tile.device)}\n{with_unit(tile.value, chosen.unit)}",
+            ha="center",
+            va="center",
+            fontsize="small",
+            color="black" if light else "white",
+        )
+        if tile.flagged:
+            ax.plot(tile.column + 0.36, tile.row - 0.32, "o", color=RED, mec="white", markersize=6)
+    ax.set(xlim=(-0.5, n_columns - 0.5), ylim=(n_rows - 0.5, -0.5))
+    ax.set_xticks([])
+    ax.set_yticks(list(chips.values()), [literal(chip) for chip in chips])
+    ax.tick_params(left=False)
+    ax.spines[:].set_visible(False)
+    ax.set_title(chosen.description, fontsize="medium", wrap=True)
+    if any(tile.flagged for tile in tiles):
+        ax.set_xlabel("dot: some values flagged", fontsize="small", color=RED)
+    colour_bar(ax, map_, chosen.label, unit=chosen.unit)
+    return ax
+
+
+def plot_run(report: Run, ax: Axes | None = None) -> Axes:
+    """Draw the throughput of a run over time, and what failed.
+
+    Parameters
+    ----------
+    report
+        What :func:`oectflow.extract` returned.
+    ax
+        Where to draw; by default a new figure.
+
+    Returns
+    -------
+    The axes: steps written per second, by the outcome of their experiment, against seconds since
+    the begin of the run; to the right all steps written until then.  Experiments that failed
+    before they began, and those unchanged since an earlier run, are in the title only.
+
+    Raises
+    ------
+    OectflowError
+        The run did not write anything.
+    """
+    need_matplotlib()
+    records: list[Record] = [
+        record for record in report.experiments if math.isfinite(record.finished)
+    ]
+    if not records:
+        raise OectflowError("the run wrote nothing, so that there is no throughput to draw")
+    ax = new_axes(ax)
+    finished = np.array([record.finished for record in records])
+    steps = np.array([record.n_steps for record in records])
+    edges = np.linspace(0, max(report.seconds, finished.max()), min(40, len(records)) + 1)
+    width = edges[1] - edges[0]
+    below = np.zeros(len(edges) - 1)
+    for outcome, colour in _OUTCOMES.items():
+        chosen = np.array([record.outcome == outcome for record in records])
+        if not chosen.any():
+            continue
+        rate = np.histogram(finished[chosen], edges, weights=steps[chosen])[0] / width
+        ax.bar(
+            edges[:-1], rate, width, bottom=below, align="edge", color=colour, alpha=0.75,
+            label=f"{outcome} ({chosen.sum()})",
+        )  # fmt: skip
+        below += rate
+    order = np.argsort(finished)
+    total = ax.twinx()
+    total.step(
+        np.r_[0, finished[order]],
+        np.r_[0, np.cumsum(steps[order])],
+        where="post",
+        color=GREY,
+        linewidth=1.5,
+    )
+    total.set_ylabel("steps written (line)")
+    total.set_ylim(bottom=0)
+    words = ", ".join(f"{n} {word}" for word, n in sorted(report.counts.items()))
+    ax.set_title(
+        f"{len(report.experiments)} experiments: {words}; "
+        f"{steps.sum():,} steps in {with_unit(report.seconds, 's')}",
+        fontsize="medium",
+        wrap=True,
+    )
+    ax.set(xlabel="time since the run began", ylabel="steps per second")
+    set_unit(ax.xaxis, "s")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False)
+    return ax
+
+
+def _tiles(
+    values: xr.DataArray, flagged: xr.DataArray, columns: int | None
+) -> tuple[list[Tile], dict[str, float]]:
+    """Return the tiles, and the middle row of each chip."""
+    devices: dict[str, dict[str, list[int]]] = {}
+    for i in range(values.sizes["experiment"]):
+        chip = str(values["chip_id"].values[i]) or "no chip"
+        device = str(values["device_id"].values[i]) or str(values["experiment"].values[i])
+        devices.setdefault(chip, {}).setdefault(device, []).append(i)
+    most = max(len(chip) for chip in devices.values())
+    if columns is None:
+        columns = most if len(devices) > 1 else math.ceil(math.sqrt(most))
+    tiles, middles = [], {}
+    top = 0.0
+    for chip in sorted(devices, key=_natural):
+        for k, device in enumerate(sorted(devices[chip], key=_natural)):
+            which = devices[chip][device]
+            row, column = divmod(k, columns)
+            tiles.append(
+                Tile(
+                    chip,
+                    device,
+                    top + row,
+                    column,
+                    _median(values.isel(experiment=which).values),
+                    bool(flagged.isel(experiment=which).any()),
+                )
+            )
+        n_rows = -(-len(devices[chip]) // columns)
+        middles[chip] = top + (n_rows - 1) / 2
+        top += n_rows + _GAP
+    return tiles, middles
+
+
+def _median(values: NDArray[Any]) -> float:
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else math.nan
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort device 10 behind device 9."""
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+        if part
+    ]

@@ -1,0 +1,243 @@
+"""Transfer sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oectflow.extractors import get_extractor
+from oectflow.extractors.kernels import sweeps
+from oectflow.pipeline.errors import OectflowError, did_you_mean
+from oectflow.pipeline.outputs.plots.axes import (
+    colour_bar,
+    count_axis,
+    need_matplotlib,
+    new_axes,
+    room_for_units,
+    set_unit,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: More sweeps than this in one picture cannot be told apart.
+_MOST_STEPS = 10
+_RIGHT = ("log", "gm")
+
+
+class Measured(Protocol):
+    """What a picture needs of an :class:`oectflow.Experiment`."""
+
+    experiment_id: str
+
+    def n_steps(self, source: str) -> int:
+        """Return the number of steps of a source."""
+
+    def step(self, source: str, index: int) -> dict[str, Any]:
+        """Return the samples of a step."""
+
+
+class Branch(NamedTuple):
+    """One direction of a sweep: its points, and those at which |gm| and the onset are found.
+
+    Attributes
+    ----------
+    direction
+        ``"forward"`` or ``"reverse"``.
+    Vg, Id
+        All points, in V and A; the reverse branch begins with the turning point.  Shape (m,).
+    gm_at, gm
+        |dId/dVg| in S, as ``transfer.gm_max`` computes it.  Shape (k,).
+    gm_max, Von
+        (Vg, Id) there; NaN where there is none.
+    """
+
+    direction: str
+    Vg: NDArray[np.float64]
+    Id: NDArray[np.float64]
+    gm_at: NDArray[np.float64]
+    gm: NDArray[np.float64]
+    gm_max: tuple[float, float]
+    Von: tuple[float, float]
+
+
+def branches(step: dict[str, Any], device_type: Literal["auto", "N", "P"] = "auto") -> list[Branch]:
+    """Split a sweep at its turning point, as the extractors do, and find its marked points.
+
+    Parameters
+    ----------
+    step
+        ``Vg`` (V) and ``Id`` (A).
+    device_type
+        As in ``transfer.Von``; ``"auto"`` takes N where |Id| is larger at the highest Vg than at
+        the lowest.
+    """
+    Vg, Id = np.empty(len(step["Vg"])), np.empty(len(step["Vg"]))
+    n = sweeps.keep_finite(step["Vg"], step["Id"], Vg, Id)
+    Vg, Id = Vg[:n], Id[:n]
+    if n == 0:
+        return []
+    if device_type == "auto":
+        device_type = "N" if abs(Id[np.argmax(Vg)]) >= abs(Id[np.argmin(Vg)]) else "P"
+    n_forward, same = sweeps.split_sweep(Vg)
+    found = []
+    for direction, first, last in (("forward", 0, n_forward), ("reverse", n_forward, n)):
+        if first == last:
+            continue
+        x, y = Vg[first:last].copy(), Id[first:last].copy()
+        m = sweeps.merge_repeats(x, y, same)
+        gm = np.zeros(m)
+        if m > 1:
+            sweeps.derivative(y[:m], x[:m], sweeps.AUTO, gm)
+        points = {
+            name: get_extractor(
+                name, {"direction": direction, "device_type": device_type}
+            ).extract_step(step)["value"]
+            for name in ("transfer.gm_max_coords", "transfer.Von_coords")
+        }
+        whole = slice(max(first - 1, 0), last)
+        found.append(
+            Branch(
+                direction,
+                Vg[whole],
+                Id[whole],
+                x[:m],
+                np.abs(gm),
+                tuple(points["transfer.gm_max_coords"].tolist()),
+                tuple(points["transfer.Von_coords"].tolist()),
+            )
+        )
+    return found
+
+
+def plot_transfer(
+    experiment: Measured,
+    ax: Axes | None = None,
+    *,
+    steps: Sequence[int] | None = None,
+    right: Literal["log", "gm"] | None = "log",
+    marks: bool = True,
+    device_type: Literal["auto", "N", "P"] = "auto",
+) -> Axes:
+    """Draw transfer sweeps of an experiment.
+
+    Parameters
+    ----------
+    experiment
+        A raw experiment.
+    ax
+        Where to draw; by default a new figure.
+    steps
+        Which transfer steps; by default all, and of more than ten ten of them, evenly spaced from
+        the first to the last.
+    right
+        What a second axis to the right shows, in thin lines: ``"log"``, |Id| on a logarithmic
+        scale; ``"gm"``, |dId/dVg| as the extractors compute it; None, nothing.
+    marks
+        Mark the largest transconductance (circles) and the onset voltage (triangles), where
+        ``transfer.gm_max_coords`` and ``transfer.Von_coords`` find them.
+    device_type
+        Of the onset: ``"N"``, ``"P"``, or ``"auto"``, N where |Id| is larger at the highest Vg
+        than at the lowest.
+
+    Returns
+    -------
+    The axes of the current, in A against V; forward sweeps are solid, reverse ones dashed, the
+    colour is the step.
+
+    Raises
+    ------
+    OectflowError
+        The experiment has no transfer step, or an argument is wrong.
+    """
+    need_matplotlib()
+    n_steps = experiment.n_steps("transfer")
+    if not n_steps:
+        raise OectflowError(f"{experiment.experiment_id}: has no transfer step")
+    if right is not None and right not in _RIGHT:
+        raise OectflowError(f"right={right!r}{did_you_mean(str(right), _RIGHT)}")
+    if steps is None:
+        steps = np.unique(np.linspace(0, n_steps - 1, _MOST_STEPS).round().astype(int)).tolist()
+    ax = new_axes(ax, width=7.5)
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    # Without the upper end of the map, which is too light on white.
+    map_: Any = ScalarMappable(Normalize(min(steps), max(*steps, min(steps) + 1)), _colour_map())
+    other = ax.twinx() if right else None
+    for index in steps:
+        colour = map_.to_rgba(index)
+        for branch in branches(experiment.step("transfer", index), device_type):
+            draw_branch(ax, other, branch, colour, right=right, marks=marks)
+    title = f"{n_steps} transfer sweep" + "s" * (n_steps > 1)
+    ax.set(xlabel=r"gate voltage $V_\mathrm{G}$", ylabel=r"drain current $I_\mathrm{D}$")
+    ax.set_title(title if len(steps) == n_steps else f"{len(steps)} of {title}", fontsize="medium")
+    set_unit(ax.xaxis, "V")
+    room_for_units(ax)
+    set_unit(ax.yaxis, "A")
+    if other is not None:
+        label_right(other, right)
+    _legend(ax, right, marks)
+    if len(steps) > 1:
+        bar = colour_bar(ax, map_, "step", pad=0.02)
+        count_axis(bar.ax.yaxis)
+    return ax
+
+
+def draw_branch(
+    ax: Axes, other: Axes | None, branch: Branch, colour: Any, *, right: str | None, marks: bool
+) -> None:
+    """Draw one direction of one sweep, and on the other axes what is wanted there."""
+    style = "-" if branch.direction == "forward" else "--"
+    ax.plot(branch.Vg, branch.Id, style, color=colour, linewidth=1.4)
+    if other is not None and right == "log":
+        other.plot(branch.Vg, np.abs(branch.Id), style, color=colour, linewidth=0.6, alpha=0.7)
+    elif other is not None:
+        other.plot(branch.gm_at, branch.gm, style, color=colour, linewidth=0.6, alpha=0.7)
+    if marks:
+        ax.plot(*branch.gm_max, "o", color=colour, markersize=5, markerfacecolor="white")
+        on_log = other is not None and right == "log"
+        place = (branch.Von[0], abs(branch.Von[1])) if on_log else branch.Von
+        (other if on_log and other is not None else ax).plot(
+            *place, "^", color=colour, markersize=5, markerfacecolor="white"
+        )
+
+
+def label_right(other: Axes, right: str | None) -> None:
+    """Label the axis to the right."""
+    if right == "log":
+        other.set_yscale("log")
+        other.set_ylabel(r"$|I_\mathrm{D}|$ (thin)")
+        set_unit(other.yaxis, "A")
+    else:
+        other.set_ylabel(r"transconductance $|g_\mathrm{m}|$ (thin)")
+        set_unit(other.yaxis, "S")
+        other.set_ylim(bottom=0)
+
+
+def _legend(ax: Axes, right: str | None, marks: bool) -> None:
+    from matplotlib.lines import Line2D
+
+    line: dict[str, Any] = {"color": "black", "linewidth": 1.2}
+    handles = [Line2D([], [], **line), Line2D([], [], linestyle="--", **line)]
+    names = ["forward", "reverse"]
+    if marks:
+        for marker, name in (("o", r"$g_\mathrm{m,max}$"), ("^", r"$V_\mathrm{on}$")):
+            handles.append(
+                Line2D([], [], color="black", marker=marker, mfc="white", linestyle="none")
+            )
+            names.append(name + (", on the log curve" if marker == "^" and right == "log" else ""))
+    # Above the data of either polarity there is no free corner that is always the same.
+    ax.legend(
+        handles, names, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=4, frameon=False
+    )
+
+
+def _colour_map() -> Any:
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["viridis"](np.linspace(0, 0.92, 256)), "viridis, darker")

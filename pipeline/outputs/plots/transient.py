@@ -1,0 +1,235 @@
+"""Cycles of a transient step, with the fits of its time constants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oectflow.pipeline.errors import OectflowError, OutputError, did_you_mean
+from oectflow.pipeline.outputs.plots.axes import (
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    literal,
+    need_matplotlib,
+    new_axes,
+    room_for_units,
+    set_unit,
+    with_unit,
+)
+from oectflow.pipeline.outputs.plots.choose import one_experiment
+from oectflow.pipeline.outputs.plots.transfer import Measured
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+
+_PHASES = {"on": BLUE, "off": ORANGE}
+_COMPANIONS = ("status", "window_start", "window_duration", "amplitude", "offset")
+
+
+class Fit(NamedTuple):
+    """The exponential of one phase of one cycle.
+
+    Attributes
+    ----------
+    cycle, phase, status
+        Which one, and how it ended.
+    start, duration
+        The window in s from the step's first sample; NaN where there is none.
+    tau, amplitude, offset
+        In s and A; NaN where there is no result.
+    """
+
+    cycle: int
+    phase: str
+    status: str
+    start: float
+    duration: float
+    tau: float
+    amplitude: float
+    offset: float
+
+    def current(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the fitted current (A) at times ``t`` (s) from the begin of the window."""
+        decay = np.exp(-t / self.tau)
+        shape = 1.0 - decay if self.phase == "on" else decay
+        return self.offset + self.amplitude * shape
+
+
+def plot_transient(
+    experiment: Measured,
+    results: xr.Dataset,
+    step: int,
+    ax: Axes | None = None,
+    *,
+    feature: str = "tau",
+    cycles: Sequence[int] = (0, 1, 2),
+    residuals: bool = True,
+) -> Axes:
+    """Draw cycles of a transient step with the windows and curves that gave its time constants.
+
+    Parameters
+    ----------
+    experiment
+        The raw experiment.
+    results
+        Results that this experiment is among.
+    step
+        Which transient step.
+    ax
+        Where to draw; by default a new figure.
+    feature
+        Name of the feature computed by ``transient.tau_on_off``.
+    cycles
+        Which gate cycles, from 0.
+    residuals
+        Draw measured minus fitted current below, on axes of their own that take a quarter of the
+        room of ``ax``.
+
+    Returns
+    -------
+    The axes of the current, in A against s from the step's first sample.  Each fitted curve is
+    drawn over its window, with its time constant above it, or the status word where that is not
+    ``ok``.
+
+    Raises
+    ------
+    OectflowError
+        The experiment, the step, the feature or a cycle is not there.
+    """
+    need_matplotlib()
+    if not 0 <= step < experiment.n_steps("transient"):
+        raise OectflowError(
+            f"{experiment.experiment_id}: has {experiment.n_steps('transient')} transient steps, "
+            f"there is no step {step}"
+        )
+    fits = read_fits(results, experiment.experiment_id, step, feature, cycles)
+    one = one_experiment(results, experiment.experiment_id).isel(step=step)
+    interval, period = float(one["sampling_interval"]), float(one["gate_period"])
+    if not interval > 0:
+        raise OectflowError(
+            f"{experiment.experiment_id}, step {step}: its sampling interval is unknown, "
+            "there is no axis of time to draw"
+        )
+    ax = new_axes(ax, width=8, height=5 if residuals else 4)
+    current = experiment.step("transient", step)["drain_current"]
+    time = np.arange(len(current), dtype=np.float64) * interval
+    shown = np.full(len(time), True)
+    if period > 0:
+        shown = (time >= min(cycles) * period) & (time < (max(cycles) + 1) * period)
+    ax.plot(time[shown], current[shown], ".", color=GREY, markersize=3, label="measured")
+    lower = _below(ax) if residuals else None
+    labelled: set[str] = set()
+    for fit in fits:
+        _draw(ax, lower, fit, time, current, None if fit.phase in labelled else f"fit, {fit.phase}")
+        if np.isfinite(fit.tau):
+            labelled.add(fit.phase)
+    ax.set(ylabel=r"drain current $I_\mathrm{D}$")
+    ax.set_title(f"{literal(experiment.experiment_id)}, step {step}", fontsize="medium")
+    # Room for the words above the curves.
+    ax.margins(y=0.15)
+    set_unit(ax.xaxis, "s")
+    room_for_units(ax)
+    set_unit(ax.yaxis, "A")
+    if lower is not None:
+        ax.tick_params(labelbottom=False)
+        lower.axhline(0, color="black", linewidth=0.6)
+        lower.set(ylabel="residual", xlabel="time")
+        set_unit(lower.yaxis, "A")
+    else:
+        ax.set_xlabel("time")
+    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
+    return ax
+
+
+def read_fits(
+    results: xr.Dataset, experiment_id: str, step: int, feature: str, cycles: Sequence[int]
+) -> list[Fit]:
+    """Return the fits of some cycles of one step.
+
+    Raises
+    ------
+    OutputError
+        The feature is not of ``transient.tau_on_off``, or a cycle is not there.
+    """
+    one = one_experiment(results, experiment_id)
+    missing = [name for name in _COMPANIONS if f"{feature}_{name}" not in one]
+    if feature not in one or missing:
+        fitted = [
+            str(name)
+            for name in one.data_vars
+            if all(f"{name}_{companion}" in one for companion in _COMPANIONS)
+        ]
+        raise OutputError(
+            f"{feature!r} is no feature of transient.tau_on_off in these results"
+            f"{did_you_mean(feature, fitted)}"
+        )
+    one = one[[feature, *(f"{feature}_{name}" for name in _COMPANIONS)]].isel(step=step).load()
+    n_cycles = one.sizes["cycle"]
+    fits = []
+    for cycle in cycles:
+        if not 0 <= cycle < n_cycles:
+            raise OutputError(f"{feature!r} has {n_cycles} cycles, there is no cycle {cycle}")
+        for phase in _PHASES:
+            this = one.sel(phase=phase).isel(cycle=cycle)
+            status, *numbers = (this[f"{feature}_{name}"].item() for name in _COMPANIONS)
+            start, duration, amplitude, offset = numbers
+            tau = this[feature].item()
+            fits.append(Fit(cycle, phase, status, start, duration, tau, amplitude, offset))
+    return fits
+
+
+def _below(ax: Axes) -> Axes:
+    """Divide the room of some axes, and return new ones in its lower quarter."""
+    place = ax.get_subplotspec()
+    if place is None:
+        raise OectflowError(
+            "these axes are no subplot, there is no room below them; give residuals=False"
+        )
+    rows: Any = place.subgridspec(2, 1, height_ratios=(3, 1), hspace=0.02)
+    figure: Any = ax.get_figure()
+    ax.set_subplotspec(rows[0])
+    lower: Axes = figure.add_subplot(rows[1], sharex=ax)
+    return lower
+
+
+def _draw(
+    ax: Axes,
+    lower: Axes | None,
+    fit: Fit,
+    time: NDArray[np.float64],
+    current: NDArray[np.float64],
+    label: str | None,
+) -> None:
+    if not np.isfinite(fit.start):
+        return
+    colour = _PHASES[fit.phase]
+    ax.axvspan(fit.start, fit.start + fit.duration, color=colour, alpha=0.12, linewidth=0)
+    good = fit.status in ("ok", "absent")
+    words = with_unit(fit.tau, "s") if fit.status == "ok" else fit.status
+    ax.text(
+        fit.start + fit.duration / 2,
+        0.985,
+        words,
+        transform=ax.get_xaxis_transform(),
+        ha="center",
+        va="top",
+        fontsize="small",
+        color="black" if good else RED,
+        fontweight="normal" if good else "bold",
+    )
+    if not np.isfinite(fit.tau):
+        return
+    t = np.linspace(0.0, fit.duration, 200)
+    ax.plot(fit.start + t, fit.current(t), color=colour, linewidth=2, label=label)
+    if lower is not None:
+        # Half a sample of tolerance: the window begins and ends on samples.
+        half = (time[1] - time[0]) / 2
+        inside = (time > fit.start - half) & (time < fit.start + fit.duration - half)
+        rest: Any = current[inside] - fit.current(time[inside] - fit.start)
+        lower.plot(time[inside], rest, ".", color=colour, markersize=3)

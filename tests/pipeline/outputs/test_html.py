@@ -1,0 +1,218 @@
+"""The report: what it says, that it needs nothing else, and what a browser makes of it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+import oectflow as of
+from oectflow.pipeline.inputs.simulate import damage, simulate_device
+from oectflow.pipeline.outputs.html import pictures
+from tests.cluster.browser import Browser, find_chromium
+
+
+@of.register("transfer.fails_in_reports")
+class Fails(of.BaseExtractor):
+    source = "transfer"
+
+    def extract_single_step(self, step_data, params):
+        raise ValueError("broken on purpose")
+
+
+TAU = {"extractor": "transient.tau_on_off", "input": "transient"}
+FEATURES = {
+    "gm": {"extractor": "transfer.gm_max", "input": "transfer", "description": "<gm> & more"},
+    "Von": {"extractor": "transfer.Von", "input": "transfer", "params": {"device_type": "P"}},
+    "point": {"extractor": "transfer.Von_coords", "input": "transfer"},
+    "tau": TAU,
+    "bad": {"extractor": "transfer.fails_in_reports", "input": "transfer"},
+}
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """Raw folder, results of two devices, and the report of the run, in which one file failed."""
+    folder = tmp_path_factory.mktemp("lab")
+    (folder / "raw").mkdir()
+    for i in range(3):
+        device = simulate_device(
+            i, n_transfer=3, n_transient=3, n_cycles=4, device_number=str(i), test_id=f"test-{i}",
+            chip_id="chip",
+        )  # fmt: skip
+        device.write(folder / "raw" / f"{i}.h5")
+    damage(folder / "raw" / "2.h5")
+    run = of.extract(folder / "raw", FEATURES, folder / "out", progress=False)
+    return folder / "raw", folder / "out", run
+
+
+class Page(HTMLParser):
+    """Everything in a page that points somewhere, and its text."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.images, self.words, self.attrs = set(), [], [], [], {}
+        self.sources = []
+        self.feed(path.read_text(encoding="utf-8"))
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.attrs.setdefault(tag, attrs)
+        if "id" in attrs:
+            assert attrs["id"] not in self.ids
+            self.ids.add(attrs["id"])
+        if tag == "a":
+            self.links.append(attrs["href"])
+        if tag == "img":
+            self.images.append(attrs)
+        self.sources += [attrs[key] for key in ("src", "href") if key in attrs]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def page(lab, tmp_path_factory):
+    raw, out, run = lab
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    assert of.report(out, path, raw=raw, run=run, title="A & B", progress=False) == path
+    return path
+
+
+def test_report__needs_nothing_else(page):
+    read = Page(page)
+    assert all(source.startswith(("data:", "#")) for source in read.sources)
+    # Nothing is fetched by the style or by a script either.
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"url\(|@import|<script", text)
+    assert {link[1:] for link in read.links if link[0] == "#"} <= read.ids
+    assert read.attrs["html"] == {"lang": "en"}
+    assert "A & B" in read.words
+
+
+def test_report__says_what_was_done_and_what_failed_and_why(page, lab):
+    _, out, run = lab
+    read = Page(page)
+    (damaged,) = [record for record in run.failed if not record.out_path]
+    for word in (
+        "test-0", "test-1", damaged.reason, str(out), "<gm> & more", "XXH3-128", "numpy",
+        "device_type = P", "max |dId/dVg| along one branch.", "broken on purpose",
+        "the extractor raised; the column 'problems' of this row says why",
+    ):  # fmt: skip
+        assert word in read.text, word
+    assert "2 with failed steps" in read.text
+    assert "1 without results" in read.text
+
+
+def test_report__every_picture_says_what_it_shows(page):
+    read = Page(page)
+    assert all(len(image["alt"]) > 20 for image in read.images)
+    alts = " ".join(image["alt"] for image in read.images)
+    for word in ("Transfer curves of test-1", "fits and residuals", "Map of chips: tau on",
+                 "tau off of test-0 by step and cycle", "Steps per second"):  # fmt: skip
+        assert word in alts, word
+    # A point in V and A is not drawn on one axis.
+    assert "point" not in alts
+    for image in read.images:
+        png = base64.b64decode(image["src"].partition(",")[2])
+        assert png.startswith(b"\x89PNG")
+        assert int.from_bytes(png[16:20]) == int(image["width"])
+
+
+def test_report__summary_as_csv(page, lab):
+    read = Page(page)
+    (uri,) = [link for link in read.links if link.startswith("data:text/csv")]
+    text = base64.b64decode(uri.partition(",")[2]).decode()
+    rows = {
+        (row["experiment_id"], row["feature"], row["entry"]): row
+        for row in csv.DictReader(io.StringIO(text))
+    }
+    assert len(rows) == 2 * (1 + 1 + 2 + 2 + 1)
+    results = of.open_results(lab[1]).load()
+    tau = results["tau"].sel(experiment="test-1", phase="off").values
+    row = rows["test-1", "tau", "off"]
+    assert row["unit"] == "s"
+    assert int(row["n_values"]) == np.isfinite(tau).sum()
+    # Written with as many digits as it takes to read the same number again.
+    assert float(row["median"]) == np.nanmedian(tau)
+    np.testing.assert_allclose(float(row["p90"]), np.nanquantile(tau, 0.9), rtol=1e-14)
+    assert float(row["first"]) == tau[np.isfinite(tau)][0]
+    assert rows["test-0", "point", "Id"]["unit"] == "A"
+    bad = rows["test-0", "bad", ""]
+    assert (bad["n_values"], bad["n_flagged"], bad["median"]) == ("0", "3", "")
+
+
+def test_report__from_the_results_alone(lab, tmp_path):
+    results = of.open_results(lab[1]).isel(experiment=[1])
+    read = Page(of.report(results, tmp_path / "one.html", progress=False))
+    assert "1 experiment with results" in read.text
+    assert "test-0" not in read.text
+    assert not any("Transfer curves" in image["alt"] for image in read.images)
+
+
+def test_report__raw_steps_that_cannot_be_read_are_said(lab, tmp_path, monkeypatch):
+    raw, out, _ = lab
+
+    def broken(experiment, device_type):
+        raise of.InputError(f"{experiment.path}: damaged")
+
+    monkeypatch.setattr(pictures, "of_sweeps", broken)
+    read = Page(of.report(out, tmp_path / "r.html", raw=raw, progress=False))
+    assert "no picture" in read.text
+    assert "0.h5: damaged" in read.text
+
+
+def test_report__appears_whole_or_not_at_all(lab, tmp_path, monkeypatch):
+    out = tmp_path / "report.html"
+    out.write_text("before")
+
+    def fails(*_):
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(pictures, "of_device", fails)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        of.report(lab[1], out, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert out.read_text() == "before"
+
+
+def test_report__places_that_cannot_be_written_and_folders_without_results(lab, tmp_path):
+    with pytest.raises(of.OutputError, match="no such file or folder"):
+        of.report(tmp_path / "nothing")
+    with pytest.raises(of.OutputError, match="cannot be written"):
+        of.report(lab[1], tmp_path / "no" / "report.html", progress=False)
+
+
+def test_report__in_chromium(page, tmp_path):
+    if find_chromium() is None:
+        pytest.skip("no chromium on this machine")
+    with Browser(tmp_path / "profile") as browser:
+        browser.command("Network.enable")
+        # Whatever the page would fetch from elsewhere fails.
+        browser.command(
+            "Network.emulateNetworkConditions",
+            offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1,
+        )  # fmt: skip
+        browser.open(page.as_uri())
+        browser.wait_for("document.readyState === 'complete' && document.images.length > 0")
+        assert browser.evaluate("[...document.images].every(i => i.complete && i.naturalWidth > 0)")
+        # The page is not wider than the window.
+        assert browser.evaluate(
+            "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        )
+        browser.evaluate("document.querySelector('#problems a[href=\"#device-2\"]').click()")
+        browser.wait_for("location.hash === '#device-2'")
+        browser.wait_for(
+            "Math.abs(document.getElementById('device-2').getBoundingClientRect().top) < 50"
+        )
+        browser.evaluate("document.querySelector('#device-2 a[href=\"#feature-tau\"]').click()")
+        browser.wait_for("location.hash === '#feature-tau'")
+        printed = browser.command("Page.printToPDF")["data"]
+        assert base64.b64decode(printed).startswith(b"%PDF")
+        assert browser.errors == []
