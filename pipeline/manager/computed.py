@@ -97,15 +97,14 @@ class ComputedFeatures:
         -------
         ``configs_used``, ``last_computed`` (ISO, UTC), ``feature_count`` and ``output_files``.
         """
-        records = [r for r in self._records() if r.path.exists() or not validate_files]
+        records = self._existing() if validate_files else self._records()
         if not records:
             return None
-        records.sort(key=lambda record: record.created_at or datetime.min)
         return {
-            "configs_used": list(dict.fromkeys(record.config for record in records)),
-            "last_computed": iso(records[-1].created_at),
+            "configs_used": list(dict.fromkeys(record.config for record in reversed(records))),
+            "last_computed": iso(records[0].created_at),
             "feature_count": len({record.name for record in records}),
-            "output_files": list(dict.fromkeys(str(record.path) for record in records)),
+            "output_files": list(dict.fromkeys(str(record.path) for record in reversed(records))),
         }
 
     def clear_v2_features_metadata(self) -> None:
@@ -302,10 +301,11 @@ class ComputedFeatures:
         return frame
 
     def _records(self) -> list[FeatureRecord]:
-        return self.catalog.features(self.entry.id)
+        """Return what is recorded, the newest first."""
+        return sorted(self.catalog.features(self.entry.id), key=_time, reverse=True)
 
     def _existing(self) -> list[FeatureRecord]:
-        """Return the records whose files are there, the newest of each name first."""
+        """Return the records whose files are there, the newest first."""
         return [record for record in self._records() if record.path.exists()]
 
     def _paths(self, *, exist: bool) -> dict[Path, str]:
@@ -315,7 +315,7 @@ class ComputedFeatures:
         """Return the newest result file of a configuration, or of any."""
         records = [r for r in self._existing() if config_name in (None, r.config)]
         if records:
-            return max(records, key=lambda record: record.created_at or datetime.min).path
+            return records[0].path
         if config_name is not None:
             # Written by somebody else and not recorded yet.
             path = result_path(config_folder(self.features_root, config_name), self.entry.test_id)
@@ -342,6 +342,12 @@ class ComputedFeatures:
         columns = {str(name): old[name].to_numpy() for name in old if dim in old[name].dims}
         n_rows = max((len(column) for column in columns.values()), default=0)
         return pd.DataFrame({"step_index": np.arange(n_rows)} | columns)
+
+
+def _time(record: FeatureRecord) -> tuple[datetime, int]:
+    # What a file says of itself is precise to the second.
+    written = record.path.stat().st_mtime_ns if record.path.exists() else 0
+    return record.created_at or datetime.min, written
 
 
 def iso(moment: datetime | None) -> str | None:

@@ -57,9 +57,13 @@ def workers(client: Client | None, n_workers: int | None) -> Iterator[Client | N
 
     Raises
     ------
+    ConfigError
+        ``n_workers`` is less than 1.
     ClusterError
         No cluster can be started.
     """
+    if n_workers is not None and n_workers < 1:
+        raise ConfigError(f"n_workers={n_workers}: expected 1 or more, or None")
     if client is None:
         # It raises where nobody has made one.
         with suppress(ValueError):
@@ -67,8 +71,6 @@ def workers(client: Client | None, n_workers: int | None) -> Iterator[Client | N
     if client is not None or n_workers is None:
         yield client
         return
-    if n_workers < 1:
-        raise ConfigError(f"n_workers={n_workers}: expected 1 or more, or None")
     # Others may be using the usual port of the dashboard; nobody needs it for one call.
     with connect("local", n_workers=n_workers, dashboard_port=0) as own:
         yield own
