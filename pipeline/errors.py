@@ -12,8 +12,9 @@
     │   ├── ParameterError      an extractor does not take this parameter or value
     │   └── ExpressionError     a derived feature's expression is refused
     ├── OutputError         results cannot be written or read
+    │   ├── StorageError        the disk is full, the folder gone or not writable
+    │   └── UnknownFeature      results do not hold the feature asked for
     ├── CatalogError        a catalog cannot be opened, searched or changed
-    │   └── StorageError        the disk is full, the folder gone or not writable
     ├── ClusterError        no usable Dask cluster
     └── RunFailed           a run with ``on_error="raise"`` had failures
 
@@ -78,6 +79,13 @@ class OutputError(OectflowError):
 
 class StorageError(OutputError):
     """Nothing more can be written to the output folder: full, gone, or not ours to write."""
+
+
+class UnknownFeature(OutputError, KeyError):
+    """Results do not hold a feature of this name; the message names the nearest."""
+
+    # KeyError would show the message as a quoted key.
+    __str__ = Exception.__str__
 
 
 class CatalogError(OectflowError):

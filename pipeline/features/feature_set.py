@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 import yaml
@@ -114,7 +114,7 @@ class FeatureSet:
         output_shape: Iterable[str | int] | None = None,
         unit: str | None = None,
         description: str | None = None,
-    ) -> FeatureSet:
+    ) -> Self:
         """Add a feature.
 
         Parameters

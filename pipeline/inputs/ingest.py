@@ -92,7 +92,7 @@ class IngestReport:
 
 
 def ingest(
-    src: str | os.PathLike[str],
+    src: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
     on_conflict: OnConflict = "skip",
@@ -106,7 +106,8 @@ def ingest(
     Parameters
     ----------
     src
-        Searched at any depth for folders that hold a ``test_info.json``; never changed.
+        One folder or several, searched at any depth for folders that hold a ``test_info.json``;
+        never changed.
     out
         Folder of the HDF5 files, made where absent.
     on_conflict
@@ -129,9 +130,13 @@ def ingest(
     _check(on_conflict)
     if workers is not None and workers < 1:
         raise IngestError(f"workers={workers}, expected 1 or more, or None to decide by the work")
-    folders, records = find_folders(src)
+    sources = [src] if isinstance(src, str | os.PathLike) else list(src)
+    found = [find_folders(source) for source in sources]
+    folders = list(dict.fromkeys(folder for several, _ in found for folder in several))
+    records = [record for _, failures in found for record in failures]
     if not folders and not records:
-        raise IngestError(f"{src}: no folder with a {TEST_INFO} in it or below it")
+        places = ", ".join(map(str, sources[:5])) or "nothing given"
+        raise IngestError(f"{places}: no folder with a {TEST_INFO} in it or below it")
     target = Path(out).absolute()
     target.mkdir(parents=True, exist_ok=True)
     groups = _by_file_name(folders)

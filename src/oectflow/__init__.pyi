@@ -13,20 +13,27 @@ from .extractors import (
 from .extractors.prompts import DWTPromptGenerator
 from .pipeline.demo import make_demo
 from .pipeline.errors import (
+    CatalogError,
     ClusterError,
     ConfigError,
     InputError,
     OectflowError,
     OutputError,
     RunFailed,
+    UnknownFeature,
 )
 from .pipeline.execution.report import ExperimentRecord, RunReport
 from .pipeline.execution.run import extract
-from .pipeline.features.feature_set import FeatureSet
+from .pipeline.inputs.catalog import Catalog, CatalogConfig, CatalogEntry, SearchResult
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
+from .pipeline.manager.experiment import UnifiedExperiment
+from .pipeline.manager.feature_set import FeatureSet
+from .pipeline.manager.manager import UnifiedExperimentManager
+from .pipeline.manager.process import process_data_pipeline
 from .pipeline.outputs.browse import browse
 from .pipeline.outputs.html import report
+from .pipeline.outputs.legacy import open_legacy_features
 from .pipeline.outputs.plots import (
     plot_bands,
     plot_chip,
@@ -43,6 +50,10 @@ __version__: str
 __all__ = [
     "BaseExtractor",
     "Batch",
+    "Catalog",
+    "CatalogConfig",
+    "CatalogEntry",
+    "CatalogError",
     "ClusterError",
     "ConfigError",
     "DWTPromptGenerator",
@@ -55,6 +66,10 @@ __all__ = [
     "Params",
     "RunFailed",
     "RunReport",
+    "SearchResult",
+    "UnifiedExperiment",
+    "UnifiedExperimentManager",
+    "UnknownFeature",
     "Variable",
     "browse",
     "connect",
@@ -63,6 +78,7 @@ __all__ = [
     "get_extractor",
     "ingest",
     "make_demo",
+    "open_legacy_features",
     "open_results",
     "plot_bands",
     "plot_chip",
@@ -72,6 +88,7 @@ __all__ = [
     "plot_transfer",
     "plot_transient",
     "problems_frame",
+    "process_data_pipeline",
     "register",
     "report",
     "results_frame",

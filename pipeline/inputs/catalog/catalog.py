@@ -260,6 +260,16 @@ class Catalog:
         with self._store.read() as connection:
             return features.load_features(connection, entry.id)
 
+    def forget_features(self, key: str | int) -> int:
+        """Forget which features an experiment has, and return the number of files forgotten.
+
+        The files stay: :meth:`sync_features` finds them again.  Parameters and errors as for
+        :meth:`get`.
+        """
+        entry = self.get(key)
+        with self._store.write() as connection:
+            return features.forget_features(connection, entry.id)
+
     def import_legacy(
         self, path: str | os.PathLike[str], raw_root: str | os.PathLike[str] | None = None
     ) -> ImportReport:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from oectflow.pipeline.errors import CatalogError, did_you_mean
 
@@ -36,11 +36,20 @@ class _Section(BaseModel):
 
 
 class Roots(_Section):
-    """Folders: of raw files, and of the results."""
+    """Folders: of raw files, of old feature files, and of the results."""
 
     raw_data: str = "data/raw"
     features: str = "data/features"
     features_v2: str = "data/features_v2"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_name(cls, given: Any) -> Any:
+        """Accept ``features_v1``, as published examples call ``features``."""
+        if isinstance(given, dict) and "features_v1" in given and "features" not in given:
+            given = dict(given)
+            given["features"] = given.pop("features_v1")
+        return given
 
 
 class Database(_Section):

@@ -184,6 +184,15 @@ def load_features(connection: Connection, experiment_id: int) -> list[FeatureRec
     ]
 
 
+def forget_features(connection: Connection, experiment_id: int) -> int:
+    """Forget all result files of one experiment, and return their number."""
+    f = feature_files.c
+    known = connection.scalars(select(f.path).where(f.experiment_id == experiment_id))
+    paths = list(known)
+    _forget(connection, paths)
+    return len(paths)
+
+
 def read_result_metadata(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Return what a result file says about itself, or None where it is not ours.
 

@@ -1,0 +1,1 @@
+"""What notebooks call: experiments of a catalog, their data, and their features."""

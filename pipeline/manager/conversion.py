@@ -1,0 +1,275 @@
+"""From instrument folders to HDF5 files, the catalog and features."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from oectflow.pipeline.errors import CatalogError, ConfigError, IngestError
+from oectflow.pipeline.inputs.catalog import CatalogConfig, CatalogEntry
+from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.ingest import IngestRecord, OnConflict, find_folders, ingest
+from oectflow.pipeline.manager.catalog import ManagedCatalog
+from oectflow.pipeline.manager.extraction import FeatureConfig, load_features
+
+_TEST_INFO = "test_info.json"
+_INSTEAD = {"v1": "v2_transfer_basic", "v2": "transient_tau"}
+_ENCODINGS = ("utf-8-sig", "gbk")
+
+
+class Conversions:
+    """What a manager does with instrument folders."""
+
+    catalog: ManagedCatalog
+    config: CatalogConfig
+    batch_extract_features_v2: Callable[..., dict[str, Any]]
+
+    def clean_json_files(
+        self, source_directory: str | os.PathLike[str], pattern: str = _TEST_INFO
+    ) -> dict[str, Any]:
+        """Read every ``test_info.json`` below a folder; nothing is written.
+
+        A conversion tidies what it reads, so the files of the instrument stay as they are.
+
+        Parameters
+        ----------
+        source_directory
+            Searched at any depth.
+        pattern
+            Name of the files.
+
+        Returns
+        -------
+        ``success``, ``directory``, ``pattern``, and ``result`` with ``total``, ``readable`` and
+        ``errors``.
+
+        Raises
+        ------
+        IngestError
+            There is no such folder.
+        """
+        root = Path(source_directory).expanduser()
+        if not root.is_dir():
+            raise IngestError(f"{root}: there is no such folder")
+        paths = sorted(root.rglob(pattern))
+        errors = [f"{path}: {reason}" for path in paths if (reason := _json_problem(path))]
+        return {
+            "success": not errors,
+            "directory": str(root),
+            "pattern": pattern,
+            "result": {
+                "total": len(paths),
+                "readable": len(paths) - len(errors),
+                "errors": errors,
+            },
+        }
+
+    def discover_test_directories(self, source_directory: str | os.PathLike[str]) -> list[str]:
+        """Return the folders at or below one that hold a ``test_info.json``.
+
+        Raises
+        ------
+        IngestError
+            There is no such folder, or one below it cannot be listed.
+        """
+        folders, failures = find_folders(Path(source_directory).expanduser())
+        if failures:
+            raise IngestError("; ".join(f"{record.folder}: {record.reason}" for record in failures))
+        return [str(folder) for folder in folders]
+
+    def batch_convert_folders(
+        self,
+        test_directories: Sequence[str | os.PathLike[str]],
+        num_workers: int | None = None,
+        conflict_strategy: OnConflict = "skip",
+        show_progress: bool = True,
+    ) -> dict[str, Any]:
+        """Convert instrument folders to HDF5 files in ``roots.raw_data``, and scan that.
+
+        Parameters
+        ----------
+        test_directories
+            The folders.
+        num_workers
+            At most so many processes, and not more than there are cores; by default as many as pay.
+        conflict_strategy
+            ``"skip"``, ``"overwrite"`` or ``"rename"``, where a file of the same name exists.
+        show_progress
+            Show a progress bar.
+
+        Returns
+        -------
+        ``success``, whether nothing failed; ``total_directories``, ``successful_conversions``,
+        ``skipped_conversions``, ``failed_conversions``, ``output_directory``; and
+        ``detailed_results``, one :class:`IngestRecord` each.
+
+        Raises
+        ------
+        IngestError
+            There is no folder to convert, or an argument is wrong.
+        """
+        target = self.config.roots.raw_data
+        with _bar("convert", shown=show_progress) as advance:
+            report = ingest(
+                test_directories,
+                target,
+                on_conflict=conflict_strategy,
+                workers=_at_most_cores(num_workers),
+                progress=advance,
+            )
+        with _bar("scan", shown=show_progress) as advance:
+            self.catalog.scan(progress=advance)
+        return {
+            "success": not report.failed,
+            "total_directories": len(report.records),
+            "successful_conversions": len(report.written),
+            "skipped_conversions": len(report.skipped),
+            "failed_conversions": len(report.failed),
+            "output_directory": target,
+            "detailed_results": list(report.records),
+        }
+
+    def process_data_pipeline(
+        self,
+        source_directory: str | os.PathLike[str],
+        clean_json: bool = True,
+        num_workers: int | None = None,
+        conflict_strategy: OnConflict = "skip",
+        v1_feature_versions: Sequence[str] | None = None,
+        v2_feature_configs: Sequence[FeatureConfig] | None = None,
+        show_progress: bool = True,
+    ) -> dict[str, Any]:
+        """Take instrument folders to HDF5 files, the catalog, and features, in one call.
+
+        Run it again, and only what is new is done.
+
+        Parameters
+        ----------
+        source_directory
+            Searched at any depth for folders that hold a ``test_info.json``; never changed.
+        clean_json
+            Check the JSON files first.
+        num_workers
+            Processes that convert, and a cluster of so many for the features unless a Dask client
+            is active; not more than there are cores.  None: as many as pay, and the threads of this
+            process.
+        conflict_strategy
+            ``"skip"``, ``"overwrite"`` or ``"rename"``, where an HDF5 file of the same name exists.
+        v1_feature_versions
+            Must be empty: these features have new names; the message tells which.
+        v2_feature_configs
+            Configurations of which to compute the features: names of bundled ones, files, or dicts.
+        show_progress
+            Show progress bars.
+
+        Returns
+        -------
+        ``source_directory``; ``steps_completed``; ``overall_success``, whether nothing failed; and
+        ``results`` by step: ``json_cleaning``, ``discovery``, ``conversion`` as for
+        :meth:`batch_convert_folders`, and ``v2_feature_extraction_<configuration>`` as for
+        :meth:`batch_extract_features_v2`, of the experiments below ``source_directory``.
+
+        Raises
+        ------
+        ConfigError
+            A configuration or an argument is wrong; nothing has been done.
+        IngestError
+            There is no instrument folder.
+        StorageError
+            Something cannot be written.
+        """
+        if v1_feature_versions:
+            names = ", ".join(repr(_INSTEAD.get(v, "all")) for v in v1_feature_versions)
+            raise ConfigError(
+                f"v1_feature_versions={list(v1_feature_versions)}: are computed no more; the same "
+                f"quantities are in v2_feature_configs=[{names}]"
+            )
+        # A wrong name is found out now, and not after the conversion of a year's measurements.
+        configs = [(load_features(config).name, config) for config in v2_feature_configs or ()]
+        results: dict[str, Any] = {}
+        if clean_json:
+            results["json_cleaning"] = self.clean_json_files(source_directory)
+        folders = self.discover_test_directories(source_directory)
+        if not folders:
+            raise IngestError(f"{source_directory}: no folder with a {_TEST_INFO} in it or below")
+        results["discovery"] = {
+            "success": True,
+            "directories_found": len(folders),
+            "directories": folders,
+        }
+        converted = self.batch_convert_folders(
+            folders, num_workers, conflict_strategy, show_progress
+        )
+        results["conversion"] = converted
+        entries, uncatalogued = self._catalogued(converted["detailed_results"])
+        success = converted["success"] and not uncatalogued
+        for name, config in configs:
+            extracted = self.batch_extract_features_v2(
+                entries,
+                config,
+                n_workers=_at_most_cores(num_workers),
+                show_progress=show_progress,
+            )
+            extracted["failed"] += uncatalogued
+            results[f"v2_feature_extraction_{name}"] = extracted
+            success = success and not extracted["failed"]
+        return {
+            "source_directory": str(source_directory),
+            "steps_completed": list(results),
+            "overall_success": success,
+            "results": results,
+        }
+
+    def _catalogued(
+        self, records: Sequence[IngestRecord]
+    ) -> tuple[list[CatalogEntry], list[tuple[None, str]]]:
+        """Return the experiments that were converted, now or before, and those not in the catalog.
+
+        Those have no number: None.
+        """
+        entries, missing = [], []
+        for record in records:
+            if record.path is None or record.status == "failed":
+                continue
+            try:
+                entries.append(self.catalog.get(Experiment(record.path).experiment_id))
+            except CatalogError as error:
+                pattern = self.config.discovery.file_patterns.raw
+                reason = f"{record.path}: is not in the catalog; is it named like {pattern!r}?"
+                missing.append((None, f"{reason} ({error})"))
+        return entries, missing
+
+
+@contextmanager
+def _bar(what: str, *, shown: bool) -> Iterator[Callable[[int, int], object]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), disable=not shown) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _at_most_cores(workers: int | None) -> int | None:
+    # Old calls ask for 90, whatever the machine.
+    return None if workers is None else min(workers, os.cpu_count() or 1)
+
+
+def _json_problem(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    for encoding in _ENCODINGS:
+        try:
+            document = json.loads(raw.decode(encoding))
+        except UnicodeDecodeError:
+            continue
+        except ValueError as error:
+            return f"is no JSON ({error})"
+        return "" if isinstance(document, dict) else "holds no JSON object"
+    return "is neither UTF-8 nor GBK text"

@@ -1,0 +1,193 @@
+"""Run the extraction for experiments of a catalog, and keep its books."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from distributed import Client, default_client
+
+from oectflow.cluster.connect import connect
+from oectflow.pipeline.errors import ConfigError, OutputError, did_you_mean
+from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.catalog import Catalog, CatalogEntry
+from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.outputs.wide import config_folder
+
+FeatureConfig = str | os.PathLike[str] | Mapping[str, Any] | FeatureSet
+ExecutionMode = Literal["auto", "step", "experiment"]
+SaveFormat = Literal["parquet", "none"]
+
+
+def check_option(name: str, value: Any, options: Any) -> None:
+    """Raise ConfigError unless a value is one of the words of a ``Literal``."""
+    words = get_args(options)
+    if value not in words:
+        hint = did_you_mean(value, words) if isinstance(value, str) else ""
+        raise ConfigError(f"{name}={value!r}: expected {', '.join(map(repr, words))}{hint}")
+
+
+def load_features(feature_config: FeatureConfig) -> FeatureSet:
+    """Return the feature set; one from a file goes by the name of the file.
+
+    Raises
+    ------
+    ConfigError
+        The configuration is wrong.
+    """
+    features = FeatureSet.load(feature_config)
+    if isinstance(feature_config, str | os.PathLike) and Path(feature_config).suffix:
+        features.name = Path(feature_config).stem
+    return features
+
+
+@contextmanager
+def workers(client: Client | None, n_workers: int | None) -> Iterator[Client | None]:
+    """Give the client to use: the one given, the active one, or a new cluster of so many workers.
+
+    A cluster that was started here is closed at the end.  None stands for the threads of this
+    process.
+
+    Raises
+    ------
+    ConfigError
+        ``n_workers`` is less than 1.
+    ClusterError
+        No cluster can be started.
+    """
+    if n_workers is not None and n_workers < 1:
+        raise ConfigError(f"n_workers={n_workers}: expected 1 or more, or None")
+    if client is None:
+        # It raises where nobody has made one.
+        with suppress(ValueError):
+            client = default_client()
+    if client is not None or n_workers is None:
+        yield client
+        return
+    # Others may be using the usual port of the dashboard; nobody needs it for one call.
+    with connect("local", n_workers=n_workers, dashboard_port=0) as own:
+        yield own
+
+
+def run_batch(
+    catalog: Catalog | None,
+    entries: Sequence[CatalogEntry],
+    features: FeatureSet,
+    root: Path,
+    *,
+    save: bool,
+    client: Client | None,
+    granularity: ExecutionMode,
+    force: bool,
+    progress: bool,
+) -> tuple[dict[int, ExperimentRecord], dict[int, str]]:
+    """Compute features of experiments and record them in the catalog.
+
+    Parameters
+    ----------
+    catalog
+        Where the books are kept; None keeps none.
+    entries
+        The experiments.
+    features
+        What to compute.
+    root
+        Results go into the folder below it that has the name of the feature set.
+    save
+        Keep the results.
+    client, granularity, force, progress
+        As for :func:`oectflow.extract`.
+
+    Returns
+    -------
+    What became of each experiment by its number; and why one could not be started.
+    """
+    by_path, impossible = _runnable(entries)
+    if not by_path:
+        return {}, impossible
+    folder = config_folder(root, features.name)
+    arguments: dict[str, Any] = {
+        "client": client,
+        "granularity": granularity,
+        "force": force,
+        "progress": progress,
+        "expand_multidim": True,
+    }
+    if save:
+        try:
+            report = extract(list(by_path), features, folder, **arguments)
+        finally:
+            # Also what was written before something stopped the run.
+            if catalog is not None and folder.is_dir():
+                record_folder(catalog, folder)
+    else:
+        root.mkdir(parents=True, exist_ok=True)
+        # Beside the results, because workers on other machines have to reach it.
+        with tempfile.TemporaryDirectory(prefix=".not-kept-", dir=root) as temporary:
+            report = extract(list(by_path), features, temporary, **arguments)
+    records = {}
+    for record in report.experiments:
+        entry = by_path[record.path]
+        if record.out_path and record.experiment_id != entry.test_id:
+            impossible[entry.id] = (
+                f"{record.path}: holds {record.experiment_id!r} now, not {entry.test_id!r}; "
+                "scan its folder"
+            )
+        else:
+            records[entry.id] = record
+    return records, impossible
+
+
+def _runnable(entries: Sequence[CatalogEntry]) -> tuple[dict[str, CatalogEntry], dict[int, str]]:
+    by_path: dict[str, CatalogEntry] = {}
+    impossible: dict[int, str] = {}
+    for entry in entries:
+        if entry.path is None:
+            impossible[entry.id] = f"{entry.test_id}: its raw file is not known; scan its folder"
+        elif not entry.path.exists():
+            impossible[entry.id] = f"{entry.path}: there is no such file; scan its folder"
+        else:
+            by_path[str(entry.path)] = entry
+    return by_path, impossible
+
+
+def record_folder(catalog: Catalog, folder: Path) -> None:
+    """Note in the catalog what is new in a folder of results, fifty files at a time."""
+    for problem in catalog.sync_features(folder).problems:
+        warnings.warn(f"{problem.path}: {problem.reason}", stacklevel=3)
+
+
+def check_current(path: Path, metadata: Mapping[str, Any], raw: Path | None) -> None:
+    """Make sure that results are those of what the raw file holds now.
+
+    Parameters
+    ----------
+    path
+        The result file, for the message.
+    metadata
+        Its metadata.
+    raw
+        The raw file; where it is gone, the results are all there is.
+
+    Raises
+    ------
+    OutputError
+        The raw file has other content now.
+    """
+    if raw is None or not raw.exists():
+        return
+    experiment = Experiment(raw)
+    was, now = metadata["source"], experiment.identity
+    if was["size"] == now.size and was["mtime_ns"] == now.mtime_ns:
+        return
+    if was["content_hash"] != experiment.content_hash():
+        raise OutputError(
+            f"{path}: was computed from what {raw} held before it changed; extract it again"
+        )

@@ -1,0 +1,382 @@
+"""A feature set that can be bound to an experiment, computed, and kept as a configuration."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oectflow.pipeline.errors import ConfigError, OutputError, RunFailed
+from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.features.config import load_config
+from oectflow.pipeline.features.drawing import FeatureGraph
+from oectflow.pipeline.features.feature_set import FeatureSet as Declaration
+from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.manager.saving import appended, as_text, write_config
+from oectflow.pipeline.outputs.legacy import read_legacy_table
+from oectflow.pipeline.outputs.wide import config_folder, read_values, wide_frame, write_frame
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from distributed import Client
+
+    from oectflow.pipeline.manager.experiment import UnifiedExperiment
+
+_USER_FOLDER = "~/.my_features"
+
+
+class FeatureSet(Declaration):
+    """An ordered collection of features, and, with an experiment, their values.
+
+    What has been computed before from the same raw file with the same definition is not computed
+    again: for an experiment of a catalog, in any earlier session; for a file, since this object was
+    made.
+
+    Parameters
+    ----------
+    name
+        Stands in the results and in messages.
+    description
+        One line for people.
+    experiment
+        A raw file.
+    unified_experiment
+        An experiment of a catalog.  Results are kept in the folder ``roots.features_v2`` of its
+        configuration, and recorded in the catalog.
+    config_name
+        Another word for ``name``.
+    config_version
+        Stands in the configuration that :meth:`save_as_config` writes.
+
+    Examples
+    --------
+    >>> features = FeatureSet("mine")
+    >>> features = features.add("gm", extractor="transfer.gm_max", input="transfer")
+    >>> print(features.visualize_graph())
+    FeatureSet 'mine'
+      gm ← transfer: transfer.gm_max
+    """
+
+    def __init__(
+        self,
+        name: str = "inline_config",
+        description: str = "",
+        *,
+        experiment: Experiment | str | os.PathLike[str] | None = None,
+        unified_experiment: UnifiedExperiment | None = None,
+        config_name: str | None = None,
+        config_version: str = "1.0",
+    ) -> None:
+        if not isinstance(name, str):
+            raise ConfigError(
+                f"FeatureSet({type(name).__name__}): the name is text; an experiment is given as "
+                "experiment=…, one of a catalog as unified_experiment=…"
+            )
+        super().__init__(config_name or name, description)
+        self.config_version = config_version
+        self.unified_experiment = unified_experiment
+        self._bound: Experiment | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._record: ExperimentRecord | None = None
+        self._total_ms = 0.0
+        if experiment is not None:
+            self.set_experiment(experiment)
+
+    @classmethod
+    def from_config(
+        cls,
+        config_path: str | os.PathLike[str] | Mapping[str, Any],
+        experiment: Experiment | str | os.PathLike[str] | None = None,
+        unified_experiment: UnifiedExperiment | None = None,
+    ) -> Self:
+        """Build a feature set from a configuration, bound to an experiment if one is given.
+
+        Parameters
+        ----------
+        config_path
+            Name of a bundled configuration, path of a YAML or JSON file, or a dict.
+        experiment, unified_experiment
+            As for the class.
+
+        Raises
+        ------
+        ConfigError
+            The message names configuration, feature and remedy.
+        """
+        source = config_path if isinstance(config_path, Mapping) else _path_or_name(config_path)
+        config = load_config(source)
+        declared = Declaration.load(source)
+        features = cls(
+            declared.name,
+            declared.description,
+            experiment=experiment,
+            unified_experiment=unified_experiment,
+            config_version=config.config_version,
+        )
+        features._adopt(declared)
+        return features
+
+    def set_experiment(self, experiment: Experiment | str | os.PathLike[str]) -> None:
+        """Bind the set to a raw file; what was computed for another one is forgotten.
+
+        Raises
+        ------
+        InputError
+            It cannot be read.
+        """
+        self._bound = experiment if isinstance(experiment, Experiment) else Experiment(experiment)
+        self._record = None
+
+    @property
+    def graph(self) -> FeatureGraph:
+        """Which feature is computed from what; ``graph.nodes`` are the features by name."""
+        return FeatureGraph(self.name, self.features)
+
+    def visualize_graph(self) -> FeatureGraph:
+        """Return the graph: a picture in a notebook where Graphviz is installed, else text."""
+        return self.graph
+
+    def compute(self, *, client: Client | None = None) -> dict[str, NDArray[Any]]:
+        """Compute what is not known yet, and return all features.
+
+        Parameters
+        ----------
+        client
+            As for :func:`oectflow.extract`.
+
+        Returns
+        -------
+        Arrays by feature, shape (n_steps, …), in the units of :attr:`variables`.  A feature that
+        could not be computed for a step is NaN there, and warned of.
+
+        Raises
+        ------
+        ConfigError
+            No experiment, or no feature, was given.
+        RunFailed
+            The raw file cannot be read.
+        StorageError
+            The results cannot be written.
+        """
+        values, _, _ = read_values(self._computed(client), self.features)
+        return {name: values[name] for name in self.features}
+
+    def to_dataframe(self, expand_multidim: bool = True) -> pd.DataFrame:
+        """Return the features as a table, computed if they are not yet.
+
+        Parameters
+        ----------
+        expand_multidim
+            One column for each value (``cycles_0``, ``cycles_1``, …), else one column of arrays.
+
+        Returns
+        -------
+        ``step_index`` and the features; ``attrs["units"]`` tells the units by feature.
+        """
+        path = self._computed(None)
+        frame = wide_frame(path, self.features, list(self.features))
+        if expand_multidim:
+            return frame
+        import pandas as pd
+
+        values, _, _ = read_values(path, self.features)
+        columns = {name: pd.Series(list(values[name])) for name in self.features}
+        whole = pd.DataFrame({"step_index": frame["step_index"]} | columns)
+        whole.attrs = frame.attrs
+        return whole
+
+    def to_parquet(
+        self,
+        output_path: str | os.PathLike[str],
+        merge_existing: bool = False,
+        save_metadata: bool = True,
+    ) -> None:
+        """Write the table of :meth:`to_dataframe` to a Parquet file, whole or not at all.
+
+        Parameters
+        ----------
+        output_path
+            The file.
+        merge_existing
+            Keep the columns of a file that is there, except those that are written now.
+        save_metadata
+            Keep ``attrs`` with units and origin, which pandas gives back.
+
+        Raises
+        ------
+        OutputError
+            The file that is there has other steps, or cannot be read; it stays as it was.
+        StorageError
+            The file cannot be written.
+        """
+        path = Path(output_path)
+        frame = self.to_dataframe()
+        about = dict(frame.attrs)
+        if merge_existing and path.exists():
+            earlier = read_legacy_table(path)
+            if not np.array_equal(earlier["step_index"], frame["step_index"]):
+                raise OutputError(
+                    f"{path}: has {len(earlier)} steps, the features {len(frame)}; they cannot be "
+                    "merged, write to another file"
+                )
+            about = _merged(earlier.attrs, about)
+            others = [name for name in earlier.columns if name not in frame.columns]
+            frame = earlier[["step_index", *others]].join(frame.drop(columns="step_index"))
+        frame.attrs = about if save_metadata else {}
+        write_frame(frame, path)
+
+    def get_statistics(self) -> dict[str, Any]:
+        """Return what the last :meth:`compute` did.
+
+        Returns
+        -------
+        ``total_features``; ``cache_hits``, those that were known; ``cache_misses``, those that were
+        computed; ``total_time_ms``, wall time; ``avg_time_per_feature_ms`` and ``slowest_feature``,
+        of the worker time of extracted features.
+
+        Raises
+        ------
+        ConfigError
+            Nothing has been computed.
+        """
+        if self._record is None:
+            raise ConfigError(f"config {self.name!r}: nothing is computed yet; call compute()")
+        hits = [name for name in self._record.reused if name in self.features]
+        times = {name: 1e3 * seconds for name, seconds in self._record.seconds.items()}
+        slowest = max(times, key=times.__getitem__, default=None)
+        return {
+            "total_features": len(self),
+            "total_time_ms": self._total_ms,
+            "cache_hits": len(hits),
+            "cache_misses": len(self) - len(hits),
+            "avg_time_per_feature_ms": sum(times.values()) / len(times) if times else 0.0,
+            "slowest_feature": None
+            if slowest is None
+            else {"name": slowest, "time_ms": times[slowest]},
+        }
+
+    def save_as_config(
+        self,
+        config_name: str,
+        save_parquet: bool = True,
+        append: bool = False,
+        config_dir: str | os.PathLike[str] = "user",
+        description: str = "",
+    ) -> dict[str, Any]:
+        """Write the set as a configuration file, and compute what that says.
+
+        A lambda becomes its text, with the meaning that text has: aggregates skip NaN.  Afterwards
+        this set is what the file says.
+
+        Parameters
+        ----------
+        config_name
+            Name of the configuration and of its file.
+        save_parquet
+            Compute the features for an experiment of a catalog, so that they are there under the
+            new name.
+        append
+            Add to the configuration that is there; features of the same name are replaced, and the
+            minor version grows by one.
+        config_dir
+            A folder; ``"user"`` is ``~/.my_features``.
+        description
+            One line for people.
+
+        Returns
+        -------
+        ``config_file``, ``parquet_file`` (None without an experiment of a catalog),
+        ``features_added`` (new or changed) and ``config_version``.
+
+        Raises
+        ------
+        ConfigError
+            A Python function has no text that a file could hold, or the result is no
+            configuration; no file is written.
+        """
+        if config_dir == "global":
+            raise ConfigError(
+                "config_dir='global': the installed package is no place for configurations; "
+                "name a folder that all users can read"
+            )
+        folder = Path(_USER_FOLDER if config_dir == "user" else config_dir).expanduser()
+        path = folder / f"{config_name}.yaml"
+        content = as_text(self) | {"name": config_name, "config_version": self.config_version}
+        if description or self.description:
+            content["description"] = description or self.description
+        added = [entry["name"] for entry in content["features"]]
+        if append and path.exists():
+            content, added = appended(path, content)
+        declared = Declaration.load(content)
+        write_config(path, content)
+        self.name, self.description = config_name, declared.description
+        self.config_version = content["config_version"]
+        self._adopt(declared)
+        keep = save_parquet and self.unified_experiment is not None
+        return {
+            "config_file": str(path),
+            "parquet_file": str(self._computed(None)) if keep else None,
+            "features_added": added,
+            "config_version": self.config_version,
+        }
+
+    def _computed(self, client: Client | None) -> Path:
+        """Return the result file, brought up to date."""
+        if not self.features:
+            raise ConfigError(f"config {self.name!r}: there is no feature; add one")
+        unified = self.unified_experiment
+        if unified is not None:
+            raw, folder = unified.open().path, config_folder(unified.features_root, self.name)
+        elif self._bound is not None:
+            # Removed with this object.
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="oectflow-")
+            raw, folder = self._bound.path, Path(self._folder.name)
+        else:
+            raise ConfigError(
+                f"config {self.name!r}: there is no experiment; give experiment=… or "
+                "unified_experiment=…"
+            )
+        report = extract(raw, self, folder, client=client, progress=False, expand_multidim=True)
+        (self._record,) = report.experiments
+        self._total_ms = 1e3 * report.seconds
+        check_record(self._record)
+        if unified is not None:
+            unified.record(self._record)
+        return Path(self._record.out_path)
+
+    def _adopt(self, declared: Declaration) -> None:
+        state = declared.__dict__
+        self.__dict__.update({k: state[k] for k in ("_features", "_derived", "_fingerprints")})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers need to know what to compute; the experiment and its catalog stay here.
+        left = {"unified_experiment": None, "_bound": None, "_folder": None, "_record": None}
+        return super().__getstate__() | left
+
+
+def check_record(record: ExperimentRecord) -> None:
+    """Raise RunFailed if an experiment has no results; warn of steps that failed."""
+    if record.outcome != "failed":
+        return
+    if not record.out_path:
+        raise RunFailed(record.reason)
+    warnings.warn(record.reason, stacklevel=3)
+
+
+def _path_or_name(config: str | os.PathLike[str]) -> str | Path:
+    return config if isinstance(config, str) else Path(config)
+
+
+def _merged(earlier: Mapping[Any, Any], about: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Put together what two tables carry along: the newer wins, words by feature are joined."""
+    merged = {**earlier, **about}
+    for key in ("units", "axes", "labels"):
+        merged[key] = {**earlier.get(key, {}), **about.get(key, {})}
+    return merged

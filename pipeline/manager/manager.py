@@ -1,0 +1,352 @@
+"""One object for everything: find experiments, convert folders, extract features."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from distributed import Client
+
+from oectflow.pipeline.errors import ConfigError, OutputError
+from oectflow.pipeline.inputs.catalog import CatalogConfig, CatalogEntry
+from oectflow.pipeline.manager.catalog import CONFIG_NAME, ManagedCatalog, find_config
+from oectflow.pipeline.manager.conversion import Conversions
+from oectflow.pipeline.manager.experiment import UnifiedExperiment
+from oectflow.pipeline.manager.extraction import (
+    ExecutionMode,
+    FeatureConfig,
+    SaveFormat,
+    check_option,
+    load_features,
+    run_batch,
+    workers,
+)
+from oectflow.pipeline.manager.upkeep import Upkeep
+from oectflow.pipeline.outputs.wide import spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Experiments = str | UnifiedExperiment | Iterable[UnifiedExperiment | CatalogEntry]
+
+
+class UnifiedExperimentManager(Conversions, Upkeep):
+    """A catalog of experiments, and all that is done with them.
+
+    Scan first, ``manager.catalog.scan()``; raw files are never written.
+
+    Parameters
+    ----------
+    config_path
+        A ``catalog_config.yaml``, its content as a dict, or a folder: the ``catalog_config.yaml``
+        in it if there is one, else raw files are looked for in its ``raw`` (or in itself),
+        ``features_v2`` and ``catalog.db`` are made in it.
+
+    Attributes
+    ----------
+    config
+        The configuration, with absolute paths.
+    catalog
+        The :class:`Catalog`.
+
+    Raises
+    ------
+    CatalogError
+        The configuration is missing or wrong, or the database cannot be used.
+
+    Examples
+    --------
+    >>> with UnifiedExperimentManager("lab/") as manager:  # doctest: +SKIP
+    ...     manager.catalog.scan()
+    ...     found = manager.search(chip_id="#20250804008", status="completed")
+    ...     manager.batch_extract_features_v2(found, "v2_ml_ready")
+    ...     frame = found[0].get_v2_feature_dataframe("v2_ml_ready", feature_names="gm_*")
+    """
+
+    def __init__(
+        self, config_path: str | os.PathLike[str] | Mapping[str, Any] | CatalogConfig = CONFIG_NAME
+    ) -> None:
+        self.config = find_config(config_path)
+        self.catalog = ManagedCatalog(self.config.database.path, config=self.config)
+
+    def get_experiment(self, exp_id: int | None = None, **filters: Any) -> UnifiedExperiment | None:
+        """Return one experiment.
+
+        Parameters
+        ----------
+        exp_id
+            Its number in the catalog.
+        **filters
+            As for :meth:`search`.
+
+        Returns
+        -------
+        The newest one that is found; None if there is none.
+
+        Raises
+        ------
+        CatalogError
+            There is no such number, or no such filter.
+        """
+        if exp_id is not None:
+            return self._unify(self.catalog.get(exp_id))
+        found = self.catalog.search(**{"limit": 1} | filters)
+        return self._unify(found[0]) if found else None
+
+    def search(self, **filters: Any) -> list[UnifiedExperiment]:
+        """Find experiments.
+
+        Parameters
+        ----------
+        **filters
+            As for :meth:`Catalog.search`: ``chip_id``, ``device_id``, ``status``, ``text_search``,
+            ``workflow_step_1_2_param_cycles`` and many more.
+
+        Returns
+        -------
+        All that fulfil every filter, the newest first.
+
+        Raises
+        ------
+        CatalogError
+            There is no such filter, or a value is not one that it takes; names the nearest.
+        """
+        return [self._unify(entry) for entry in self.catalog.search(**filters)]
+
+    def get_experiments_by_chip(self, chip_id: str) -> list[UnifiedExperiment]:
+        """Return the experiments of one chip."""
+        return self.search(chip_id=chip_id)
+
+    def get_experiments_by_batch(self, batch_id: str) -> list[UnifiedExperiment]:
+        """Return the experiments of one batch."""
+        return self.search(batch_id=batch_id)
+
+    def get_completed_experiments(self) -> list[UnifiedExperiment]:
+        """Return the experiments whose status is ``"completed"``."""
+        return self.search(status="completed")
+
+    def get_experiments_missing_features(self) -> list[UnifiedExperiment]:
+        """Return the experiments without a feature computed from what their raw file holds."""
+        return self.search(missing_features=True)
+
+    def batch_extract_features_v2(
+        self,
+        experiments: Experiments,
+        feature_config: FeatureConfig,
+        output_dir: str | os.PathLike[str] | None = None,
+        save_format: SaveFormat = "parquet",
+        execution_mode: ExecutionMode = "auto",
+        n_workers: int | None = None,
+        force_recompute: bool = False,
+        client: Client | None = None,
+        *,
+        show_progress: bool = True,
+        use_parallel_executor: bool | None = None,
+        n_step_workers: int | None = None,
+    ) -> dict[str, Any]:
+        """Compute features of many experiments on Dask, and record them in the catalog.
+
+        What is known already, by the definition of a feature and the content of the raw file, is
+        not computed again.
+
+        Parameters
+        ----------
+        experiments
+            What :meth:`search` has found, or a text to search for in chip, description and test id.
+        feature_config
+            Name of a bundled configuration, path of a file, dict, or FeatureSet.
+        output_dir
+            By default ``roots.features_v2``.  The file of an experiment is
+            ``<output_dir>/<configuration>/<test_id>.parquet``.
+        save_format
+            ``"parquet"``, or ``"none"`` to compute without keeping anything.
+        execution_mode
+            ``"auto"``: batches of steps, chosen by measured cost; ``"step"``: one Dask task for
+            every (experiment, feature, step); ``"experiment"``: one for each source of an
+            experiment.
+        n_workers
+            Start a cluster of so many processes on this machine for this call, unless ``client`` is
+            given or one is active.  None: the threads of this process do the work.
+        force_recompute
+            Compute everything anew.
+        client
+            A Dask client, as :func:`oectflow.connect` returns; by default the active one.
+        show_progress
+            Show a progress bar.
+        use_parallel_executor, n_step_workers
+            Without effect, as Dask does it.
+
+        Returns
+        -------
+        ``successful``, numbers of experiments in the catalog; ``failed``, pairs of number and
+        reason, also where only some steps failed and the rest was written; ``skipped``, those of
+        which nothing was to be computed; ``timings``, worker time in ms by number;
+        ``total_time_ms``, wall time.
+
+        Raises
+        ------
+        ConfigError
+            The features or an argument are wrong.
+        StorageError
+            The results cannot be written; what was written is complete.
+        ClusterError
+            No cluster can be started, or the scheduler is gone.
+        """
+        for name, given in (
+            ("use_parallel_executor", use_parallel_executor),
+            ("n_step_workers", n_step_workers),
+        ):
+            if given is not None:
+                warnings.warn(
+                    f"{name} has no effect: steps run in parallel on Dask; use execution_mode "
+                    "and n_workers",
+                    DeprecationWarning,
+                    stacklevel=2,
+                )
+        check_option("save_format", save_format, SaveFormat)
+        check_option("execution_mode", execution_mode, ExecutionMode)
+        features = load_features(feature_config)
+        entries = self._entries(experiments)
+        begin = time.perf_counter()
+        with workers(client, n_workers if entries else None) as found:
+            records, impossible = run_batch(
+                self.catalog,
+                entries,
+                features,
+                self.features_root if output_dir is None else Path(output_dir).absolute(),
+                save=save_format == "parquet",
+                client=found,
+                granularity=execution_mode,
+                force=force_recompute,
+                progress=show_progress,
+            )
+        failed = impossible | {
+            i: record.reason for i, record in records.items() if record.outcome == "failed"
+        }
+        return {
+            "successful": [i for i, r in records.items() if r.outcome in ("done", "flagged")],
+            "failed": list(failed.items()),
+            "skipped": [i for i, r in records.items() if r.outcome == "unchanged"],
+            "timings": {
+                i: 1e3 * sum(record.seconds.values())
+                for i, record in records.items()
+                if record.outcome != "unchanged"
+            },
+            "total_time_ms": 1e3 * (time.perf_counter() - begin),
+        }
+
+    def create_combined_features_dataframe(
+        self,
+        experiments: Sequence[UnifiedExperiment],
+        feature_names: Sequence[str],
+        data_type: str = "transfer",
+        include_workflow: bool = False,
+    ) -> pd.DataFrame:
+        """Return features of several experiments in one table, one row per step.
+
+        Parameters
+        ----------
+        experiments
+            What :meth:`search` has found.
+        feature_names, data_type
+            As for :meth:`UnifiedExperiment.get_features`.
+        include_workflow
+            Add the parameters of the workflows as columns.
+
+        Returns
+        -------
+        ``experiment_id``, ``chip_id``, ``device_id``, ``test_id``, ``step_index`` and the features.
+
+        Raises
+        ------
+        UnknownFeature
+            An experiment does not have one of them.
+        """
+        import pandas as pd
+
+        parts = []
+        for experiment in experiments:
+            values = experiment.get_features(feature_names, data_type)
+            n_rows = max((len(array) for array in values.values()), default=0)
+            identity: dict[str, Any] = {
+                "experiment_id": experiment.id,
+                "chip_id": experiment.chip_id,
+                "device_id": experiment.device_id,
+                "test_id": experiment.test_id,
+            }
+            part = spread(values, n_rows).assign(**identity)
+            part = part[[*identity, *(name for name in part.columns if name not in identity)]]
+            workflow = experiment.get_workflow_metadata() if include_workflow else {}
+            parts.append(part.join(pd.DataFrame(workflow, index=part.index)))
+        return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+    def export_experiments_info(
+        self, experiments: Sequence[UnifiedExperiment], output_path: str | os.PathLike[str]
+    ) -> bool:
+        """Write what the catalog says of experiments to a CSV file, one row each; return True.
+
+        Raises
+        ------
+        OutputError
+            The file cannot be written.
+        """
+        import pandas as pd
+
+        rows = []
+        for experiment in experiments:
+            info = experiment.get_info()
+            rows.append(info["basic_info"] | info["status_info"] | info["data_info"])
+        path = Path(output_path)
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
+            temporary.replace(path)
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def close(self) -> None:
+        """Close the catalog."""
+        self.catalog.close()
+
+    def _unify(self, entry: CatalogEntry) -> UnifiedExperiment:
+        return UnifiedExperiment(
+            entry, self.catalog, self.features_root, Path(self.config.roots.features)
+        )
+
+    def _entries(self, experiments: Experiments) -> list[CatalogEntry]:
+        if isinstance(experiments, str):
+            return list(self.catalog.search(text_search=experiments))
+        if isinstance(experiments, UnifiedExperiment):
+            experiments = [experiments]
+        found: dict[int, CatalogEntry] = {}
+        for item in experiments:
+            entry = item.entry if isinstance(item, UnifiedExperiment) else item
+            if not isinstance(entry, CatalogEntry):
+                raise ConfigError(
+                    f"experiments: expected what search() has found, not {type(item).__name__}"
+                )
+            found[entry.id] = entry
+        return list(found.values())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<UnifiedExperimentManager {self.catalog.name}>"
