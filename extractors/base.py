@@ -158,8 +158,11 @@ class BaseExtractor:
     unit: ClassVar[str] = ""
     #: One line for tables: what the number is.
     description: ClassVar[str] = ""
-    #: The formula, and where it comes from.
+    #: In words: what exactly is computed, from which points.
     definition: ClassVar[str] = ""
+    #: The same as an equation, in LaTeX without dollar signs.
+    formula: ClassVar[str] = ""
+    #: Where it comes from.
     reference: ClassVar[str] = ""
     #: Raise it when the numbers change for a reason that is not in the source code.
     version: ClassVar[int] = 1

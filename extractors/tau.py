@@ -118,6 +118,11 @@ class TauOnOff(BaseExtractor):
         "t from the window's first sample; least squares on the raw samples of one window per "
         "phase; window with the largest adjusted R2 (p = 3) of the first two periods"
     )
+    formula = (
+        r"\mathrm{on:} \; I_d = C + A (1 - e^{-t / \tau}), \quad "
+        r"\mathrm{off:} \; I_d = C + A e^{-t / \tau}; \quad "
+        r"(A, \tau, C) = \arg \min \sum_k (I_{d,k} - I_d(t_k))^2"
+    )
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = _WORDS
     Params = TauParams

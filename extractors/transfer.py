@@ -259,6 +259,7 @@ class GmMax(_PerBranch):
     unit = "S"
     description = "largest |gm| of the transfer curve"
     definition = f"max |dId/dVg| along one branch. {_BRANCHES}"
+    formula = r"g_{m,\max} = \max_{V_g} \left| \frac{dI_d}{dV_g} \right|"
     quantity = sweeps.GM
     column = _DERIVATIVE
 
@@ -273,6 +274,10 @@ class Von(_PerBranch):
         "Vg at the maximum (device_type N) or minimum (P) of d log10(max(|Id|, 1e-12 A))/dVg "
         f"along one branch. {_BRANCHES}"
     )
+    formula = (
+        r"V_{on} = \arg \max_{V_g} \left( \pm \frac{d \log_{10} |I_d|}{dV_g} \right)"
+        r"\quad (+ \ \mathrm{N}, - \ \mathrm{P})"
+    )
     quantity = sweeps.ONSET_N
     column = _VG
 
@@ -283,6 +288,7 @@ class GmMaxCoords(_Coordinates):
 
     description = "point of largest |gm|"
     definition = f"(Vg, Id) at max |dId/dVg| along one branch. {_BRANCHES}"
+    formula = r"(V_g, I_d) \quad \mathrm{where} \quad |dI_d / dV_g| = g_{m,\max}"
     quantity = sweeps.GM
 
 
@@ -295,6 +301,7 @@ class VonCoords(_Coordinates):
         "(Vg, Id) at the maximum (device_type N) or minimum (P) of "
         f"d log10(max(|Id|, 1e-12 A))/dVg along one branch. {_BRANCHES}"
     )
+    formula = r"(V_g, I_d) \quad \mathrm{where} \quad V_g = V_{on}"
     quantity = sweeps.ONSET_N
 
 
@@ -312,6 +319,7 @@ class AbsIMax(_SweepExtractor):
     unit = "A"
     description = "largest |Id| of the transfer curve"
     definition = "max |Id| over all points of the sweep with a finite Vg and Id"
+    formula = r"|I|_{\max} = \max_k |I_{d,k}|"
     statuses = _ONLY_NO_DATA
     Params = AbsIMaxParams
 

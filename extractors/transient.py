@@ -42,6 +42,7 @@ class PeakCurrent(BaseExtractor):
     unit = "A"
     description = "largest drain current of the transient"
     definition = "max |Id| over the finite samples of the step; use_abs=False: max Id"
+    formula = r"I_{peak} = \max_k |I_{d,k}|"
     reference = (
         "Bernards & Malliaras (2007), Adv. Funct. Mater. 17, 3538. doi:10.1002/adfm.200601239"
     )
@@ -124,6 +125,7 @@ class Cycles(BaseExtractor):
         "n_cycles samples from the first to the last. percentile: the samples with |Id| at or "
         "above its percentile 100 (1 - n_cycles / n_samples), thinned to n_cycles"
     )
+    formula = r"I_i = I_d(t_i), \quad t_i = \arg \max_{i T \leq t < (i + 1) T} |I_d(t)|"
     reference = "Virtanen et al. (2020), Nat. Methods 17, 261. doi:10.1038/s41592-019-0686-2"
     statuses = _CYCLES_WORDS
     Params = CyclesParams
@@ -298,6 +300,7 @@ class DecayTime(BaseExtractor):
         "fit_range of the whole step. linear: -1 / slope of the straight line through ln |Id| "
         "over fit_range of the whole step"
     )
+    formula = r"(A, \tau, C) = \arg \min \sum_k \left( I_{d,k} - A e^{-t_k / \tau} - C \right)^2"
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = _DECAY_WORDS
     Params = DecayTimeParams

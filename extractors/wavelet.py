@@ -85,6 +85,11 @@ class Dwt(BaseExtractor):
         "discrete wavelet transform of Id minus its mean: E = sum c^2 over the coefficients of the "
         "approximation cA and of the details cD, coarse to fine"
     )
+    formula = (
+        r"E_j = \sum_k c_{j,k}^2, \quad "
+        r"a_{j+1,k} = \sum_i l_i a_{j,2k+i}, \quad d_{j+1,k} = \sum_i h_i a_{j,2k+i}, \quad "
+        r"a_{0,k} = I_{d,k} - \overline{I_d}"
+    )
     reference = (
         "Mallat (1989), IEEE Trans. Pattern Anal. Mach. Intell. 11, 674. doi:10.1109/34.192463"
     )

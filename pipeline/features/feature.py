@@ -194,7 +194,7 @@ class Feature:
     def describe(self) -> dict[str, Any]:
         """Return everything that defines the feature, as plain data for JSON."""
         params = self.extractor.params if self.extractor else self.params
-        formula = self.extractor.definition if self.extractor else self.definition
+        definition = self.extractor.definition if self.extractor else self.definition
         return {
             "extractor": self.extractor.name if self.extractor else None,
             "func": self.definition if self.is_derived else None,
@@ -202,7 +202,8 @@ class Feature:
             "params": _plain(params),
             "unit": self.variables["value"].unit,
             "description": self.variables["value"].description,
-            "definition": formula,
+            "definition": definition,
+            "formula": self.extractor.formula if self.extractor else "",
             "reference": self.extractor.reference if self.extractor else "",
         }
 

@@ -339,11 +339,21 @@ def test_variables__dims_from_the_shape():
 
 
 @pytest.mark.parametrize("name", extractor_names())
+def test_built_in__formula_can_be_typeset(name):
+    mathtext = pytest.importorskip("matplotlib.mathtext")
+    formula = get_extractor(name).formula
+    assert "$" not in formula
+    mathtext.MathTextParser("path").parse(f"${formula}$")
+
+
+@pytest.mark.parametrize("name", extractor_names())
 def test_built_in__declares_what_a_reader_needs(name):
     extractor = get_extractor(name)
-    assert extractor.unit
+    # A pure number says so with an empty unit.
+    assert any("unit" in vars(cls) for cls in type(extractor).__mro__ if cls is not BaseExtractor)
     assert extractor.description
     assert extractor.definition
+    assert extractor.formula
     assert extractor.reference
     assert extractor.Params is not None
     names = list(extractor.variables)

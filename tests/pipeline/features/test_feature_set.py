@@ -503,6 +503,8 @@ def test_describe__is_plain_data() -> None:
     assert described["a"]["extractor"] == "test_features.number"
     assert described["a"]["params"] == {"scale": 1.0}
     assert described["a"]["unit"] == "S"
+    tau = load({"tau": {"extractor": "transient.tau_on_off"}}).features["tau"].describe()
+    assert all(tau[key] for key in ("definition", "formula", "reference"))
     assert described["b"]["func"] == "lambda a, k: a * k"
     assert described["b"]["inputs"] == ["a"]
 
