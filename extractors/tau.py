@@ -54,7 +54,7 @@ Window = tuple[float, float]
 class TauParams(Params):
     """Parameters of :class:`TauOnOff`; lengths in samples, times in s."""
 
-    #: Gate period; None takes that of the step.
+    #: Gate period in s; None takes that of the step.
     period: float | None = Field(None, gt=0)
     #: Samples per second; None takes that of the step.
     sample_rate: float | None = Field(None, gt=0)
@@ -64,31 +64,42 @@ class TauParams(Params):
     search: Literal["exhaustive", "cached", "smart", "fixed"] = "exhaustive"
     #: Searched windows: the best adjusted R2; the whole phase; the share ``fraction`` of it.
     window: Literal["best_r2", "full_phase", "fraction"] = "best_r2"
+    #: Begin and end of ``window="fraction"``, as shares of the phase.
     fraction: tuple[float, float] = (0.1, 0.9)
-    #: Shortest and longest window of the search, as shares of the period.
+    #: Shortest window of the search, as a share of the period.
     window_scalar_min: float = Field(0.2, gt=0, le=1)
+    #: Longest window of the search, as a share of the period.
     window_scalar_max: float = Field(1 / 3, gt=0, le=1)
+    #: Samples between one length of the search and the next.
     window_points_step: int = Field(1, ge=1)
+    #: Samples between one start of the search and the next.
     window_start_idx_step: int = Field(1, ge=1)
     #: Share of the swing that the fitted curve must cover within a searched window.
     min_swing: float = Field(0.0, ge=0, lt=1)
     #: "cached": adjusted R2 that both windows must reach in one of the first two cycles of a step,
-    #: or it is searched; and the number of steps after which a search takes place in any case.
+    #: or it is searched.
     validation_threshold: float = Field(0.95, ge=0, le=1)
+    #: "cached": number of steps after which a search takes place in any case.
     revalidation_interval: int = Field(500, ge=1)
-    #: "smart": options of ``scipy.optimize.differential_evolution``.
+    #: "smart": most generations of ``scipy.optimize.differential_evolution``.
     maxiter: int = Field(50, ge=1)
+    #: "smart": its members per unknown.
     popsize: int = Field(15, ge=1)
+    #: "smart": its absolute tolerance.
     atol: float = Field(0.01, ge=0)
+    #: "smart": its relative tolerance.
     tol: float = Field(0.001, ge=0)
+    #: "smart": its random numbers; the same seed finds the same windows.
     seed: int = Field(0, ge=0)
-    #: Offset within the period and duration.
+    #: "fixed": offset within the period and duration, in s, of the on window.
     window_on: Window | None = None
+    #: "fixed": the same of the off window.
     window_off: Window | None = None
     #: Below it a cycle is searched again on its own, and marked where that does not help.
     r_squared_threshold: float = Field(0.95, ge=0, le=1)
     #: "auto": on is where |Id| rises; "positive": where Id rises; "negative": where Id falls.
     polarity: Literal["auto", "positive", "negative"] = "auto"
+    #: Fit no more than the first so many cycles; None fits all.
     max_cycles: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")

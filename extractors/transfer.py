@@ -46,23 +46,27 @@ _DERIVATIVE, _VG, _ID = range(3)
 class SweepParams(Params):
     """Parameters of everything that is read off a derivative along a branch."""
 
+    #: Charge carriers: the onset is where the current rises (N) or falls (P) with Vg.
     device_type: DeviceType = "N"
-    #: Formula of the derivative at inner points.
+    #: Formula of the derivative at inner points; "auto" is the first where the spacing is even.
     gradient: Gradient = "auto"
 
 
 class BranchParams(SweepParams):
     """Parameters of a number per branch."""
 
+    #: Branch of the sweep.
     direction: Direction = "forward"
 
 
 class CoordsParams(SweepParams):
     """Parameters of a point on a branch."""
 
+    #: Branch of the sweep.
     direction: Literal["forward", "reverse"] = "forward"
+    #: Vg alone instead of the pair.
     return_vg_only: bool = False
-    #: Without effect where ``return_vg_only`` is set.
+    #: Id alone; without effect where ``return_vg_only`` is set.
     return_id_only: bool = False
 
 

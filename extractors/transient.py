@@ -79,16 +79,20 @@ class PeakCurrent(BaseExtractor):
 class CyclesParams(Params):
     """Parameters of :class:`Cycles`."""
 
+    #: How many values a step has; NaN behind the last cycle.
     n_cycles: int = Field(100, ge=1)
+    #: Which samples are taken, see the definition.
     method: Literal["peak_per_period", "peak_detection", "fixed_interval", "percentile"] = (
         "peak_per_period"
     )
-    #: Gate period in s, and samples per second; None takes those of the step.
+    #: Gate period in s; None takes that of the step.
     period: float | None = Field(None, gt=0)
+    #: Samples per second; None takes that of the step.
     sample_rate: float | None = Field(None, gt=0)
-    #: Of ``peak_detection``: samples between two peaks, and how far a peak stands out (A); None is
-    #: a tenth of the third quartile of |Id|.
+    #: Of ``peak_detection``: samples between two peaks.
     min_distance: int = Field(10, ge=1)
+    #: Of ``peak_detection``: how far a peak stands out, in A; None is a tenth of the third quartile
+    #: of |Id|.
     prominence: float | None = Field(None, ge=0)
 
 
@@ -255,10 +259,13 @@ def highest_percentile(current: NDArray[np.float64], n: int) -> NDArray[np.float
 class DecayTimeParams(Params):
     """Parameters of :class:`DecayTime`."""
 
+    #: What is fitted, see the definition.
     method: Literal["off_phase", "exponential", "linear"] = "off_phase"
     #: Of ``off_phase``: which one, counted from 1.
     cycle: int = Field(1, ge=1)
+    #: Gate period in s; None takes that of the step.
     period: float | None = Field(None, gt=0)
+    #: Samples per second; None takes that of the step.
     sample_rate: float | None = Field(None, gt=0)
     #: Of ``exponential`` and ``linear``: begin and end as shares of the whole step.
     fit_range: tuple[float, float] = (0.1, 0.9)

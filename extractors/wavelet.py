@@ -50,14 +50,17 @@ class DwtParams(Params):
     level: int | Literal["adaptive"] = 3
     #: How the current goes on beyond the ends.
     mode: Mode = "smooth"
+    #: What is subtracted before the transform.
     detrend: Detrend = "mean"
+    #: Precision of the transform.
     dtype: Precision = "float64"
     #: The whole step, or one phase of one gate cycle.
     part: Literal["step", "on", "off"] = "step"
     #: Of ``on`` and ``off``: which gate cycle, counted from 1.
     cycle: int = Field(1, ge=1)
-    #: Gate period in s, and samples per second; None takes those of the step.
+    #: Gate period in s; None takes that of the step.
     period: float | None = Field(None, gt=0)
+    #: Samples per second; None takes that of the step.
     sample_rate: float | None = Field(None, gt=0)
 
     @field_validator("level")

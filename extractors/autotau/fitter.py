@@ -140,7 +140,7 @@ class TauFitter:
         Returns
         -------
         popt (A, tau, C), its covariance, R2, adjusted R2; NaN where the fit has no answer, and
-        :attr:`tau_on_status` says why.
+        ``tau_on_status`` says why.
         """
         return self._fit(ON, self.t_on_idx, time, signal, interp, points_after_interp)
 

@@ -18,10 +18,10 @@ _NOTHING = 1.0
 
 
 class SmartWindowSearchFitter(AutoTauFitter):
-    """Search the best windows by differential evolution [1]_.
+    """Search the best windows by differential evolution.
 
-    It tries some hundred windows and may miss the best; :class:`AutoTauFitter` tries all of them
-    and cannot.
+    It [1]_ tries some hundred windows and may miss the best; :class:`AutoTauFitter` tries all of
+    them and cannot.
 
     Parameters
     ----------

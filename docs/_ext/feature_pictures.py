@@ -1,0 +1,211 @@
+"""A picture of each feature: simulated data with the feature marked in them.
+
+What is marked follows from what the extractor declares: its source, its unit and its axes.  So an
+extractor that nobody has thought of here gets a picture as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from oectflow.extractors.base import BaseExtractor
+from oectflow.pipeline.features.functions import median
+from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.outputs.plots import BLUE, GREEN, GREY, ORANGE
+
+_SAMPLE_RATE, _PERIOD, _DUTY_CYCLE = 1000.0, 0.2, 0.5
+_CYCLES = 5
+_MOST_SHOWN = 4
+#: Units that people write with SI prefixes.
+_PREFIXED = ("V", "A", "S", "s", "F", "C")
+
+Step = Mapping[str, Any]
+
+
+def draw(extractor: BaseExtractor, path: Path) -> None:
+    """Draw a feature of one simulated step and write it as PNG.
+
+    Parameters
+    ----------
+    extractor
+        With its default parameters.
+    path
+        The picture.
+    """
+    step = _steps()[extractor.source]
+    found = extractor.extract_step(step)
+    words = list(extractor.variables["status"].statuses)
+    figure = Figure(figsize=(8, 3.2), layout="constrained", facecolor="white")
+    if extractor.source == "transfer":
+        _draw_sweep(figure, extractor, step, found)
+    else:
+        _draw_trace(figure, extractor, step, found)
+    title = _label(extractor, found)
+    status = {words[code] for code in np.ravel(found["status"])} - {"ok", "absent"}
+    if status:
+        title += f" (status: {', '.join(sorted(status))})"
+    figure.suptitle(title, fontsize=10)
+    figure.savefig(path, dpi=160, metadata={"Software": None})
+
+
+@cache
+def _steps() -> dict[str, Step]:
+    """Return one simulated step of each source, as extractors get them."""
+    device = simulate_device(
+        1,
+        n_transfer=1,
+        n_transient=1,
+        n_cycles=_CYCLES,
+        sample_rate=_SAMPLE_RATE,
+        period=_PERIOD,
+        duty_cycle=_DUTY_CYCLE,
+        hysteresis_V=0.06,
+        off_ratio=3e-3,
+        transfer_noise=1e-4,
+    )
+    sweep, trace = device.transfer_steps[0], device.transient_steps[0]
+    return {
+        "transfer": {"Vg": sweep.Vg, "Id": sweep.Id},
+        "transient": {
+            "continuous_time": trace.original_time,
+            "original_time": trace.original_time,
+            "drain_current": trace.drain_current,
+            "sampling_interval": 1 / _SAMPLE_RATE,
+            "gate_period": _PERIOD,
+            "duty_cycle": _DUTY_CYCLE,
+        },
+    }
+
+
+def _draw_sweep(figure: Figure, extractor: BaseExtractor, step: Step, found: Step) -> None:
+    """Draw both branches, linear with gm and logarithmic, and mark the value where it can be."""
+    linear, logarithmic = figure.subplots(1, 2)
+    right = linear.twinx()
+    vg, current = step["Vg"], step["Id"]
+    turn = int(np.argmax(np.abs(vg - vg[0])))
+    slopes = []
+    for part, style in ((slice(0, turn + 1), "-"), (slice(turn, None), "--")):
+        slopes.append(np.gradient(current[part], vg[part]))
+        linear.plot(vg[part], current[part], style, color=GREY)
+        logarithmic.plot(vg[part], np.abs(current[part]), style, color=GREY)
+        right.plot(vg[part], slopes[-1], style, color=GREEN, alpha=0.6, linewidth=1)
+    linear.set(xlabel="$V_G$", ylabel="$I_D$ (grey)")
+    right.set_ylabel("$g_m$ (green)")
+    logarithmic.set(xlabel="$V_G$", ylabel="$|I_D|$", yscale="log")
+    for axes, unit in ((linear, "A"), (logarithmic, "A"), (right, "S")):
+        axes.xaxis.set_major_formatter(EngFormatter("V"))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_formatter(EngFormatter(unit))
+    values = np.ravel(found["value"])
+    if extractor.unit == "V, A" and len(values) == 2:
+        for axes in (linear, logarithmic):
+            axes.plot(*values, "o", color=ORANGE, markersize=8)
+    elif extractor.unit == "S":
+        for value, slope in zip(values, slopes, strict=False):
+            at = int(np.argmin(np.abs(np.abs(slope) - value)))
+            right.plot(vg[: turn + 1][at], slope[at], "o", color=ORANGE, markersize=8)
+    else:
+        for value in values:
+            for axes in (linear, logarithmic):
+                if extractor.unit == "V":
+                    axes.axvline(value, color=ORANGE, linewidth=2)
+                elif extractor.unit == "A":
+                    axes.axhline(value, color=ORANGE, linewidth=2)
+
+
+def _draw_trace(figure: Figure, extractor: BaseExtractor, step: Step, found: Step) -> None:
+    """Draw the trace and mark the value; how depends on its unit and axes."""
+    dims = extractor.variables["value"].dims
+    if dims == ("band",):
+        trace, bars = figure.subplots(1, 2)
+        _draw_bands(bars, extractor, found)
+    else:
+        trace = figure.subplots()
+    trace.plot(step["original_time"], step["drain_current"], ".", color=GREY, markersize=2)
+    if dims == ("cycle", "phase") and "window_start" in found:
+        _mark_fits(trace, found)
+    elif dims == ("cycle",) and extractor.unit == "A":
+        _mark_cycles(trace, step, found)
+    elif dims == () and extractor.unit == "A":
+        trace.axhline(float(found["value"]), color=ORANGE, linewidth=2)
+    elif dims == () and extractor.unit == "s":
+        _mark_decay(trace, step, float(found["value"]))
+    trace.set(xlabel="time", ylabel="$I_D$")
+    trace.xaxis.set_major_formatter(EngFormatter("s"))
+    trace.yaxis.set_major_formatter(EngFormatter("A"))
+
+
+def _mark_decay(axes: Any, step: Step, tau: float) -> None:
+    """Draw an exponential of this tau through the off phase that follows the first on phase."""
+    time, current = step["original_time"], step["drain_current"]
+    first = round(_PERIOD * _SAMPLE_RATE)
+    last = first + round((1 - _DUTY_CYCLE) * _PERIOD * _SAMPLE_RATE)
+    decay = np.exp(-(time[first:last] - time[first]) / tau)
+    if np.isfinite(tau):
+        amplitude, offset = np.polyfit(decay, current[first:last], 1)
+        axes.axvspan(time[first], time[last], color=ORANGE, alpha=0.15)
+        axes.plot(time[first:last], offset + amplitude * decay, color=ORANGE, linewidth=2.5)
+        axes.set_xlim(0, 2 * _PERIOD)
+
+
+def _mark_cycles(axes: Any, step: Step, found: Step) -> None:
+    """Mark the sample of each period that comes nearest to the value."""
+    per_cycle = round(_PERIOD * _SAMPLE_RATE)
+    for cycle, value in enumerate(found["value"][np.isfinite(found["value"])]):
+        samples = slice(cycle * per_cycle, (cycle + 1) * per_cycle)
+        distance = np.abs(step["drain_current"][samples] - value)
+        if distance.size:
+            at = step["original_time"][samples][int(np.argmin(distance))]
+            axes.plot(at, value, "o", color=ORANGE, markersize=7)
+
+
+def _mark_fits(axes: Any, found: Step) -> None:
+    """Draw windows and fitted curves of the first cycles."""
+    for phase, (word, colour) in enumerate((("on", BLUE), ("off", ORANGE))):
+        for cycle in range(2):
+            tau = float(found["value"][cycle, phase])
+            if not np.isfinite(tau):
+                continue
+            start, duration, amplitude, offset = (
+                float(found[name][cycle, phase])
+                for name in ("window_start", "window_duration", "amplitude", "offset")
+            )
+            t = np.linspace(0, duration, 100)
+            curve = 1 - np.exp(-t / tau) if word == "on" else np.exp(-t / tau)
+            axes.axvspan(start, start + duration, color=colour, alpha=0.15)
+            axes.plot(start + t, offset + amplitude * curve, color=colour, linewidth=2.5)
+    axes.set_xlim(0, 3 * _PERIOD)
+
+
+def _draw_bands(axes: Any, extractor: BaseExtractor, found: Step) -> None:
+    axes.bar(extractor.variables["value"].labels["band"], found["value"], color=ORANGE)
+    power = re.sub(r"\^(\d+)", r"$^\1$", extractor.unit)
+    axes.set(xlabel="band", ylabel=power, yscale="log")
+
+
+def _label(extractor: BaseExtractor, found: Step) -> str:
+    """Return name and value, for a title: medians over cycles, the first values of a long axis."""
+    variable = extractor.variables["value"]
+    value = np.atleast_1d(found["value"])
+    last = variable.dims[-1] if variable.dims else ""
+    names = variable.labels.get(last, ("",) * value.shape[-1])
+    if value.ndim > 1:
+        value = median(value.reshape(-1, value.shape[-1]), axis=0)
+    units = extractor.unit.split(", ")
+    shown = []
+    for i, (name, number) in enumerate(zip(names, value.tolist(), strict=True)):
+        if not np.isfinite(number) or i == _MOST_SHOWN:
+            shown.append("…")
+            break
+        unit = units[i % len(units)]
+        text = EngFormatter(unit, places=2)(number) if unit in _PREFIXED else f"{number:.3g} {unit}"
+        shown.append(f"{name} {text}".strip())
+    return f"{extractor.name.rpartition('.')[2]} = {', '.join(shown)}"
