@@ -195,6 +195,14 @@ class BaseExtractor:
         return f"{type(self).__name__}({self.params})"
 
     @property
+    def arrays(self) -> tuple[str, ...] | None:
+        """Names of the arrays of a step that it uses, None for all; it is given no others.
+
+        What no feature of a run uses is not read from the files.
+        """
+        return None
+
+    @property
     def output_shape(self) -> tuple[int | str, ...]:
         """Shape of the value per step: ``()``, ``(2,)``, ``("n_cycles", 2)``."""
         return ()

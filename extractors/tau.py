@@ -139,6 +139,11 @@ class TauOnOff(BaseExtractor):
     Params = TauParams
 
     @property
+    def arrays(self) -> tuple[str, ...]:
+        """The current, and the recorded times, which tell whether samples are evenly spaced."""
+        return ("original_time", "drain_current")
+
+    @property
     def output_shape(self) -> tuple[int | str, ...]:
         """One row per cycle: on, off."""
         return ("n_cycles", 2)

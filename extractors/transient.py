@@ -49,6 +49,11 @@ class PeakCurrent(BaseExtractor):
     statuses = _NO_DATA
     Params = PeakCurrentParams
 
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The current."""
+        return ("drain_current",)
+
     def extract_single_step(
         self, step_data: Mapping[str, Any], params: Mapping[str, Any]
     ) -> dict[str, Any]:
@@ -133,6 +138,12 @@ class Cycles(BaseExtractor):
     reference = "Virtanen et al. (2020), Nat. Methods 17, 261. doi:10.1038/s41592-019-0686-2"
     statuses = _CYCLES_WORDS
     Params = CyclesParams
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The current; where cycles are counted in time, the recorded times."""
+        timed = self.params["method"] == "peak_per_period"
+        return ("original_time", "drain_current") if timed else ("drain_current",)
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:
@@ -311,6 +322,12 @@ class DecayTime(BaseExtractor):
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = _DECAY_WORDS
     Params = DecayTimeParams
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The current, and the times that the method goes by."""
+        timed = self.params["method"] == "off_phase"
+        return ("original_time" if timed else "continuous_time", "drain_current")
 
     def extract_single_step(
         self, step_data: Mapping[str, Any], params: Mapping[str, Any]

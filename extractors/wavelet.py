@@ -100,6 +100,12 @@ class Dwt(BaseExtractor):
     Params = DwtParams
 
     @property
+    def arrays(self) -> tuple[str, ...]:
+        """The current; to find a phase, the recorded times."""
+        whole = self.params["part"] == "step"
+        return ("drain_current",) if whole else ("original_time", "drain_current")
+
+    @property
     def output_shape(self) -> tuple[int | str, ...]:
         """One energy per band; four details with ``level="adaptive"``, NaN where unused."""
         return (len(band_names(self.params["level"])),)

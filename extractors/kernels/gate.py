@@ -80,15 +80,21 @@ def recorded_clock(t, sampling_interval):
     mean = (t[n - 1] - t[0]) / (n - 1)
     if not (mean > 0.0 and math.isfinite(mean)):
         return even
-    deviation = 0.0
-    for k in range(n):
-        if k > 0 and not t[k] > t[k - 1]:
-            return even
-        deviation = max(deviation, abs(t[k] - t[0] - k * mean))
     # Four units in the last place of the largest time, or a millionth of the spacing.
     rounding = max(abs(t[0]), abs(t[n - 1])) * 2.0**-50
-    if deviation <= max(rounding, 1e-6 * mean):
+    allowed = max(rounding, 1e-6 * mean)
+    # Counts and no way out of the loop: so the compiler makes vector instructions of it.
+    begin = t[0]
+    backward = 0
+    apart = 0
+    for k in range(1, n):
+        backward += not t[k] > t[k - 1]
+        apart += abs(t[k] - begin - np.int32(k) * mean) > allowed
+    if backward or not apart:
         return even
+    deviation = 0.0
+    for k in range(n):
+        deviation = max(deviation, abs(t[k] - begin - k * mean))
     if deviation <= recorded_digit(t, mean):
         return even
     # Times in s give tau in s; another unit of the record, or none, is brought to the nominal one.

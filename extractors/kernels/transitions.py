@@ -17,6 +17,7 @@ from oectflow.extractors.kernels.cycles import fit_windows
 from oectflow.extractors.kernels.exponential import (
     AMPLITUDE,
     DECAY,
+    F_MIN,
     FIT_OK,
     N_COLUMNS,
     R2,
@@ -35,7 +36,7 @@ from oectflow.extractors.kernels.gate import (
     swing,
 )
 from oectflow.extractors.kernels.uneven import search_uneven
-from oectflow.extractors.kernels.windows import search_tables, search_windows
+from oectflow.extractors.kernels.windows import adjusted, search_above, search_tables
 
 #: How windows are chosen: searched in the first two periods, kept from an earlier step while they
 #: hold, found by somebody else, the phases, or given once and for all.
@@ -110,7 +111,10 @@ def fit_step(
     # Twice only where kept windows do not hold; a loop, lest everything is compiled twice.
     while True:
         if choice == SEARCH or (choice == KEEP and searched):
-            down, up = search(y, t, starts[0], until, start_step, lengths, tables, least_change)
+            bars = np.full(2, -math.inf)
+            down, up = search(
+                y, t, starts[0], until, start_step, lengths, tables, least_change, bars
+            )
             windows[ON] = offset_in_cycle(up[0], starts), up[1]
             windows[OFF] = offset_in_cycle(down[0], starts), down[1]
         for phase in (ON, OFF):
@@ -169,11 +173,23 @@ def windows_hold(rows, codes, spans, hold, least_change):
 
 
 @njit(inline="always", error_model="numpy")
-def search(y, t, first, last, start_step, lengths, tables, least_change):
+def search(y, t, first, last, start_step, lengths, tables, least_change, bars):
     """Search with the kernel that the clock asks for."""
     if t.size == 0:
-        return search_windows(y, first, last, start_step, lengths, tables, least_change)
+        return search_above(y, first, last, start_step, lengths, tables, least_change, bars)
     return search_uneven(y, t, first, last, start_step, lengths, least_change)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def noise_level(lengths):
+    """Return an adjusted R2 below which windows of all these lengths are noise."""
+    level = 1.0
+    for n in lengths:
+        # Where :func:`.exponential.is_noise` changes its mind.
+        r2 = 2.0 * F_MIN / (n - 3 + 2.0 * F_MIN)
+        level = min(level, adjusted(math.sqrt(r2), n))
+    # The search and the fit have their R2 from different sums.
+    return level - 1e-9
 
 
 @njit(inline="always", error_model="numpy")
@@ -212,7 +228,12 @@ def search_again(
     """Search one cycle for better windows than those it was given."""
     if last - first < lengths[0]:
         return
-    down, up = search(y, t, first, last, start_step, lengths, tables, least_change)
+    # What is no better than chance is not taken, and neither is a phase that was good.
+    bars = np.empty(2)
+    for phase in (ON, OFF):
+        good = codes[phase] == FIT_OK and rows[phase, R2] >= threshold
+        bars[0 if phase == OFF else 1] = 1.0 if good else noise_level(lengths)
+    down, up = search(y, t, first, last, start_step, lengths, tables, least_change, bars)
     row = np.empty(N_COLUMNS)
     for phase in (ON, OFF):
         if codes[phase] == FIT_OK and rows[phase, R2] >= threshold:

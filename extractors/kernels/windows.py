@@ -318,10 +318,29 @@ def search_windows(y, first, last, start_step, lengths, tables, least_change):
     For the decay and the rise: start, length, and ``ln tau`` in samples; (-1, -1, NaN) where no
     window has an interior optimum of that sign.
     """
+    bars = np.full(2, -math.inf)
+    return search_above(y, first, last, start_step, lengths, tables, least_change, bars)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def search_above(y, first, last, start_step, lengths, tables, least_change, bars):
+    """Do what :func:`search_windows` does, for windows that are good enough.
+
+    Parameters
+    ----------
+    y, first, last, start_step, lengths, tables, least_change
+        As in :func:`search_windows`.
+    bars
+        Adjusted R2 that the decay and the rise have to exceed; 1 where none is wanted.
+        Overwritten.  Shape (2,).
+
+    Returns
+    -------
+    As :func:`search_windows`; (-1, -1, NaN) also where no window is good enough.
+    """
     _, f, weight, shift = tables[0]
     n_starts = max(0, (last - first - lengths[0]) // start_step + 1)
     found = (-1, -1, math.nan), (-1, -1, math.nan)
-    bars = np.full(2, -math.inf)
     chunk = max(BLOCK, ROOM // lengths.size)
     for begin in range(0, n_starts, chunk):
         at = first + begin * start_step
@@ -332,6 +351,8 @@ def search_windows(y, first, last, start_step, lengths, tables, least_change):
         scan_nodes(y, at, last, start_step, lengths, f, weight, shift, fall, rise, tss)
         # One call in a loop: with literal signs numba would compile everything below twice.
         for turn in range(2):
+            if bars[turn] >= 1.0:
+                continue
             start, n, theta, value = best_window(
                 y,
                 at,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -71,20 +71,25 @@ def evaluate(extractor: BaseExtractor, steps: Steps) -> tuple[Columns, dict[int,
     ``error``; the others are not touched by it.
     """
     errors = {i: ("UnreadableFile", message) for i, message in steps.unreadable.items()}
+    # What other features of the same task use must not change the numbers of this one.
+    batch = steps.batch
+    if extractor.arrays is not None:
+        own = {name: batch.arrays[name] for name in extractor.arrays if name in batch.arrays}
+        batch = replace(batch, arrays=own)
     columns: Columns | None = None
     if extractor.extract_batch is not None:
         try:
-            columns = extractor.extract_batch(steps.batch, extractor.params)
+            columns = extractor.extract_batch(batch, extractor.params)
         except Exception:  # noqa: BLE001
             # The loop below meets the same exception again, in the step that is to blame.
             columns = None
     if columns is None:
         rows = []
-        for i in range(len(steps.batch)):
+        for i in range(len(batch)):
             row = None
             if i not in errors:
                 try:
-                    row = extractor.extract_step(steps.batch.step(i))
+                    row = extractor.extract_step(batch.step(i))
                 except Exception as error:  # noqa: BLE001
                     errors[i] = (type(error).__name__, str(error) or repr(error))
             rows.append(_no_result(extractor) if row is None else row)

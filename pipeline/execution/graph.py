@@ -37,6 +37,7 @@ from oectflow.pipeline.execution.tasks import (
     derive_features,
     extract_features,
     hash_source,
+    needed_arrays,
     read_and_extract,
     read_steps,
     write_experiment,
@@ -75,6 +76,10 @@ def experiment_graph(
         graph[key] = Task(key, *call, _data_producer=root)
         return TaskRef(key)
 
+    together: dict[tuple[str, int, int], list[FeatureSpec]] = {}
+    for batch in job.batches:
+        in_batch = together.setdefault((batch.source, batch.start, batch.stop), [])
+        in_batch += [FeatureSpec(name, extractors[name]) for name in batch.features]
     sharing = Counter((batch.source, batch.start, batch.stop) for batch in job.batches)
     reads: dict[tuple[str, int, int], TaskRef] = {}
     parts = []
@@ -89,7 +94,7 @@ def experiment_graph(
             call = (read_and_extract, task, specs, *steps)
         else:
             if steps not in reads:
-                read = (read_steps, task, *steps)
+                read = (read_steps, task, *steps, needed_arrays(together[steps]))
                 label_of_read = f"read-{batch.source}"
                 reads[steps] = add(label_of_read, batch.start, batch.stop, *read, root=True)
             call = (extract_features, task, specs, reads[steps])

@@ -30,6 +30,7 @@ from oectflow.pipeline.execution.tasks import (
     FeatureSpec,
     announce,
     extract_features,
+    needed_arrays,
     read_steps,
 )
 from oectflow.pipeline.features.feature import column_name
@@ -134,6 +135,7 @@ def child() -> None:
     )
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for start, stop, spec in todo:
-        result = extract_features(task, (spec,), read_steps(task, source, start, stop))
+        steps = read_steps(task, source, start, stop, needed_arrays([spec]))
+        result = extract_features(task, (spec,), steps)
         pickle.dump(result, out)
         out.flush()

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,19 +85,43 @@ class ExperimentTask:
 local_listeners: dict[str, Callable[[dict[str, Any]], None]] = {}
 
 
-def read_steps(task: ExperimentTask, source: str, start: int, stop: int) -> Steps:
-    """Read a range of steps; where that fails, read them one by one and keep what can be read."""
+@lru_cache(maxsize=4)
+def _metadata(path: str, identity: FileIdentity) -> Experiment:
+    """Open an experiment; the step table of thousands of steps is worth reading only once."""
+    experiment = Experiment(path)
+    if experiment.identity != identity:
+        raise UnreadableFile(
+            f"{path}: changed since the run began; wait until it is complete, then run again"
+        )
+    return experiment
+
+
+def needed_arrays(specs: Iterable[FeatureSpec]) -> tuple[str, ...] | None:
+    """Return the names of the arrays that some features use together, None for all."""
+    needed: set[str] = set()
+    for spec in specs:
+        if spec.extractor.arrays is None:
+            return None
+        needed.update(spec.extractor.arrays)
+    return tuple(sorted(needed))
+
+
+def read_steps(
+    task: ExperimentTask,
+    source: str,
+    start: int,
+    stop: int,
+    arrays: tuple[str, ...] | None = None,
+) -> Steps:
+    """Read a range of steps; where that fails, read them one by one and keep what can be read.
+
+    ``arrays`` are the names of those to read, None for all.
+    """
     try:
-        experiment = Experiment(task.path)
-        if experiment.identity != task.identity:
-            raise UnreadableFile(
-                f"{task.path}: changed since the run began; "
-                "wait until it is complete, then run again"
-            )
-        block = experiment.block(source, start, stop)
+        block = _metadata(task.path, task.identity).block(source, start, stop, arrays)
     except InputError as error:
         if stop - start > 1:
-            return _joined([read_steps(task, source, i, i + 1) for i in range(start, stop)])
+            return _joined([read_steps(task, source, i, i + 1, arrays) for i in range(start, stop)])
         nothing = Batch({}, np.zeros(2, np.int64), {}, start)
         return Steps(source, nothing, ("unknown",), {0: str(error)})
     batch = Batch(block.arrays, block.offsets, block.values, start)
@@ -163,7 +188,9 @@ def read_and_extract(
     task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
 ) -> Extracted:
     """Read a range of steps and compute features of them in one task."""
-    return extract_features(task, specs, read_steps(task, source, start, stop))
+    return extract_features(
+        task, specs, read_steps(task, source, start, stop, needed_arrays(specs))
+    )
 
 
 def announce(task: ExperimentTask, extracted: Extracted) -> None:

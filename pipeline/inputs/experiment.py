@@ -10,7 +10,7 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +23,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from oectflow.pipeline.errors import NotAnExperiment, UnreadableFile, did_you_mean
+from oectflow.pipeline.inputs.chunks import read_rows
 from oectflow.pipeline.inputs.hdf5 import FileIdentity, explain, open_file, plain
 from oectflow.pipeline.inputs.step_layout import ARRAYS, Layout, read_source
 from oectflow.pipeline.inputs.timing import complete_from_trace, declared_timing
@@ -190,8 +191,20 @@ class Experiment:
         block = self.block(source, start, start + 1)
         return block.arrays | {name: float(value[0]) for name, value in block.values.items()}
 
-    def block(self, source: str, start: int, stop: int) -> Block:
+    def block(
+        self, source: str, start: int, stop: int, arrays: Collection[str] | None = None
+    ) -> Block:
         """Read the steps ``start:stop`` of a source, in one read of one contiguous range.
+
+        Parameters
+        ----------
+        source
+            ``"transfer"`` or ``"transient"``.
+        start, stop
+            Range of the steps.
+        arrays
+            Names of the arrays to read; None for all.  Beyond them is read what the timing takes
+            where it is not declared.
 
         Returns
         -------
@@ -210,34 +223,36 @@ class Experiment:
             raise IndexError(
                 f"{self.path}: {source} has {n_steps} steps, there is no range {start}:{stop}"
             )
-        names = ARRAYS[source]
+        names = [name for name in ARRAYS[source] if arrays is None or name in arrays]
         if source not in self._sources or start == stop:
             values = {name: np.zeros(0) for name in _VALUES} if source == "transient" else {}
             empty = {name: np.zeros(0) for name in names}
             return Block(empty, np.zeros(1, np.int64), values, start, ())
         found = self._sources[source]
         if source == "transfer":
-            data = self._read_samples(source, start, stop, np.s_[start:stop])
+            data = self._read_sweeps(start, stop)
             measured = ~np.isnan(data[:, 0])
-            arrays = {name: data[:, row][measured] for row, name in enumerate(names)}
-            return Block(arrays, _offsets(measured.sum(axis=1)), {}, start, ())
+            sweeps = {name: data[:, ARRAYS[source].index(name)][measured] for name in names}
+            return Block(sweeps, _offsets(measured.sum(axis=1)), {}, start, ())
         starts, stops = found.starts[start:stop], found.stops[start:stop]
         offsets = _offsets(stops - starts)
-        filled = stops > starts
-        low, high = (starts[filled].min(), stops[filled].max()) if filled.any() else (0, 0)
-        data = self._read_samples(source, start, stop, np.s_[:, low:high])
-        if high - low != offsets[-1] or np.any(starts[filled] - low != offsets[:-1][filled]):
-            # Steps with gaps or in another order: no known writer does it, the table allows it.
-            samples = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
-            data = data[:, samples - low]
-        arrays = dict(zip(names, data, strict=True))
-        table = found.table[start:stop]
-        timing = declared_timing(table, lambda: self.workflow)
+        timing = declared_timing(found.table[start:stop], lambda: self.workflow)
+        needed = set(names)
+        if np.isnan(timing.sampling_interval).any():
+            needed.add("original_time")
+        if np.isnan(timing.gate_period).any():
+            needed.add("drain_current")
+        traces = self._read_traces(start, stop, [n for n in ARRAYS[source] if n in needed], offsets)
+        nothing = np.zeros(offsets[-1])
         timing = complete_from_trace(
-            timing, arrays["original_time"], arrays["drain_current"], offsets
+            timing,
+            traces.get("original_time", nothing),
+            traces.get("drain_current", nothing),
+            offsets,
         )
         values = {name: getattr(timing, name) for name in _VALUES}
-        return Block(arrays, offsets, values, start, timing.source)
+        kept = {name: traces[name] for name in names}
+        return Block(kept, offsets, values, start, timing.source)
 
     def to_xarray(self) -> xr.DataTree:
         """Read everything into one labelled tree, for exploring.
@@ -310,15 +325,35 @@ class Experiment:
         with open_file(self.path, what) as file:
             yield file
 
-    def _read_samples(
-        self, source: str, start: int, stop: int, selection: Any
-    ) -> NDArray[np.float64]:
+    def _read_sweeps(self, start: int, stop: int) -> NDArray[np.float64]:
+        with self._samples("transfer", start, stop) as dataset:
+            return np.asarray(dataset[start:stop], np.float64)
+
+    def _read_traces(
+        self, start: int, stop: int, names: Sequence[str], offsets: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.float64]]:
+        """Read arrays of transient steps, which usually lie one after the other."""
+        found = self._sources["transient"]
+        starts, stops = found.starts[start:stop], found.stops[start:stop]
+        filled = stops > starts
+        low, high = (starts[filled].min(), stops[filled].max()) if filled.any() else (0, 0)
+        rows = [ARRAYS["transient"].index(name) for name in names]
+        with self._samples("transient", start, stop) as dataset:
+            data = read_rows(dataset, rows, int(low), int(high))
+        if high - low != offsets[-1] or np.any(starts[filled] - low != offsets[:-1][filled]):
+            # Steps with gaps or in another order: no known writer does it, the table allows it.
+            samples = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
+            data = [row[samples - low] for row in data]
+        return dict(zip(names, data, strict=True))
+
+    @contextmanager
+    def _samples(self, source: str, start: int, stop: int) -> Iterator[h5py.Dataset]:
         steps = f"step {start}" if stop - start == 1 else f"steps {start}:{stop}"
         with self._open(f"/{source}/measurement_data, {steps},") as file:
-            data = file[source]["measurement_data"]
-            if data.shape != self._sources[source].shape:
-                raise ValueError(f"its shape is now {data.shape}")
-            return np.asarray(data[selection], np.float64)
+            dataset = file[source]["measurement_data"]
+            if dataset.shape != self._sources[source].shape:
+                raise ValueError(f"its shape is now {dataset.shape}")
+            yield dataset
 
     def _read_json(self, name: str) -> Any:
         with self._open(f"/{name}") as file:

@@ -20,7 +20,7 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,13 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
-            pq.write_table(table, file, compression="zstd", compression_level=3)
+            pq.write_table(
+                table,
+                file,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=_repeating(table.schema),
+            )
             file.flush()
             os.fsync(file.fileno())
         size = temporary.stat().st_size
@@ -275,6 +281,25 @@ def _to_table(results: Results, expand: bool) -> pa.Table:
     return pa.table(
         arrays, schema=pa.schema(fields, metadata={_KEY: json.dumps(metadata, allow_nan=False)})
     )
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Return the columns in which values repeat, by their paths in a Parquet file.
+
+    Measured numbers do not: a dictionary of them takes three times as long to write, and the file
+    is half as large again.
+    """
+
+    def leaves(field: pa.Field, path: str) -> Iterator[str]:
+        if pa.types.is_list(field.type):
+            yield from leaves(field.type.value_field, f"{path}.list.element")
+        elif pa.types.is_struct(field.type):
+            for inner in field.type:
+                yield from leaves(inner, f"{path}.{inner.name}")
+        elif not pa.types.is_floating(field.type):
+            yield path
+
+    return [path for field in schema for path in leaves(field, field.name)]
 
 
 def column_names(name: str, variable: Variable) -> list[str]:

@@ -1,0 +1,150 @@
+"""Only the arrays that extractors declare are read, and they give the numbers that all would."""
+
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+
+from oectflow.extractors.base import BaseExtractor, extractor_names, get_extractor
+from oectflow.pipeline.execution import tasks
+from oectflow.pipeline.execution.evaluate import evaluate
+from oectflow.pipeline.execution.tasks import (
+    ExperimentTask,
+    FeatureSpec,
+    needed_arrays,
+    read_steps,
+)
+from oectflow.pipeline.inputs import experiment as experiment_module
+from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.simulate import simulate_device
+
+CHOICES = {
+    "transient.cycles": [
+        {"method": "peak_detection"},
+        {"method": "percentile"},
+        {"method": "fixed_interval"},
+    ],
+    "transient.decay_time": [{"method": "exponential"}, {"method": "linear"}],
+    "transient.dwt": [{"part": "on"}, {"part": "off"}],
+    "transient.tau_on_off": [{"search": "cached"}, {"window": "full_phase"}],
+}
+BUILT_IN = [
+    get_extractor(name, params)
+    for name in extractor_names()
+    if type(get_extractor(name)).__module__.startswith("oectflow.")
+    for params in [{}, *CHOICES.get(name, [])]
+]
+
+
+class Greedy(BaseExtractor):
+    """Takes whatever is there."""
+
+    name = "transient.test_greedy"
+    source = "transient"
+
+    def extract_single_step(self, step_data, params):
+        return sum(np.ndim(value) for value in step_data.values())
+
+
+class Frugal(Greedy):
+    name = "transient.test_frugal"
+
+    @property
+    def arrays(self):
+        return ("drain_current",)
+
+
+@pytest.fixture
+def task(tmp_path):
+    """Six steps: with even times, uneven ones, NaN among them, none, and some that run back."""
+    device = simulate_device(1, n_transfer=6, n_transient=6, n_points=21, n_cycles=4, period=0.08)
+    rng = np.random.default_rng(5)
+    times = [step.original_time.copy() for step in device.transient_steps]
+    times[1] += rng.uniform(0, 4e-4, times[1].size)
+    times[2][7] = np.nan
+    times[3][:] = np.nan
+    times[4] = times[4][::-1].copy()
+    times[5] *= 2
+    steps = [
+        replace(step, original_time=time)
+        for step, time in zip(device.transient_steps, times, strict=True)
+    ]
+    path = replace(device, transient_steps=steps).write(tmp_path / "a.h5")
+    found = Experiment(path)
+    counts = {source: found.n_steps(source) for source in found.sources}
+    out = tmp_path / "a.parquet"
+    return ExperimentTask(
+        str(path), found.identity, str(out), "a", "", "", counts, (), False, "topic"
+    )
+
+
+@pytest.mark.parametrize("extractor", BUILT_IN, ids=str)
+def test_declared_arrays_suffice(task, extractor):
+    steps = read_steps(task, extractor.source, 0, 6)
+    declared = needed_arrays([FeatureSpec("f", extractor)])
+    alone = read_steps(task, extractor.source, 0, 6, declared)
+    if declared is not None:
+        assert set(alone.batch.arrays) == set(declared)
+    # With every array, and past the filter of ``evaluate``.
+    if extractor.extract_batch is not None:
+        expected = extractor.extract_batch(steps.batch, extractor.params)
+        got, errors = evaluate(extractor, alone)
+        assert not errors
+    else:
+        expected, errors = evaluate(extractor, steps)
+        got, errors_alone = evaluate(extractor, alone)
+        assert errors == errors_alone
+    assert got.keys() == expected.keys()
+    for name, column in got.items():
+        np.testing.assert_array_equal(column, expected[name])
+
+
+def test_an_extractor_is_given_what_it_declares_and_no_more(task):
+    steps = read_steps(task, "transient", 0, 6)
+    n_values = len(steps.batch.arrays)
+    np.testing.assert_array_equal(evaluate(Greedy(), steps)[0]["value"], n_values)
+    np.testing.assert_array_equal(evaluate(Frugal(), steps)[0]["value"], 1)
+
+
+def test_features_of_one_task_share_what_they_read():
+    peak, tau = (FeatureSpec(n, get_extractor(f"transient.{n}")) for n in ("cycles", "tau_on_off"))
+    current = FeatureSpec("peak", get_extractor("transient.peak_current"))
+    assert needed_arrays([current]) == ("drain_current",)
+    assert needed_arrays([peak, tau, current]) == ("drain_current", "original_time")
+    assert needed_arrays([current, FeatureSpec("greedy", Greedy())]) is None
+
+
+def test_rows_that_nobody_needs_are_not_read(task, monkeypatch):
+    seen = []
+    original = experiment_module.read_rows
+    monkeypatch.setattr(
+        experiment_module, "read_rows", lambda *args: (seen.append(args[1]), original(*args))[1]
+    )
+    for name in ("peak_current", "tau_on_off"):
+        spec = FeatureSpec(name, get_extractor(f"transient.{name}"))
+        tasks.read_and_extract(task, [spec], "transient", 0, 6)
+    assert seen == [[2], [1, 2]]
+
+
+def test_timing_that_is_not_declared_is_found_in_what_no_feature_needs(task, tmp_path):
+    """The sampling interval is measured in original_time where the file does not declare it."""
+    with h5py.File(task.path, "r+") as file:
+        table = file["transient/step_info_table"]
+        names = [n for n in table.dtype.names if "time" not in n.lower() or "index" in n]
+        records = table[()]
+        kept = np.empty(len(records), [(n, table.dtype[n]) for n in names])
+        for name in names:
+            kept[name] = records[name]
+        del file["transient/step_info_table"]
+        del file["raw/workflow"]
+        file["transient/step_info_table"] = kept
+    found = Experiment(task.path)
+    everything = found.block("transient", 0, 6)
+    assert everything.values["sampling_interval"][0] == pytest.approx(1e-3, rel=1e-12)
+    for arrays in (["drain_current"], ["continuous_time"], []):
+        part = found.block("transient", 0, 6, arrays)
+        assert list(part.arrays) == arrays
+        assert part.timing_source == everything.timing_source
+        for name, value in part.values.items():
+            np.testing.assert_array_equal(value, everything.values[name])
