@@ -20,8 +20,8 @@ from .pipeline.errors import (
     OutputError,
     RunFailed,
 )
-from .pipeline.execution.report import ExperimentRecord, RunReport
-from .pipeline.execution.run import extract
+from .pipeline.execution.report import ExperimentRecord, RunPlan, RunReport
+from .pipeline.execution.run import extract, plan
 from .pipeline.features.feature_set import FeatureSet
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
@@ -44,6 +44,7 @@ __all__ = [
     "OutputError",
     "Params",
     "RunFailed",
+    "RunPlan",
     "RunReport",
     "Variable",
     "connect",
@@ -53,6 +54,7 @@ __all__ = [
     "ingest",
     "make_demo",
     "open_results",
+    "plan",
     "plot_feature",
     "plot_transfer",
     "plot_transient",
