@@ -26,7 +26,11 @@ from oectflow.pipeline.outputs.sink import (
 
 @dataclass(frozen=True)
 class Extracted:
-    """Variables of a range of steps of one source, what went wrong there, and the time it took."""
+    """Variables of a range of steps of one source, what went wrong there, and the time it took.
+
+    ``seconds`` is by feature; ``reading`` is what it took to read the steps, in s, where the task
+    that computed them has read them.
+    """
 
     source: str
     start: int
@@ -34,6 +38,7 @@ class Extracted:
     columns: Columns
     problems: tuple[Problem, ...]
     seconds: Mapping[str, float]
+    reading: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Table:
         Worker time by feature, for those that were computed now.
     kept
         Metadata of the features taken over from an earlier run.
+    reading, finishing
+        Worker time for reading, and for putting the table together, in s.
     """
 
     n_rows: int
@@ -63,6 +70,8 @@ class Table:
     problems: tuple[Problem, ...]
     seconds: dict[str, float]
     kept: dict[str, dict[str, Any]]
+    reading: float = 0.0
+    finishing: float = 0.0
 
     def statuses(self, feature: str) -> NDArray[np.int8]:
         """Return the status codes of a feature.  Shape (n_rows, …)."""
@@ -102,7 +111,8 @@ def assemble(parts: Sequence[Extracted], features: FeatureSet, n_steps: Mapping[
             for name, variable in feature.variables.items():
                 add(column_name(feature.name, name), variable, feature.name)
     problems = tuple(problem for part in parts for problem in part.problems)
-    return Table(n_rows, columns, variables, owners, problems, seconds, {})
+    reading = sum(part.reading for part in parts)
+    return Table(n_rows, columns, variables, owners, problems, seconds, {}, reading)
 
 
 def _join(

@@ -1,7 +1,9 @@
-"""How long each feature takes: timed on real steps, remembered beside the results.
+"""How long each feature takes: learnt from steps that were computed, kept beside the results.
 
-A cost is in seconds per sample, so that it carries over to steps of another length.  It belongs to
-a definition (extractor, parameters and code, by fingerprint) and to a machine.
+A cost is in seconds per sample.  It belongs to a definition (extractor, parameters and code, by
+fingerprint), to the length of the steps (by powers of two: 600 and 1000 samples are one class) and
+to a machine.  Samples reach an extractor as float64 whatever the file holds, so the type is none of
+the things it depends on.
 """
 
 from __future__ import annotations
@@ -9,103 +11,105 @@ from __future__ import annotations
 import json
 import math
 import platform
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-
-from oectflow.extractors.base import BaseExtractor
-from oectflow.pipeline.errors import OectflowError
-from oectflow.pipeline.inputs.experiment import Experiment
+from typing import Any
 
 #: Weight of the newest measurement in the running mean.
 _NEW_SHARE = 0.3
 _FILE = ".oectflow-costs.json"
+_FORMAT = 2
 
 
 class CostBook:
-    """Remembered costs of features.
+    """Remembered costs.
 
     Parameters
     ----------
     folder
         Output folder that the costs are kept in.
     fingerprints
-        By feature: what its cost belongs to.
+        By feature: what its cost belongs to.  Names that have none, such as ``"write"``, stand
+        for themselves.
     """
 
     def __init__(self, folder: Path, fingerprints: Mapping[str, str]) -> None:
         self._path = folder / _FILE
-        machine = f"{platform.node()}/{platform.machine()}"
-        self._keys = {name: f"{machine}/{key}" for name, key in fingerprints.items()}
-        self._costs: dict[str, float] = {}
+        self._machine = f"{platform.node()}/{platform.machine()}"
+        self._fingerprints = dict(fingerprints)
+        self._costs: dict[str, dict[int, float]] = {}
+        self._deadly: set[str] = set()
         self._changed = False
-        if self._path.exists():
-            try:
-                stored = json.loads(self._path.read_text())
-                self._costs = {str(key): float(cost) for key, cost in stored.items()}
-            except (ValueError, AttributeError, OSError):
-                # A damaged book costs a new timing of a few steps, nothing else.
-                self._costs = {}
+        try:
+            stored = json.loads(self._path.read_text())
+            if stored["format"] == _FORMAT:
+                self._costs = {
+                    str(key): {int(size): float(cost) for size, cost in by_size.items()}
+                    for key, by_size in stored["costs"].items()
+                }
+                self._deadly = set(map(str, stored["deadly"]))
+        except FileNotFoundError:
+            pass
+        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+            # A damaged book costs a new timing of a few steps, nothing else.
+            self._costs, self._deadly = {}, set()
 
-    def get(self, feature: str) -> float | None:
-        """Return seconds per sample, or None for a feature that was never timed."""
-        return self._costs.get(self._keys[feature])
+    def get(self, name: str, length: float = 1.0) -> float | None:
+        """Return a cost for steps of some length, or None where nothing is known.
 
-    def learn(self, feature: str, seconds_per_sample: float) -> None:
+        Parameters
+        ----------
+        name
+            A feature.
+        length
+            Samples per step.  Where no step of about this length was timed, the cost per sample
+            is that of the steps whose length is nearest.
+        """
+        known = self._costs.get(self._key(name))
+        if not known:
+            return None
+        size = _size(length)
+        return known[min(known, key=lambda other: (abs(other - size), other))]
+
+    def learn(self, name: str, cost: float, length: float = 1.0) -> None:
         """Take a new measurement into the running mean."""
-        if not math.isfinite(seconds_per_sample) or seconds_per_sample <= 0:
+        if not math.isfinite(cost) or cost <= 0:
             return
-        key = self._keys[feature]
-        old = self._costs.get(key, seconds_per_sample)
+        known = self._costs.setdefault(self._key(name), {})
+        old = known.get(_size(length), cost)
+        known[_size(length)] = (1 - _NEW_SHARE) * old + _NEW_SHARE * cost
         self._changed = True
-        self._costs[key] = (1 - _NEW_SHARE) * old + _NEW_SHARE * seconds_per_sample
+
+    def is_deadly(self, name: str) -> bool:
+        """Whether a feature has ever ended the process that computed it."""
+        return self._key(name) in self._deadly
+
+    def mark_deadly(self, names: Iterable[str]) -> None:
+        """Remember that features have ended the process that computed them."""
+        keys = {self._key(name) for name in names}
+        self._changed |= not keys <= self._deadly
+        self._deadly |= keys
 
     def save(self) -> None:
         """Write the book; a folder that cannot be written any more keeps the old one."""
         if not self._changed:
             return
+        content: dict[str, Any] = {
+            "format": _FORMAT,
+            "costs": self._costs,
+            "deadly": sorted(self._deadly),
+        }
         temporary = self._path.with_suffix(".tmp")
         try:
-            temporary.write_text(json.dumps(self._costs, indent=1, sort_keys=True))
+            temporary.write_text(json.dumps(content, indent=1, sort_keys=True))
             temporary.replace(self._path)
         except OSError:
             # Whoever called is about to report, or has reported, that the disk is full.
             return
 
+    def _key(self, name: str) -> str:
+        return f"{self._machine}/{self._fingerprints.get(name, name)}"
 
-def measure_costs(path: str, extractors: Mapping[str, BaseExtractor]) -> dict[str, float]:
-    """Time features on the middle step of an experiment.
 
-    Parameters
-    ----------
-    path
-        A raw file.
-    extractors
-        By feature.
-
-    Returns
-    -------
-    Seconds per sample by feature, the second of two calls (the first may compile); a feature that
-    cannot be timed here is left out.
-    """
-    costs = {}
-    experiment = Experiment(path)
-    for name, extractor in extractors.items():
-        n_steps = experiment.n_steps(extractor.source)
-        if n_steps == 0:
-            continue
-        try:
-            step = experiment.step(extractor.source, n_steps // 2)
-            n_samples = max(len(value) for value in step.values() if hasattr(value, "__len__"))
-            extractor.extract_step(step)
-            begin = time.perf_counter()
-            extractor.extract_step(step)
-            seconds = time.perf_counter() - begin
-        except OectflowError:
-            continue
-        except Exception:  # noqa: BLE001
-            # Whatever a user's extractor raises is recorded when its step is computed.
-            continue
-        if n_samples:
-            costs[name] = seconds / n_samples
-    return costs
+def _size(length: float) -> int:
+    return int(math.log2(max(length, 1.0)))

@@ -100,7 +100,7 @@ def experiment_graph(
             call = (extract_features, task, specs, reads[steps])
             root = False
         parts.append(add(label, batch.start, batch.n_logical, *call, root=root))
-    table = add("derive", 0, 0, derive_features, task, features, List(*parts))
+    table = add("derive", 0, 0, derive_features, task, features, List(*parts, *job.done))
     digest = add("hash", 0, 0, hash_source, task, root=True)
     sink = add("write", 0, 0, write_experiment, task, features, table, digest)
     return graph, sink.key

@@ -2,8 +2,8 @@
 
 A logical task is (experiment, feature, step).  One Dask task each would be exact and slow: the
 scheduler and the worker spend some milliseconds on every task, whatever it does.  So steps and
-features are batched until a task is long against that cost, yet short enough to keep every worker
-busy to the end and memory small.
+features are batched.  How long a batch should take is decided elsewhere
+(:mod:`~oectflow.pipeline.execution.decide`); which steps and features that are, here.
 
 Everything here is pure: metadata in, batches out; no Dask, no file is opened.
 """
@@ -20,16 +20,10 @@ import numpy as np
 from oectflow.pipeline.errors import ConfigError, did_you_mean
 from oectflow.pipeline.inputs.step_layout import Layout
 
-#: A Dask task costs 2–3 ms of its worker.  At 250 ms that is 1 % of the worker's time.
-TARGET_SECONDS = 0.25
-#: Below 50 ms it would be more than 5 %, and the scheduler, which spends up to 0.9 ms on a task,
-#: must not be busy for more than half of the time with the tasks of all workers.
-SHORTEST_SECONDS = 0.05
-SCHEDULER_SECONDS, SCHEDULER_SHARE = 0.9e-3, 0.5
-#: The last tasks of a run should not leave workers idle for more than 5 % of it.
-TAIL_SHARE = 0.05
 #: Samples of one batch held by a worker; eight features and their temporaries fit beside it.
 BATCH_BYTES = 64 * 2**20
+#: Sums of as many costs as there are steps are rounded by less than this.
+_ROUNDING = 1e-9
 
 Granularity = Literal["auto", "step", "experiment"] | int
 
@@ -46,12 +40,15 @@ class FeatureCost:
         What it costs.
     block
         Its batches begin at multiples of so many steps.
+    first
+        Steps before this one are computed already.
     """
 
     name: str
     source: str
     seconds_per_sample: float
     block: int = 1
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,37 +77,14 @@ def check_granularity(granularity: Granularity) -> None:
         raise ConfigError(f"granularity={granularity!r}: steps per task must be a whole number ≥ 1")
 
 
-def total_seconds(layouts: Mapping[str, Layout], features: Sequence[FeatureCost]) -> float:
-    """Return the estimated worker seconds of all features of one experiment."""
-    return sum(
-        feature.seconds_per_sample * float(layouts[feature.source].lengths.sum())
-        for feature in features
-        if feature.source in layouts
-    )
-
-
-def batch_seconds(n_workers: int, run_seconds: float) -> float:
-    """Return how long a batch should take.
-
-    Parameters
-    ----------
-    n_workers
-        Workers that share the run.
-    run_seconds
-        Estimated worker seconds of the whole run.
-    """
-    shortest = max(SHORTEST_SECONDS, n_workers * SCHEDULER_SECONDS / SCHEDULER_SHARE)
-    tail = TAIL_SHARE * run_seconds / n_workers
-    return max(min(TARGET_SECONDS, tail), shortest)
-
-
 def plan_batches(
     layouts: Mapping[str, Layout],
     features: Sequence[FeatureCost],
     *,
     granularity: Granularity = "auto",
-    n_workers: int = 1,
-    run_seconds: float = math.inf,
+    seconds: float = math.inf,
+    reading: Mapping[str, float] | None = None,
+    n_bytes: int = BATCH_BYTES,
 ) -> list[StepBatch]:
     """Divide the logical tasks of one experiment into batches.
 
@@ -123,12 +97,14 @@ def plan_batches(
     granularity
         ``"step"``: one batch for every logical task.  ``"experiment"``: one batch for each source.
         A number: that many steps, all features of the source together.  ``"auto"``: as many steps
-        as take :func:`batch_seconds`, bounded by memory, starting at chunk borders; features that
-        are too long for that are divided among several batches.
-    n_workers
-        Workers that share the run.
-    run_seconds
-        Estimated worker seconds of the whole run.
+        as take ``seconds``, bounded by memory, starting at chunk borders; features that are too
+        long for that are divided among several batches.
+    seconds
+        How long a batch should take, > 0.
+    reading
+        By source, what it takes to read a sample, in s.
+    n_bytes
+        Samples that a batch may hold, in bytes, unless a single step has more.
 
     Returns
     -------
@@ -138,54 +114,82 @@ def plan_batches(
     batches = []
     for source, layout in layouts.items():
         wanted = [feature for feature in features if feature.source == source]
-        for block in sorted({feature.block for feature in wanted}):
-            together = [feature for feature in wanted if feature.block == block]
-            batches += _batches(source, layout, together, granularity, n_workers, run_seconds)
+        for key in sorted({(feature.block, feature.first) for feature in wanted}):
+            together = [f for f in wanted if (f.block, f.first) == key]
+            if granularity == "auto":
+                read = (reading or {}).get(source, 0.0)
+                batches += _auto(source, layout, together, seconds, read, n_bytes)
+            else:
+                batches += _forced(source, layout, together, granularity)
     return batches
 
 
-def _batches(
+def _forced(
+    source: str, layout: Layout, features: Sequence[FeatureCost], granularity: Granularity
+) -> list[StepBatch]:
+    """Divide the steps of one source as the caller wants it."""
+    block, first = features[0].block, features[0].first
+    sizes = {"step": 1, "experiment": max(1, layout.n_steps)}
+    wanted = sizes[granularity] if isinstance(granularity, str) else granularity
+    size = math.ceil(wanted / block) * block
+    names = tuple(feature.name for feature in features)
+    groups = [(name,) for name in names] if granularity == "step" else [names]
+    return [
+        StepBatch(source, start, min(start + size, layout.n_steps), group)
+        for start in range(first, layout.n_steps, size)
+        for group in groups
+    ]
+
+
+def _auto(
     source: str,
     layout: Layout,
     features: Sequence[FeatureCost],
-    granularity: Granularity,
-    n_workers: int,
-    run_seconds: float,
+    seconds: float,
+    reading: float,
+    n_bytes: int,
 ) -> list[StepBatch]:
-    """Divide the steps of one source for features with blocks of one size."""
-    block = features[0].block
-    if granularity == "auto":
-        ranges = _ranges(layout, features, batch_seconds(n_workers, run_seconds), block)
-    else:
-        sizes = {"step": 1, "experiment": max(1, layout.n_steps)}
-        wanted = sizes[granularity] if isinstance(granularity, str) else granularity
-        size = math.ceil(wanted / block) * block
-        ranges = [(a, min(a + size, layout.n_steps)) for a in range(0, layout.n_steps, size)]
+    """Divide the steps of one source by time and memory, for features with the same blocks."""
     batches = []
-    for start, stop in ranges:
-        if granularity == "step":
-            groups = [[feature.name] for feature in features]
-        elif granularity == "auto":
-            groups = _bundles(features, float(layout.lengths[start:stop].sum()), TARGET_SECONDS)
-        else:
-            groups = [[feature.name for feature in features]]
+    for start, stop in _ranges(layout, features, seconds, reading, n_bytes):
+        samples = float(layout.lengths[start:stop].sum())
+        groups = _bundles(features, samples, seconds)
         batches += [StepBatch(source, start, stop, tuple(group)) for group in groups]
     return batches
 
 
+def halves(batch: StepBatch, block: int) -> list[StepBatch]:
+    """Divide a batch in two; one that is a single block, or step, is returned as it is."""
+    middle = batch.start + (batch.stop - batch.start + 1) // 2
+    middle = min(batch.start + math.ceil((middle - batch.start) / block) * block, batch.stop)
+    if middle >= batch.stop:
+        return [batch]
+    return [
+        StepBatch(batch.source, start, stop, batch.features)
+        for start, stop in ((batch.start, middle), (middle, batch.stop))
+    ]
+
+
 def _ranges(
-    layout: Layout, features: Sequence[FeatureCost], seconds: float, block: int
+    layout: Layout,
+    features: Sequence[FeatureCost],
+    seconds: float,
+    reading: float,
+    n_bytes: int,
 ) -> list[tuple[int, int]]:
     """Cut the steps where the work or the memory of a batch is full, at chunk borders if near."""
-    cost = sum(feature.seconds_per_sample for feature in features) * layout.lengths
+    block, start = features[0].block, features[0].first
+    cost = (reading + sum(feature.seconds_per_sample for feature in features)) * layout.lengths
     size = layout.nbytes_per_sample * layout.lengths
     # A batch is full when either share reaches 1.
-    share = np.maximum(cost / seconds, size / BATCH_BYTES)
+    share = np.maximum(cost / seconds, size / n_bytes)
     filled = np.concatenate([[0.0], np.cumsum(share)])
     ranges = []
-    start = 0
     while start < layout.n_steps:
-        stop = int(np.searchsorted(filled, filled[start] + 1.0, side="right")) - 1
+        # Equal batches: a last one of a few steps would cost as much as any to hand out.
+        left = float(filled[-1] - filled[start])
+        full = left / max(1, math.ceil(left * (1 - _ROUNDING))) * (1 + _ROUNDING)
+        stop = int(np.searchsorted(filled, filled[start] + full, side="right")) - 1
         stop = min(max(stop, start + 1), layout.n_steps)
         border = int(layout.borders[np.searchsorted(layout.borders, stop, side="right") - 1])
         # A border in the second half of the batch is worth a shorter batch; one further back
@@ -202,10 +206,10 @@ def _ranges(
 def _bundles(features: Sequence[FeatureCost], samples: float, seconds: float) -> list[list[str]]:
     """Put features together, in order, until a bundle takes ``seconds``."""
     bundles: list[list[str]] = []
-    filled = math.inf
+    filled = 0.0
     for feature in features:
         cost = feature.seconds_per_sample * samples
-        if filled + cost > seconds:
+        if not bundles or filled + cost > seconds * (1 + _ROUNDING):
             bundles.append([])
             filled = 0.0
         bundles[-1].append(feature.name)

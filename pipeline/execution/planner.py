@@ -1,24 +1,34 @@
-"""Chooses batches for one experiment after the other, and learns from those that are done."""
+"""Knows what is left of a run and what it costs; plans one experiment after the other."""
 
 from __future__ import annotations
 
+import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-
-from distributed import Client, KilledWorker
+from typing import Any
 
 from oectflow.extractors.base import BaseExtractor
-from oectflow.pipeline.execution.costs import CostBook, measure_costs
+from oectflow.pipeline.execution.assemble import Extracted
+from oectflow.pipeline.execution.costs import CostBook
+from oectflow.pipeline.execution.decide import Decision, Overheads, decide
 from oectflow.pipeline.execution.plan import (
+    BATCH_BYTES,
     FeatureCost,
     Granularity,
+    StepBatch,
+    halves,
     plan_batches,
-    total_seconds,
 )
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord, FeaturePlan
 
-#: Assumed for a feature that could not be timed; its order of magnitude is that of a cheap kernel.
-UNKNOWN_SECONDS_PER_SAMPLE = 1e-7
+#: Share of a worker's memory that the samples of one batch may take; results, temporaries and the
+#: worker itself need the rest.
+_BATCH_SHARE = 1 / 8
+#: Errors of features that must not run in the process of the notebook again: isolated, they ended
+#: their process, or would have taken all memory.
+_DEADLY = ("ProcessDied", "MemoryError")
+_OURS = "oectflow.extractors."
 
 
 class Planner:
@@ -32,8 +42,6 @@ class Planner:
         By feature.
     book
         Costs known from earlier runs; learns those of this one.
-    n_workers
-        Workers that share the run.
     granularity
         As in :func:`oectflow.extract`.
     """
@@ -43,94 +51,218 @@ class Planner:
         jobs: Sequence[Job],
         extractors: Mapping[str, BaseExtractor],
         book: CostBook,
-        n_workers: int,
         granularity: Granularity,
     ) -> None:
-        self._jobs = jobs
-        self._extractors = extractors
-        self._book = book
-        self._n_workers = n_workers
-        self._granularity = granularity
+        self.granularity = granularity
+        self.book = book
+        self.extractors = extractors
         self.features: dict[str, FeaturePlan] = {}
-        # Samples of the whole run by feature; summed once, since there may be many experiments.
-        self._samples: dict[str, float] = {}
+        self._probed: dict[str, float] = {}
+        self._n_bytes = BATCH_BYTES
+        self._bytes_per_row: float | None = None
+        names = dict.fromkeys(name for job in jobs for name in job.missing)
+        self.safe = all(self._is_safe(name) for name in names)
+        # Amounts of all experiments that are not finished, by what costs and by length of a step:
+        # a decision must not take longer because there are many experiments.
+        self._left: defaultdict[tuple[str, float], float] = defaultdict(float)
+        self._items = 0
+        self.alone_done = 0.0
+        self.n_batches_done = 0
         for job in jobs:
-            for name in job.missing:
-                layout = job.layouts.get(extractors[name].source)
-                if layout is not None:
-                    total = self._samples.get(name, 0.0) + float(layout.lengths.sum())
-                    self._samples[name] = total
+            self._count(job, 1)
 
-    def time_unknown(self, client: Client | None) -> None:
-        """Time the features that nothing is known of, on a step of the first experiment with any.
+    def _is_safe(self, name: str) -> bool:
+        # What comes with the package, and what has computed an experiment before, may run in the
+        # process of the notebook; what nobody has seen might take it along.
+        ours = type(self.extractors[name]).__module__.startswith(_OURS)
+        known = self.book.get(name) is not None
+        return (ours or known) and not self.book.is_deadly(name)
 
-        Parameters
-        ----------
-        client
-            Where to do it: an extractor that brings its process down must not take the notebook
-            with it.  Without a client there is no other process.
-        """
-        if self._granularity != "auto":
-            return
-        for job in self._jobs:
-            unknown = {
-                name: self._extractors[name]
-                for name in job.missing
-                if self._book.get(name) is None and self._extractors[name].source in job.layouts
-            }
-            if not unknown:
-                continue
-            if client is None:
-                costs = measure_costs(job.task.path, unknown)
-            else:
-                future = client.submit(measure_costs, job.task.path, unknown, pure=False)
-                try:
-                    costs = future.result()
-                except KilledWorker:
-                    # The extractor to blame is found when the steps are computed.
-                    return
-            for name, cost in costs.items():
-                self._book.learn(name, cost)
+    def unknown(self, job: Job) -> list[str]:
+        """Return the features of an experiment of whose cost nothing is known."""
+        return [
+            name
+            for name in job.missing
+            if self.extractors[name].source in job.layouts and self.cost(name) is None
+        ]
 
-    def plan(self, job: Job) -> None:
+    def groups(self, job: Job) -> dict[tuple[str, int], list[str]]:
+        """Return the features of an experiment that may share batches, by source and block."""
+        groups: dict[tuple[str, int], list[str]] = {}
+        for name in job.missing:
+            extractor = self.extractors[name]
+            if extractor.source in job.layouts:
+                block = extractor.steps_per_block(extractor.params)
+                groups.setdefault((extractor.source, block), []).append(name)
+        return groups
+
+    def cost(self, name: str, length: float = 1.0) -> float | None:
+        """Return what something costs per sample, in s, or None if that is not known."""
+        known = self.book.get(name, length)
+        return self._probed.get(name) if known is None else known
+
+    def probed(self, job: Job, part: Extracted) -> None:
+        """Take steps that were computed in order to time them."""
+        lengths = job.layouts[part.source].lengths[part.start : part.stop]
+        samples = max(1.0, float(lengths.sum()))
+        for name, seconds in {**part.seconds, f"read {part.source}": part.reading}.items():
+            # The first call of an extractor may import or compile something.
+            self._probed[name] = min(self._probed.get(name, math.inf), seconds / samples)
+
+    def keep(self, job: Job, key: tuple[str, int], parts: Sequence[Extracted], stop: int) -> None:
+        """Make steps up to ``stop`` of a group part of the results of an experiment."""
+        self._count(job, -1)
+        job.done += parts
+        job.first[key] = stop
+        self._count(job, 1)
+
+    def seconds_left(self) -> float:
+        """Return what one process would need for all that is not finished, in s."""
+        return sum(n * (self.cost(name, length) or 0.0) for (name, length), n in self._left.items())
+
+    def decide(self, overheads: Overheads) -> Decision:
+        """Decide about all that is not finished."""
+        return decide(self.seconds_left(), self._items, overheads)
+
+    def decide_one(self, job: Job, overheads: Overheads) -> Decision:
+        """Decide about one experiment: its files are written by one, whoever computes it."""
+        return decide(self.seconds_of(job), self._items_of(job), overheads)
+
+    def seconds_of(self, job: Job) -> float:
+        """Return what one process would need for the rest of an experiment, in s, not to write."""
+        return sum(
+            n * (self.cost(name, length) or 0.0)
+            for (name, length), n in self._load(job).items()
+            if name != "write"
+        )
+
+    def plan(self, job: Job, batch_seconds: float) -> None:
         """Fill in the batches of an experiment, with what is known now."""
-        costs = self._costs(job)
-        run_seconds = sum(self._cost(name) * n for name, n in self._samples.items())
+        costs = [
+            FeatureCost(
+                name,
+                source,
+                self.cost(name, _length(job, source)) or 0.0,
+                block,
+                job.first.get((source, block), 0),
+            )
+            for (source, block), names in self.groups(job).items()
+            for name in names
+        ]
         job.batches = plan_batches(
             job.layouts,
             costs,
-            granularity=self._granularity,
-            n_workers=self._n_workers,
-            run_seconds=run_seconds,
+            granularity=self.granularity,
+            seconds=batch_seconds or math.inf,
+            reading={
+                source: self.cost(f"read {source}", _length(job, source)) or 0.0
+                for source in job.layouts
+            },
+            n_bytes=self._n_bytes,
         )
         for cost in costs:
-            if cost.source not in job.layouts:
-                continue
-            timed = self._book.get(cost.name) is not None
-            row = self.features.setdefault(cost.name, FeaturePlan(cost.name, timed))
-            row.n_steps += job.layouts[cost.source].n_steps
+            layout = job.layouts[cost.source]
+            row = self.features.setdefault(cost.name, FeaturePlan(cost.name))
+            row.timed = row.timed or self.cost(cost.name) is not None
+            row.n_steps += layout.n_steps
             row.n_tasks += sum(cost.name in batch.features for batch in job.batches)
-            row.predicted_seconds += total_seconds(job.layouts, [cost])
+            row.n_tasks += sum(cost.name in part.seconds for part in job.done)
+            row.predicted_seconds += cost.seconds_per_sample * float(layout.lengths.sum())
 
-    def learn(self, job: Job, record: ExperimentRecord) -> None:
-        """Take the measured times of a finished experiment into account."""
-        for name, seconds in record.seconds.items():
-            samples = int(job.layouts[self._extractors[name].source].lengths.sum())
-            if samples:
-                self._book.learn(name, seconds / samples)
+    def learn(self, job: Job, record: ExperimentRecord, *, costs: bool = True) -> None:
+        """Take an experiment that is over into account.
+
+        Parameters
+        ----------
+        job, record
+            Which, and what became of it.
+        costs
+            False where its times say little: threads that wait for each other take longer.
+        """
+        self._count(job, -1)
+        self.book.mark_deadly(p.feature for p in record.problems if p.error_type.endswith(_DEADLY))
+        if record.n_steps:
+            self._bytes_per_row = record.n_bytes_in_memory / record.n_steps
+        amounts = {name: seconds for name, seconds in record.seconds.items() if seconds}
+        for name, seconds in amounts.items():
             self.features[name].actual_seconds += seconds
+        if record.finishing:
+            self.book.learn("write", record.finishing / record.n_steps, record.n_steps)
+        for source, layout in job.layouts.items():
+            length = _length(job, source)
+            samples = float(layout.lengths.sum())
+            mine = {n: s for n, s in amounts.items() if self.extractors[n].source == source}
+            for name, seconds in mine.items():
+                if costs:
+                    self.book.learn(name, seconds / max(samples, 1.0), length)
+                elif self.book.get(name) is None and name in self._probed:
+                    self.book.learn(name, self._probed[name], length)
+        if record.reading and costs:
+            total = sum(float(job.layouts[source].lengths.sum()) for source, _ in self.groups(job))
+            for source, _ in self.groups(job):
+                self.book.learn(f"read {source}", record.reading / total, _length(job, source))
 
-    def _costs(self, job: Job) -> list[FeatureCost]:
-        return [
-            FeatureCost(
-                name,
-                extractor.source,
-                self._cost(name),
-                extractor.steps_per_block(extractor.params),
-            )
-            for name in job.missing
-            for extractor in [self._extractors[name]]
-        ]
+    def limit_batches(self, worker_bytes: float) -> None:
+        """Bound the samples of a batch by the memory of the worker that has least, in bytes."""
+        self._n_bytes = max(1, min(self._n_bytes, int(worker_bytes * _BATCH_SHARE)))
 
-    def _cost(self, feature: str) -> float:
-        return self._book.get(feature) or UNKNOWN_SECONDS_PER_SAMPLE
+    def shrink_batches(self) -> None:
+        """Make batches smaller from now on: a worker has run short of memory."""
+        self._n_bytes = max(1, self._n_bytes // 2)
+
+    def pieces(self, job: Job, batch: StepBatch) -> list[StepBatch]:
+        """Return a batch in four, or as it is where its samples are too few to fill a worker."""
+        layout = job.layouts[batch.source]
+        samples = float(layout.lengths[batch.start : batch.stop].sum())
+        if 4 * samples * layout.nbytes_per_sample < self._n_bytes:
+            return [batch]
+        extractor = self.extractors[batch.features[0]]
+        block = extractor.steps_per_block(extractor.params)
+        return [part for half in halves(batch, block) for part in halves(half, block)]
+
+    def bytes_in_flight(self, job: Job) -> float:
+        """Return about how much memory an experiment takes until it is written, in bytes.
+
+        Its results twice, as arrays and as the table that is written.  Before one experiment has
+        shown how many bytes that is for a row, they are taken to be as large as the samples.
+        """
+        if self._bytes_per_row is not None:
+            return 2 * self._bytes_per_row * max(job.task.n_steps.values(), default=0)
+        return float(sum(x.nbytes_per_sample * x.lengths.sum() for x in job.layouts.values()))
+
+    def batch_done(self, event: Mapping[str, Any]) -> None:
+        """Take a batch into account that was announced: what one process would have needed."""
+        if event["kind"] == "batch":
+            rows = [self.features[name] for name in event["features"] if name in self.features]
+            per_step = sum(row.predicted_seconds / max(row.n_steps, 1) for row in rows)
+            self.alone_done += event["n_steps"] * per_step
+            self.n_batches_done += 1
+
+    def _count(self, job: Job, sign: int) -> None:
+        for key, amount in self._load(job).items():
+            self._left[key] += sign * amount
+        self._items += sign * self._items_of(job)
+
+    def _load(self, job: Job) -> dict[tuple[str, float], float]:
+        load: defaultdict[tuple[str, float], float] = defaultdict(float)
+        for (source, block), names in self.groups(job).items():
+            # A few classes of lengths, however many experiments there are.
+            length = 2.0 ** int(math.log2(max(_length(job, source), 1.0)))
+            samples = float(job.layouts[source].lengths[job.first.get((source, block), 0) :].sum())
+            for name in (*names, f"read {source}"):
+                load[name, length] += samples
+        rows = max(job.task.n_steps.values(), default=0) if job.task else 0
+        load["write", float(rows)] += rows
+        return load
+
+    def _items_of(self, job: Job) -> int:
+        return sum(
+            -(-(job.layouts[source].n_steps - job.first.get((source, block), 0)) // block)
+            for source, block in self.groups(job)
+        )
+
+
+def _length(job: Job, source: str) -> float:
+    """Return the samples of a typical step."""
+    layout = job.layouts[source]
+    return float(layout.lengths.sum()) / max(layout.n_steps, 1)

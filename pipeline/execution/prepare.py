@@ -9,6 +9,7 @@ from typing import Any
 
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.errors import InputError, OutputError
+from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.tasks import ExperimentTask
@@ -34,8 +35,15 @@ class Job:
         Extracted features to compute.
     batches
         Filled in by the plan.
+    done
+        What was computed of it while costs were measured.
+    first
+        By source and size of blocks, the steps that ``done`` covers.
+    divided
+        Batches that have come from one which killed a worker.
     isolated
-        Batches that have killed workers; they run in processes of their own.
+        Batches that have killed workers although they were divided; they run in processes of their
+        own.
     attempts
         How often it was submitted in vain without a batch being to blame.
     """
@@ -45,6 +53,9 @@ class Job:
     layouts: Mapping[str, Layout]
     missing: tuple[str, ...]
     batches: list[StepBatch] = field(default_factory=list)
+    done: list[Extracted] = field(default_factory=list)
+    first: dict[tuple[str, int], int] = field(default_factory=dict)
+    divided: set[StepBatch] = field(default_factory=set)
     isolated: set[StepBatch] = field(default_factory=set)
     attempts: int = 0
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Literal
 
+from oectflow.pipeline.execution.decide import Overheads
 from oectflow.pipeline.outputs.sink import Problem
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ class ExperimentRecord:
         Size of the Parquet file.
     seconds
         Worker time by feature, of those that were computed now.
+    reading, finishing
+        Worker time for reading the raw file, and for putting together and writing the results,
+        in s.
+    n_bytes_in_memory
+        Bytes of the results as arrays.
     problems
         The first problems.
     finished
@@ -63,6 +69,9 @@ class ExperimentRecord:
     reused: tuple[str, ...] = ()
     n_bytes: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    reading: float = 0.0
+    finishing: float = 0.0
+    n_bytes_in_memory: int = 0
     problems: tuple[Problem, ...] = ()
     finished: float = math.nan
 
@@ -78,17 +87,111 @@ class FeaturePlan:
     timed
         Whether its cost was known from a measurement.
     n_steps, n_tasks
-        Steps to compute, and Dask tasks that they were divided into.
+        Steps to compute, and batches that they were divided into.
     predicted_seconds, actual_seconds
         Worker time.
     """
 
     feature: str
-    timed: bool
+    timed: bool = False
     n_steps: int = 0
     n_tasks: int = 0
     predicted_seconds: float = 0.0
     actual_seconds: float = 0.0
+
+
+@dataclass(repr=False)
+class RunPlan:
+    """What is to be done, how, and why.
+
+    Attributes
+    ----------
+    n_todo, n_unchanged, n_unusable
+        Experiments to compute, those of which everything is there, and those that cannot be used.
+    features
+        What is planned for each feature, and what it took.
+    ways
+        How the work is done, in this order: ``"inline"`` (one step after the other in this
+        process), ``"threads"`` (of this process), ``"cluster"``.
+    overheads
+        Of the cluster or threads, as measured; None where they were not asked.
+    batch_seconds
+        Length of a batch; None where the caller has chosen it, or nothing is divided.
+    alone_seconds, predicted_seconds, actual_seconds
+        Wall time of one process alone, and as planned, None as long as costs are unknown; and of
+        the run, None before it.
+    """
+
+    n_todo: int = 0
+    n_unchanged: int = 0
+    n_unusable: int = 0
+    features: Sequence[FeaturePlan] = ()
+    ways: list[str] = field(default_factory=list)
+    overheads: Overheads | None = None
+    batch_seconds: float | None = None
+    alone_seconds: float | None = None
+    predicted_seconds: float | None = None
+    actual_seconds: float | None = None
+
+    def take(self, way: str) -> None:
+        """Add a way, unless it is the one that was taken last."""
+        if self.ways[-1:] != [way]:
+            self.ways.append(way)
+
+    def explain(self) -> str:
+        """Return the plan as text: what, how and why, and a table with a row per feature."""
+        lines = [
+            f"{self.n_todo} experiments to compute, {self.n_unchanged} unchanged, "
+            f"{self.n_unusable} unusable"
+        ]
+        if not self.n_todo:
+            return lines[0]
+        batch = f", batches of {_time(self.batch_seconds)}" if self.batch_seconds else ""
+        lines.append(f"way: {', then '.join(self.ways) or 'not decided yet'}{batch}")
+        if self.overheads is not None:
+            o = self.overheads
+            start = f"start {_time(o.start)}, " if o.start else ""
+            lines.append(
+                f"measured: {start}round trip {_time(o.round_trip)}, one more batch "
+                f"{_time(o.per_batch)}, {o.n_workers} workers do the work of {o.effective:.2g}"
+            )
+        lines.append(
+            f"time: one process alone {_time(self.alone_seconds)}, "
+            f"predicted {_time(self.predicted_seconds)}, actual {_time(self.actual_seconds)}"
+        )
+        lines.append(
+            f"{'feature':24} {'steps':>8} {'tasks':>7} {'steps/task':>10} "
+            f"{'per step':>10} {'predicted':>10} {'actual':>10}"
+        )
+        for row in self.features:
+            known = row.actual_seconds or (row.predicted_seconds if row.timed else None)
+            per_step = known / row.n_steps if known is not None and row.n_steps else None
+            lines.append(
+                f"{row.feature:24} {row.n_steps:8,} {row.n_tasks:7,} "
+                f"{row.n_steps / max(1, row.n_tasks):10.1f} {_time(per_step):>10} "
+                f"{_time(row.predicted_seconds if row.timed else None):>10} "
+                f"{_time(row.actual_seconds or None):>10}"
+            )
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return self.explain()
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(self.explain())}</pre>"
+
+
+def _time(seconds: float | None) -> str:
+    """Return a time in the unit that suits it, ``-`` for none.
+
+    >>> [_time(t) for t in (None, 0.0, 4.2e-6, 3e-3, 12.345)]
+    ['-', '0 s', '4.2 µs', '3 ms', '12.3 s']
+    """
+    if seconds is None:
+        return "-"
+    if seconds >= 1 or not seconds:
+        return f"{seconds:.3g} s"
+    return f"{1e3 * seconds:.3g} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.3g} µs"
 
 
 @dataclass(frozen=True, repr=False)
@@ -104,13 +207,13 @@ class RunReport:
     out
         Folder of the results.
     plan
-        What was planned for each feature, and what it took.
+        What was planned, and what it took.
     """
 
     experiments: Sequence[ExperimentRecord]
     seconds: float
     out: str
-    plan: Sequence[FeaturePlan] = ()
+    plan: RunPlan = field(default_factory=RunPlan)
 
     @property
     def ok(self) -> bool:
@@ -174,20 +277,8 @@ class RunReport:
         return "\n".join(lines)
 
     def explain(self) -> str:
-        """Return a table: for each feature the cost, the batches, and predicted and actual time."""
-        lines = [
-            f"{'feature':24} {'steps':>8} {'tasks':>7} {'steps/task':>10} "
-            f"{'µs/step':>9} {'predicted':>10} {'actual':>10}"
-        ]
-        for row in self.plan:
-            per_step = 1e6 * row.actual_seconds / row.n_steps if row.n_steps else 0.0
-            predicted = f"{row.predicted_seconds:.3g} s" if row.timed else "unknown"
-            lines.append(
-                f"{row.feature:24} {row.n_steps:8,} {row.n_tasks:7,} "
-                f"{row.n_steps / max(1, row.n_tasks):10.1f} {per_step:9.1f} "
-                f"{predicted:>10} {row.actual_seconds:8.3g} s"
-            )
-        return "\n".join(lines)
+        """Return how the work was done and why, and each feature's predicted and actual time."""
+        return self.plan.explain()
 
     def __repr__(self) -> str:
         return self.summary()

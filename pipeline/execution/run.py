@@ -1,26 +1,29 @@
-"""Plan a run, submit it, and report what happened."""
+"""The front door of the room: ``extract`` and ``plan``."""
 
 from __future__ import annotations
 
 import os
 import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from distributed import Client, default_client
+from distributed import performance_report as dask_performance_report
 
+from oectflow.cluster.local import default_workers
 from oectflow.pipeline.errors import ConfigError, RunFailed, StorageError
+from oectflow.pipeline.execution.conduct import Crew, choose, conduct
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.plan import Granularity, check_granularity
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job, prepare
 from oectflow.pipeline.execution.progress import RunProgress
-from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
-from oectflow.pipeline.execution.stream import n_workers, run_on_cluster, run_on_threads
+from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan, RunReport
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.outputs.sink import remove_leftovers
@@ -37,6 +40,7 @@ def extract(
     force: bool = False,
     progress: bool = True,
     expand_multidim: bool = False,
+    performance_report: str | os.PathLike[str] | None = None,
 ) -> RunReport:
     """Compute features of experiments and write one Parquet file for each.
 
@@ -54,9 +58,12 @@ def extract(
         Folder of the results; made if missing.
     client
         A Dask client, as :func:`oectflow.connect` returns.  By default the client that is active
-        in this process; without one, the threads of this process do the work.
+        in this process; without one, this process and its threads do the work.
     granularity
-        ``"auto"``: batches of about a quarter of a second.  ``"step"``: one Dask task for every
+        ``"auto"``: from what steps cost and what the cluster costs, both measured, follows whether
+        it is worth being used, and how long its tasks should be; little work is done in this
+        process.  An extractor that is not part of the package runs here only if it has computed
+        an experiment before without ending a worker.  ``"step"``: one Dask task for every
         (experiment, feature, step).  ``"experiment"``: one for each source of an experiment.  A
         number: so many steps in a task.
     on_error
@@ -67,10 +74,12 @@ def extract(
         Show a progress bar.
     expand_multidim
         Write ``name_0``, ``name_1``, … instead of list columns.
+    performance_report
+        An HTML file to write, in which Dask shows what every worker did when.
 
     Returns
     -------
-    What happened; print it.
+    What happened; print it.  Its ``explain()`` says how the work was done, and why.
 
     Raises
     ------
@@ -93,6 +102,158 @@ def extract(
     >>> report = of.extract("raw/", "transient_tau", "features/")  # doctest: +SKIP
     >>> print(report)  # doctest: +SKIP
     """
+    if client is None:
+        client = _active_client()
+    if performance_report is not None and client is None:
+        raise ConfigError(
+            f"performance_report={os.fspath(performance_report)!r}: this is Dask's report on a "
+            "cluster; give client=oectflow.connect()"
+        )
+    with _reported(client, performance_report):
+        return _extract(
+            experiments, features, out, Crew(client), granularity, on_error,
+            force=force, progress=progress, expand_multidim=expand_multidim,
+        )  # fmt: skip
+
+
+def extract_lazily(
+    experiments: Experiments,
+    features: Any,
+    out: str | os.PathLike[str],
+    *,
+    connect: Callable[[], Client],
+    n_workers: int | None = None,
+    granularity: Granularity = "auto",
+    force: bool = False,
+    progress: bool = True,
+    expand_multidim: bool = False,
+) -> RunReport:
+    """Do what :func:`extract` does, on a cluster that is started only if there is enough work.
+
+    Parameters
+    ----------
+    connect
+        Starts the cluster; called once at most.  The caller closes what it has returned.
+    n_workers
+        How many workers the cluster will have; by default those of ``connect("local")``.
+    experiments, features, out, granularity, force, progress, expand_multidim
+        As in :func:`extract`.
+    """
+    crew = Crew(None, connect, default_workers() if n_workers is None else n_workers)
+    return _extract(
+        experiments, features, out, crew, granularity, "record",
+        force=force, progress=progress, expand_multidim=expand_multidim,
+    )  # fmt: skip
+
+
+def plan(
+    experiments: Experiments,
+    features: Any = "all",
+    out: str | os.PathLike[str] = "features",
+    *,
+    client: Client | None = None,
+    granularity: Granularity = "auto",
+    force: bool = False,
+    expand_multidim: bool = False,
+) -> RunPlan:
+    """Say what :func:`extract` would do, without computing or writing anything.
+
+    Parameters
+    ----------
+    experiments, features, out, client, granularity, force, expand_multidim
+        As in :func:`extract`.
+
+    Returns
+    -------
+    The plan; print it.  Costs are those that earlier runs in the same folder have measured; where
+    there are none, ``extract`` begins by timing the first steps, and nothing can be predicted now.
+
+    Raises
+    ------
+    InputError
+        There is no experiment at the place named.
+    ConfigError
+        The features or an option are wrong.
+
+    Examples
+    --------
+    >>> import oectflow as of
+    >>> of.plan("raw/", "transient_tau", "features/")  # doctest: +SKIP
+    """
+    check_granularity(granularity)
+    run = _prepared(
+        experiments, FeatureSet.load(features), Path(out).expanduser(), granularity,
+        force=force, expand_multidim=expand_multidim,
+    )  # fmt: skip
+    crew = Crew(client or _active_client())
+    known = not any(run.planner.unknown(job) for job in run.jobs)
+    if granularity != "auto":
+        run.plan.take("cluster" if crew.client else "threads")
+    elif known and run.jobs:
+        run.plan.alone_seconds = run.planner.seconds_left()
+        run.plan.take("cluster" if choose(run.planner, crew, run.plan) else "inline")
+    for job in run.jobs:
+        run.planner.plan(job, run.plan.batch_seconds or float("inf"))
+    run.plan.features = list(run.planner.features.values())
+    return run.plan
+
+
+@dataclass
+class _Run:
+    """What is to be done in a folder."""
+
+    features: FeatureSet
+    planner: Planner
+    plan: RunPlan
+    jobs: list[Job] = field(default_factory=list)
+    records: dict[int, ExperimentRecord] = field(default_factory=dict)
+
+
+def _prepared(
+    experiments: Experiments,
+    features: FeatureSet,
+    folder: Path,
+    granularity: Granularity,
+    *,
+    force: bool,
+    expand_multidim: bool,
+) -> _Run:
+    """Look at the experiments and at what is there of their results."""
+    jobs: list[Job] = []
+    records: dict[int, ExperimentRecord] = {}
+    topic = f"oectflow-{uuid.uuid4().hex[:8]}"
+    paths = find_experiments(experiments)
+    prepared = prepare(
+        paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic
+    )
+    for index, item in enumerate(prepared):
+        if isinstance(item, Job):
+            jobs.append(item)
+        else:
+            records[index] = item
+    extractors = {f.name: f.extractor for f in features.extracted if f.extractor}
+    fingerprints = features.fingerprints()
+    keys = {name: fingerprints[name] for name in extractors}
+    # How well threads do depends on all that they compute.
+    keys["threads"] = "threads " + " ".join(sorted(keys.values()))
+    planner = Planner(jobs, extractors, CostBook(folder, keys), granularity)
+    n_unchanged = sum(record.outcome == "unchanged" for record in records.values())
+    plan = RunPlan(len(jobs), n_unchanged, len(records) - n_unchanged)
+    return _Run(features, planner, plan, jobs, records)
+
+
+def _extract(
+    experiments: Experiments,
+    features: Any,
+    out: str | os.PathLike[str],
+    crew: Crew,
+    granularity: Granularity,
+    on_error: Literal["record", "raise"],
+    *,
+    force: bool,
+    progress: bool,
+    expand_multidim: bool,
+) -> RunReport:
     check_granularity(granularity)
     if on_error not in ("record", "raise"):
         raise ConfigError(f"on_error={on_error!r}: expected 'record' or 'raise'")
@@ -103,73 +264,62 @@ def extract(
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made ({error.strerror})") from error
     with only_run_in(folder):
-        report = _run(
-            find_experiments(experiments),
-            feature_set,
-            folder,
-            client or _active_client(),
-            granularity=granularity,
-            force=force,
-            progress=progress,
-            expand_multidim=expand_multidim,
-        )
+        begin = time.perf_counter()
+        run = _prepared(
+            experiments, feature_set, folder, granularity,
+            force=force, expand_multidim=expand_multidim,
+        )  # fmt: skip
+        _carry_out(run, crew, progress=progress)
+    run.plan.actual_seconds = time.perf_counter() - begin
+    run.plan.features = list(run.planner.features.values())
+    records = [run.records[index] for index in sorted(run.records)]
+    report = RunReport(records, run.plan.actual_seconds, str(folder), run.plan)
     if on_error == "raise" and not report.ok:
         raise RunFailed(report.summary())
     return report
 
 
-def _run(
-    paths: Sequence[Path],
-    features: FeatureSet,
-    folder: Path,
-    client: Client | None,
-    *,
-    granularity: Granularity,
-    force: bool,
-    progress: bool,
-    expand_multidim: bool,
-) -> RunReport:
+def _carry_out(run: _Run, crew: Crew, *, progress: bool) -> None:
+    """Compute what is missing, and put the records into the run."""
     begin = time.perf_counter()
-    records: dict[int, ExperimentRecord] = {}
-    jobs: list[Job] = []
-    topic = f"oectflow-{uuid.uuid4().hex[:8]}"
-    prepared = prepare(
-        paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic
-    )
-    for index, item in enumerate(prepared):
-        if isinstance(item, Job):
-            jobs.append(item)
-        else:
-            records[index] = item
-    remove_leftovers(Path(job.task.out_path) for job in jobs)
-    extractors = {f.name: f.extractor for f in features.extracted if f.extractor}
-    fingerprints = features.fingerprints()
-    book = CostBook(folder, {name: fingerprints[name] for name in extractors})
-    planner = Planner(jobs, extractors, book, n_workers(client), granularity)
-    planner.time_unknown(client)
+    out_paths = [Path(job.task.out_path) for job in run.jobs]
+    remove_leftovers(out_paths)
     try:
         with RunProgress(
-            {job.task.experiment_id: job.n_logical(extractors) for job in jobs},
-            shown=progress and bool(jobs),
+            {job.task.experiment_id: job.n_logical(run.planner.extractors) for job in run.jobs},
+            shown=progress and bool(run.jobs),
         ) as bar:
-            if client is None:
-                finished = run_on_threads(jobs, extractors, features, planner, bar.event)
-            else:
-                finished = run_on_cluster(jobs, extractors, features, planner, bar.event, client)
+            finished = conduct(run.jobs, run.features, run.planner, crew, run.plan, bar.event)
             for job, record in finished:
                 bar.finish(job.task.experiment_id)
-                records[job.index] = replace(record, finished=time.perf_counter() - begin)
-                planner.learn(job, record)
+                run.records[job.index] = replace(record, finished=time.perf_counter() - begin)
+                # Threads that wait for each other say little about what a step costs.
+                run.planner.learn(job, record, costs=run.plan.ways[-1:] != ["threads"])
     finally:
         # A run that stops early can leave writers behind which stop in the middle.
-        remove_leftovers(Path(job.task.out_path) for job in jobs)
-        book.save()
-    return RunReport(
-        [records[index] for index in sorted(records)],
-        time.perf_counter() - begin,
-        str(folder),
-        tuple(planner.features.values()),
-    )
+        remove_leftovers(out_paths)
+        run.planner.book.save()
+
+
+@contextmanager
+def _reported(client: Client | None, path: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Write Dask's report on what happens meanwhile, if it is wanted: whole or not at all."""
+    if path is None or client is None:
+        yield
+        return
+    target = Path(path).expanduser()
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        # A folder that is not there should be known before the work, not after it.
+        temporary.touch()
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be written ({error.strerror or error})") from error
+    try:
+        with client.as_current(), dask_performance_report(filename=str(temporary)):
+            yield
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _active_client() -> Client | None:

@@ -1,18 +1,18 @@
-"""Run the graphs of many experiments: a window of them at a time, and whatever goes wrong."""
+"""Run the graphs of many experiments on a cluster: a window of them at a time, come what may."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import dask.threaded
 from distributed import Client, Future, KilledWorker, as_completed
 
-from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.errors import ClusterError, StorageError
-from oectflow.pipeline.execution import tasks
-from oectflow.pipeline.execution.graph import batches_of, delayed_experiment, experiment_graph
+from oectflow.pipeline.execution.decide import LEAST_MARGIN
+from oectflow.pipeline.execution.graph import batches_of, delayed_experiment
+from oectflow.pipeline.execution.overheads import correct_effective, count_workers
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
@@ -20,60 +20,46 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 
 #: How often an experiment is submitted whose workers die for no reason that is in its batches.
 ATTEMPTS = 3
+#: Workers that hold more than this share of their memory get smaller batches; results that wait to
+#: be written may take this share of the memory of all of them.
+PRESSURE = 0.8
+WAITING_SHARE = 0.25
+#: Workers tell how much memory they use about so often, in s.
+_HEARTBEAT = 1.0
 
 Listener = Callable[[dict[str, Any]], None]
 Finished = Iterator[tuple[Job, ExperimentRecord]]
 
 
-def n_workers(client: Client | None) -> int:
-    """Return how many tasks run at the same time."""
-    if client is None:
-        return os.cpu_count() or 1
-    return max(1, int(sum(client.nthreads().values())))
-
-
-def run_on_threads(
-    jobs: Sequence[Job],
-    extractors: Mapping[str, BaseExtractor],
-    features: FeatureSet,
-    planner: Planner,
-    listener: Listener,
-) -> Finished:
-    """Run experiment after experiment in the threads of this process.
-
-    Raises
-    ------
-    StorageError
-        Nothing more can be written.
-    """
-    for job in jobs:
-        planner.plan(job)
-        graph, sink = experiment_graph(job, extractors, features)
-        tasks.local_listeners[job.task.topic] = listener
-        try:
-            record = dask.threaded.get(graph, sink)
-        except StorageError as error:
-            raise _stopped(error) from error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-            record = _failure(job, error)
-        finally:
-            del tasks.local_listeners[job.task.topic]
-        yield job, record
-
-
 def run_on_cluster(
-    jobs: Sequence[Job],
-    extractors: Mapping[str, BaseExtractor],
+    queue: deque[Job],
     features: FeatureSet,
     planner: Planner,
     listener: Listener,
     client: Client,
+    batch_seconds: float,
 ) -> Finished:
     """Keep a window of experiments in the scheduler; as one is written, the next one enters.
 
     So neither the scheduler nor the workers hold more than the window, however many experiments
     there are, and only small records come back.  An experiment in which a task kills its workers
-    is submitted again, with that task isolated.
+    is submitted again, with that task divided or isolated.
+
+    Parameters
+    ----------
+    queue
+        Experiments, taken from the left.  Some are left if the workers turn out to be slower than
+        this process alone, and this process may do the rest.
+    features
+        For the derived ones.
+    planner
+        Plans an experiment when it enters.
+    listener
+        Called with every progress event.
+    client
+        The cluster.
+    batch_seconds
+        How long a batch should take.
 
     Raises
     ------
@@ -82,31 +68,43 @@ def run_on_cluster(
     ClusterError
         The scheduler is gone.
     """
-    if not jobs:
-        return
-    topic = jobs[0].task.topic
-    waiting = iter(jobs)
+    topic = queue[0].task.topic
     running: dict[Future, Job] = {}
     completed = as_completed()
+    memory = _Memory(client, planner)
+    begin = time.perf_counter()
+    planner.alone_done, planner.n_batches_done = 0.0, 0
+
+    def heard(event: tuple[Any, dict[str, Any]]) -> None:
+        listener(event[1])
+        planner.batch_done(event[1])
+
+    def speed() -> float | None:
+        """Return how many times quicker the workers are than one process, once that is known."""
+        if planner.granularity != "auto" or planner.n_batches_done < 2 * count_workers(client):
+            return None
+        return planner.alone_done / (time.perf_counter() - begin)
 
     def submit(job: Job) -> None:
-        future = client.compute(delayed_experiment(job, extractors, features))
+        future = client.compute(delayed_experiment(job, planner.extractors, features))
         running[future] = job
         completed.add(future)
 
     def fill_window() -> None:
         # Two experiments, so that one is read while the other is written; more where they are so
         # small that not every worker would find two tasks; workers may join during the run.
-        wanted = 2 * n_workers(client)
-        while len(running) < 2 or sum(max(1, len(j.batches)) for j in running.values()) < wanted:
-            job = next(waiting, None)
-            if job is None:
+        wanted = 2 * count_workers(client)
+        while queue and (
+            len(running) < 2 or sum(max(1, len(j.batches)) for j in running.values()) < wanted
+        ):
+            if running and not memory.has_room_for(queue[0], running.values()):
                 return
-            planner.plan(job)
+            job = queue.popleft()
+            planner.plan(job, batch_seconds)
             client.log_event(topic, _entered(job))
             submit(job)
 
-    client.subscribe_topic(topic, lambda event: listener(event[1]))
+    client.subscribe_topic(topic, heard)
     try:
         fill_window()
         for future in completed:
@@ -118,37 +116,86 @@ def run_on_cluster(
                 )
             error = future.exception()
             if isinstance(error, StorageError):
-                raise _stopped(error) from error
-            if isinstance(error, KilledWorker) and try_again(job, error):
+                raise stopped(error) from error
+            if isinstance(error, KilledWorker) and try_again(job, error, planner):
                 future.release()
                 submit(job)
                 continue
             if error is None:
                 record = future.result()
             else:
-                record = _failure(job, error)
+                record = failure(job, error)
                 client.log_event(topic, _failed(job))
             future.release()
-            fill_window()
+            quicker = speed()
+            if quicker is None or quicker * (1 + LEAST_MARGIN) > 1 or not planner.safe:
+                fill_window()
             yield job, record
+        if (quicker := speed()) is not None:
+            correct_effective(client, quicker)
     finally:
         if client.status == "running":
             client.unsubscribe_topic(topic)
             client.cancel(list(running))
 
 
-def try_again(job: Job, error: KilledWorker) -> bool:
+class _Memory:
+    """What the workers have, and whether more may be asked of them."""
+
+    def __init__(self, client: Client, planner: Planner) -> None:
+        self._client = client
+        self._planner = planner
+        self._total = 0.0
+        self._tight = False
+        self._look()
+
+    def has_room_for(self, job: Job, running: Iterable[Job]) -> bool:
+        """Whether another experiment may enter beside those that run."""
+        if time.monotonic() - self._asked > _HEARTBEAT:
+            self._look()
+        if self._tight:
+            return False
+        needed = sum(self._planner.bytes_in_flight(one) for one in (job, *running))
+        return not self._total or needed < WAITING_SHARE * self._total
+
+    def _look(self) -> None:
+        self._asked = time.monotonic()
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        limited = [worker for worker in workers if worker["memory_limit"]]
+        self._total = float(sum(worker["memory_limit"] for worker in limited))
+        if limited:
+            self._planner.limit_batches(min(w["memory_limit"] / w["nthreads"] for w in limited))
+        self._tight = any(
+            worker["status"] == "paused"
+            or worker["metrics"].get("memory", 0) > PRESSURE * worker["memory_limit"]
+            for worker in limited
+        )
+        if self._tight:
+            self._planner.shrink_batches()
+
+
+def try_again(job: Job, error: KilledWorker, planner: Planner) -> bool:
     """Prepare an experiment for another attempt after one of its tasks has killed its workers.
 
-    If that was a batch, it runs in a process of its own from now on.  Dask blames every task that
-    waited on a worker which died, so the task may as well be innocent: then it simply succeeds.
+    If that was a batch of many samples, there may not have been enough memory: it is divided.  Any
+    other batch, and one that was divided before, runs in a process of its own from now on.  Dask
+    blames every task that waited on a worker which died, so the task may as well be innocent: then
+    it simply succeeds.
 
     Returns
     -------
     False where another attempt is of no use: nothing could be isolated, several times.
     """
     guilty = set(batches_of(error.task, job.batches)) - job.isolated
-    job.isolated |= guilty
+    for batch in guilty:
+        pieces = planner.pieces(job, batch)
+        if batch in job.divided or len(pieces) == 1:
+            job.isolated.add(batch)
+        else:
+            at = job.batches.index(batch)
+            job.batches[at : at + 1] = pieces
+            job.divided.update(pieces)
+            planner.shrink_batches()
     job.attempts += not guilty
     return job.attempts < ATTEMPTS
 
@@ -175,13 +222,15 @@ def _failed(job: Job) -> dict[str, Any]:
     }
 
 
-def _stopped(error: StorageError) -> StorageError:
+def stopped(error: StorageError) -> StorageError:
+    """Return the error of a run whose folder cannot be written any more."""
     return StorageError(
         f"{error}; the run has stopped, and the files that were written are complete: make room, "
         "or make the folder writable, and repeat the call"
     )
 
 
-def _failure(job: Job, error: BaseException) -> ExperimentRecord:
+def failure(job: Job, error: BaseException) -> ExperimentRecord:
+    """Return the record of an experiment of which nothing could be written."""
     reason = f"{job.task.path}: {type(error).__name__}: {error}"
     return ExperimentRecord(job.task.experiment_id, job.task.path, "failed", reason)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +85,6 @@ class ExperimentTask:
 local_listeners: dict[str, Callable[[dict[str, Any]], None]] = {}
 
 
-@lru_cache(maxsize=4)
-def _metadata(path: str, identity: FileIdentity) -> Experiment:
-    """Open an experiment; the step table of thousands of steps is worth reading only once."""
-    experiment = Experiment(path)
-    if experiment.identity != identity:
-        raise UnreadableFile(
-            f"{path}: changed since the run began; wait until it is complete, then run again"
-        )
-    return experiment
-
-
 def needed_arrays(specs: Iterable[FeatureSpec]) -> tuple[str, ...] | None:
     """Return the names of the arrays that some features use together, None for all."""
     needed: set[str] = set()
@@ -118,7 +107,12 @@ def read_steps(
     ``arrays`` are the names of those to read, None for all.
     """
     try:
-        block = _metadata(task.path, task.identity).block(source, start, stop, arrays)
+        if FileIdentity.of(Path(task.path)) != task.identity:
+            raise UnreadableFile(
+                f"{task.path}: changed since the run began; "
+                "wait until it is complete, then run again"
+            )
+        block = _experiment(task.path, task.identity).block(source, start, stop, arrays)
     except InputError as error:
         if stop - start > 1:
             return _joined([read_steps(task, source, i, i + 1, arrays) for i in range(start, stop)])
@@ -126,6 +120,12 @@ def read_steps(
         return Steps(source, nothing, ("unknown",), {0: str(error)})
     batch = Batch(block.arrays, block.offsets, block.values, start)
     return Steps(source, batch, block.timing_source)
+
+
+@lru_cache(maxsize=4)
+def _experiment(path: str, identity: FileIdentity) -> Experiment:  # noqa: ARG001 - part of the key
+    # The metadata of a file serves all batches that are read from it.
+    return Experiment(path)
 
 
 def _joined(parts: Sequence[Steps]) -> Steps:
@@ -188,9 +188,10 @@ def read_and_extract(
     task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
 ) -> Extracted:
     """Read a range of steps and compute features of them in one task."""
-    return extract_features(
-        task, specs, read_steps(task, source, start, stop, needed_arrays(specs))
-    )
+    begin = time.perf_counter()
+    steps = read_steps(task, source, start, stop, needed_arrays(specs))
+    reading = time.perf_counter() - begin
+    return replace(extract_features(task, specs, steps), reading=reading)
 
 
 def announce(task: ExperimentTask, extracted: Extracted) -> None:
@@ -236,11 +237,19 @@ def derive_features(
     parts: Sequence[Extracted | Sequence[Extracted]],
 ) -> Table:
     """Put the parts of one experiment together and compute its derived features."""
+    begin = time.perf_counter()
     flat = [one for part in parts for one in ([part] if isinstance(part, Extracted) else part)]
     table = assemble(flat, features, task.n_steps)
     if task.reused:
         table = add_reused(table, features, Path(task.out_path), task.reused)
-    return add_derived(table, features)
+    table = add_derived(table, features)
+    return replace(table, finishing=time.perf_counter() - begin)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    # Looked up in files, which for every experiment would take longer than to write it.
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}
 
 
 def write_experiment(
@@ -257,6 +266,7 @@ def write_experiment(
     OutputError
         The folder cannot be written.
     """
+    begin = time.perf_counter()
     described = describe(table, features)
     identity = {
         "experiment_id": task.experiment_id,
@@ -277,7 +287,7 @@ def write_experiment(
             "content_hash": content_hash,
             "n_steps": dict(task.n_steps),
         },
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+        "versions": _versions(),
     }
     results = Results(
         identity | {"step_index": np.arange(table.n_rows)},
@@ -309,6 +319,9 @@ def write_experiment(
         reused=tuple(table.kept),
         n_bytes=n_bytes,
         seconds=table.seconds,
+        reading=table.reading,
+        finishing=table.finishing + time.perf_counter() - begin,
+        n_bytes_in_memory=sum(array.nbytes for array in table.columns.values()),
         problems=table.problems[:_RECORDED_PROBLEMS],
     )
     _log_event(

@@ -22,8 +22,8 @@ from .pipeline.errors import (
     RunFailed,
     UnknownFeature,
 )
-from .pipeline.execution.report import ExperimentRecord, RunReport
-from .pipeline.execution.run import extract
+from .pipeline.execution.report import ExperimentRecord, RunPlan, RunReport
+from .pipeline.execution.run import extract, plan
 from .pipeline.inputs.catalog import Catalog, CatalogConfig, CatalogEntry, SearchResult
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
@@ -65,6 +65,7 @@ __all__ = [
     "OutputError",
     "Params",
     "RunFailed",
+    "RunPlan",
     "RunReport",
     "SearchResult",
     "UnifiedExperiment",
@@ -80,6 +81,7 @@ __all__ = [
     "make_demo",
     "open_legacy_features",
     "open_results",
+    "plan",
     "plot_bands",
     "plot_chip",
     "plot_degradation",

@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 from oectflow.pipeline.errors import ConfigError
 from oectflow.pipeline.execution.plan import (
     BATCH_BYTES,
-    TARGET_SECONDS,
     FeatureCost,
-    batch_seconds,
+    StepBatch,
     check_granularity,
+    halves,
     plan_batches,
 )
 from oectflow.pipeline.inputs.step_layout import Layout
+
+SECONDS = 0.25
 
 
 def layout(samples: list[int], borders: list[int] | None = None, width: int = 24) -> Layout:
@@ -44,13 +46,13 @@ def workloads(draw):
         )
     ]
     granularity = draw(st.sampled_from(["auto", "step", "experiment", 1, 7, 10_000]))
-    return layouts, features, granularity, draw(st.integers(1, 96))
+    return layouts, features, granularity, draw(st.floats(1e-6, 100.0))
 
 
 @given(workloads())
 def test_plan__every_logical_task_once(workload):
-    layouts, features, granularity, n_workers = workload
-    batches = plan_batches(layouts, features, granularity=granularity, n_workers=n_workers)
+    layouts, features, granularity, seconds = workload
+    batches = plan_batches(layouts, features, granularity=granularity, seconds=seconds)
     planned = [
         (name, step)
         for batch in batches
@@ -69,7 +71,9 @@ def test_plan__features_with_blocks_begin_at_multiples(granularity):
         FeatureCost("cached", "transient", 1e-3 / 1000, block=50),
         FeatureCost("peak", "transient", 1e-3 / 1000),
     ]
-    batches = plan_batches({"transient": layout([1000] * 1020)}, features, granularity=granularity)
+    batches = plan_batches(
+        {"transient": layout([1000] * 1020)}, features, granularity=granularity, seconds=SECONDS
+    )
     cached = [batch for batch in batches if "cached" in batch.features]
     assert all(batch.start % 50 == 0 for batch in cached)
     assert all(batch.stop % 50 == 0 for batch in cached[:-1])
@@ -87,16 +91,16 @@ def test_plan__step_is_one_task_per_feature_and_step():
 
 def test_plan__cheap_features_share_one_batch():
     features = [FeatureCost(name, "transfer", 1e-8) for name in "abc"]
-    batches = plan_batches({"transfer": layout([121] * 5000)}, features)
+    batches = plan_batches({"transfer": layout([121] * 5000)}, features, seconds=SECONDS)
     assert [batch.features for batch in batches] == [("a", "b", "c")]
 
 
 def test_plan__expensive_features_are_divided():
     # 50 ms per step and feature, nine features: 0.45 s per step, more than one batch may take.
     features = [FeatureCost(f"f{i}", "transient", 50e-3 / 1000) for i in range(9)]
-    batches = plan_batches({"transient": layout([1000] * 5)}, features)
+    batches = plan_batches({"transient": layout([1000] * 5)}, features, seconds=SECONDS)
     longest = max((batch.stop - batch.start) * len(batch.features) * 50e-3 for batch in batches)
-    assert longest <= TARGET_SECONDS + 1e-12
+    assert longest <= SECONDS + 1e-12
     # Five features of 50 ms fill 0.25 s, so two tasks per step.
     assert len(batches) == 10
 
@@ -104,10 +108,12 @@ def test_plan__expensive_features_are_divided():
 def test_plan__batches_take_about_the_target():
     cost = 1e-3
     features = [FeatureCost("tau", "transient", cost / 10_000)]
-    batches = plan_batches({"transient": layout([10_000] * 5000, width=8)}, features)
+    batches = plan_batches(
+        {"transient": layout([10_000] * 5000, width=8)}, features, seconds=SECONDS
+    )
     # The running sum of costs is rounded, which may move a border by one step.
     for batch in batches[:-1]:
-        assert TARGET_SECONDS - cost <= (batch.stop - batch.start) * cost <= TARGET_SECONDS
+        assert SECONDS - cost <= (batch.stop - batch.start) * cost <= SECONDS
 
 
 def test_plan__memory_bounds_a_batch_of_cheap_steps():
@@ -120,23 +126,63 @@ def test_plan__memory_bounds_a_batch_of_cheap_steps():
 def test_plan__borders_follow_chunks():
     features = [FeatureCost("peak", "transient", 1e-3 / 1000)]
     borders = [*range(0, 1001, 16), 1000]
-    batches = plan_batches({"transient": layout([1000] * 1000, borders)}, features)
+    batches = plan_batches({"transient": layout([1000] * 1000, borders)}, features, seconds=SECONDS)
     assert {batch.start for batch in batches} <= set(borders)
 
 
-@pytest.mark.parametrize(
-    ("n_workers", "run_seconds", "seconds"),
-    [
-        (2, 1e6, 0.25),  # a long run: the target
-        (2, 4.0, 0.1),  # 5 % of 2 s, so that the last tasks end together
-        (2, 0.1, 0.05),  # never so short that Dask's own work counts
-        (96, 1e6, 0.25),
-        (96, 10.0, 96 * 0.9e-3 / 0.5),  # the scheduler must keep up with 96 workers
-        (1000, 1e6, 1.8),
-    ],
+@given(
+    st.integers(1, 500),
+    st.integers(1, 40),
+    st.sampled_from([1e-7, 1e-3, 0.1]),
 )
-def test_batch_seconds(n_workers, run_seconds, seconds):
-    assert batch_seconds(n_workers, run_seconds) == pytest.approx(seconds, rel=1e-12)
+def test_plan__batches_are_equal_and_as_many_as_wanted(n_steps, n_batches, cost):
+    n_batches = min(n_steps, n_batches)
+    features = [FeatureCost("tau", "transient", cost / 1000)]
+    layouts = {"transient": layout([1000] * n_steps)}
+    batches = plan_batches(layouts, features, seconds=n_steps * cost / n_batches)
+    sizes = [batch.stop - batch.start for batch in batches]
+    # Steps are whole: where they do not divide evenly, batches that are rounded down leave some
+    # over, and the last of them have to share these.
+    assert n_batches <= len(batches) <= -(-n_steps // (n_steps // n_batches))
+    assert max(sizes) <= max(1, n_steps / n_batches)
+    if n_steps % n_batches == 0:
+        assert sizes == [n_steps // n_batches] * n_batches
+
+
+def test_plan__reading_counts():
+    features = [FeatureCost("peak", "transient", 1e-9)]
+    layouts = {"transient": layout([1000] * 100)}
+    assert len(plan_batches(layouts, features, seconds=SECONDS)) == 1
+    # 5 ms to read a step, 100 steps: 0.5 s, and the feature itself takes 0.1 ms in all.
+    reading = {"transient": 5e-3 / 1000}
+    assert len(plan_batches(layouts, features, seconds=SECONDS, reading=reading)) == 3
+
+
+@pytest.mark.parametrize("granularity", ["auto", "step", "experiment", 4])
+def test_plan__steps_that_are_computed_are_left_out(granularity):
+    features = [
+        FeatureCost("cached", "transient", 1e-3 / 1000, block=10, first=20),
+        FeatureCost("peak", "transient", 1e-3 / 1000, first=3),
+    ]
+    layouts = {"transient": layout([1000] * 32)}
+    batches = plan_batches(layouts, features, granularity=granularity, seconds=4e-3)
+    for name, first in (("cached", 20), ("peak", 3)):
+        mine = [batch for batch in batches if name in batch.features]
+        assert [step for b in mine for step in range(b.start, b.stop)] == list(range(first, 32))
+
+
+@pytest.mark.parametrize(
+    ("size", "block", "sizes"),
+    [
+        (10, 1, [5, 5]), (11, 1, [6, 5]), (1, 1, [1]),
+        (20, 10, [10, 10]), (25, 10, [20, 5]), (8, 10, [8]),
+    ],
+)  # fmt: skip
+def test_halves(size, block, sizes):
+    parts = halves(StepBatch("transient", 40, 40 + size, ("a",)), block)
+    assert [part.stop - part.start for part in parts] == sizes
+    assert parts[0].start == 40
+    assert all((part.start - 40) % block == 0 for part in parts)
 
 
 @pytest.mark.parametrize("granularity", ["stepp", 0, -1, 2.5, True])

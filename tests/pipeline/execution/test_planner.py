@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from oectflow.extractors.base import BaseExtractor
-from oectflow.pipeline.execution.costs import CostBook, measure_costs
-from oectflow.pipeline.execution.plan import TARGET_SECONDS
+from oectflow.pipeline.execution.assemble import Extracted
+from oectflow.pipeline.execution.costs import CostBook
+from oectflow.pipeline.execution.decide import Overheads
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job, prepare
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
@@ -23,16 +27,20 @@ class Transient(BaseExtractor):
     source = "transient"
 
 
+SECONDS = 0.25
+
+
 def job(index: int = 0, n_steps: int = 5000, samples: int = 10_000) -> Job:
     borders = np.arange(n_steps + 1)
     layout = Layout(n_steps, np.full(n_steps, samples), borders, 8)
-    return Job(index, None, {"transient": layout}, ("tau", "peak"))
+    task = SimpleNamespace(n_steps={"transient": n_steps})
+    return Job(index, task, {"transient": layout}, ("tau", "peak"))
 
 
-def planner(jobs, folder, n_workers=2, granularity="auto"):
+def planner(jobs, folder, granularity="auto"):
     extractors = {"tau": Transient(), "peak": Transient()}
     book = CostBook(folder, PRINTS)
-    return Planner(jobs, extractors, book, n_workers, granularity), book
+    return Planner(jobs, extractors, book, granularity), book
 
 
 def test_cost_book__is_remembered_by_definition(tmp_path):
@@ -56,7 +64,30 @@ def test_cost_book__a_running_mean(tmp_path):
     assert book.get("tau") == pytest.approx(1.3, rel=1e-15)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1]", '{"a": "b"}', "\x00"])
+def test_cost_book__the_nearest_length_stands_for_one_that_was_never_timed(tmp_path):
+    book = CostBook(tmp_path, PRINTS)
+    book.learn("tau", 1e-7, 1000)
+    book.learn("tau", 4e-7, 16_000)
+    assert book.get("tau", 600) == 1e-7  # 512 … 1023 samples are one class
+    assert book.get("tau", 100) == 1e-7
+    assert book.get("tau", 1e6) == 4e-7
+    book.save()
+    assert CostBook(tmp_path, PRINTS).get("tau", 20_000) == 4e-7
+
+
+def test_cost_book__what_ended_a_process_is_remembered(tmp_path):
+    book = CostBook(tmp_path, PRINTS)
+    book.mark_deadly(["tau"])
+    book.save()
+    again = CostBook(tmp_path, PRINTS)
+    assert again.is_deadly("tau")
+    assert not again.is_deadly("peak")
+    assert not CostBook(tmp_path, PRINTS | {"tau": "mended"}).is_deadly("tau")
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", '{"format": 2, "costs": {"a": 1}}', "", "{", "[1]", '{"a": "b"}', "\x00"]
+)
 def test_cost_book__a_damaged_one_is_begun_anew(tmp_path, content):
     (tmp_path / ".oectflow-costs.json").write_text(content)
     assert CostBook(tmp_path, PRINTS).get("tau") is None
@@ -65,56 +96,118 @@ def test_cost_book__a_damaged_one_is_begun_anew(tmp_path, content):
 def test_planner__batches_follow_the_costs_learnt(tmp_path):
     jobs = [job(0), job(1)]
     plan, book = planner(jobs, tmp_path)
-    book.learn("tau", 1e-3 / 10_000)
-    book.learn("peak", 1e-6 / 10_000)
-    plan.plan(jobs[0])
-    steps = [batch.stop - batch.start for batch in jobs[0].batches[:-1]]
-    assert max(steps) <= TARGET_SECONDS / 1.001e-3 <= min(steps) + 2
+    book.learn("tau", 1e-3 / 10_000, 10_000)
+    book.learn("peak", 1e-6 / 10_000, 10_000)
+    plan.plan(jobs[0], SECONDS)
+    steps = [batch.stop - batch.start for batch in jobs[0].batches]
+    # 5 s in all are a little more than 20 batches.
+    assert len(steps) == 21
+    assert max(steps) <= SECONDS / 1.001e-3
     # The first experiment shows that a step takes twice as long.
-    record = ExperimentRecord("a", "a.h5", "done", seconds={"tau": 10.0, "peak": 0.005})
+    record = ExperimentRecord(
+        "a", "a.h5", "done", n_steps=5000, seconds={"tau": 10.0, "peak": 0.005}
+    )
     plan.learn(jobs[0], record)
-    plan.plan(jobs[1])
-    again = [batch.stop - batch.start for batch in jobs[1].batches[:-1]]
+    plan.plan(jobs[1], SECONDS)
+    again = [batch.stop - batch.start for batch in jobs[1].batches]
     assert max(again) < min(steps)
     row = plan.features["tau"]
     assert (row.n_steps, row.actual_seconds, row.timed) == (10_000, 10.0, True)
     assert row.n_tasks == len(jobs[0].batches) + len(jobs[1].batches)
 
 
+def test_planner__what_is_left_shrinks_to_nothing(tmp_path):
+    jobs = [job(i) for i in range(3)]
+    plan, book = planner(jobs, tmp_path)
+    book.learn("tau", 2e-7, 10_000)
+    book.learn("peak", 0.5e-7, 10_000)
+    book.learn("read transient", 1e-7, 10_000)
+    book.learn("write", 1e-5, 5000)
+    one = 5000 * 10_000 * 3.5e-7 + 5000 * 1e-5
+    assert plan.seconds_left() == pytest.approx(3 * one, rel=1e-12)
+    assert plan.seconds_of(jobs[0]) == pytest.approx(one - 5000 * 1e-5, rel=1e-12)
+    done = Extracted("transient", 0, 1000, {}, (), {"tau": 2.0, "peak": 0.5}, 1.0)
+    plan.keep(jobs[0], ("transient", 1), [done], 1000)
+    assert plan.seconds_left() == pytest.approx(3 * one - 1000 * 10_000 * 3.5e-7, rel=1e-12)
+    plan.plan(jobs[0], SECONDS)
+    assert min(batch.start for batch in jobs[0].batches) == 1000
+    decision = plan.decide(Overheads(0.0, 0.0, 0.0, 2, 2.0))
+    assert decision.divide
+    # As quick as two workers can be, but for how unevenly the last batches may end.
+    assert decision.alone / 2 <= decision.predicted < 1.02 * decision.alone / 2
+    record = ExperimentRecord("a", "a.h5", "done", n_steps=5000)
+    for one_job in jobs:
+        plan.plan(one_job, SECONDS)
+        plan.learn(one_job, record)
+    assert plan.seconds_left() == pytest.approx(0.0, abs=1e-9 * one)
+    assert not plan.decide(Overheads(0.0, 0.0, 0.0, 2, 2.0)).divide
+
+
+def test_planner__a_probe_counts_until_an_experiment_is_done(tmp_path):
+    one = job()
+    plan, book = planner([one], tmp_path)
+    assert plan.unknown(one) == ["tau", "peak"]
+    # The first call compiles; the second one counts.
+    for seconds in (5.0, 1e-3):
+        plan.probed(
+            one, Extracted("transient", 0, 1, {}, (), {"tau": seconds, "peak": seconds}, 1e-4)
+        )
+    assert plan.unknown(one) == []
+    assert plan.cost("tau") == 1e-3 / 10_000
+    assert book.get("tau") is None
+
+
+def test_planner__what_is_not_ours_is_safe_once_it_has_computed_something(tmp_path):
+    one = job()
+    plan, book = planner([one], tmp_path)
+    assert not plan.safe
+    for name in PRINTS:
+        book.learn(name, 1e-7)
+    book.save()
+    assert planner([one], tmp_path)[0].safe
+    book.mark_deadly(["peak"])
+    book.save()
+    assert not planner([one], tmp_path)[0].safe
+
+
+def test_planner__memory_bounds_batches_and_pressure_shrinks_them(tmp_path):
+    one = job()
+    plan, book = planner([one], tmp_path)
+    for name in PRINTS:
+        book.learn(name, 1e-12, 10_000)
+    step_bytes = 8 * 10_000
+    plan.limit_batches(8 * 100 * step_bytes)
+    plan.plan(one, SECONDS)
+    assert {batch.stop - batch.start for batch in one.batches} == {100}
+    # A batch that may have been too large is divided in four; one of few samples is not.
+    assert [p.stop - p.start for p in plan.pieces(one, one.batches[0])] == [25] * 4
+    small = replace(one.batches[0], stop=10)
+    assert plan.pieces(one, small) == [small]
+    plan.shrink_batches()
+    plan.plan(one, SECONDS)
+    assert {batch.stop - batch.start for batch in one.batches} == {50}
+
+
 def test_planner__a_source_that_is_missing(tmp_path):
     one = job()
     one.layouts = {}
     plan, _ = planner([one], tmp_path)
-    plan.plan(one)
+    plan.plan(one, SECONDS)
     assert one.batches == []
     assert plan.features == {}
-
-
-def test_measure_costs__only_what_can_be_timed(lab):
-    class Raising(Transient):
-        def extract_single_step(self, step_data, params):
-            raise RuntimeError
-
-    class Fine(Transient):
-        def extract_single_step(self, step_data, params):
-            return 1.0
-
-    path = str(sorted(lab.glob("*.h5"))[0])
-    costs = measure_costs(path, {"raising": Raising(), "fine": Fine()})
-    assert list(costs) == ["fine"]
-    assert costs["fine"] > 0
 
 
 def test_report__explains_the_plan(lab, tmp_path):
     features = {"peak": {"extractor": "transient.peak_current", "input": "transient"}}
     report = extract(lab, features, tmp_path / "out", progress=False)
     lines = report.explain().splitlines()
-    assert lines[0].split() == [
-        "feature", "steps", "tasks", "steps/task", "µs/step", "predicted", "actual",
-    ]  # fmt: skip
-    (row,) = lines[1:]
-    assert row.split()[:3] == ["peak", "15", str(report.plan[0].n_tasks)]
-    assert RunReport([], 0.0, "out").explain().count("\n") == 0
+    assert lines[0] == "3 experiments to compute, 0 unchanged, 0 unusable"
+    assert lines[1].startswith("way: ")
+    (row,) = (line for line in lines if line.startswith("peak "))
+    assert row.split()[:3] == ["peak", "15", str(report.plan.features[0].n_tasks)]
+    again = extract(lab, features, tmp_path / "out", progress=False)
+    assert again.explain() == "0 experiments to compute, 3 unchanged, 0 unusable"
+    assert RunReport([], 0.0, "out").explain().startswith("0 experiments")
 
 
 def test_prepare__jobs_know_their_logical_tasks(lab, tmp_path):

@@ -83,15 +83,27 @@ def test_extract__what_is_carried_from_step_to_step_is_the_same_in_any_batches(l
         assert_same(columns_of(out), reference)
 
 
-def test_extract__the_active_client_is_used(lab, tmp_path, client):
-    def finished_tasks(dask_scheduler):
+def finished_tasks(client):
+    def count(dask_scheduler):
         return sum(
             prefix.state_counts["memory"] for prefix in dask_scheduler.task_prefixes.values()
         )
 
-    before = client.run_on_scheduler(finished_tasks)
-    run(lab, tmp_path / "out")
-    assert client.run_on_scheduler(finished_tasks) > before
+    return client.run_on_scheduler(count)
+
+
+def test_extract__the_active_client_is_used(lab, tmp_path, client):
+    before = finished_tasks(client)
+    run(lab, tmp_path / "out", granularity="experiment")
+    assert finished_tasks(client) > before
+
+
+def test_extract__nothing_to_do_needs_no_cluster(lab, tmp_path, client):
+    run(lab, tmp_path / "out", granularity="experiment")
+    before = finished_tasks(client)
+    report = run(lab, tmp_path / "out", client=client)
+    assert finished_tasks(client) == before
+    assert report.plan.ways == []
 
 
 def test_extract__again_does_nothing(lab, tmp_path):

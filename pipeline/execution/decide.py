@@ -1,0 +1,143 @@
+"""Whether work is worth dividing, and into how many batches: from measured numbers alone.
+
+The model is a dispatcher that hands out one batch after the other to workers that share the cores
+of their machines.  All numbers are measured (:mod:`~oectflow.pipeline.execution.overheads`,
+:mod:`~oectflow.pipeline.execution.costs`), so that the same rules hold for threads, for two
+processes and for a cluster.  Everything here is pure.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+#: A batch is long enough when handing it out costs 1 % of it, and the dispatcher, which serves
+#: all workers in turn, is busy for at most half of the time.
+OVERHEAD_SHARE = 0.01
+DISPATCHER_SHARE = 0.5
+#: What a measured speed-up may be worth less than it seemed.
+LEAST_MARGIN = 0.1
+#: Standard deviation of the cost of a step, as a share of the mean; only how evenly the last
+#: batches end depends on it.
+VARIATION = 0.5
+
+
+@dataclass(frozen=True)
+class Overheads:
+    """What it costs to let others work.
+
+    Attributes
+    ----------
+    round_trip
+        From handing out one empty batch to having its result, in s.
+    per_batch
+        One more batch among many, in s: the time between two batches that the dispatcher sends.
+    per_worker
+        One more batch for the worker that gets it, in s.
+    n_workers
+        Batches that run at the same time.
+    effective
+        How many workers' work they do together: less than ``n_workers`` where these share cores
+        with each other or with somebody else.
+    spread
+        Relative uncertainty of ``effective``.
+    start
+        Before the first batch: the start of a cluster, in s; 0 where it runs.
+    """
+
+    round_trip: float
+    per_batch: float
+    per_worker: float
+    n_workers: int
+    effective: float
+    spread: float = LEAST_MARGIN
+    start: float = 0.0
+
+    @property
+    def enough(self) -> float:
+        """Length of a batch beyond which a longer one gains nothing, in s."""
+        return max(
+            self.per_worker / OVERHEAD_SHARE,
+            self.n_workers * self.per_batch / DISPATCHER_SHARE,
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do with some work.
+
+    Attributes
+    ----------
+    divide
+        Whether others shall do it.
+    n_batches, batch_seconds
+        Number of batches and their length in s, if it is divided.
+    predicted, alone
+        Wall time as decided, and of one process alone, in s.
+    """
+
+    divide: bool
+    n_batches: int
+    batch_seconds: float
+    predicted: float
+    alone: float
+
+
+def wall_seconds(seconds: float, n_items: int, n_batches: int, overheads: Overheads) -> float:
+    """Return how long work takes if it is divided into equal batches.
+
+    Parameters
+    ----------
+    seconds
+        What it takes one process alone.
+    n_items
+        Parts that cannot be divided.
+    n_batches
+        Number of batches, at most ``n_items``.
+    overheads
+        Of those who work.
+    """
+    at_once = min(n_batches, overheads.n_workers)
+    rounds = math.ceil(n_batches / at_once)
+    # Where two processes have one core and a half, each of them is slower.
+    slower = at_once / min(at_once, max(1.0, overheads.effective))
+    batch = seconds / n_batches * slower + overheads.per_worker
+    dispatched = n_batches * overheads.per_batch + batch
+    worked = at_once * overheads.per_batch + rounds * batch
+    # Expected maximum of sums of costs that vary: of the workers, the last one counts.
+    items = n_items / n_batches * rounds
+    late = math.sqrt(2 * math.log(at_once) * items) * VARIATION * seconds / n_items * slower
+    return overheads.start + overheads.round_trip + max(dispatched, worked) + late
+
+
+def decide(seconds: float, n_items: int, overheads: Overheads) -> Decision:
+    """Choose between doing work alone and dividing it.
+
+    Parameters
+    ----------
+    seconds
+        What it takes one process alone.
+    n_items
+        Parts that cannot be divided.
+    overheads
+        Of those who could work.
+
+    Returns
+    -------
+    Divided only if that is faster by more than the uncertainty of the measured speed-up.
+    """
+    if n_items < 1 or seconds <= 0:
+        return Decision(False, max(n_items, 0), 0.0, 0.0, 0.0)
+    w = overheads.n_workers
+    # With a dispatcher that is the bottleneck, the best number is the root, below that of workers.
+    root = math.sqrt(seconds / max(overheads.per_batch, seconds / n_items**2))
+    wanted = {*range(1, 9), *(k * w for k in (1, 2, 3, 4, 6, 8, 16)), math.ceil(root)}
+    least = math.ceil(seconds / overheads.enough) if overheads.enough else n_items
+    numbers = {min(n_items, max(n, least)) for n in wanted}
+    predicted, n_batches = min(
+        (wall_seconds(seconds, n_items, n, overheads), n) for n in sorted(numbers)
+    )
+    divide = predicted * (1 + max(overheads.spread, LEAST_MARGIN)) < seconds
+    return Decision(
+        divide, n_batches, seconds / n_batches, predicted if divide else seconds, seconds
+    )

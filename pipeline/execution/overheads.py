@@ -1,0 +1,153 @@
+"""Measure what a cluster, or the threads of this process, need to do some work.
+
+A measurement takes some round trips, so it is made once for each scheduler and process, and only
+where there is enough work to gain by it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import dask.threaded
+from distributed import Client
+
+from oectflow.pipeline.execution.decide import LEAST_MARGIN, Overheads
+
+#: Empty batches, per worker, in one measurement of what another batch costs.
+_BATCHES = 8
+#: Round trips that are timed.  The shortest counts: whatever disturbs them makes them longer.
+_TRIPS = 2
+#: About how many round trips a full measurement takes, and what it may cost of the time that the
+#: workers could save.
+_TRIPS_OF_ALL = 12
+MEASURING_SHARE = 0.05
+
+_measured: dict[str, Overheads] = {}
+_bounds: dict[str, Overheads] = {}
+_lock = threading.Lock()
+
+
+def cluster_overheads(client: Client, seconds: float) -> Overheads:
+    """Return what a cluster costs; measured where that is worth it, remembered in this process.
+
+    Parameters
+    ----------
+    client
+        Whose cluster.
+    seconds
+        What the work takes one process.  A full measurement takes some ten round trips.  Where
+        these are not small against what the workers could save, one round trip is taken as the
+        upper bound of everything, and all workers are believed to be effective.
+    """
+    identity = _identity(client)
+    with _lock:
+        known = _measured.get(identity) or _bounds.get(identity)
+        if known is None:
+            trip = _round_trip(client)
+            n_workers = count_workers(client)
+            known = Overheads(trip, trip, trip, n_workers, float(n_workers))
+            _bounds[identity] = known
+        saved = seconds * (1 - 1 / known.n_workers)
+        if identity not in _measured and _TRIPS_OF_ALL * known.round_trip < MEASURING_SHARE * saved:
+            known = _measured[identity] = _measure(client, known.round_trip)
+        return known
+
+
+def correct_effective(client: Client, effective: float) -> None:
+    """Remember what a run has shown of how much work the workers do together."""
+    identity = _identity(client)
+    with _lock:
+        for known in (_measured, _bounds):
+            if identity in known:
+                old = known[identity]
+                now = min(max(effective, 1.0), float(old.n_workers))
+                spread = max(LEAST_MARGIN, abs(now - old.effective) / old.effective)
+                known[identity] = replace(old, effective=now, spread=spread)
+
+
+def _identity(client: Client) -> str:
+    """Return a name for the scheduler and its workers: with others, the numbers are others."""
+    scheduler = client.scheduler_info(n_workers=0)["id"]
+    return f"{scheduler}/{count_workers(client)}"
+
+
+def count_workers(client: Client) -> int:
+    """Return how many tasks run on a cluster at the same time."""
+    return max(1, int(sum(client.nthreads().values())))
+
+
+def _round_trip(client: Client) -> float:
+    """Return the shortest time in s from submitting an empty task to having its result."""
+    trips = []
+    for _ in range(_TRIPS):
+        begin = time.perf_counter()
+        client.submit(_nothing, key=_key()).result()
+        trips.append(time.perf_counter() - begin)
+    return min(trips)
+
+
+def _measure(client: Client, trip: float) -> Overheads:
+    threads = client.nthreads()
+    n_workers = count_workers(client)
+    per_batch = _per_batch(client, _BATCHES * n_workers, trip, None)
+    per_worker = _per_batch(client, _BATCHES, trip, list(threads)[:1])
+    # Long against the turns in which processes get a core.
+    seconds = _TRIPS_OF_ALL / 2 * trip
+    futures = [
+        client.submit(_share_of_core, seconds, key=_key(), workers=[address])
+        for address, n in threads.items()
+        for _ in range(n)
+    ]
+    effective = float(sum(client.gather(futures)))
+    return Overheads(trip, per_batch, per_worker, n_workers, max(1.0, effective))
+
+
+def _per_batch(client: Client, n: int, trip: float, workers: Sequence[str] | None) -> float:
+    begin = time.perf_counter()
+    client.gather(client.map(_nothing, range(n), key=[_key() for _ in range(n)], workers=workers))
+    seconds = time.perf_counter() - begin
+    # Where many return as quickly as one, they are still not free.
+    return max(seconds - trip, trip / n) / n
+
+
+def _key() -> str:
+    # The dashboard cuts off eight hexadecimal digits.
+    return f"measure_overhead-{uuid.uuid4().hex[:8]}"
+
+
+def _nothing(*_: Any) -> None:
+    """Stand for an empty batch."""
+
+
+def _share_of_core(seconds: float) -> float:
+    """Compute for ``seconds``, and return the share of a core that was given for it."""
+    begin, cpu = time.perf_counter(), time.thread_time()
+    while (elapsed := time.perf_counter() - begin) < seconds:
+        pass
+    return (time.thread_time() - cpu) / elapsed
+
+
+@cache
+def thread_overheads() -> Overheads:
+    """Return what the threads of this process cost; ``effective`` is only an upper bound.
+
+    A round trip is taken as the upper bound of everything.  How much threads do together depends on
+    how long an extractor holds the interpreter's lock, so it is learnt from what they have done.
+    """
+    n_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    n_workers = n_workers or os.cpu_count() or 1
+
+    trips = []
+    for _ in range(_TRIPS + 1):
+        begin = time.perf_counter()
+        dask.threaded.get({"nothing": (_nothing,)}, "nothing")
+        trips.append(time.perf_counter() - begin)
+    trip = min(trips)
+    return Overheads(trip, trip, trip, n_workers, float(n_workers))
