@@ -8,6 +8,7 @@ from typing import Any
 
 import dask.threaded
 from distributed import Client, Future, KilledWorker, as_completed
+from distributed.comm import CommClosedError
 
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.errors import ClusterError, StorageError
@@ -20,6 +21,11 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 
 #: How often an experiment is submitted whose workers die for no reason that is in its batches.
 ATTEMPTS = 3
+
+_GONE = (
+    "the Dask scheduler is gone; the files that were written are complete: "
+    "connect again and repeat the call, it goes on from there"
+)
 
 Listener = Callable[[dict[str, Any]], None]
 Finished = Iterator[tuple[Job, ExperimentRecord]]
@@ -112,10 +118,7 @@ def run_on_cluster(
         for future in completed:
             job = running.pop(future)
             if future.cancelled():
-                raise ClusterError(
-                    "the Dask scheduler is gone; the files that were written are complete: "
-                    "connect again and repeat the call, it goes on from there"
-                )
+                raise ClusterError(_GONE)
             error = future.exception()
             if isinstance(error, StorageError):
                 raise _stopped(error) from error
@@ -131,6 +134,9 @@ def run_on_cluster(
             future.release()
             fill_window()
             yield job, record
+    except CommClosedError as error:
+        # It went after a result was announced and before it was fetched.
+        raise ClusterError(_GONE) from error
     finally:
         if client.status == "running":
             client.unsubscribe_topic(topic)
