@@ -48,6 +48,8 @@ N_STEPS = 6
 POISONOUS_STEP = 3
 #: Seconds after which a process that ought to have ended counts as left over.
 SECONDS_TO_END = 30.0
+#: Of two workers together: 768 MiB more than a worker has at rest pass the limit of one.
+MEMORY = "1200 MiB"
 
 
 @dataclass
@@ -108,11 +110,13 @@ def features(kind: str = "good", pause: float = 0.0) -> dict[str, Any]:
             if kind != "good" and params["marker"] == float(current[0]):
                 if kind == "poison":
                     os._exit(3)
-                hoard = [np.ones(2**23) for _ in range(24)]
+                hoard = [np.ones(2**23) for _ in range(12)]
                 while True:
-                    # After 1.5 GiB that are really used, only addresses: the limit of the process
-                    # that isolates a step counts those, and other processes need the memory.
+                    # From here on only addresses: the limit of the process that isolates a step
+                    # counts those, and other processes need the memory.  Slowly, so that a
+                    # worker is found out, twice a second, before there are no more addresses.
                     hoard.append(np.empty(2**27))
+                    time.sleep(0.02)
             return current.mean()
 
     return {
@@ -388,8 +392,7 @@ def main() -> None:
                 print(f"{name}: {verdict} ({outcome.seconds:.0f} s)")
                 print("".join(f"    {line}\n" for line in outcome.done), end="", flush=True)
 
-        # 2 GiB for two workers: the greedy step passes a worker's limit at once.
-        with of.connect("local", n_workers=2, memory="2 GiB", dashboard_port=0) as client:
+        with of.connect("local", n_workers=2, memory=MEMORY, dashboard_port=0) as client:
             add("workers", killed_workers, client, options.kills)
             add("poison", bad_step, client, "poison")
             add("greedy", bad_step, client, "greedy")

@@ -31,12 +31,12 @@ def faults():
 
 @pytest.fixture
 def place(faults, tmp_path):
-    return faults.Place(faults.write_lab(tmp_path / "raw", 6), tmp_path, seed=1)
+    return faults.Place(faults.write_lab(tmp_path / "raw", 4), tmp_path, seed=1)
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    with of.connect("local", n_workers=2, memory="2 GiB", dashboard_port=0) as client:
+def client(faults) -> Iterator[Client]:
+    with of.connect("local", n_workers=2, memory=faults.MEMORY, dashboard_port=0) as client:
         yield client
 
 
