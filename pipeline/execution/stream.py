@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
+from distributed.comm import CommClosedError
 
 from oectflow.pipeline.errors import ClusterError, StorageError
 from oectflow.pipeline.execution.decide import LEAST_MARGIN
@@ -26,6 +27,11 @@ PRESSURE = 0.8
 WAITING_SHARE = 0.25
 #: Workers tell how much memory they use about so often, in s.
 _HEARTBEAT = 1.0
+
+_GONE = (
+    "the Dask scheduler is gone; the files that were written are complete: "
+    "connect again and repeat the call, it goes on from there"
+)
 
 Listener = Callable[[dict[str, Any]], None]
 Finished = Iterator[tuple[Job, ExperimentRecord]]
@@ -110,10 +116,7 @@ def run_on_cluster(
         for future in completed:
             job = running.pop(future)
             if future.cancelled():
-                raise ClusterError(
-                    "the Dask scheduler is gone; the files that were written are complete: "
-                    "connect again and repeat the call, it goes on from there"
-                )
+                raise ClusterError(_GONE)
             error = future.exception()
             if isinstance(error, StorageError):
                 raise stopped(error) from error
@@ -133,6 +136,9 @@ def run_on_cluster(
             yield job, record
         if (quicker := speed()) is not None:
             correct_effective(client, quicker)
+    except CommClosedError as error:
+        # It went after a result was announced and before it was fetched.
+        raise ClusterError(_GONE) from error
     finally:
         if client.status == "running":
             client.unsubscribe_topic(topic)
