@@ -11,9 +11,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from oectflow.pipeline.config_file import MAX_BYTES
 from oectflow.pipeline.errors import ConfigError
 from oectflow.pipeline.features.config import (
-    MAX_BYTES,
     FeatureConfig,
     list_bundled,
     load_config,
