@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import dask
-import yaml
 from distributed import Client
 from distributed.deploy.cluster import Cluster
 
@@ -20,6 +19,7 @@ from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up
 from oectflow.cluster.remote import start_kubernetes, start_ssh
 from oectflow.cluster.security import given_certificates
 from oectflow.cluster.versions import CHECKED_PACKAGES, check_versions, version_probe
+from oectflow.pipeline.config_file import read_config_file, shorten
 from oectflow.pipeline.errors import ClusterError, did_you_mean
 
 #: The section of Dask's configuration that says which cluster to use where nothing is said.
@@ -146,7 +146,7 @@ def _settings(spec: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     kind = settings["kind"]
     if not isinstance(kind, str) or (kind not in KINDS and "://" not in kind):
         raise ClusterError(
-            f"connect({kind!r}): give {', '.join(KINDS)}, or an address such as "
+            f"connect({shorten(kind)}): give {', '.join(KINDS)}, or an address such as "
             f"'tcp://host:8786'{did_you_mean(str(kind), KINDS)}"
         )
     adapt = settings.get("adapt")
@@ -157,13 +157,13 @@ def _settings(spec: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        found = yaml.safe_load(path.expanduser().read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ClusterError(f"{path}: the description of a cluster cannot be read: {error}") from (
-            error
-        )
+        found = read_config_file(path.expanduser(), ClusterError)
+    except FileNotFoundError:
+        raise ClusterError(f"{path}: there is no such description of a cluster") from None
     if not isinstance(found, Mapping) or "kind" not in found:
-        raise ClusterError(f"{path}: expected a mapping with the entry 'kind', got {found!r}")
+        raise ClusterError(
+            f"{path}: expected a mapping with the entry 'kind', found {shorten(found)}"
+        )
     return found
 
 

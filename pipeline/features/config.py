@@ -12,21 +12,17 @@ not part of it is an error that names the nearest one.  Which parts have an effe
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from oectflow.pipeline.config_file import read_config_file, shorten
 from oectflow.pipeline.errors import ConfigError, did_you_mean
 
-MAX_BYTES = 256 * 1024
-MAX_NODES = 50_000
 _SUFFIXES = (".yaml", ".yml", ".json")
 SourceOrBoth = Literal["transfer", "transient", "both"]
 
@@ -282,43 +278,11 @@ def _place(location: list[int | str], data: Any) -> str:
     return ", ".join(words)
 
 
-def shorten(value: Any) -> str:
-    """Return a value for a message; a hostile file can hold some whose full text is enormous."""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 80 else f"{value[:79]}…")
-    if isinstance(value, (int, float, bool)) or value is None:
-        return repr(value) if not isinstance(value, int) or value.bit_length() < 256 else "a number"
-    if isinstance(value, (list, tuple)):
-        return f"a list of {len(value)}"
-    if isinstance(value, Mapping):
-        keys = ", ".join(str(key)[:40] for key in list(value)[:5])
-        return f"a mapping with the keys {keys}" if value else "an empty mapping"
-    return f"a {type(value).__name__}"
-
-
 def _read(path: Path | Traversable) -> Any:
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        return read_config_file(path, ConfigError)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file{_nearby(path)}") from None
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES // 1024} KiB; is it a configuration?")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path}: not UTF-8 text ({error.reason} at byte {error.start})"
-        ) from None
-    try:
-        return _parse_json(text) if path.name.lower().endswith(".json") else _parse_yaml(text)
-    except RecursionError:
-        raise ConfigError(f"{path}: nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:
-        reason = re.sub(r"\s+", " ", str(error))[:300]
-        raise ConfigError(f"{path}: not valid: {reason}") from None
 
 
 def _nearby(path: Path | Traversable) -> str:
@@ -326,52 +290,3 @@ def _nearby(path: Path | Traversable) -> str:
         return ""
     siblings = [item.name for item in path.parent.iterdir() if item.suffix in _SUFFIXES]
     return did_you_mean(path.name, siblings[:100])
-
-
-def _parse_json(text: str) -> Any:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            raise ValueError(
-                f"key {next(k for k in keys if keys.count(k) > 1)[:80]!r} stands twice"
-            )
-        return found
-
-    return json.loads(text, object_pairs_hook=unique)
-
-
-def _parse_yaml(text: str) -> Any:
-    root = yaml.compose(text, yaml.SafeLoader)
-    if root is None:
-        return None
-    _count_nodes(root, {}, set())
-    return yaml.safe_load(text)
-
-
-def _count_nodes(node: yaml.Node, counted: dict[int, int], open_nodes: set[int]) -> int:
-    """Return the number of nodes with every alias written out, so that none can explode."""
-    key = id(node)
-    if key in counted:
-        return counted[key]
-    if key in open_nodes:
-        raise ValueError(f"line {node.start_mark.line + 1}: an alias contains itself")
-    open_nodes.add(key)
-    total = 1
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for name, value in node.value:
-            if isinstance(name, yaml.ScalarNode) and name.tag != "tag:yaml.org,2002:merge":
-                if name.value in seen:
-                    line = name.start_mark.line + 1
-                    raise ValueError(f"line {line}: key {name.value[:80]!r} stands twice")
-                seen.add(name.value)
-            total += _count_nodes(name, counted, open_nodes)
-            total += _count_nodes(value, counted, open_nodes)
-    elif isinstance(node, yaml.SequenceNode):
-        total += sum(_count_nodes(item, counted, open_nodes) for item in node.value)
-    if total > MAX_NODES:
-        raise ValueError(f"more than {MAX_NODES} values once all aliases are written out")
-    open_nodes.discard(key)
-    counted[key] = total
-    return total

@@ -142,12 +142,16 @@ def read_folder(folder_info: FolderInfo) -> FolderContents:
                 warnings.append(f"{label} left out: its entry is {info!r}, expected an object")
             continue
         try:
-            name = _csv_name(info, names, number, kind)
+            name, others = _csv_name(info, names, number, kind)
             (first, second), flaws = _read_columns(folder / name, _COLUMNS[kind])
         except (IngestError, OSError) as error:
             warnings.append(f"{label} left out: {error}")
             continue
         warnings += [f"{label}: {flaw}" for flaw in flaws]
+        if others:
+            warnings.append(
+                f"{label}: names {name} and {', '.join(others)}; only the first is read"
+            )
         if kind == "transfer":
             transfer_steps.append(TransferStep(first, second, info))
             continue
@@ -168,17 +172,22 @@ def read_folder(folder_info: FolderInfo) -> FolderContents:
     return FolderContents(transfer_steps, transient_steps, workflow_json, tuple(warnings))
 
 
-def _csv_name(info: Mapping[str, Any], names: set[str], number: int, kind: str) -> str:
-    """Return the file of a step: one that its entry names, else one that bears its number."""
+def _csv_name(
+    info: Mapping[str, Any], names: set[str], number: int, kind: str
+) -> tuple[str, list[str]]:
+    """Return the file of a step: one that its entry names, else one that bears its number.
+
+    Beside it, the files that the entry names, too.
+    """
     named = [re.split(r"[\\/]", text)[-1] for text in _strings(info)]
     named = [name for name in named if name.lower().endswith(".csv")]
-    for name in named:
-        if name in names:
-            return name
+    there = [name for name in dict.fromkeys(named) if name in names]
+    if there:
+        return there[0], there[1:]
     for pattern in (rf"{number}_.*\.csv", rf"step{number}_.*\.csv", rf"{number}\.csv"):
         matches = [name for name in names if re.fullmatch(pattern, name)]
         if matches:
-            return min(matches, key=lambda name: (kind not in name, name))
+            return min(matches, key=lambda name: (kind not in name, name)), []
     expected = ", ".join(dict.fromkeys([*named, f"{number}_*.csv", f"step{number}_*.csv"]))
     raise IngestError(f"no CSV file; expected {expected} or {number}.csv")
 

@@ -20,9 +20,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from oectflow.pipeline.config_file import read_config_file, shorten
 from oectflow.pipeline.errors import CatalogError, did_you_mean
 
-_MAX_BYTES = 256 * 1024
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _HEADER = """\
 # roots: folders of the raw HDF5 files, and of the results (features_v2).
@@ -196,21 +196,18 @@ def load_catalog_config(
         return CatalogConfig.model_validate(_expand(name, content))
     except ValidationError as error:
         lines = [_explain(entry["loc"], entry) for entry in error.errors()]
-        raise CatalogError(f"{name}: " + "; ".join(lines)) from None
+        more = f"; and {len(lines) - 5} more" if len(lines) > 5 else ""
+        raise CatalogError(f"{name}: {'; '.join(lines[:5])}{more}") from None
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise CatalogError(f"{path}: is larger than {_MAX_BYTES} bytes; is it a configuration?")
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_config_file(path, CatalogError)
     except FileNotFoundError:
         raise CatalogError(
-            f"{path}: there is no such file; CatalogConfig().write({str(path)!r}) makes one"
+            f"{path}: there is no such file; CatalogConfig().write({str(path)!r}) or "
+            "'oectflow init' makes one"
         ) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise CatalogError(f"{path}: cannot be read as YAML: {reason}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -230,15 +227,15 @@ def _expand(name: str, value: Any) -> Any:
     for variable in _VARIABLE.findall(value):
         if variable not in os.environ:
             raise CatalogError(
-                f"{name}: the environment variable {variable} of {value!r} is not set"
+                f"{name}: the environment variable {variable[:80]} of {shorten(value)} is not set"
             )
     return _VARIABLE.sub(lambda match: os.environ[match[1]], value)
 
 
 def _explain(location: tuple[int | str, ...], entry: Any) -> str:
-    words = [str(part) for part in location]
+    words = [str(part)[:80] for part in location]
     if entry["type"] == "extra_forbidden":
         model = _SECTIONS[words[-2]] if len(words) > 1 else CatalogConfig
         hint = did_you_mean(words[-1], model.model_fields)
         return f"unknown key {'.'.join(words)!r}{hint}"
-    return f"{'.'.join(words)}={entry['input']!r}: {entry['msg']}"
+    return f"{'.'.join(words)}={shorten(entry['input'])}: {entry['msg']}"

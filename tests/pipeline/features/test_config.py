@@ -11,9 +11,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from oectflow.pipeline.config_file import MAX_BYTES
 from oectflow.pipeline.errors import ConfigError
 from oectflow.pipeline.features.config import (
-    MAX_BYTES,
     FeatureConfig,
     list_bundled,
     load_config,
@@ -311,3 +311,19 @@ def test_load_config__any_yaml_text_is_read_or_refused(tmp_path: Path, text: str
         load_config(path)
     except ConfigError as error:
         assert str(path) in str(error) or "config 'a'" in str(error)  # noqa: PT017
+
+
+def test_fault__a_config_with_the_name_of_a_bundled_one_must_have_as_many_features(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "v2_transfer_basic.yaml"
+    path.write_text("features: [{name: gm, extractor: transfer.gm_max, input: transfer}]\n")
+    config = load_config(path)
+    assert (config.name, len(config.features)) == ("v2_transfer_basic", 1)
+
+
+def test_fault__bundled_configs_are_found_only_from_the_folder_of_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("v2_transfer_basic").features

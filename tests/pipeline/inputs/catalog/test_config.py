@@ -95,7 +95,7 @@ def test_load__files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(CatalogError, match=r"CatalogConfig\(\).write"):
         load_catalog_config(tmp_path / "absent.yaml")
     path = tmp_path / "bad.yaml"
-    for text, message in (("a: [", "cannot be read as YAML"), ("- a", "expected keys")):
+    for text, message in (("a: [", "not valid: while parsing"), ("- a", "expected keys")):
         path.write_text(text)
         with pytest.raises(CatalogError, match=message):
             load_catalog_config(path)
