@@ -25,6 +25,7 @@ from .pipeline.execution.run import extract
 from .pipeline.features.feature_set import FeatureSet
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
+from .pipeline.outputs.animate import animate_transfer
 from .pipeline.outputs.browse import browse
 from .pipeline.outputs.html import report
 from .pipeline.outputs.plots import (
@@ -56,6 +57,7 @@ __all__ = [
     "RunFailed",
     "RunReport",
     "Variable",
+    "animate_transfer",
     "browse",
     "connect",
     "extract",
