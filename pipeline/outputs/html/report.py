@@ -199,7 +199,7 @@ def _device_type(file: File) -> str:
 
 
 def _without_results(run: Run | None, unreadable: Sequence[str]) -> list[str]:
-    failed = [] if run is None else [r.reason for r in run.experiments if r.reason]
+    failed = [] if run is None else [r.reason for r in run.experiments if not r.out_path]
     return list(dict.fromkeys([*failed, *unreadable]))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", RED, "#F0E442", "black")
 
-#: Units that take a prefix as they stand; the prefix of a squared one would mean something else.
-_PREFIXED = {"A", "V", "S", "s", "F", "Hz", "Ω", "W", "C", "J", "m", "A/s", "V/s", "V/decade"}
+#: Units that take a prefix as they stand, also per something: mV/decade.  The prefix of a squared
+#: unit would mean something else.
+_PREFIXED = re.compile(r"(A|V|S|s|F|Hz|Ω|W|C|J|m)(/[A-Za-z]+)?")
 
 
 def need_matplotlib() -> None:
@@ -50,7 +52,7 @@ def set_unit(axis: Any, unit: str) -> None:
     """Write the ticks of an axis with SI prefixes, or the unit behind the label where none fit."""
     from matplotlib.ticker import EngFormatter, NullFormatter
 
-    if unit in _PREFIXED:
+    if _PREFIXED.fullmatch(unit):
         axis.set_major_formatter(EngFormatter(unit=unit))
         axis.set_minor_formatter(NullFormatter())
     elif unit:
@@ -75,7 +77,7 @@ def with_unit(value: float, unit: str) -> str:
         return "–"
     # Rounded first: 999.96 is 1.00 thousand.
     rounded = float(f"{value:.2e}")
-    if unit in _PREFIXED:
+    if _PREFIXED.fullmatch(unit):
         from matplotlib.ticker import EngFormatter
 
         places = 2 - math.floor(math.log10(abs(rounded))) % 3 if rounded else 0

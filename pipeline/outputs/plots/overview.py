@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 _OUTCOMES = {"done": BLUE, "flagged": ORANGE, "failed": RED}
 #: Rows between two chips, in rows of devices.
 _GAP = 0.25
+#: Tiles side by side, unless the caller wants more.
+_MOST_COLUMNS = 12
+#: Of more rows than this each is low, with its words in one line.
+_MOST_HIGH_ROWS = 16
 #: Colours are on a logarithmic scale where the values span more than this factor.
 _DECADE = 10
 
@@ -87,7 +91,8 @@ def plot_chip(
         Where to draw; by default a new figure.
     columns
         Tiles side by side; the devices of a chip, in the order of their numbers, fill row after
-        row.  By default those of the largest chip in one row, or a square where there is one chip.
+        row.  By default those of the largest chip in one row, or a square where there is one chip;
+        twelve at most.
     selection
         Entries along axes, such as ``phase="on"`` or ``step=0``.  Over steps and cycles that are
         left, and over repeated experiments of a device, the tile is the median.
@@ -107,8 +112,9 @@ def plot_chip(
     tiles, chips = _tiles(chosen.values, chosen.flagged, columns)
     n_rows = max(tile.row for tile in tiles) + 1
     n_columns = max(tile.column for tile in tiles) + 1
-    width, height = 2.2 + 0.95 * max(n_columns, 3), 1.0 + 0.75 * max(n_rows, 2)
-    ax = new_axes(ax, width=min(width, 14), height=min(height, 14))
+    low = n_rows > _MOST_HIGH_ROWS
+    height = (0.3 if low else 0.75) * max(n_rows, 2)
+    ax = new_axes(ax, width=2.2 + 0.95 * max(n_columns, 3), height=1.0 + height)
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.patches import Rectangle
@@ -128,10 +134,12 @@ def plot_chip(
         ax.text(
             tile.column,
             tile.row,
-            f"device {literal(tile.device)}\n{with_unit(tile.value, chosen.unit)}",
+            (": " if low else "\n").join(
+                (f"device {literal(tile.device)}", with_unit(tile.value, chosen.unit))
+            ),
             ha="center",
             va="center",
-            fontsize="small",
+            fontsize="xx-small" if low else "small",
             color="black" if light else "white",
         )
         if tile.flagged:
@@ -227,6 +235,7 @@ def _tiles(
     most = max(len(chip) for chip in devices.values())
     if columns is None:
         columns = most if len(devices) > 1 else math.ceil(math.sqrt(most))
+        columns = min(columns, _MOST_COLUMNS)
     tiles, middles = [], {}
     top = 0.0
     for chip in sorted(devices, key=_natural):

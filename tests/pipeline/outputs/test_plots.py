@@ -369,6 +369,18 @@ def test_plot_chip__a_tile_per_device():
     assert ax.figure.axes[1].get_ylabel() == "f"
 
 
+def test_plot_chip__many_chips_in_low_rows_and_many_devices_in_several():
+    chips = [f"{i:02}" for i in range(30)]
+    ax = of.plot_chip(table(np.ones((30, 1))).assign_coords(chip_id=("experiment", chips)), "f")
+    assert ax.texts[0].get_text() == "device 1: 1.00 A"
+    assert [label.get_text() for label in ax.get_yticklabels()] == chips
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts[:2]]
+    assert not boxes[0].overlaps(boxes[1])
+    ax = of.plot_chip(table(np.ones((400, 1))), "f")
+    assert {text.get_position()[0] for text in ax.texts} == set(range(12))
+
+
 def test_plot_chip__nothing_known_at_all():
     ax = of.plot_chip(table([[np.nan]], [["flat"]]), "f")
     assert [text.get_text() for text in ax.texts] == ["device 1\n–"]
@@ -431,6 +443,8 @@ def test_axes__given_ones_are_drawn_into_and_pyplot_knows_nothing(device):
         (3e-5, "A^2", "3.00e−05 A²"),
         (-0.25, "", "−0.250"),
         (120.0, "dB", "120 dB"),
+        (0.0654, "V/decade", "65.4 mV/decade"),
+        (2e-6, "1/s", "2.00e−06 1/s"),
         (np.nan, "s", "–"),
     ],
 )
