@@ -336,7 +336,7 @@ def test_what_could_not_be_computed_was_called_a_success(manager, lab, make_devi
     assert not result["overall_success"]
     assert result["results"]["conversion"]["failed_conversions"] == 1
     assert (
-        "bad/test_info.json: is no JSON"
+        "bad/test_info.json: not valid JSON"
         in result["results"]["json_cleaning"]["result"]["errors"][0]
     )
     assert len(result["results"]["v2_feature_extraction_v2_quick_analysis"]["successful"]) == 1
