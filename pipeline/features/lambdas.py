@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,28 +44,50 @@ def function_text(function: Callable[..., Any]) -> str:
         raise ConfigError(
             f"the lambda uses {names}, which a file does not have; give them as params"
         )
-    # Several lambdas can begin in one line: which one it is, its bytecode tells.
-    for node in _lambdas(function):
-        if _same_code(node, function.__code__):
-            return ast.unparse(node)
+    tree = _source_tree(function)
+    if tree is not None and _still_compiles_to(tree, function.__code__):
+        places = set(function.__code__.co_positions())
+        for node in ast.walk(tree):
+            # Several lambdas can begin in one line; what one returns, it has for itself.
+            if isinstance(node, ast.Lambda) and _place(node.body) in places:
+                return ast.unparse(node)
     raise ConfigError(
         "the source of the lambda is not to be found; give func as text, such as "
         "'lambda gm: gm / gm.mean()'"
     )
 
 
-def _lambdas(function: types.FunctionType) -> list[ast.Lambda]:
+def _source_tree(function: types.FunctionType) -> ast.Module | None:
     try:
         lines, _ = inspect.findsource(function)
-        tree = ast.parse("".join(lines))
+        return ast.parse("".join(lines))
     except (OSError, SyntaxError):
-        return []
-    line = function.__code__.co_firstlineno
-    return [n for n in ast.walk(tree) if isinstance(n, ast.Lambda) and n.lineno == line]
+        return None
 
 
-def _same_code(node: ast.Lambda, code: types.CodeType) -> bool:
-    module = compile(ast.Expression(node), "<lambda>", "eval")
-    own = next(const for const in module.co_consts if isinstance(const, types.CodeType))
+def _still_compiles_to(tree: ast.Module, code: types.CodeType) -> bool:
+    """Whether the source, which can have changed since, is that of the code."""
+    # A file is compiled as a whole, a cell of a notebook statement by statement.
+    for unit in (tree, *(ast.Module([statement], []) for statement in tree.body)):
+        compiled = compile(unit, code.co_filename, "exec", dont_inherit=True)
+        if any(_same_code(found, code) for found in _inner(compiled)):
+            return True
+    return False
+
+
+def _same_code(left: types.CodeType, right: types.CodeType) -> bool:
+    # Not the flags: a __future__ import of another cell changes those.
     keys = ("co_code", "co_consts", "co_names", "co_varnames")
-    return all(getattr(own, key) == getattr(code, key) for key in keys)
+    same = all(getattr(left, key) == getattr(right, key) for key in keys)
+    return same and list(left.co_positions()) == list(right.co_positions())
+
+
+def _inner(code: types.CodeType) -> Iterator[types.CodeType]:
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            yield const
+            yield from _inner(const)
+
+
+def _place(node: ast.expr) -> tuple[int | None, ...]:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +14,11 @@ from oectflow.pipeline.errors import CatalogError, ConfigError, IngestError
 from oectflow.pipeline.inputs.catalog import CatalogConfig, CatalogEntry
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.ingest import IngestRecord, OnConflict, find_folders, ingest
+from oectflow.pipeline.inputs.instrument_folder import TEST_INFO, read_test_info
 from oectflow.pipeline.manager.catalog import ManagedCatalog
 from oectflow.pipeline.manager.extraction import FeatureConfig, load_features
 
-_TEST_INFO = "test_info.json"
 _INSTEAD = {"v1": "v2_transfer_basic", "v2": "transient_tau"}
-_ENCODINGS = ("utf-8-sig", "gbk")
 
 
 class Conversions:
@@ -30,9 +28,7 @@ class Conversions:
     config: CatalogConfig
     batch_extract_features_v2: Callable[..., dict[str, Any]]
 
-    def clean_json_files(
-        self, source_directory: str | os.PathLike[str], pattern: str = _TEST_INFO
-    ) -> dict[str, Any]:
+    def clean_json_files(self, source_directory: str | os.PathLike[str]) -> dict[str, Any]:
         """Read every ``test_info.json`` below a folder; nothing is written.
 
         A conversion tidies what it reads, so the files of the instrument stay as they are.
@@ -41,31 +37,31 @@ class Conversions:
         ----------
         source_directory
             Searched at any depth.
-        pattern
-            Name of the files.
 
         Returns
         -------
-        ``success``, ``directory``, ``pattern``, and ``result`` with ``total``, ``readable`` and
+        ``success``, ``directory``, and ``result`` with ``total``, ``readable`` and
         ``errors``.
 
         Raises
         ------
         IngestError
-            There is no such folder.
+            There is no such folder, or one below it cannot be listed.
         """
-        root = Path(source_directory).expanduser()
-        if not root.is_dir():
-            raise IngestError(f"{root}: there is no such folder")
-        paths = sorted(root.rglob(pattern))
-        errors = [f"{path}: {reason}" for path in paths if (reason := _json_problem(path))]
+        folders = self.discover_test_directories(source_directory)
+        errors = []
+        for folder in folders:
+            try:
+                read_test_info(Path(folder))
+            except (IngestError, OSError) as error:
+                text = str(error)
+                errors.append(text if folder in text else f"{folder}: {text}")
         return {
             "success": not errors,
-            "directory": str(root),
-            "pattern": pattern,
+            "directory": str(source_directory),
             "result": {
-                "total": len(paths),
-                "readable": len(paths) - len(errors),
+                "total": len(folders),
+                "readable": len(folders) - len(errors),
                 "errors": errors,
             },
         }
@@ -197,7 +193,7 @@ class Conversions:
             results["json_cleaning"] = self.clean_json_files(source_directory)
         folders = self.discover_test_directories(source_directory)
         if not folders:
-            raise IngestError(f"{source_directory}: no folder with a {_TEST_INFO} in it or below")
+            raise IngestError(f"{source_directory}: no folder with a {TEST_INFO} in it or below")
         results["discovery"] = {
             "success": True,
             "directories_found": len(folders),
@@ -257,19 +253,3 @@ def _bar(what: str, *, shown: bool) -> Iterator[Callable[[int, int], object]]:
 def _at_most_cores(workers: int | None) -> int | None:
     # Old calls ask for 90, whatever the machine.
     return None if workers is None else min(workers, os.cpu_count() or 1)
-
-
-def _json_problem(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"
-    for encoding in _ENCODINGS:
-        try:
-            document = json.loads(raw.decode(encoding))
-        except UnicodeDecodeError:
-            continue
-        except ValueError as error:
-            return f"is no JSON ({error})"
-        return "" if isinstance(document, dict) else "holds no JSON object"
-    return "is neither UTF-8 nor GBK text"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -83,7 +85,7 @@ class FeatureSet(Declaration):
         self.config_version = config_version
         self.unified_experiment = unified_experiment
         self._bound: Experiment | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder: Path | None = None
         self._record: ExperimentRecord | None = None
         self._total_ms = 0.0
         if experiment is not None:
@@ -335,9 +337,10 @@ class FeatureSet(Declaration):
         if unified is not None:
             raw, folder = unified.open().path, config_folder(unified.features_root, self.name)
         elif self._bound is not None:
-            # Removed with this object.
-            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="oectflow-")
-            raw, folder = self._bound.path, Path(self._folder.name)
+            if self._folder is None:
+                self._folder = Path(tempfile.mkdtemp(prefix="oectflow-"))
+                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+            raw, folder = self._bound.path, self._folder
         else:
             raise ConfigError(
                 f"config {self.name!r}: there is no experiment; give experiment=… or "

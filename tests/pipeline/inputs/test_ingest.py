@@ -392,3 +392,14 @@ def test_convert_folder__output_cannot_be_written(tmp_path: Path) -> None:
     record = convert_folder(folder, tmp_path / "file" / "out")
     assert record.status == "failed"
     assert record.reason.startswith("NotADirectoryError")
+
+
+def test_ingest__several_folders_each_once(tmp_path):
+    for number in (1, 2, 3):
+        device = simulate_device(number, n_transfer=1, n_transient=0, n_points=5)
+        device.write_folder(tmp_path / "in" / f"run_{number}")
+    chosen = [tmp_path / "in" / "run_1", tmp_path / "in" / "run_3", tmp_path / "in" / "run_1"]
+    report = ingest(chosen, tmp_path / "out", workers=1)
+    assert [record.folder.name for record in report.written] == ["run_1", "run_3"]
+    with pytest.raises(IngestError, match="nothing given: no folder"):
+        ingest([], tmp_path / "out")

@@ -113,7 +113,7 @@ def test_features_of_three_axes_were_left_out_of_the_table(experiment):
     )
     # 4 cycles, each with on and off.
     assert list(frame.columns) == ["step_index", *(f"tau_{k}" for k in range(8))]
-    # The shape of both time constants is known; 2 % is what the noise of 0.5 % leaves of 30 points.
+    # Noise of 0.5 % moves one tau by some tens of that at most, the median of 9 by a third.
     assert np.nanmedian(frame[[f"tau_{2 * k}" for k in range(4)]]) == pytest.approx(4e-3, rel=0.05)
     assert np.nanmedian(frame[[f"tau_{2 * k + 1}" for k in range(1, 4)]]) == pytest.approx(
         6e-3, rel=0.05
@@ -336,7 +336,7 @@ def test_what_could_not_be_computed_was_called_a_success(manager, lab, make_devi
     assert not result["overall_success"]
     assert result["results"]["conversion"]["failed_conversions"] == 1
     assert (
-        "bad/test_info.json: is no JSON"
+        "bad/test_info.json: not valid JSON"
         in result["results"]["json_cleaning"]["result"]["errors"][0]
     )
     assert len(result["results"]["v2_feature_extraction_v2_quick_analysis"]["successful"]) == 1
@@ -407,3 +407,67 @@ def test_a_table_without_units_in_parquet(experiment, lab):
     frame = pd.read_parquet(lab / "mine.parquet")
     assert frame.attrs["units"] == {"gm": "S"}
     assert frame.attrs["test_id"] == "test_1"
+
+
+def test_numbers_were_rounded_to_single_precision(experiment):
+    gm = experiment.extract_features_v2(GM, "dict")["gm"]
+    raw = experiment.get_transfer_all_measurement()["measurement_data"][:, :, :21]
+    slopes = [np.abs(np.gradient(Id, Vg)).max() for Vg, Id in raw]
+    # Of single precision, 6e-8 of each current would be lost, and more of their differences.
+    np.testing.assert_allclose(gm, slopes, rtol=1e-12)
+
+
+def test_one_missing_point_failed_every_sweep_of_the_experiment(manager, experiment):
+    before = experiment.extract_features_v2(GM, "dict")["gm"]
+    with h5py.File(experiment.file_path, "r+") as file:
+        file["transfer/measurement_data"][1, 1, 3] = np.nan
+    assert len(batch(manager, [experiment], GM)["successful"]) == 1
+    after = experiment.get_features(["gm"])["gm"]
+    np.testing.assert_array_equal(after[[0, 2, 3]], before[[0, 2, 3]])
+    # Three points at the foot of the curve, far from where it is steepest.
+    np.testing.assert_array_equal(after[1], before[1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"func": "lambda gm: gm +", "input": "gm"}, "feature 'y': expression"),
+        ({"func": "lambda gm: open('/etc/passwd')", "input": "gm"}, "feature 'y': expression"),
+        ({"func": "lambda gm: gm", "inputs": "gm"}, "did you mean 'input'"),
+        ({"extractor": "transfer.gm_mx"}, "did you mean 'transfer.gm_max'"),
+    ],
+    ids=["unreadable", "any code", "unknown key", "unknown extractor"],
+)
+def test_a_wrong_feature_was_left_out_with_a_warning_or_executed(manager, lab, change, message):
+    with pytest.raises(of.ConfigError, match=message):
+        batch(manager, "test_1", GM | {"y": change})
+    assert not (lab / "data" / "features_v2").exists()
+
+
+def test_postprocessing_was_ignored(experiment, lab):
+    path = lab / "mine.yaml"
+    config = {
+        "features": [{"name": "top", "extractor": "transfer.absI_max"}],
+        "postprocessing": [{"type": "normalize", "target": "top", "params": {"method": "zscore"}}],
+    }
+    path.write_text(yaml.safe_dump(config))
+    top, normal = experiment.extract_features_v2(path, "dict").values()
+    roundings = 8 * np.finfo(float).eps * top.max() / top.std()
+    np.testing.assert_allclose(normal, (top - top.mean()) / top.std(), rtol=1e-12, atol=roundings)
+
+
+def test_time_constants_had_the_gate_period_of_another_experiment(manager, make_device, lab):
+    # The period of 0.25 s stood in the code.
+    for number, period in ((8, 0.05), (9, 0.1)):
+        device = make_device(number, period=period, transient_noise=1e-4)
+        device.write(lab / "data" / "raw" / device.file_name)
+        manager.catalog.scan()
+        found = manager.get_experiment(test_id=f"test_{number}")
+        tau = found.extract_features_v2({"tau": {"extractor": "transient.tau_on_off"}}, "dict")[
+            "tau"
+        ]
+        assert tau.shape == (3, 4, 2)
+        # A window can be as short as one tau, where noise of 1e-4 moves tau, with amplitude and
+        # constant free, by some tens of that; windows by a wrong period miss by half or more.
+        np.testing.assert_allclose(tau[:, :, 0], device.truth["tau_on"], rtol=1e-2)
+        np.testing.assert_allclose(tau[:, 1:, 1], device.truth["tau_off"][:, 1:], rtol=1e-2)
