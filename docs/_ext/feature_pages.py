@@ -146,7 +146,7 @@ def parameter_rows(extractor: BaseExtractor) -> Iterator[tuple[str, str, str, st
             if (limit := getattr(constraint, key, None)) is not None
         ]
         values = ", ".join([kind(field.annotation), *limits])
-        yield f"`{name}`", values, f"`{_default(field.default)}`", prose(meanings[name])
+        yield f"`{name}`", values, f"`{_default(field.default)}`", prose(meanings.get(name, ""))
 
 
 def _default(value: Any) -> str:

@@ -19,8 +19,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.features.functions import median
 from oectflow.pipeline.inputs.simulate import simulate_device
-from oectflow.pipeline.outputs.plots import BLUE, GREEN, GREY, ORANGE
 
+#: Okabe & Ito (2008), "Color universal design".
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
 _SAMPLE_RATE, _PERIOD, _DUTY_CYCLE = 1000.0, 0.2, 0.5
 _CYCLES = 5
 _MOST_SHOWN = 4
