@@ -325,11 +325,15 @@ def test_median_magnitude__is_that_of_numpy(dtype):
             (np.arange(m) % 2).astype(float),
             np.arange(m, dtype=float),
             np.where(np.arange(m) % 8 == 4, 0.0, 1.0 + np.arange(m)),
+            np.round(rng.normal(size=m), 1),
+            np.exp(-np.arange(m) / 3.0),
         ]
         for c in cases:
             work = np.empty(m + 2, dtype)
             work[:m] = c
             magnitudes = np.abs(work[:m].astype(np.float64))
             spare = np.empty((2, m + 2), integer)
-            found = median_magnitude(work.view(integer), m, work, spare[0], spare[1])
-            assert found == np.median(magnitudes)
+            # A mean that is wrong leads another way to the same number.
+            for mean in (magnitudes.mean(), 0.0, 1e-3, np.median(magnitudes), 1e30, np.inf, np.nan):
+                found = median_magnitude(work.view(integer), m, work, mean, spare[0], spare[1])
+                assert found == np.median(magnitudes)
