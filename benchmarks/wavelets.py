@@ -1,4 +1,4 @@
-"""Wavelet transform, features and prompts against PyWavelets, on one core.
+"""Wavelet transform, features and prompts against PyWavelets, and what a cache is worth.
 
 ``python benchmarks/wavelets.py [--json PATH] [--rounds N]`` prints the tables.  Times are those the
 process spent on its core, which does not count waiting for it.  In every round all arms of a row
@@ -24,6 +24,8 @@ import numpy as np
 import pywt
 from numpy.typing import NDArray
 
+from oectflow.extractors.base import BaseExtractor, Batch, extractor_names, get_extractor
+from oectflow.extractors.cache import content_key
 from oectflow.extractors.dwt import wavedec, wavelet_features
 from oectflow.extractors.prompts import DWTPromptGenerator
 
@@ -242,6 +244,56 @@ def caches(rounds: int) -> Iterator[dict[str, Any]]:
             )
 
 
+def blocks(rounds: int) -> Iterator[dict[str, Any]]:
+    """Compare each extractor on a block of steps with hashing that block.
+
+    The inverse of the ratio is the share of blocks that would have to be there again, in the same
+    worker, for a cache of results to pay.
+    """
+    rng = np.random.default_rng(4)
+    up = np.linspace(-0.2, 0.8, 100)
+    vg = np.concatenate([up, up[-2::-1]])
+    k = np.arange(5000)
+    phase = np.where(k // 50 % 2, 1 - np.exp(-(k % 50) / 8), np.exp(-(k % 50) / 8))
+    steps: dict[str, list[dict[str, Any]]] = {"transfer": [], "transient": []}
+    for _ in range(20):
+        current = 1e-3 / (1 + np.exp(-(vg - 0.3) / 0.05)) + 1e-8 * rng.normal(size=vg.size)
+        steps["transfer"].append({"Vg": vg, "Id": current})
+        steps["transient"].append(
+            {
+                "continuous_time": 1e-3 * k,
+                "original_time": 1e-3 * k,
+                "drain_current": 1e-3 * (0.1 + phase) + 1e-6 * rng.normal(size=k.size),
+                "sampling_interval": 1e-3,
+                "gate_period": 0.1,
+                "duty_cycle": 0.5,
+            }
+        )
+    for name in extractor_names():
+        extractor = get_extractor(name)
+        batch = Batch.from_steps(steps[extractor.source])
+
+        def compute(extractor: BaseExtractor = extractor, batch: Batch = batch) -> None:
+            if extractor.extract_batch is not None:
+                extractor.extract_batch(batch, extractor.params)
+            else:
+                for i in range(len(batch)):
+                    extractor.extract_step(batch.step(i))
+
+        def look_up(name: str = name, batch: Batch = batch) -> None:
+            for array in batch.arrays.values():
+                content_key(name, array)
+
+        n_samples = sum(array.size for array in batch.arrays.values())
+        yield row(
+            "20 steps, computing and hashing",
+            name,
+            {"computing": compute, "hashing": look_up},
+            rounds,
+            n_samples,
+        )
+
+
 def print_row(result: dict[str, Any], last: str) -> str:
     """Print one row, with a heading where a table begins; return the table's name."""
     if result["table"] != last:
@@ -267,7 +319,7 @@ def main() -> None:
     about = machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     results, last = [], ""
-    for part in (transforms, batches, caches):
+    for part in (transforms, batches, caches, blocks):
         for result in part(options.rounds):
             results.append(result)
             last = print_row(result, last)

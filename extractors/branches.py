@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
-from oectflow.extractors.base import BaseExtractor, Batch, Columns, Params, Variable
+from oectflow.extractors.base import ERROR, BaseExtractor, Batch, Columns, Params, Variable
 from oectflow.extractors.kernels import sweeps
 
 WORDS = {
@@ -149,7 +149,8 @@ def status_table(codes: Mapping[int, str], words: list[str]) -> NDArray[np.int8]
     words
         All words of the extractor in their order.
     """
-    table = np.zeros(max(codes) + 1, np.int8)
+    # A code without a word would be our mistake, and must not pass for "ok".
+    table = np.full(max(codes) + 1, ERROR, np.int8)
     for code, word in codes.items():
         table[code] = words.index(word)
     return table

@@ -1,4 +1,10 @@
-"""A cache that knows results by the bytes they were computed from, and whether it pays."""
+"""A cache that knows results by the bytes they were computed from, and whether it pays.
+
+It serves callers who meet the same series again.  A run over experiments does not use it: hashing a
+block of steps takes from 1/60 (time constants) to 1/4 (wavelets) of computing it, so that 2 to 25 %
+of the blocks would have to come again, and none do; what was computed before is known by its file
+and the fingerprint of its feature, and is not read at all.  ``benchmarks/wavelets.py`` measures it.
+"""
 
 from __future__ import annotations
 

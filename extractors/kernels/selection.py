@@ -1,4 +1,7 @@
-"""The median of magnitudes, by narrowing a bracket with counts.
+"""The median of magnitudes, by counting how many lie below a pivot.
+
+Where the values are about as noise is, the pivot starts so near to the median that few counts are
+needed; anything else is found by narrowing a bracket around a sample.
 
 Magnitudes are compared by their bit patterns, which as integers have the same order.  Counting how
 many lie below a pivot then is a loop without branches or stores that runs in vector instructions,
@@ -24,6 +27,12 @@ REACH = 1.65
 #: Brackets tried before the values in the last one are copied.  The second and later ones lie
 #: strictly inside the one before, so that two at least are needed to get on.
 LOOKS = 2
+#: Median of the magnitude of normally distributed numbers over their mean magnitude, and density
+#: there times the mean magnitude: 0.6745 / 0.7979, and 0.6356 * 0.7979.
+NORMAL_MIDDLE, NORMAL_DENSITY = 0.845, 0.507
+#: Pivots that are tried from there; and the distance in rank that is gone value by value.  With
+#: these, noise of 100 to 10000 values takes two counts and two splits on average.
+COUNTS, NEAR = 6, 2
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -106,7 +115,119 @@ def kth_smallest(v, n, k, spare):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def median_magnitude(bits, m, c, sort_1, sort_2):
+def count_below(bits, m, magnitude_bits, pivot):
+    """Return how many of the first ``m`` magnitudes are less than ``pivot``."""
+    # In the width of the values, or half of the vector would be lost on counting float32.
+    integer = bits.dtype.type
+    count = integer(0)
+    for i in range(m):
+        count = integer(count + integer(integer(bits[i] & magnitude_bits) < pivot))
+    return np.int64(count)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def split_at(bits, m, magnitude_bits, pivot):
+    """Return how many magnitudes are less than ``pivot``, the largest of them and the least other.
+
+    -1, and the largest pattern, where there is none.
+    """
+    integer = bits.dtype.type
+    none_below, none_other = integer(-1), integer(magnitude_bits)
+    count, below, other = integer(0), none_below, none_other
+    for i in range(m):
+        v = integer(bits[i] & magnitude_bits)
+        is_below = v < pivot
+        count = integer(count + integer(is_below))
+        below = integer(max(below, v if is_below else none_below))
+        other = integer(min(other, none_other if is_below else v))
+    return np.int64(count), np.int64(below), np.int64(other)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def middle_two(bits, m, c, mean, sample):
+    """Find the middle of the magnitudes from where it lies in noise, by counting.
+
+    A pivot goes from the median of normally distributed numbers of that mean magnitude to where
+    their density says that the middle is, then between the nearest two on both sides, and over the
+    last few values one by one.  Every pass runs in vector instructions.  Where a few large values
+    have spoilt the mean, as the steps of a transient do, the pivot starts from a sample.
+
+    Parameters
+    ----------
+    bits, m, c
+        As in :func:`median_magnitude`.
+    mean
+        Mean magnitude; a wrong one costs time and nothing else.
+    sample
+        Work space.  Shape (FEW,) or more.
+
+    Returns
+    -------
+    The values that stand at the indices ``(m - 1) // 2`` and ``(m - 1) // 2 + 1`` when the
+    magnitudes are sorted; -1 twice where the middle is not as it is in noise.
+    """
+    integer = bits.dtype.type
+    magnitude_bits = integer(np.iinfo(bits.dtype).max)
+    target = (m + 1) // 2
+    low, high = np.int64(0), np.int64(magnitude_bits)
+    n_low, n_high = -1, -1
+    guess = NORMAL_MIDDLE * mean
+    step = mean / (NORMAL_DENSITY * m)
+    near = False
+    pivot = np.int64(0)
+    for attempt in range(COUNTS):
+        if n_low >= 0 and n_high >= 0:
+            pivot = low + np.int64((high - low) * ((target - n_low) / (n_high - n_low)))
+        else:
+            c[m] = guess
+            pivot = np.int64(bits[m])
+        pivot = min(max(pivot, low + 1), high - 1)
+        count = count_below(bits, m, magnitude_bits, integer(pivot))
+        missing = target - count
+        if abs(missing) <= NEAR:
+            near = True
+            break
+        if missing > 0:
+            low, n_low = pivot, count
+        else:
+            high, n_high = pivot, count
+        if high - low == 1:
+            return low, low
+        if attempt == 0 and abs(missing) > m // 5 and m > FEW:
+            stride = m // FEW
+            for i in range(FEW):
+                sample[i] = bits[i * stride + stride // 2] & magnitude_bits
+            sort_few(sample, FEW)
+            bits[m] = sample[FEW // 2]
+            guess = np.float64(c[m])
+            step = guess / (NORMAL_MIDDLE * NORMAL_DENSITY * m)
+        else:
+            guess += missing * step
+            step *= 1.5
+    if not near:
+        # Perhaps the middle is one of many equal values.
+        pivot = low
+    next_below, next_other = np.int64(-2), np.int64(-2)
+    for _ in range(NEAR + 2 if near else 2):
+        count, below, other = split_at(bits, m, magnitude_bits, integer(pivot))
+        if count == target:
+            return below, other
+        # Values that are equal are passed at once, perhaps with the middle among them.
+        if count < target:
+            if other == next_below:
+                return other, other
+            next_other = other
+            pivot = other + 1
+        else:
+            if below == next_other:
+                return below, below
+            next_below = below
+            pivot = below
+    return np.int64(-1), np.int64(-1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def median_magnitude(bits, m, c, mean, sort_1, sort_2):
     """Return the median of ``|c|``; the mean of the two middle ones where the count is even.
 
     Parameters
@@ -116,13 +237,17 @@ def median_magnitude(bits, m, c, sort_1, sort_2):
         overwritten.  Shape (m + 2,) or more.
     c
         The same memory as numbers.
+    mean
+        Mean of ``|c|``.
     sort_1, sort_2
         Work space: integers of the same width.  Shape (m,) or more.
     """
     magnitude_bits = np.iinfo(bits.dtype).max
-    for i in range(m):
-        sort_1[i] = bits[i] & magnitude_bits
-    lower, upper = kth_smallest(sort_1, m, (m - 1) // 2, sort_2)
+    lower, upper = middle_two(bits, m, c, mean, sort_1)
+    if lower < 0:
+        for i in range(m):
+            sort_1[i] = bits[i] & magnitude_bits
+        lower, upper = kth_smallest(sort_1, m, (m - 1) // 2, sort_2)
     if m % 2 == 1:
         upper = lower
     elif upper < 0:

@@ -336,7 +336,8 @@ def statistics(
             energy += bands[r, fine + 1 - j, ENERGY]
             if j == 1:
                 rows[r, NOISE_SIGMA] = (
-                    median_magnitude(bits, m, work, sort_1, sort_2) / NORMAL_MEDIAN
+                    median_magnitude(bits, m, work, bands[r, fine, MEAN_ABS], sort_1, sort_2)
+                    / NORMAL_MEDIAN
                 )
             clean_from = (clean_from + n_taps - 1) // 2
             clean_to = clean_to // 2

@@ -3,6 +3,10 @@
 Elementwise functions are NumPy's own.  Aggregates skip NaN, whatever their name: a step whose
 extraction failed is NaN, and must not erase the mean, and with it the normalisation, of a whole
 device.  Where every value is NaN, the result is NaN (also of ``sum``, where NumPy returns 0).
+
+One number per step out of a value per cycle is ``median(tau_on, axis=1)``, or any other aggregate;
+``drift`` is the change per cycle.  Cycles without a fit are NaN and so left out; those that have
+one, but are flagged, are left out by ``tau_on[tau_status_on == 0]``, since 0 is the status ``ok``.
 """
 
 from __future__ import annotations

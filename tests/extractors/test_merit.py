@@ -536,8 +536,23 @@ def test_params__wrong_ones_are_named(name, params, said):
         get_extractor(name, params)
 
 
-def test_codes__have_words_in_the_extractors_that_use_them():
-    codes = [merit.ZERO, merit.FLOOR, merit.SIGN, merit.NARROW, merit.NO_LEVEL, merit.AMBIGUOUS]
-    assert len({*codes, *range(6)}) == 12
-    for name in NAMES:
-        assert get_extractor(name).unit == {RATIO: "", SWING: "V/decade"}.get(name, "V")
+#: Codes of the kernel that an extractor can meet.
+CODES = {
+    RATIO: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "ZERO", "FLOOR", "SIGN"],
+    VTH: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "EDGE"],
+    SWING: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "EDGE", "NARROW"],
+    LOOP: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "NO_LEVEL", "AMBIGUOUS"],
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_codes__each_has_the_word_of_its_name(name):
+    extractor = get_extractor(name)
+    words = list(extractor.variables["status"].statuses)
+    codes = np.array([getattr(merit, code) for code in CODES[name]], np.int8)
+    named = {"FOUND": "ok", "NO_BRANCH": "absent"}
+    want = [named.get(code, code.lower()) for code in CODES[name]]
+    assert [words[status] for status in extractor.to_status(codes)] == want
+    # And no word is there that no code means, beside the common "error".
+    assert sorted(words) == sorted([*want, "error"])
+    assert extractor.unit == {RATIO: "", SWING: "V/decade"}.get(name, "V")
