@@ -150,7 +150,11 @@ def _column(table: NDArray[Any], parameter: str) -> NDArray[np.float64]:
     # The step's own parameter comes before one that is nested in another.
     for name in sorted(names, key=len):
         if name.endswith(f"_{parameter}"):
-            values = np.array([_number(value) for value in table[name].tolist()])
+            column = table[name]
+            if column.dtype.kind in "fiu":
+                values = column.astype(np.float64)
+            else:
+                values = np.array([_number(value) for value in column.tolist()])
             result = np.where(result > 0, result, values)
     return result
 
