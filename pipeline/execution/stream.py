@@ -132,7 +132,8 @@ def run_on_cluster(
                 fill_window()
             yield job, record
         if (quicker := speed()) is not None:
-            correct_effective(client, quicker)
+            n_batches = planner.n_batches_done
+            correct_effective(client, planner.alone_done, n_batches, quicker)
     finally:
         if client.status == "running":
             client.unsubscribe_topic(topic)
