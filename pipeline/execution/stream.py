@@ -71,7 +71,7 @@ def run_on_cluster(
     topic = queue[0].task.topic
     running: dict[Future, Job] = {}
     completed = as_completed()
-    memory = _Memory(client, planner)
+    memory = WindowMemory(client, planner)
     begin = time.perf_counter()
     planner.alone_done, planner.n_batches_done = 0.0, 0
 
@@ -140,7 +140,7 @@ def run_on_cluster(
             client.cancel(list(running))
 
 
-class _Memory:
+class WindowMemory:
     """What the workers have, and whether more may be asked of them."""
 
     def __init__(self, client: Client, planner: Planner) -> None:
