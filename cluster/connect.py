@@ -38,7 +38,7 @@ def connect(
     dashboard_port: int | None = None,
     dashboard_host: str | None = None,
     timeout: float | None = None,
-    kernels: str = "oectflow.extractors.warm",
+    kernels: str = "oectflow.pipeline.execution.warm",
     **options: Any,
 ) -> Client:
     """Return a Dask client whose workers have compiled the kernels.
@@ -69,7 +69,7 @@ def connect(
         How long to wait for a scheduler that runs already or for the first worker, in s; by
         default 30 for an address and 600 otherwise.
     kernels
-        Module whose ``warm_up()`` compiles what the workers will call.
+        Module whose ``warm_up()`` compiles and imports what the workers will call.
     **options
         Further arguments of the cluster's class, e.g. ``cores``, ``queue`` and ``walltime`` for
         ``"slurm"``, ``hosts`` for ``"ssh"``.

@@ -7,7 +7,7 @@ import time
 import dask.threaded
 
 from oectflow.pipeline.execution.graph import experiment_graph
-from oectflow.pipeline.execution.overheads import thread_overheads
+from oectflow.pipeline.execution.overheads import MEASURING_SHARE, thread_overheads
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
@@ -57,7 +57,8 @@ def run_on_threads(
     begin = time.perf_counter()
     record: ExperimentRecord = dask.threaded.get(graph, sink)
     seconds = time.perf_counter() - begin - record.finishing
-    n_workers = thread_overheads().n_workers
-    if alone and len(job.batches) >= n_workers:
-        planner.book.learn("threads", min(max(alone / seconds, 1.0), float(n_workers)))
+    threads = thread_overheads()
+    handing_out = len(job.batches) * threads.per_worker
+    if len(job.batches) >= threads.n_workers and handing_out < MEASURING_SHARE * alone:
+        planner.book.learn("threads", min(max(alone / seconds, 1.0), float(threads.n_workers)))
     return record

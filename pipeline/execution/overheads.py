@@ -28,6 +28,8 @@ _TRIPS = 2
 #: workers could save.
 _TRIPS_OF_ALL = 12
 MEASURING_SHARE = 0.05
+#: Batches for each worker that show how quick it is.
+_ENOUGH_BATCHES = 4
 
 _measured: dict[str, Overheads] = {}
 _bounds: dict[str, Overheads] = {}
@@ -60,16 +62,30 @@ def cluster_overheads(client: Client, seconds: float) -> Overheads:
         return known
 
 
-def correct_effective(client: Client, effective: float) -> None:
-    """Remember what a run has shown of how much work the workers do together."""
+def correct_effective(client: Client, seconds: float, n_batches: int, speed: float) -> None:
+    """Remember what a run has shown of how much work the workers do together.
+
+    Parameters
+    ----------
+    client
+        Whose cluster.
+    seconds, n_batches
+        What the work would have taken one process, and into how many batches it was divided.
+        Where these were few or short, the speed says more about how they were handed out.
+    speed
+        How many times quicker than one process the workers were.
+    """
     identity = _identity(client)
     with _lock:
         for known in (_measured, _bounds):
-            if identity in known:
-                old = known[identity]
-                now = min(max(effective, 1.0), float(old.n_workers))
-                spread = max(LEAST_MARGIN, abs(now - old.effective) / old.effective)
-                known[identity] = replace(old, effective=now, spread=spread)
+            old = known.get(identity)
+            if old is None or n_batches < _ENOUGH_BATCHES * old.n_workers:
+                continue
+            if seconds / n_batches < old.per_worker / MEASURING_SHARE:
+                continue
+            now = (old.effective + min(max(speed, 1.0), float(old.n_workers))) / 2
+            spread = max(LEAST_MARGIN, abs(now - old.effective) / old.effective)
+            known[identity] = replace(old, effective=now, spread=spread)
 
 
 def _identity(client: Client) -> str:

@@ -67,6 +67,7 @@ class Planner:
         self._left: defaultdict[tuple[str, float], float] = defaultdict(float)
         self._items = 0
         self.alone_done = 0.0
+        self._reading: dict[str, float] = {}
         self.n_batches_done = 0
         for job in jobs:
             self._count(job, 1)
@@ -149,15 +150,17 @@ class Planner:
             for (source, block), names in self.groups(job).items()
             for name in names
         ]
+        reading = {
+            source: self.cost(f"read {source}", _length(job, source)) or 0.0
+            for source in job.layouts
+        }
+        self._reading = {name: cost * _length(job, name) for name, cost in reading.items()}
         job.batches = plan_batches(
             job.layouts,
             costs,
             granularity=self.granularity,
             seconds=batch_seconds or math.inf,
-            reading={
-                source: self.cost(f"read {source}", _length(job, source)) or 0.0
-                for source in job.layouts
-            },
+            reading=reading,
             n_bytes=self._n_bytes,
         )
         for cost in costs:
@@ -180,6 +183,7 @@ class Planner:
             False where its times say little: threads that wait for each other take longer.
         """
         self._count(job, -1)
+        self.alone_done += record.n_steps * (self.cost("write", record.n_steps) or 0.0)
         self.book.mark_deadly(p.feature for p in record.problems if p.error_type.endswith(_DEADLY))
         if record.n_steps:
             self._bytes_per_row = record.n_bytes_in_memory / record.n_steps
@@ -235,6 +239,7 @@ class Planner:
         if event["kind"] == "batch":
             rows = [self.features[name] for name in event["features"] if name in self.features]
             per_step = sum(row.predicted_seconds / max(row.n_steps, 1) for row in rows)
+            per_step += self._reading.get(event["source"], 0.0)
             self.alone_done += event["n_steps"] * per_step
             self.n_batches_done += 1
 

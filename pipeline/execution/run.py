@@ -152,6 +152,7 @@ def plan(
     out: str | os.PathLike[str] = "features",
     *,
     client: Client | None = None,
+    n_workers: int | None = None,
     granularity: Granularity = "auto",
     force: bool = False,
     expand_multidim: bool = False,
@@ -162,6 +163,9 @@ def plan(
     ----------
     experiments, features, out, client, granularity, force, expand_multidim
         As in :func:`extract`.
+    n_workers
+        Without a client: how many workers a cluster would have that could be started; by default
+        there is none.
 
     Returns
     -------
@@ -185,10 +189,11 @@ def plan(
         experiments, FeatureSet.load(features), Path(out).expanduser(), granularity,
         force=force, expand_multidim=expand_multidim,
     )  # fmt: skip
-    crew = Crew(client or _active_client())
+    client = client or _active_client()
+    crew = Crew(client, None if n_workers is None else Client, n_workers or 1)
     known = not any(run.planner.unknown(job) for job in run.jobs)
     if granularity != "auto":
-        run.plan.take("cluster" if crew.client else "threads")
+        run.plan.take("cluster" if crew.client or n_workers else "threads")
     elif known and run.jobs:
         run.plan.alone_seconds = run.planner.seconds_left()
         run.plan.take("cluster" if choose(run.planner, crew, run.plan) else "inline")

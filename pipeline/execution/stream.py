@@ -77,7 +77,7 @@ def run_on_cluster(
     topic = queue[0].task.topic
     running: dict[Future, Job] = {}
     completed = as_completed()
-    memory = _Memory(client, planner)
+    memory = WindowMemory(client, planner)
     begin = time.perf_counter()
     planner.alone_done, planner.n_batches_done = 0.0, 0
 
@@ -135,7 +135,8 @@ def run_on_cluster(
                 fill_window()
             yield job, record
         if (quicker := speed()) is not None:
-            correct_effective(client, quicker)
+            n_batches = planner.n_batches_done
+            correct_effective(client, planner.alone_done, n_batches, quicker)
     except CommClosedError as error:
         # It went after a result was announced and before it was fetched.
         raise ClusterError(_GONE) from error
@@ -145,7 +146,7 @@ def run_on_cluster(
             client.cancel(list(running))
 
 
-class _Memory:
+class WindowMemory:
     """What the workers have, and whether more may be asked of them."""
 
     def __init__(self, client: Client, planner: Planner) -> None:

@@ -247,7 +247,8 @@ def derive_features(
 
 
 @cache
-def _versions() -> dict[str, str]:
+def software_versions() -> dict[str, str]:
+    """Return the versions of packages that results depend on."""
     # Looked up in files, which for every experiment would take longer than to write it.
     return {name: importlib.metadata.version(name) for name in _VERSIONED}
 
@@ -287,7 +288,7 @@ def write_experiment(
             "content_hash": content_hash,
             "n_steps": dict(task.n_steps),
         },
-        "versions": _versions(),
+        "versions": software_versions(),
     }
     results = Results(
         identity | {"step_index": np.arange(table.n_rows)},

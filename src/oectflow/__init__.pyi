@@ -1,10 +1,27 @@
 # What `import oectflow as of` offers.  A name is imported when it is first used, from where this
 # file says, so that a worker process, which needs few of them, starts quickly.
 from .cluster.connect import connect
-from .extractors import BaseExtractor, Batch, Params, Variable, extractor_names, get_extractor, register
+from .extractors import (
+    BaseExtractor,
+    Batch,
+    Params,
+    Variable,
+    extractor_names,
+    get_extractor,
+    register,
+)
 from .extractors.prompts import DWTPromptGenerator
 from .pipeline.demo import make_demo
-from .pipeline.errors import CatalogError, ClusterError, ConfigError, InputError, OectflowError, OutputError, RunFailed, UnknownFeature
+from .pipeline.errors import (
+    CatalogError,
+    ClusterError,
+    ConfigError,
+    InputError,
+    OectflowError,
+    OutputError,
+    RunFailed,
+    UnknownFeature,
+)
 from .pipeline.execution.report import ExperimentRecord, RunPlan, RunReport
 from .pipeline.execution.run import extract, plan
 from .pipeline.inputs.catalog import Catalog, CatalogConfig, CatalogEntry, SearchResult
@@ -18,7 +35,15 @@ from .pipeline.outputs.animate import animate_transfer
 from .pipeline.outputs.browse import browse
 from .pipeline.outputs.html import report
 from .pipeline.outputs.legacy import open_legacy_features
-from .pipeline.outputs.plots import plot_bands, plot_chip, plot_degradation, plot_feature, plot_run, plot_transfer, plot_transient
+from .pipeline.outputs.plots import (
+    plot_bands,
+    plot_chip,
+    plot_degradation,
+    plot_feature,
+    plot_run,
+    plot_transfer,
+    plot_transient,
+)
 from .pipeline.outputs.results import open_results, problems_frame, results_frame
 
 __version__: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 
 from oectflow.cluster.connect import connect
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -53,3 +54,14 @@ def client(session_client: Client) -> Iterator[Client]:
     """The cluster, as the active client of the test."""
     with session_client.as_current():
         yield session_client
+
+
+@pytest.fixture
+def mortal_client() -> Iterator[Client]:
+    """Workers whose death is held against a task at once, so that tests are short."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client

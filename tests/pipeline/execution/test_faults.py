@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.errors import ClusterError, OutputError, StorageError
@@ -57,19 +57,6 @@ def task_of(path, out):
     options = {"force": False, "expand_multidim": False, "topic": "t"}
     (job,) = prepare([path], feature_set, out, **options)
     return job.task
-
-
-@pytest.fixture
-def mortal_client():
-    """Workers whose death is held against a task at once, so that tests are short."""
-    import dask
-
-    with (
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
 
 
 def test_poison__the_one_logical_task_is_found_and_given_up(lab, tmp_path, mortal_client):

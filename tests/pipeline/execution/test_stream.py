@@ -1,0 +1,151 @@
+"""The window is bounded by memory; a batch that may have been too large is divided first."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+from distributed import KilledWorker
+from distributed.scheduler import WorkerState
+
+from oectflow.extractors.base import BaseExtractor
+from oectflow.pipeline.execution.costs import CostBook
+from oectflow.pipeline.execution.graph import experiment_graph
+from oectflow.pipeline.execution.overheads import cluster_overheads, correct_effective
+from oectflow.pipeline.execution.planner import Planner
+from oectflow.pipeline.execution.prepare import Job
+from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.stream import ATTEMPTS, WindowMemory, try_again
+from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.step_layout import Layout
+
+GIB = 2**30
+
+
+class Transient(BaseExtractor):
+    name = "transient.anything"
+    source = "transient"
+
+
+def job(index=0, n_steps=100, samples=100_000) -> Job:
+    layout = Layout(n_steps, np.full(n_steps, samples), np.arange(n_steps + 1), 24)
+    task = SimpleNamespace(n_steps={"transient": n_steps}, reused=())
+    return Job(index, task, {"transient": layout}, ("peak",))
+
+
+def planner(jobs, folder) -> Planner:
+    return Planner(jobs, {"peak": Transient()}, CostBook(folder, {"peak": "abc"}), "auto")
+
+
+class Cluster:
+    """Stands for a client; tells what is asked of it about its workers."""
+
+    def __init__(self, memory=0.2 * GIB, limit=2 * GIB, status="running"):
+        self.worker = {
+            "memory_limit": limit, "nthreads": 1, "status": status, "metrics": {"memory": memory},
+        }  # fmt: skip
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {"a": self.worker, "b": self.worker}}
+
+
+def test_window__is_as_wide_as_memory_allows(tmp_path):
+    jobs = [job(i) for i in range(10)]
+    plan = planner(jobs, tmp_path)
+    # A quarter of 4 GiB may wait to be written.  Before anything is known, results count as much
+    # as samples: 0.24 GB each, so four experiments fit.
+    memory = WindowMemory(Cluster(), plan)
+    assert memory.has_room_for(jobs[3], jobs[:3])
+    assert not memory.has_room_for(jobs[4], jobs[:4])
+    # Then it is seen that the results of one are 0.05 GB, twice of which is held.
+    plan.plan(jobs[0], 1.0)
+    plan.learn(
+        jobs[0], ExperimentRecord("a", "a", "done", n_steps=100, n_bytes_in_memory=50_000_000)
+    )
+    assert memory.has_room_for(jobs[9], jobs[:9])
+    assert not memory.has_room_for(jobs[9], [*jobs, jobs[0]])
+
+
+def test_window__workers_without_a_limit(tmp_path):
+    jobs = [job(i) for i in range(100)]
+    assert WindowMemory(Cluster(limit=0), planner(jobs, tmp_path)).has_room_for(jobs[99], jobs[:99])
+
+
+def test_window__waits_and_shrinks_batches_when_a_worker_is_short_of_memory(tmp_path):
+    jobs = [job(0), job(1)]
+    for cluster in (Cluster(memory=1.7 * GIB), Cluster(status="paused")):
+        plan = planner(jobs, tmp_path)
+        plan.plan(jobs[0], 100.0)
+        before = jobs[0].batches[0]
+        assert not WindowMemory(cluster, plan).has_room_for(jobs[1], [jobs[0]])
+        plan.plan(jobs[0], 100.0)
+        after = jobs[0].batches[0]
+        assert after.stop - after.start <= (before.stop - before.start + 1) // 2
+
+
+def killed(job, batch):
+    graph, _ = experiment_graph(job, {"peak": Transient()}, FeatureSet("none"))
+    (key,) = (k for k in graph if k[2] == batch.start and k[3] == batch.n_logical)
+    state = WorkerState(
+        address="tcp://127.0.0.1:1", status="closed", pid=1, name="a", memory_limit=0,
+        local_directory="", server_id="a", nanny="", scheduler=None,
+    )  # fmt: skip
+    return KilledWorker(key, state, 0)
+
+
+def test_killed__a_large_batch_is_divided_and_then_isolated(tmp_path):
+    one = job(n_steps=20)
+    plan = planner([one], tmp_path)
+    plan.plan(one, 100.0)
+    (first,) = {batch for batch in one.batches if batch.start == 0}
+    n = len(one.batches)
+    assert try_again(one, killed(one, first), plan)
+    assert one.isolated == set()
+    assert len(one.batches) == n + 3
+    steps = [step for batch in one.batches for step in range(batch.start, batch.stop)]
+    assert steps == list(range(20))
+    piece = one.batches[1]
+    assert piece in one.divided
+    assert try_again(one, killed(one, piece), plan)
+    assert one.isolated == {piece}
+
+
+def test_killed__a_small_batch_is_isolated_at_once(tmp_path):
+    one = job(n_steps=20, samples=100)
+    plan = planner([one], tmp_path)
+    plan.plan(one, 100.0)
+    assert try_again(one, killed(one, one.batches[0]), plan)
+    assert one.isolated == {one.batches[0]}
+    # With nothing left to isolate, it is given up in the end.
+    results = [try_again(one, killed(one, one.batches[0]), plan) for _ in range(ATTEMPTS)]
+    assert results == [True, True, False]
+
+
+def test_overheads__are_measured_once_and_in_steps(client):
+    def submitted():
+        # Results that are released are forgotten a moment later.
+        time.sleep(0.2)
+        return client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
+
+    bounds = cluster_overheads(client, 0.0)
+    assert bounds.round_trip == bounds.per_batch == bounds.per_worker > 0
+    assert (bounds.n_workers, bounds.effective) == (2, 2.0)
+    before = submitted()
+    assert cluster_overheads(client, bounds.round_trip) == bounds
+    assert submitted() == before
+    measured = cluster_overheads(client, 1e6)
+    assert submitted() > before
+    assert 0 < measured.per_batch < measured.round_trip
+    # Two processes get at most two cores, and clocks that are read one after the other agree to
+    # better than 1 %.
+    assert 1 <= measured.effective <= 2.02
+    before = submitted()
+    assert cluster_overheads(client, 1e6) == measured
+    assert submitted() == before
+    correct_effective(client, 1e6, 1, 1.0)
+    assert cluster_overheads(client, 1e6) == measured  # one batch shows nothing
+    correct_effective(client, 1e6, 1000, 1.0)
+    corrected = cluster_overheads(client, 1e6)
+    assert corrected.effective == (measured.effective + 1) / 2
+    assert corrected.spread >= measured.spread
