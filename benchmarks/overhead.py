@@ -197,9 +197,9 @@ def summary(
     """Sum the rounds of one row up."""
     median = {arm: statistics.median(times) for arm, times in seconds.items()}
     best = min(median[arm] for arm in ARMS[:3] if arm in median)
-    (plan,) = warm.plan
-    predicted = getattr(plan, "predicted_seconds", 0.0)
-    actual = getattr(plan, "actual_seconds", 0.0)
+    # The plan is a list of features, or has one and the ways that were taken.
+    (plan,) = getattr(warm.plan, "features", warm.plan)
+    ways = getattr(warm.plan, "ways", ["cluster"])
     result: dict[str, Any] = {"row": row.name}
     for arm in median:
         mark = "~" if len(seconds[arm]) == 1 else ""
@@ -210,10 +210,9 @@ def summary(
         "as wanted": "yes"
         if median["warm"] <= WANTED * best and median["cold"] <= WANTED * best + COLD_EXTRA_S
         else "NO",
-        # Where the work was done; versions that always use the cluster do not say so.
-        "mode": str(getattr(warm, "mode", "cluster")),
-        "items/task": row.n / max(1, getattr(plan, "n_tasks", 1)),
-        "cost": predicted / actual if actual else None,
+        "way": " ".join(ways),
+        "items/task": row.n / max(1, plan.n_tasks),
+        "cost": plan.predicted_seconds / plan.actual_seconds if plan.actual_seconds else None,
         "equal": "yes" if len(set(found.values())) == 1 else "NO",
         "fixed": fixed,
         "rounds": seconds,
@@ -269,7 +268,7 @@ def main() -> None:
     sys.exit(bool(unequal))
 
 
-SHOWN = ("row", "sequential ms", "step ms", "fixed ms", "cold ms", "warm ms", "mode", "equal")
+SHOWN = ("row", "sequential ms", "step ms", "fixed ms", "cold ms", "warm ms", "way", "equal")
 
 
 if __name__ == "__main__":

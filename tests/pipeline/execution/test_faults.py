@@ -12,7 +12,8 @@ import time
 
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, Future, LocalCluster
+from distributed.comm import CommClosedError
 
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.errors import ClusterError, OutputError, StorageError
@@ -222,6 +223,17 @@ def test_scheduler_gone__a_clear_error_and_the_run_goes_on_later(lab, tmp_path):
     report = run(lab, tmp_path / "out", features, client=None)
     assert report.ok
     assert {r.experiment_id for r in report.experiments if r.outcome == "unchanged"} == written
+
+
+def test_scheduler_gone__between_the_end_of_an_experiment_and_its_record(
+    lab, tmp_path, client, monkeypatch
+):
+    def connection_lost(self, timeout=None):
+        raise CommClosedError("in <TCP (closed)>: Stream is closed")
+
+    monkeypatch.setattr(Future, "result", connection_lost)
+    with pytest.raises(ClusterError, match="scheduler is gone"):
+        run(lab, tmp_path / "out", client=client, granularity=2)
 
 
 def test_leftovers__of_a_killed_run_are_removed(lab, tmp_path):
