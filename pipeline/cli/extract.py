@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,10 @@ from oectflow.pipeline.cli.place import CatalogOption, find_catalog, need_catalo
 from oectflow.pipeline.errors import CatalogError, ConfigError
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from oectflow.pipeline.execution.plan import Granularity
-    from oectflow.pipeline.execution.report import RunReport
+    from oectflow.pipeline.execution.report import RunPlan, RunReport
     from oectflow.pipeline.inputs.catalog import Catalog
 
 Workers = Annotated[int | None, typer.Option(help="Worker processes; by default one per core.")]
@@ -68,9 +71,8 @@ def extract(
     What is there already, of the same raw file and definition, is not computed again.  Where a
     catalog is in use, it is told which features there are now.
     """
-    from oectflow.pipeline.cli.dry_run import dry_run
-    from oectflow.pipeline.execution.prepare import find_experiments
     from oectflow.pipeline.features.feature_set import FeatureSet
+    from oectflow.pipeline.inputs.find import find_experiments
 
     size = _granularity(granularity)
     # A mistake in the features should not cost the start of a cluster.
@@ -81,12 +83,12 @@ def extract(
     folder = out or default_out(catalog)
     paths = find_experiments(experiments or from_catalog(filters, catalog))
     if dry:
-        plan = dry_run(paths, feature_set, folder, granularity=size, force=force, workers=workers)
+        plan = _planned(paths, feature_set, folder, granularity=size, force=force, workers=workers)
         if as_json:
             emit_json(plan)
         else:
             say(plan)
-        raise typer.Exit(1 if plan.failed else 0)
+        raise typer.Exit(1 if plan.unusable else 0)
     # Now, since a catalog that cannot be opened should not cost a run.
     opened = place.open(make=True) if place else None
     try:
@@ -126,23 +128,36 @@ def run(
     force: bool = False,
     quiet: bool = False,
 ) -> RunReport:
-    """Connect to a cluster and extract there."""
+    """Extract, on a cluster that is started only if there is enough work for it."""
     from oectflow.cluster.connect import connect
     from oectflow.pipeline.execution.run import extract as run_extract
+    from oectflow.pipeline.execution.run import extract_lazily
 
-    with messages.status("starting workers"):
-        client = connect(cluster, n_workers=workers)
-    with client:
-        note(f"dashboard: {client.dashboard_link}")
-        return run_extract(
-            experiments,
-            features,
-            out,
-            client=client,
-            granularity=granularity,
-            force=force,
-            progress=not quiet,
+    options: dict[str, Any] = {"granularity": granularity, "force": force, "progress": not quiet}
+
+    with ExitStack() as started:
+
+        def start() -> Client:
+            with messages.status("starting workers"):
+                client = started.enter_context(connect(cluster, n_workers=workers))
+            note(f"dashboard: {client.dashboard_link}")
+            return client
+
+        if "://" in (cluster or ""):
+            # It runs already; a wrong address should be known at once.
+            return run_extract(experiments, features, out, client=start(), **options)
+        return extract_lazily(
+            experiments, features, out, connect=start, n_workers=workers, **options
         )
+
+
+def _planned(
+    paths: Sequence[Path], features: Any, out: Path, *, workers: int | None, **options: Any
+) -> RunPlan:
+    from oectflow.cluster.local import default_workers
+    from oectflow.pipeline.execution.run import plan
+
+    return plan(paths, features, out, n_workers=workers or default_workers(), **options)
 
 
 def default_out(catalog: str | None) -> Path:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from oectflow.pipeline.cli.extract import Workers, run
+from oectflow.pipeline.cli.extract import Workers
 from oectflow.pipeline.cli.output import messages, note, say
 from oectflow.pipeline.cli.place import CONFIG_NAME
 from oectflow.pipeline.errors import StorageError
@@ -59,11 +59,17 @@ def demo(
     One of the raw files is damaged on purpose: the exit status is 0 if that one is reported and
     everything else is complete.
     """
+    from oectflow.cluster.connect import connect
     from oectflow.pipeline.demo import make_demo
+    from oectflow.pipeline.execution.run import extract
 
     with messages.status("simulating and ingesting eight experiments"):
         raw, damaged = make_demo(folder)
-    report = run([raw], "all", folder / "features", workers=workers)
+    with messages.status("starting workers"):
+        client = connect(n_workers=workers)
+    with client:
+        note(f"dashboard: {client.dashboard_link}")
+        report = extract(raw, "all", folder / "features", client=client)
     say(report)
     if [record.path for record in report.failed] == [str(damaged)]:
         say("The one failure is intended: its raw file was cut in half.")

@@ -77,8 +77,8 @@ def status(
     Without experiments and without a catalog, only the results that are there.  The exit status is
     0 if a run would have nothing to do and nothing failed, else 1.
     """
-    from oectflow.pipeline.execution.prepare import find_experiments
     from oectflow.pipeline.features.feature_set import FeatureSet
+    from oectflow.pipeline.inputs.find import find_experiments
 
     folder = out or default_out(catalog)
     wanted = FeatureSet.load(features) if features else None

@@ -106,8 +106,10 @@ class RunPlan:
 
     Attributes
     ----------
-    n_todo, n_unchanged, n_unusable
-        Experiments to compute, those of which everything is there, and those that cannot be used.
+    n_todo, n_unchanged
+        Experiments to compute, and those of which everything is there.
+    unusable
+        Why experiments cannot be used, a reason for each.
     features
         What is planned for each feature, and what it took.
     ways
@@ -124,7 +126,7 @@ class RunPlan:
 
     n_todo: int = 0
     n_unchanged: int = 0
-    n_unusable: int = 0
+    unusable: Sequence[str] = ()
     features: Sequence[FeaturePlan] = ()
     ways: list[str] = field(default_factory=list)
     overheads: Overheads | None = None
@@ -142,10 +144,11 @@ class RunPlan:
         """Return the plan as text: what, how and why, and a table with a row per feature."""
         lines = [
             f"{self.n_todo} experiments to compute, {self.n_unchanged} unchanged, "
-            f"{self.n_unusable} unusable"
+            f"{len(self.unusable)} cannot be used",
+            *(f"cannot be used: {reason}" for reason in self.unusable),
         ]
         if not self.n_todo:
-            return lines[0]
+            return "\n".join(lines)
         batch = f", batches of {_time(self.batch_seconds)}" if self.batch_seconds else ""
         lines.append(f"way: {', then '.join(self.ways) or 'not decided yet'}{batch}")
         if self.overheads is not None:

@@ -203,6 +203,10 @@ def plan(
     return run.plan
 
 
+def _no_cluster() -> Client:
+    raise AssertionError("a plan starts no cluster")
+
+
 @dataclass
 class _Run:
     """What is to be done in a folder."""
@@ -242,8 +246,8 @@ def _prepared(
     # How well threads do depends on all that they compute.
     keys["threads"] = "threads " + " ".join(sorted(keys.values()))
     planner = Planner(jobs, extractors, CostBook(folder, keys), granularity)
-    n_unchanged = sum(record.outcome == "unchanged" for record in records.values())
-    plan = RunPlan(len(jobs), n_unchanged, len(records) - n_unchanged)
+    unusable = [record.reason for record in records.values() if record.outcome == "failed"]
+    plan = RunPlan(len(jobs), len(records) - len(unusable), unusable)
     return _Run(features, planner, plan, jobs, records)
 
 

@@ -87,17 +87,3 @@ def lab(tmp_path: Path, instrument: Path) -> Path:
 def common_lab(tmp_path_factory: pytest.TempPathFactory, instrument: Path) -> Path:
     """A project that no test changes."""
     return make_lab(tmp_path_factory.mktemp("lab"), instrument)
-
-
-@pytest.fixture
-def threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Extract in the threads of this process: the cluster has tests of its own."""
-    from oectflow.pipeline.cli import extract as module
-    from oectflow.pipeline.execution.run import extract
-
-    def run(experiments: Any, features: Any, out: Path, **options: Any) -> Any:
-        known = ("granularity", "force")
-        chosen = {name: options[name] for name in known if name in options}
-        return extract(experiments, features, out, progress=False, **chosen)
-
-    monkeypatch.setattr(module, "run", run)

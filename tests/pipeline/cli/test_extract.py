@@ -14,7 +14,6 @@ from oectflow.pipeline.inputs.simulate import damage
 TAU = ("-f", "transient_tau")
 
 
-@pytest.mark.usefixtures("threads")
 def test_extract__of_the_catalog_into_the_folder_of_the_configuration(oectflow, lab: Path) -> None:
     answer = oectflow("extract", *TAU, "--device", "1", "--device", "2", "--json")
     assert answer.status == 0, answer.err
@@ -34,7 +33,6 @@ def test_extract__of_the_catalog_into_the_folder_of_the_configuration(oectflow, 
     assert (answer.status, "no experiment fits" in answer.err) == (2, True)
 
 
-@pytest.mark.usefixtures("threads")
 def test_extract__a_damaged_file_is_status_1_and_the_rest_is_written(oectflow, lab: Path) -> None:
     raw = sorted((lab / "data/raw").iterdir())
     damage(raw[0])
@@ -46,7 +44,6 @@ def test_extract__a_damaged_file_is_status_1_and_the_rest_is_written(oectflow, l
     assert len(oectflow("search", "--has-features", "tau", "--json").json) == 2
 
 
-@pytest.mark.usefixtures("threads")
 def test_extract__without_a_catalog(oectflow, lab: Path, monkeypatch) -> None:
     (lab.parent / "elsewhere").mkdir(exist_ok=True)
     monkeypatch.chdir(lab.parent / "elsewhere")
@@ -55,7 +52,6 @@ def test_extract__without_a_catalog(oectflow, lab: Path, monkeypatch) -> None:
     assert len(list((lab.parent / "elsewhere/features").glob("*.parquet"))) == 3
 
 
-@pytest.mark.usefixtures("threads")
 def test_extract__catalog_that_cannot_be_told(oectflow, lab: Path, monkeypatch) -> None:
     from oectflow.pipeline.errors import CatalogError
     from oectflow.pipeline.inputs.catalog import Catalog
@@ -82,31 +78,27 @@ def test_extract__catalog_that_cannot_be_opened_costs_no_run(
     assert "no SQLite database" in answer.err
 
 
-@pytest.mark.usefixtures("threads")
 def test_dry_run__says_what_a_run_then_does(oectflow, lab: Path) -> None:
     plan = oectflow("extract", *TAU, "--dry-run", "--json").json
-    assert (plan["n_to_compute"], plan["n_unchanged"], plan["failed"]) == (3, 0, [])
-    assert plan["features"]["tau"]["steps"] == 6
-    assert plan["features"]["tau"]["seconds"] is None
+    assert (plan["n_todo"], plan["n_unchanged"], plan["unusable"]) == (3, 0, [])
+    [tau] = plan["features"]
+    assert (tau["n_steps"], tau["timed"]) == (6, False)
     assert not list((lab / "data/features_v2").iterdir())
     report = oectflow("extract", *TAU, "--device", "1", "--json").json["report"]
-    assert report["plan"][0]["n_steps"] == 2
+    assert report["plan"]["features"][0]["n_steps"] == 2
     damage(sorted((lab / "data/raw").iterdir())[2])
     answer = oectflow("extract", *TAU, "--dry-run")
     assert answer.status == 1
     assert "1 experiments to compute, 1 unchanged, 1 cannot be used" in answer.out
     # Its cost is known by now.
-    plan = oectflow("extract", *TAU, "--dry-run", "--json").json
-    assert plan["features"]["tau"]["seconds"] > 0
+    [tau] = oectflow("extract", *TAU, "--dry-run", "--json").json["features"]
+    assert tau["timed"]
+    assert tau["predicted_seconds"] > 0
     answer = oectflow("extract", *TAU, "--dry-run", "--granularity", "step", "--force", "--json")
-    assert answer.json["features"]["tau"] | {"seconds": 0} == {
-        "steps": 4,
-        "tasks": 4,
-        "seconds": 0,
-    }
+    [tau] = answer.json["features"]
+    assert (tau["n_steps"], tau["n_tasks"]) == (4, 4)
 
 
-@pytest.mark.usefixtures("threads")
 def test_status__of_a_catalog(oectflow, lab: Path) -> None:
     answer = oectflow("status")
     assert (answer.status, "3 missing; 0 unchanged" in answer.out) == (1, True)
@@ -130,7 +122,6 @@ def test_status__of_a_catalog(oectflow, lab: Path) -> None:
     assert "to compute: " in answer.json["experiments"][2]["reason"]
 
 
-@pytest.mark.usefixtures("threads")
 def test_status__touched_file_is_unchanged(oectflow, lab: Path) -> None:
     oectflow("extract", *TAU)
     for raw in (lab / "data/raw").iterdir():
@@ -138,7 +129,6 @@ def test_status__touched_file_is_unchanged(oectflow, lab: Path) -> None:
     assert oectflow("status").status == 0
 
 
-@pytest.mark.usefixtures("threads")
 def test_status__of_a_folder_of_results_alone(oectflow, lab: Path, monkeypatch) -> None:
     (lab / "flat.yaml").write_text(
         "features:\n  - {name: tau, extractor: transient.tau_on_off, input: transient, "

@@ -195,7 +195,7 @@ def test_plan__says_what_would_be_done_and_does_nothing(lab, tmp_path, client):
     out = tmp_path / "out"
     before = plan(lab, PEAK, out, client=client)
     assert not out.exists()
-    assert (before.n_todo, before.n_unchanged, before.n_unusable) == (3, 0, 0)
+    assert (before.n_todo, before.n_unchanged, before.unusable) == (3, 0, [])
     assert before.predicted_seconds is None
     assert "way: not decided yet" in before.explain()
     run(lab, out, client=client)

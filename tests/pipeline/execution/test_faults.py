@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future
 from distributed.comm import CommClosedError
 
 from oectflow.extractors.base import BaseExtractor, register
