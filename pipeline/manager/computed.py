@@ -180,7 +180,7 @@ class ComputedFeatures:
             self.catalog if save_metadata else None,
             [self.entry],
             features,
-            self.features_root if output_dir is None else Path(output_dir),
+            self.features_root if output_dir is None else Path(output_dir).expanduser().absolute(),
             save=True,
             client=None,
             granularity="auto",

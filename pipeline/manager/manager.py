@@ -219,7 +219,9 @@ class UnifiedExperimentManager(Conversions, Upkeep):
                 self.catalog,
                 entries,
                 features,
-                self.features_root if output_dir is None else Path(output_dir).absolute(),
+                self.features_root
+                if output_dir is None
+                else Path(output_dir).expanduser().absolute(),
                 save=save_format == "parquet",
                 client=found,
                 granularity=execution_mode,
