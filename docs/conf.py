@@ -50,16 +50,3 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 python_maximum_signature_line_length = 88
-# Without a network there are no inventories of other projects.  What is ours must be found.
-nitpick_ignore_regex = [
-    (
-        "py:.*",
-        r"(?!oectflow\b).*\b(numpy|xarray|pandas|dask|distributed|matplotlib|pydantic|pathlib|"
-        r"concurrent|collections|typing|os|scipy|sqlalchemy|datetime|types|annotated_types)\..*",
-    ),
-    ("py:.*", r"(xr|pd|dd|np)\..*|Axes|NDArray|ArrayLike"),
-    # Types that stand in signatures and are nobody's to use.
-    ("py:.*", r"(oectflow\..*\.)?(_\w+|E_)|oectflow\.extractors\.autotau\.\w+\.\w+"),
-    ("py:class", r"records\.CycleResults|ContentCache|CacheStats"),
-    ("py:class", r"oectflow\.pipeline\.features\.(config\.FeatureSpec|feature\.Column)"),
-]

@@ -37,6 +37,8 @@ GROUPS = {
 #: Documented beside the front door: what is imported from its module, and what results consist of.
 MODULES: dict[str, tuple[str, ...]] = {
     "oectflow.extractors.autotau": (),
+    "oectflow.extractors.autotau.records": ("CycleResults",),
+    "oectflow.extractors.cache": ("ContentCache", "CacheStats"),
     "oectflow.extractors.dwt": ("wavelet_features", "WaveletFeatures", "OUTCOMES", "wavedec"),
     "oectflow.extractors.prompts": ("FEATURES",),
     "oectflow.pipeline.inputs.catalog": (),
