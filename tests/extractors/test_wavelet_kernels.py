@@ -38,11 +38,14 @@ def tolerance(dtype, wavelet, level, mode):
     1e-13 and 1e-6 are asked for.  A level rounds F products: (F + 2) eps / 2 of the sum of their
     magnitudes, in the mean much less, and levels add up: 1e-6 holds for float32 up to four levels,
     so the fifth and sixth get a quarter more each.  ``smooth`` continues the difference of two
-    samples over F - 1 steps, and so their rounding, four half units.
+    samples over F - 1 steps, and so their rounding, four half units.  ``antireflect`` takes twice
+    the edge less a sample, and so the rounding of three.
     """
     asked, eps = (1e-13, 2.0**-52) if dtype == "float64" else (1e-6, 2.0**-23)
     asked *= max(1.0, level / 4) if dtype == "float32" else 1.0
     n_taps = pywt.Wavelet(wavelet).dec_len
+    if mode == "antireflect":
+        asked *= 3 if dtype == "float32" else 1
     return max(asked, 4 * (n_taps - 1) * eps * max(1, level / 2)) if mode == "smooth" else asked
 
 
