@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from oectflow.pipeline.errors import OectflowError, StorageError
+from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.inputs.find import Experiments, open_experiments
 from oectflow.pipeline.outputs.html import pictures, summary
-from oectflow.pipeline.outputs.html.summary import Feature, File
+from oectflow.pipeline.outputs.html.devices import Devices
 from oectflow.pipeline.outputs.plots import plot_run
 from oectflow.pipeline.outputs.plots.axes import need_matplotlib, superscript
 from oectflow.pipeline.outputs.plots.overview import Run
@@ -27,8 +27,7 @@ from oectflow.pipeline.outputs.sink import result_path
 
 if TYPE_CHECKING:
     import xarray as xr
-
-    from oectflow.pipeline.inputs.experiment import Experiment
+    from distributed import Client
 
 
 def report(
@@ -38,6 +37,7 @@ def report(
     raw: Experiments | None = None,
     run: Run | None = None,
     title: str = "OECT measurements",
+    client: Client | None = None,
     progress: bool = True,
 ) -> Path:
     """Write a report of a batch: one HTML file that needs nothing else and no network.
@@ -60,6 +60,9 @@ def report(
         are listed, and the throughput is shown.
     title
         Title of the report.
+    client
+        A Dask client whose workers draw the devices; they have to see the results and the raw
+        files under the same paths.  By default this process draws them.
     progress
         Show a progress bar.
 
@@ -106,7 +109,8 @@ def report(
         rows: list[dict[str, Any]] = []
         drawn = []
         for feature in bar.track(features, description="features"):
-            loaded = results[_columns(results, feature.name)].load()
+            columns = (feature.name, f"{feature.name}_status")
+            loaded = results[[name for name in columns if name in results]].load()
             rows += summary.statistics(loaded, feature)
             drawn.append((feature, list(pictures.of_feature(loaded, feature))))
         context = {
@@ -123,79 +127,10 @@ def report(
             "throughput": _throughput(run),
             "csv": base64.b64encode(summary.as_csv(rows).encode()).decode(),
             "devices": bar.track(
-                _Devices(results, found, features, rows, experiments), description="devices"
+                Devices(found, features, rows, experiments, client), description="devices"
             ),
         }
         return _write(Path(out).expanduser(), template.generate(context))
-
-
-class _Devices:
-    """The sections of the devices, drawn one at a time while the file is written."""
-
-    def __init__(
-        self,
-        results: xr.Dataset,
-        files: Sequence[File],
-        features: Sequence[Feature],
-        rows: Sequence[dict[str, Any]],
-        experiments: dict[str, Experiment],
-    ) -> None:
-        self._results, self._files, self._features = results, files, features
-        self._experiments = experiments
-        self._rows: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            self._rows.setdefault(row["experiment_id"], []).append(row)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        for i, file in enumerate(self._files):
-            about = file.metadata["features"]
-            fitted = next(
-                (n for n in about if _extractor(about, n) == "transient.tau_on_off"), None
-            )
-            wanted = [c for f in self._features for c in _columns(self._results, f.name)]
-            timing = ("sampling_interval", "gate_period")
-            if fitted is not None:
-                wanted += [n for n in map(str, self._results) if n.startswith(f"{fitted}_")]
-                wanted += [n for n in timing if n in self._results]
-            one = self._results[list(dict.fromkeys(wanted))].isel(experiment=i).load()
-            drawn: list[pictures.Picture] = []
-            notes = []
-            raw = self._experiments.get(file.experiment_id)
-            try:
-                if raw is not None:
-                    drawn += pictures.of_sweeps(raw, _device_type(file))
-                if raw is not None and fitted is not None:
-                    drawn += pictures.of_fits(raw, one, fitted)
-            except OectflowError as error:
-                notes.append(str(error))
-            drawn += pictures.of_device(one, self._features)
-            yield {
-                "file": file,
-                "pictures": drawn,
-                "notes": notes,
-                "rows": summary.readable(self._rows[file.experiment_id]),
-            }
-
-
-def _columns(results: xr.Dataset, feature: str) -> list[str]:
-    return [name for name in (feature, f"{feature}_status") if name in results]
-
-
-def _extractor(about: dict[str, Any], name: str) -> str:
-    return about[name]["extractor"] or ""
-
-
-def _device_type(file: File) -> str:
-    """Return the device type with which the onset was computed, where that is one."""
-    types = {
-        about["params"]["device_type"]
-        for about in file.metadata["features"].values()
-        if (about["extractor"] or "").startswith("transfer.Von")
-    }
-    return types.pop() if len(types) == 1 else "auto"
 
 
 def _without_results(run: Run | None, unreadable: Sequence[str]) -> list[str]:

@@ -68,7 +68,7 @@ def test_mp4__is_a_film_that_players_know(lab, tmp_path):
 def test_many__one_film_each_on_the_cluster(lab, tmp_path):
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster) as client,
     ):

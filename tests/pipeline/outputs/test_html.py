@@ -8,12 +8,17 @@ import io
 import re
 from html.parser import HTMLParser
 
+import matplotlib.image
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 import oectflow as of
 from oectflow.pipeline.inputs.simulate import damage, simulate_device
 from oectflow.pipeline.outputs.html import pictures
+from oectflow.pipeline.outputs.plots.axes import COLOURS
 from tests.cluster.browser import Browser, find_chromium
 
 
@@ -166,6 +171,34 @@ def test_report__raw_steps_that_cannot_be_read_are_said(lab, tmp_path, monkeypat
     read = Page(of.report(out, tmp_path / "r.html", raw=raw, progress=False))
     assert "no picture" in read.text
     assert "0.h5: damaged" in read.text
+
+
+def test_report__drawn_by_workers_is_the_same(lab, tmp_path):
+    raw, out, _ = lab
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        there = of.report(out, tmp_path / "a.html", raw=raw, client=client, progress=False)
+    here = of.report(out, tmp_path / "b.html", raw=raw, progress=False)
+    assert Page(there).images == Page(here).images
+
+
+def test_picture__keeps_the_colours_of_thin_lines():
+    figure = Figure(figsize=(10, 8))
+    ax = figure.add_axes((0, 0, 1, 1))
+    ax.set_axis_off()
+    ax.imshow(np.linspace(0, 1, 256)[:, None], aspect="auto", cmap="viridis", extent=(-1, 1, 0, 9))
+    for i, colour in enumerate(COLOURS):
+        ax.plot([0.1, 1], [i + 0.5, i + 0.5], color=colour, linewidth=3)
+    png = pictures.take(figure, "", "").png
+    drawn = (255 * matplotlib.image.imread(io.BytesIO(png))[..., :3]).reshape(-1, 3)
+    for colour in COLOURS:
+        wanted = 255 * np.array(to_rgb(colour))
+        # Nearest colour of the picture, in levels of 255.
+        assert np.abs(drawn - wanted).max(axis=1).min() < 24, colour
 
 
 def test_report__appears_whole_or_not_at_all(lab, tmp_path, monkeypatch):

@@ -1,0 +1,113 @@
+"""The sections of the devices: drawn one after the other, or on the workers of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from oectflow.pipeline.errors import OectflowError
+from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.outputs.html import pictures
+from oectflow.pipeline.outputs.html.summary import Feature, File, readable
+from oectflow.pipeline.outputs.results import open_results
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_TIMING = ("sampling_interval", "gate_period")
+
+
+class Devices:
+    """The sections of a report, each made when it is asked for.
+
+    Parameters
+    ----------
+    files
+        The result files.
+    features
+        What is drawn of each.
+    rows
+        The summary of all experiments.
+    raw
+        Raw experiments by their id, those that there are.
+    client
+        Whose workers draw; None draws here.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[File],
+        features: Sequence[Feature],
+        rows: Sequence[Mapping[str, Any]],
+        raw: Mapping[str, Experiment],
+        client: Client | None,
+    ) -> None:
+        self._files, self._features, self._raw, self._client = files, features, raw, client
+        self._rows: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            self._rows.setdefault(row["experiment_id"], []).append(row)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        raw = [self._raw.get(file.experiment_id) for file in self._files]
+        drawn: Iterator[tuple[list[pictures.Picture], list[str]]]
+        futures: list[Any] = []
+        if self._client is None:
+            drawn = (draw(f, self._features, e) for f, e in zip(self._files, raw, strict=True))
+        else:
+            futures = self._client.map(
+                draw, self._files, [list(self._features)] * len(raw), raw, pure=False
+            )
+            drawn = (future.result() for future in futures)
+        try:
+            for file, (shown, notes) in zip(self._files, drawn, strict=True):
+                rows = readable(self._rows[file.experiment_id])
+                yield {"file": file, "pictures": shown, "notes": notes, "rows": rows}
+        finally:
+            if self._client is not None:
+                # After an error nobody wants the rest.
+                self._client.cancel(futures)
+
+
+def draw(
+    file: File, features: Sequence[Feature], raw: Experiment | None
+) -> tuple[list[pictures.Picture], list[str]]:
+    """Return the pictures of one experiment, and why there are none of its raw file."""
+    import dask
+
+    about = file.metadata["features"]
+    fitted = next((name for name in about if _extractor(about[name]) == "transient.tau_on_off"), "")
+    one = open_results(file.path)
+    wanted = [n for f in features for n in (f.name, f"{f.name}_status") if n in one]
+    if fitted:
+        wanted += [n for n in map(str, one) if n in _TIMING or n.startswith(f"{fitted}_")]
+    # In a task of a worker, the default scheduler would send the reading to the cluster, and wait.
+    with dask.config.set(scheduler="synchronous"):
+        one = one[list(dict.fromkeys(wanted))].isel(experiment=0).load()
+    drawn: list[pictures.Picture] = []
+    notes = []
+    try:
+        if raw is not None:
+            drawn += pictures.of_sweeps(raw, _device_type(file))
+        if raw is not None and fitted:
+            drawn += pictures.of_fits(raw, one, fitted)
+    except OectflowError as error:
+        notes.append(str(error))
+    drawn += pictures.of_device(one, features)
+    return drawn, notes
+
+
+def _extractor(about: Mapping[str, Any]) -> str:
+    return about["extractor"] or ""
+
+
+def _device_type(file: File) -> str:
+    """Return the device type with which the onset was computed, where that is one."""
+    types = {
+        about["params"].get("device_type", "auto")
+        for about in file.metadata["features"].values()
+        if _extractor(about).startswith("transfer.Von")
+    }
+    return types.pop() if len(types) == 1 else "auto"
