@@ -110,10 +110,7 @@ def run_on_cluster(
         for future in completed:
             job = running.pop(future)
             if future.cancelled():
-                raise ClusterError(
-                    "the Dask scheduler is gone; the files that were written are complete: "
-                    "connect again and repeat the call, it goes on from there"
-                )
+                raise gone()
             error = future.exception()
             if isinstance(error, StorageError):
                 raise stopped(error) from error
@@ -221,6 +218,14 @@ def _failed(job: Job) -> dict[str, Any]:
         "n_failed": n_steps,
         "bytes": 0,
     }
+
+
+def gone() -> ClusterError:
+    """Return the error of a run whose scheduler does not answer any more."""
+    return ClusterError(
+        "the Dask scheduler is gone; the files that were written are complete: "
+        "connect again and repeat the call, it goes on from there"
+    )
 
 
 def stopped(error: StorageError) -> StorageError:
