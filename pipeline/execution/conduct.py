@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import psutil
 from distributed import Client
+from distributed.client import FutureCancelledError
 
 from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution import tasks
@@ -25,7 +26,7 @@ from oectflow.pipeline.execution.overheads import (
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan
-from oectflow.pipeline.execution.stream import Listener, failure, run_on_cluster, stopped
+from oectflow.pipeline.execution.stream import Listener, failure, gone, run_on_cluster, stopped
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 Finished = Iterator[tuple[Job, ExperimentRecord]]
@@ -56,9 +57,12 @@ class Crew:
         #: A message to the scheduler and back, in s: no task can be quicker.
         self.ping = 0.0
         if client is not None:
-            begin = time.perf_counter()
-            self._n_workers = count_workers(client)
-            self.ping = time.perf_counter() - begin
+            self._count(client)
+
+    def _count(self, client: Client) -> None:
+        begin = time.perf_counter()
+        self._n_workers = count_workers(client)
+        self.ping = time.perf_counter() - begin
 
     def connected(self, book: CostBook) -> Client | None:
         """Return the client, of a cluster that is started now if need be."""
@@ -78,8 +82,10 @@ class Crew:
         book
             Knows how long the start of a cluster takes.
         """
-        saved = seconds * (1 - 1 / self._n_workers)
         if self.client is not None:
+            # Workers may have come since the last time.
+            self._count(self.client)
+            saved = seconds * (1 - 1 / self._n_workers)
             return cluster_overheads(self.client, seconds) if saved > self.ping else None
         if self._connect is None:
             return None
@@ -140,6 +146,8 @@ def conduct(
                     job,
                     _safely(job, lambda job: run_on_threads(job, planner, features, math.inf)),
                 )
+    except FutureCancelledError as error:
+        raise gone() from error
     finally:
         del tasks.local_listeners[topic]
 
@@ -190,6 +198,14 @@ def choose(planner: Planner, crew: Crew, plan: RunPlan) -> bool:
         plan.overheads = overheads
         plan.predicted_seconds = here.predicted if here else seconds
     return False
+
+
+def way_of(planner: Planner, crew: Crew, plan: RunPlan) -> str:
+    """Return how a run would begin, and say in the plan what it would take."""
+    if choose(planner, crew, plan):
+        return "cluster"
+    threads = crew.client is None and planner.decide(_threads(planner)).divide
+    return "threads" if threads else "inline"
 
 
 def _threads(planner: Planner) -> Overheads:

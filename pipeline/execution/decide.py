@@ -15,6 +15,9 @@ from dataclasses import dataclass
 #: all workers in turn, is busy for at most half of the time.
 OVERHEAD_SHARE = 0.01
 DISPATCHER_SHARE = 0.5
+#: Tasks of an experiment beside its batches: to hash the raw file, to put the table together, to
+#: write it.
+_CHORES = 3
 #: What a measured speed-up may be worth less than it seemed.
 LEAST_MARGIN = 0.1
 #: Standard deviation of the cost of a step, as a share of the mean; only how evenly the last
@@ -83,7 +86,14 @@ class Decision:
     alone: float
 
 
-def wall_seconds(seconds: float, n_items: int, n_batches: int, overheads: Overheads) -> float:
+def wall_seconds(
+    seconds: float,
+    n_items: int,
+    n_batches: int,
+    overheads: Overheads,
+    n_experiments: int = 0,
+    writing: float = 0.0,
+) -> float:
     """Return how long work takes if it is divided into equal batches.
 
     Parameters
@@ -96,21 +106,32 @@ def wall_seconds(seconds: float, n_items: int, n_batches: int, overheads: Overhe
         Number of batches, at most ``n_items``.
     overheads
         Of those who work.
+    n_experiments, writing
+        How many results are written at the end, each by one worker, and what that takes one
+        process, in s.
     """
     at_once = min(n_batches, overheads.n_workers)
     rounds = math.ceil(n_batches / at_once)
     # Where two processes have one core and a half, each of them is slower.
     slower = at_once / min(at_once, max(1.0, overheads.effective))
     batch = seconds / n_batches * slower + overheads.per_worker
-    dispatched = n_batches * overheads.per_batch + batch
-    worked = at_once * overheads.per_batch + rounds * batch
+    n_tasks = n_batches + _CHORES * n_experiments
+    dispatched = n_tasks * overheads.per_batch + batch
+    worked = (at_once + _CHORES * min(n_experiments, 1)) * overheads.per_batch + rounds * batch
+    written = writing / max(1.0, min(n_experiments, overheads.effective))
     # Expected maximum of sums of costs that vary: of the workers, the last one counts.
     items = n_items / n_batches * rounds
     late = math.sqrt(2 * math.log(at_once) * items) * VARIATION * seconds / n_items * slower
-    return overheads.start + overheads.round_trip + max(dispatched, worked) + late
+    return overheads.start + overheads.round_trip + max(dispatched, worked) + late + written
 
 
-def decide(seconds: float, n_items: int, overheads: Overheads) -> Decision:
+def decide(
+    seconds: float,
+    n_items: int,
+    overheads: Overheads,
+    n_experiments: int = 0,
+    writing: float = 0.0,
+) -> Decision:
     """Choose between doing work alone and dividing it.
 
     Parameters
@@ -121,13 +142,16 @@ def decide(seconds: float, n_items: int, overheads: Overheads) -> Decision:
         Parts that cannot be divided.
     overheads
         Of those who could work.
+    n_experiments, writing
+        How many results are written at the end, each by one worker, and what that takes one
+        process, in s.
 
     Returns
     -------
     Divided only if that is faster by more than the uncertainty of the measured speed-up.
     """
     if n_items < 1 or seconds <= 0:
-        return Decision(False, max(n_items, 0), 0.0, 0.0, 0.0)
+        return Decision(False, max(n_items, 0), 0.0, writing, writing)
     w = overheads.n_workers
     # With a dispatcher that is the bottleneck, the best number is the root, below that of workers.
     root = math.sqrt(seconds / max(overheads.per_batch, seconds / n_items**2))
@@ -135,9 +159,9 @@ def decide(seconds: float, n_items: int, overheads: Overheads) -> Decision:
     least = math.ceil(seconds / overheads.enough) if overheads.enough else n_items
     numbers = {min(n_items, max(n, least)) for n in wanted}
     predicted, n_batches = min(
-        (wall_seconds(seconds, n_items, n, overheads), n) for n in sorted(numbers)
+        (wall_seconds(seconds, n_items, n, overheads, n_experiments, writing), n)
+        for n in sorted(numbers)
     )
-    divide = predicted * (1 + max(overheads.spread, LEAST_MARGIN)) < seconds
-    return Decision(
-        divide, n_batches, seconds / n_batches, predicted if divide else seconds, seconds
-    )
+    alone = seconds + writing
+    divide = predicted * (1 + max(overheads.spread, LEAST_MARGIN)) < alone
+    return Decision(divide, n_batches, seconds / n_batches, predicted if divide else alone, alone)

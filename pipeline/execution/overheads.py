@@ -6,6 +6,7 @@ where there is enough work to gain by it.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -48,6 +49,13 @@ def cluster_overheads(client: Client, seconds: float) -> Overheads:
         these are not small against what the workers could save, one round trip is taken as the
         upper bound of everything, and all workers are believed to be effective.
     """
+    begin = time.perf_counter()
+    present = client.nthreads()
+    ping = time.perf_counter() - begin
+    if not present:
+        # Nothing can be measured before the first worker comes; no task is quicker than this.
+        n = count_workers(client)
+        return Overheads(ping, ping, ping, n, float(n))
     identity = _identity(client)
     with _lock:
         known = _measured.get(identity) or _bounds.get(identity)
@@ -95,8 +103,11 @@ def _identity(client: Client) -> str:
 
 
 def count_workers(client: Client) -> int:
-    """Return how many tasks run on a cluster at the same time."""
-    return max(1, int(sum(client.nthreads().values())))
+    """Return how many tasks run on a cluster at the same time, or will when there is work."""
+    adaptive = getattr(client.cluster, "_adaptive", None)
+    to_come = adaptive.maximum if adaptive is not None else 1
+    present = int(sum(client.nthreads().values()))
+    return max(present, int(to_come) if math.isfinite(to_come) else 1)
 
 
 def _round_trip(client: Client) -> float:
@@ -121,7 +132,7 @@ def _measure(client: Client, trip: float) -> Overheads:
         for address, n in threads.items()
         for _ in range(n)
     ]
-    effective = float(sum(client.gather(futures)))
+    effective = n_workers * float(sum(client.gather(futures))) / len(futures)
     return Overheads(trip, per_batch, per_worker, n_workers, max(1.0, effective))
 
 

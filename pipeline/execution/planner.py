@@ -65,7 +65,7 @@ class Planner:
         # Amounts of all experiments that are not finished, by what costs and by length of a step:
         # a decision must not take longer because there are many experiments.
         self._left: defaultdict[tuple[str, float], float] = defaultdict(float)
-        self._items = 0
+        self._items = self._n_left = 0
         self.alone_done = 0.0
         self._reading: dict[str, float] = {}
         self.n_batches_done = 0
@@ -119,22 +119,28 @@ class Planner:
 
     def seconds_left(self) -> float:
         """Return what one process would need for all that is not finished, in s."""
-        return sum(n * (self.cost(name, length) or 0.0) for (name, length), n in self._left.items())
+        return self._sum(self._left)
 
     def decide(self, overheads: Overheads) -> Decision:
         """Decide about all that is not finished."""
-        return decide(self.seconds_left(), self._items, overheads)
+        writing = self._sum(self._left, "write")
+        seconds = self.seconds_left() - writing
+        return decide(seconds, self._items, overheads, self._n_left, writing)
 
     def decide_one(self, job: Job, overheads: Overheads) -> Decision:
         """Decide about one experiment: its files are written by one, whoever computes it."""
-        return decide(self.seconds_of(job), self._items_of(job), overheads)
+        return decide(self.seconds_of(job), self._items_of(job), overheads, 1)
 
     def seconds_of(self, job: Job) -> float:
         """Return what one process would need for the rest of an experiment, in s, not to write."""
+        load = self._load(job)
+        return self._sum(load) - self._sum(load, "write")
+
+    def _sum(self, load: Mapping[tuple[str, float], float], only: str = "") -> float:
         return sum(
             n * (self.cost(name, length) or 0.0)
-            for (name, length), n in self._load(job).items()
-            if name != "write"
+            for (name, length), n in load.items()
+            if name == only or not only
         )
 
     def plan(self, job: Job, batch_seconds: float) -> None:
@@ -247,6 +253,7 @@ class Planner:
         for key, amount in self._load(job).items():
             self._left[key] += sign * amount
         self._items += sign * self._items_of(job)
+        self._n_left += sign
 
     def _load(self, job: Job) -> dict[tuple[str, float], float]:
         load: defaultdict[tuple[str, float], float] = defaultdict(float)

@@ -16,7 +16,7 @@ from distributed import performance_report as dask_performance_report
 
 from oectflow.cluster.local import default_workers
 from oectflow.pipeline.errors import ConfigError, RunFailed, StorageError
-from oectflow.pipeline.execution.conduct import Crew, choose, conduct
+from oectflow.pipeline.execution.conduct import Crew, conduct, way_of
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.plan import Granularity, check_granularity
@@ -196,7 +196,7 @@ def plan(
         run.plan.take("cluster" if crew.client or n_workers else "threads")
     elif known and run.jobs:
         run.plan.alone_seconds = run.planner.seconds_left()
-        run.plan.take("cluster" if choose(run.planner, crew, run.plan) else "inline")
+        run.plan.take(way_of(run.planner, crew, run.plan))
     for job in run.jobs:
         run.planner.plan(job, run.plan.batch_seconds or float("inf"))
     run.plan.features = list(run.planner.features.values())

@@ -28,11 +28,6 @@ WAITING_SHARE = 0.25
 #: Workers tell how much memory they use about so often, in s.
 _HEARTBEAT = 1.0
 
-_GONE = (
-    "the Dask scheduler is gone; the files that were written are complete: "
-    "connect again and repeat the call, it goes on from there"
-)
-
 Listener = Callable[[dict[str, Any]], None]
 Finished = Iterator[tuple[Job, ExperimentRecord]]
 
@@ -116,7 +111,7 @@ def run_on_cluster(
         for future in completed:
             job = running.pop(future)
             if future.cancelled():
-                raise ClusterError(_GONE)
+                raise gone()
             error = future.exception()
             if isinstance(error, StorageError):
                 raise stopped(error) from error
@@ -139,7 +134,7 @@ def run_on_cluster(
             correct_effective(client, planner.alone_done, n_batches, quicker)
     except CommClosedError as error:
         # It went after a result was announced and before it was fetched.
-        raise ClusterError(_GONE) from error
+        raise gone() from error
     finally:
         if client.status == "running":
             client.unsubscribe_topic(topic)
@@ -227,6 +222,14 @@ def _failed(job: Job) -> dict[str, Any]:
         "n_failed": n_steps,
         "bytes": 0,
     }
+
+
+def gone() -> ClusterError:
+    """Return the error of a run whose scheduler does not answer any more."""
+    return ClusterError(
+        "the Dask scheduler is gone; the files that were written are complete: "
+        "connect again and repeat the call, it goes on from there"
+    )
 
 
 def stopped(error: StorageError) -> StorageError:

@@ -100,6 +100,17 @@ def test_decide__long_work_comes_in_batches_that_are_just_long_enough():
     assert decision.batch_seconds == pytest.approx(0.25, rel=1e-3)
 
 
+def test_decide__what_one_has_to_write_cannot_be_divided():
+    overheads = Overheads(5e-3, 1e-3, 2e-3, 4, 4.0)
+    # 0.1 s of one experiment are written after 10 ms of work: nothing to gain.
+    assert not decide(0.01, 100, overheads, 1, 0.1).divide
+    # The same of forty experiments can be shared.
+    many = decide(0.4, 4000, overheads, 40, 4.0)
+    assert many.divide
+    assert many.alone == pytest.approx(4.4, rel=1e-12)
+    assert many.predicted >= 4.4 / 4
+
+
 @pytest.mark.parametrize(("seconds", "n_items"), [(0.0, 0), (0.0, 10), (1.0, 0), (-1e-20, 5)])
 def test_decide__nothing_to_do(seconds, n_items):
     assert not decide(seconds, n_items, Overheads(1e-3, 1e-3, 1e-3, 2, 2.0)).divide
