@@ -16,10 +16,11 @@ B     75 experiments × 5,000 steps of 100 cycles, the same nine features and th
 few   11 experiments × 40 steps as slow as in A: fewer experiments than workers.
 
 ``busy`` is the share of the workers' time, from the first task to the last, in which a task ran;
-``useful`` the share in which one slept as prescribed.  ``/ideal`` is the time from the first task
-to the last over the prescribed time divided by the workers; ``run`` is all of ``of.extract``, with
-the look at every file at the beginning.  ``× by experiment`` is how many times longer the same
-costs take with one task per experiment (granularity="experiment").
+``useful`` the share in which one slept as prescribed.  ``ideal`` is the prescribed time divided by
+the workers, or what the disk needs where that is longer; ``/ideal`` the time from the first task to
+the last over it; ``run`` all of ``of.extract``, with the look at every file at the beginning (as it
+was; all others are undilated).  ``× by experiment`` is how many times longer the same costs take
+with one task per experiment (granularity="experiment").
 
 A 96-core machine spends the workers' own overhead on 96 cores; here it competes for few.  Where
 ``machine`` is near 100 % the figures are lower bounds.  --dilation D stretches the prescribed times
@@ -178,9 +179,15 @@ def run(
     }
 
 
-def row(load: Workload, n: int, got: dict[str, Any], dilation: float) -> dict[str, Any]:
+def row(load: Workload, n: int, got: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of one run."""
-    ideal = got["prescribed_s"] / n
+    dilation = options.dilation
+    disk = 0.0
+    if options.disk_rate:
+        n_bytes = load.n_experiments * load.n_steps * options.stands_for * options.bytes_per_step
+        disk = n_bytes / (1e6 * options.disk_rate) * dilation
+    useful = got["prescribed_s"] / n
+    ideal = max(useful, disk)
     # Real workers have their own cores for this, and the batches are D times shorter there.
     overhead = got["worker_cpu_s"] / got["n_tasks"]
     batch = got["prescribed_s"] / got["n_tasks"] / dilation
@@ -191,8 +198,8 @@ def row(load: Workload, n: int, got: dict[str, Any], dilation: float) -> dict[st
         "ideal s": ideal / dilation,
         "/ideal": got["makespan_s"] / ideal,
         "busy %": 100 * got["task_s"] / (n * got["makespan_s"]),
-        "useful %": 100 * ideal / got["makespan_s"],
-        "useful at 1:1 %": 100 * ideal / got["makespan_s"] * batch / (batch + overhead)
+        "useful %": 100 * useful / got["makespan_s"],
+        "useful at 1:1 %": 100 * useful / got["makespan_s"] * batch / (batch + overhead)
         if dilation > 1
         else None,
         "run s": got["run_s"],
@@ -243,7 +250,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[dict[str, A
                 steps = max(1, round((options.batch_seconds or 0) / load.step_seconds))
                 by_plan = steps if options.batch_seconds else "auto"
                 first = run(cluster, raw, folder / f"{load.name}-{n}", features, by_plan)
-                rows.append(row(load, n, first, options.dilation))
+                rows.append(row(load, n, first, options))
                 if n >= COMPARED_FROM and not options.batch_seconds:
                     coarse = run(
                         cluster, raw, folder / f"{load.name}-{n}-e", features, "experiment"
