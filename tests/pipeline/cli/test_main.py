@@ -11,7 +11,7 @@ import pytest
 
 import oectflow as of
 from oectflow.cluster import connect as connecting
-from oectflow.pipeline.cli.main import COMMANDS, GROUPS
+from oectflow.pipeline.cli.app import COMMANDS, GROUPS
 
 
 def all_commands() -> Iterator[list[str]]:
