@@ -20,6 +20,7 @@ from oectflow.pipeline.cli import (
     extract,
     features,
     ingest,
+    report,
     scan,
     search,
     show,
@@ -38,7 +39,7 @@ EXIT_STATUS = (
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Begin": (start.init, start.demo, start.completion),
     "Raw files": (ingest.ingest, scan.scan, search.search, show.show),
-    "Features": (extract.extract, status.status),
+    "Features": (extract.extract, status.status, report.report),
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "features": (

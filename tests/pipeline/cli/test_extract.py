@@ -157,3 +157,14 @@ def test_judge__words_of_the_results() -> None:
     assert of(ok=3, error=0) == "done"
     assert of(ok=3, no_edge=1) == "flagged"
     assert of(no_edge=1, error=1) == "failed"
+
+
+def test_report__of_the_folder_of_the_configuration(oectflow, lab: Path) -> None:
+    assert oectflow("report").status == 2
+    oectflow("extract", "-f", "v2_transfer_basic")
+    answer = oectflow("report", "--raw", "data/raw", "--title", "Chip of today", "--json")
+    page = (lab / "report.html").read_text()
+    assert answer.json == {"out": "report.html", "bytes": len(page.encode())}
+    assert "<title>Chip of today" in page
+    assert "gm_max" in page
+    assert "report.html: " in oectflow("report", "-o", "report.html").out
