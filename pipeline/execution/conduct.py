@@ -11,6 +11,7 @@ from dataclasses import replace
 import psutil
 from distributed import Client
 from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 
 from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution import tasks
@@ -146,7 +147,7 @@ def conduct(
                     job,
                     _safely(job, lambda job: run_on_threads(job, planner, features, math.inf)),
                 )
-    except FutureCancelledError as error:
+    except (FutureCancelledError, CommClosedError) as error:
         raise gone() from error
     finally:
         del tasks.local_listeners[topic]
