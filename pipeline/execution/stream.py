@@ -12,7 +12,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 from oectflow.pipeline.errors import ClusterError, StorageError
 from oectflow.pipeline.execution.decide import LEAST_MARGIN
 from oectflow.pipeline.execution.graph import batches_of, delayed_experiment
-from oectflow.pipeline.execution.overheads import correct_effective, count_workers
+from oectflow.pipeline.execution.overheads import count_workers
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
@@ -128,9 +128,6 @@ def run_on_cluster(
             if quicker is None or quicker * (1 + LEAST_MARGIN) > 1 or not planner.safe:
                 fill_window()
             yield job, record
-        if (quicker := speed()) is not None:
-            n_batches = planner.n_batches_done
-            correct_effective(client, planner.alone_done, n_batches, quicker)
     finally:
         if client.status == "running":
             client.unsubscribe_topic(topic)
