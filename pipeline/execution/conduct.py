@@ -11,6 +11,7 @@ from dataclasses import replace
 import psutil
 from distributed import Client
 from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 
 from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution import tasks
@@ -20,6 +21,7 @@ from oectflow.pipeline.execution.explore import explore
 from oectflow.pipeline.execution.local import run_inline, run_on_threads
 from oectflow.pipeline.execution.overheads import (
     cluster_overheads,
+    correct_effective,
     count_workers,
     thread_overheads,
 )
@@ -146,7 +148,7 @@ def conduct(
                     job,
                     _safely(job, lambda job: run_on_threads(job, planner, features, math.inf)),
                 )
-    except FutureCancelledError as error:
+    except (FutureCancelledError, CommClosedError) as error:
         raise gone() from error
     finally:
         del tasks.local_listeners[topic]
@@ -171,7 +173,11 @@ def _auto(
                 continue
             plan.take("cluster")
             seconds = plan.batch_seconds or math.inf
+            decision = planner.decide(plan.overheads) if plan.overheads else None
+            begin = time.perf_counter()
             yield from run_on_cluster(queue, features, planner, listener, crew.client, seconds)
+            if decision is not None and not queue:
+                correct_effective(crew.client, decision, time.perf_counter() - begin)
             # What it has left here did not pay there.
             may_divide = False
             continue

@@ -19,7 +19,7 @@ from typing import Any
 import dask.threaded
 from distributed import Client
 
-from oectflow.pipeline.execution.decide import LEAST_MARGIN, Overheads
+from oectflow.pipeline.execution.decide import LEAST_MARGIN, Decision, Overheads
 
 #: Empty batches, per worker, in one measurement of what another batch costs.
 _BATCHES = 8
@@ -29,8 +29,8 @@ _TRIPS = 2
 #: workers could save.
 _TRIPS_OF_ALL = 12
 MEASURING_SHARE = 0.05
-#: Batches for each worker that show how quick it is.
-_ENOUGH_BATCHES = 4
+#: After so many seconds, somebody else may be using the machines, or nobody any more.
+_VALID_SECONDS = 300.0
 
 _measured: dict[str, Overheads] = {}
 _bounds: dict[str, Overheads] = {}
@@ -70,28 +70,31 @@ def cluster_overheads(client: Client, seconds: float) -> Overheads:
         return known
 
 
-def correct_effective(client: Client, seconds: float, n_batches: int, speed: float) -> None:
+def correct_effective(client: Client, decision: Decision, seconds: float) -> None:
     """Remember what a run has shown of how much work the workers do together.
 
     Parameters
     ----------
     client
         Whose cluster.
-    seconds, n_batches
-        What the work would have taken one process, and into how many batches it was divided.
-        Where these were few or short, the speed says more about how they were handed out.
-    speed
-        How many times quicker than one process the workers were.
+    decision
+        What was decided.  Where not every worker had a batch, or most of the time was for handing
+        them out, it shows nothing.
+    seconds
+        What it took.
     """
     identity = _identity(client)
     with _lock:
         for known in (_measured, _bounds):
             old = known.get(identity)
-            if old is None or n_batches < _ENOUGH_BATCHES * old.n_workers:
+            if old is None or decision.n_batches < old.n_workers:
                 continue
-            if seconds / n_batches < old.per_worker / MEASURING_SHARE:
+            ideal = decision.alone / old.effective
+            if not decision.divide or ideal < decision.predicted / 2:
                 continue
-            now = (old.effective + min(max(speed, 1.0), float(old.n_workers))) / 2
+            worked = max(seconds - (decision.predicted - ideal), ideal / old.n_workers)
+            seen = min(max(decision.alone / worked, 1.0), float(old.n_workers))
+            now = (old.effective + seen) / 2
             spread = max(LEAST_MARGIN, abs(now - old.effective) / old.effective)
             known[identity] = replace(old, effective=now, spread=spread)
 
@@ -99,7 +102,8 @@ def correct_effective(client: Client, seconds: float, n_batches: int, speed: flo
 def _identity(client: Client) -> str:
     """Return a name for the scheduler and its workers: with others, the numbers are others."""
     scheduler = client.scheduler_info(n_workers=0)["id"]
-    return f"{scheduler}/{count_workers(client)}"
+    period = int(time.monotonic() / _VALID_SECONDS)
+    return f"{scheduler}/{count_workers(client)}/{period}"
 
 
 def count_workers(client: Client) -> int:

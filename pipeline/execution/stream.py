@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -13,7 +13,7 @@ from distributed.comm import CommClosedError
 from oectflow.pipeline.errors import ClusterError, StorageError
 from oectflow.pipeline.execution.decide import LEAST_MARGIN
 from oectflow.pipeline.execution.graph import batches_of, delayed_experiment
-from oectflow.pipeline.execution.overheads import correct_effective, count_workers
+from oectflow.pipeline.execution.overheads import count_workers
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
@@ -75,10 +75,14 @@ def run_on_cluster(
     memory = WindowMemory(client, planner)
     begin = time.perf_counter()
     planner.alone_done, planner.n_batches_done = 0.0, 0
+    # Batches of the running experiments that are not done.
+    left: Counter[str] = Counter()
 
     def heard(event: tuple[Any, dict[str, Any]]) -> None:
         listener(event[1])
         planner.batch_done(event[1])
+        if event[1]["kind"] == "batch":
+            left[event[1]["experiment_id"]] -= 1
 
     def speed() -> float | None:
         """Return how many times quicker the workers are than one process, once that is known."""
@@ -89,15 +93,18 @@ def run_on_cluster(
     def submit(job: Job) -> None:
         future = client.compute(delayed_experiment(job, planner.extractors, features))
         running[future] = job
+        left[job.task.experiment_id] = len(job.batches)
         completed.add(future)
+
+    def n_left() -> int:
+        # One that is only to be written is a task, too.
+        return sum(max(1, left[job.task.experiment_id]) for job in running.values())
 
     def fill_window() -> None:
         # Two experiments, so that one is read while the other is written; more where they are so
         # small that not every worker would find two tasks; workers may join during the run.
         wanted = 2 * count_workers(client)
-        while queue and (
-            len(running) < 2 or sum(max(1, len(j.batches)) for j in running.values()) < wanted
-        ):
+        while queue and (len(running) < 2 or n_left() < wanted):
             if running and not memory.has_room_for(queue[0], running.values()):
                 return
             job = queue.popleft()
@@ -129,9 +136,6 @@ def run_on_cluster(
             if quicker is None or quicker * (1 + LEAST_MARGIN) > 1 or not planner.safe:
                 fill_window()
             yield job, record
-        if (quicker := speed()) is not None:
-            n_batches = planner.n_batches_done
-            correct_effective(client, planner.alone_done, n_batches, quicker)
     except CommClosedError as error:
         # It went after a result was announced and before it was fetched.
         raise gone() from error

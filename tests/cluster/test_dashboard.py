@@ -253,7 +253,9 @@ def test_page__in_chromium_during_a_run(run, tmp_path):
 def test_task_stream__shows_features(run, tmp_path):
     client, folder = run
     with get_task_stream(client) as stream:
-        extract(folder / "raw", "all", tmp_path, client=client, progress=False)
+        extract(
+            folder / "raw", "all", tmp_path, client=client, granularity="experiment", progress=False
+        )
     names = {key_split(task["key"]) for task in stream.data}
     assert {"write", "derive"} <= names
     assert any("peak_current" in name or "cycle_peaks" in name for name in names), names

@@ -31,8 +31,16 @@ def run(raw, out, features=PEAK, **options):
 
 
 def transitions(client):
-    """Return how often any task has changed its state, in the life of the scheduler."""
-    return client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
+    """Return how often any task has changed its state, once what is released is forgotten."""
+
+    def count():
+        return client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
+
+    before, now = -1, count()
+    while now != before:
+        time.sleep(0.3)
+        before, now = now, count()
+    return now
 
 
 def sleeper(name: str, seconds: float):

@@ -84,8 +84,16 @@ def test_extract__what_is_carried_from_step_to_step_is_the_same_in_any_batches(l
 
 
 def transitions(client):
-    """Return how often any task has changed its state, in the life of the scheduler."""
-    return client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
+    """Return how often any task has changed its state, once what is released is forgotten."""
+
+    def count():
+        return client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
+
+    before, now = -1, count()
+    while now != before:
+        time.sleep(0.3)
+        before, now = now, count()
+    return now
 
 
 def test_extract__the_active_client_is_used(lab, tmp_path, client):
