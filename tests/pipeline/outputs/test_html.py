@@ -56,6 +56,12 @@ def lab(tmp_path_factory):
     return folder / "raw", folder / "out", run
 
 
+@pytest.fixture
+def one_feature(lab):
+    """One feature of one device: what takes no time to draw."""
+    return of.open_results(lab[1]).isel(experiment=[0])[["gm", "gm_status"]]
+
+
 class Page(HTMLParser):
     """Everything in a page that points somewhere, and its text."""
 
@@ -153,36 +159,34 @@ def test_report__summary_as_csv(page, lab):
     assert (bad["n_values"], bad["n_flagged"], bad["median"]) == ("0", "3", "")
 
 
-def test_report__from_the_results_alone(lab, tmp_path):
-    results = of.open_results(lab[1]).isel(experiment=[1])
-    read = Page(of.report(results, tmp_path / "one.html", progress=False))
+def test_report__from_the_results_alone(one_feature, tmp_path):
+    read = Page(of.report(one_feature, tmp_path / "one.html", progress=False))
     assert "1 experiment with results" in read.text
-    assert "test-0" not in read.text
+    assert "test-1" not in read.text
     assert not any("Transfer curves" in image["alt"] for image in read.images)
 
 
-def test_report__raw_steps_that_cannot_be_read_are_said(lab, tmp_path, monkeypatch):
-    raw, out, _ = lab
+def test_report__raw_steps_that_cannot_be_read_are_said(lab, one_feature, tmp_path, monkeypatch):
+    raw, *_ = lab
 
     def broken(experiment, device_type):
         raise of.InputError(f"{experiment.path}: damaged")
 
     monkeypatch.setattr(pictures, "of_sweeps", broken)
-    read = Page(of.report(out, tmp_path / "r.html", raw=raw, progress=False))
+    read = Page(of.report(one_feature, tmp_path / "r.html", raw=raw, progress=False))
     assert "no picture" in read.text
     assert "0.h5: damaged" in read.text
 
 
-def test_report__drawn_by_workers_is_the_same(lab, tmp_path):
-    raw, out, _ = lab
+def test_report__drawn_by_workers_is_the_same(one_feature, tmp_path):
     with (
         LocalCluster(
             n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster) as client,
     ):
-        there = of.report(out, tmp_path / "a.html", raw=raw, client=client, progress=False)
-    here = of.report(out, tmp_path / "b.html", raw=raw, progress=False)
+        there = of.report(one_feature, tmp_path / "a.html", client=client, progress=False)
+    here = of.report(one_feature, tmp_path / "b.html", progress=False)
     assert Page(there).images == Page(here).images
 
 
@@ -201,7 +205,7 @@ def test_picture__keeps_the_colours_of_thin_lines():
         assert np.abs(drawn - wanted).max(axis=1).min() < 24, colour
 
 
-def test_report__appears_whole_or_not_at_all(lab, tmp_path, monkeypatch):
+def test_report__appears_whole_or_not_at_all(one_feature, tmp_path, monkeypatch):
     out = tmp_path / "report.html"
     out.write_text("before")
 
@@ -210,16 +214,16 @@ def test_report__appears_whole_or_not_at_all(lab, tmp_path, monkeypatch):
 
     monkeypatch.setattr(pictures, "of_device", fails)
     with pytest.raises(RuntimeError, match="in the middle"):
-        of.report(lab[1], out, progress=False)
+        of.report(one_feature, out, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
     assert out.read_text() == "before"
 
 
-def test_report__places_that_cannot_be_written_and_folders_without_results(lab, tmp_path):
+def test_report__places_that_cannot_be_written_and_folders_without_results(one_feature, tmp_path):
     with pytest.raises(of.OutputError, match="no such file or folder"):
         of.report(tmp_path / "nothing")
     with pytest.raises(of.OutputError, match="cannot be written"):
-        of.report(lab[1], tmp_path / "no" / "report.html", progress=False)
+        of.report(one_feature, tmp_path / "no" / "report.html", progress=False)
 
 
 def test_report__in_chromium(page, tmp_path):
