@@ -25,6 +25,9 @@ from oectflow.pipeline.cli import main
 GROUPS = {
     "oectflow.cluster": "Workers",
     "oectflow.pipeline.execution": "Runs",
+    "oectflow.pipeline.manager.feature_set": "Which features",
+    "oectflow.pipeline.manager": "Experiments and their catalog",
+    "oectflow.pipeline.inputs.catalog": "Experiments and their catalog",
     "oectflow.pipeline.inputs": "Raw data",
     "oectflow.pipeline.demo": "Raw data",
     "oectflow.pipeline.features": "Which features",
