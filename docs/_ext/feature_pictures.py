@@ -1,13 +1,13 @@
 """A picture of each feature: simulated data with the feature marked in them.
 
 What is marked follows from what the extractor declares: its source, its unit and its axes.  So an
-extractor that nobody has thought of here gets a picture as well.
+extractor that nobody has thought of here gets a picture as well; a few have a mark of their own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -106,7 +106,11 @@ def _draw_sweep(figure: Figure, extractor: BaseExtractor, step: Step, found: Ste
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.yaxis.set_major_formatter(EngFormatter(unit))
     values = np.ravel(found["value"])
-    if extractor.unit == "V, A" and len(values) == 2:
+    if extractor.name in _SWEEP_MARKS:
+        forward, reverse = slice(0, turn + 1), slice(turn, None)
+        branches = [(vg[part], current[part]) for part in (forward, reverse)]
+        _SWEEP_MARKS[extractor.name](linear, logarithmic, *branches, float(values[0]))
+    elif extractor.unit == "V, A" and len(values) == 2:
         for axes in (linear, logarithmic):
             axes.plot(*values, "o", color=ORANGE, markersize=8)
     elif extractor.unit == "S":
@@ -120,6 +124,49 @@ def _draw_sweep(figure: Figure, extractor: BaseExtractor, step: Step, found: Ste
                     axes.axvline(value, color=ORANGE, linewidth=2)
                 elif extractor.unit == "A":
                     axes.axhline(value, color=ORANGE, linewidth=2)
+
+
+Branch = tuple[np.ndarray, np.ndarray]
+
+
+def _mark_tangent(linear: Any, _log: Any, forward: Branch, _reverse: Branch, value: float) -> None:
+    """Draw the steepest tangent down to where it is 0."""
+    vg, current = forward
+    top = int(np.argmax(np.gradient(current, vg)))
+    linear.plot([value, vg[top]], [0.0, current[top]], color=ORANGE, linewidth=2)
+    linear.plot(value, 0.0, "o", color=ORANGE, markersize=8)
+
+
+def _mark_ends(_linear: Any, log: Any, forward: Branch, _reverse: Branch, _value: float) -> None:
+    """Draw the largest and the smallest current of the forward branch."""
+    for current in (forward[1].min(), forward[1].max()):
+        log.axhline(current, color=ORANGE, linewidth=2)
+
+
+def _mark_slope(_linear: Any, log: Any, forward: Branch, _reverse: Branch, value: float) -> None:
+    """Draw a decade at the slope that was found, through the steepest point."""
+    vg, current = forward
+    decades = np.log10(current)
+    top = int(np.argmax(np.gradient(decades, vg)))
+    ends = np.array([-0.5, 0.5])
+    log.plot(vg[top] + ends * value, 10 ** (decades[top] + ends), color=ORANGE, linewidth=3)
+
+
+def _mark_width(linear: Any, log: Any, forward: Branch, reverse: Branch, value: float) -> None:
+    """Draw the distance of both branches at half of the largest current that both reach."""
+    level = min(forward[1].max(), reverse[1].max()) / 2
+    right = float(np.interp(level, forward[1], forward[0]))
+    for axes in (linear, log):
+        axes.plot([right - value, right], [level, level], "o-", color=ORANGE, linewidth=2)
+
+
+#: Features that a line at their value would not show.
+_SWEEP_MARKS: dict[str, Callable[[Any, Any, Branch, Branch, float], None]] = {
+    "transfer.Vth": _mark_tangent,
+    "transfer.on_off_ratio": _mark_ends,
+    "transfer.subthreshold_swing": _mark_slope,
+    "transfer.hysteresis": _mark_width,
+}
 
 
 def _draw_trace(figure: Figure, extractor: BaseExtractor, step: Step, found: Step) -> None:

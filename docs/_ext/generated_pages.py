@@ -19,12 +19,15 @@ from typer.cli import get_docs_for_click
 
 import oectflow as of
 import oectflow.pipeline.errors as oectflow_errors
-from oectflow.pipeline.cli.main import build_app
+from oectflow.pipeline.cli import main
 
 #: Headings of the front door's page by where a name is defined; the first that fits counts.
 GROUPS = {
     "oectflow.cluster": "Workers",
     "oectflow.pipeline.execution": "Runs",
+    "oectflow.pipeline.manager.feature_set": "Which features",
+    "oectflow.pipeline.manager": "Experiments and their catalog",
+    "oectflow.pipeline.inputs.catalog": "Experiments and their catalog",
     "oectflow.pipeline.inputs": "Raw data",
     "oectflow.pipeline.demo": "Raw data",
     "oectflow.pipeline.features": "Which features",
@@ -95,7 +98,7 @@ def public_names(module: str) -> Sequence[str]:
 
 def commands() -> str:
     """Return the Markdown page of the command line."""
-    group = typer.main.get_command(build_app())
+    group = typer.main.get_command(inspect.getmodule(main).build_app())
     with click.Context(group, info_name="oectflow") as context:
         text = get_docs_for_click(obj=group, ctx=context, name="oectflow", title="Command line")
     return str(text)
