@@ -25,6 +25,7 @@ from .pipeline.execution.run import extract
 from .pipeline.features.feature_set import FeatureSet
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
+from .pipeline.inputs.repack import repack
 from .pipeline.outputs.plots import plot_feature, plot_transfer, plot_transient
 from .pipeline.outputs.results import open_results, problems_frame, results_frame
 
@@ -58,5 +59,6 @@ __all__ = [
     "plot_transient",
     "problems_frame",
     "register",
+    "repack",
     "results_frame",
 ]
