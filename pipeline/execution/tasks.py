@@ -230,6 +230,11 @@ def hash_source(task: ExperimentTask) -> str:
         return ""
 
 
+@lru_cache
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _VERSIONED}
+
+
 def derive_features(
     task: ExperimentTask,
     features: FeatureSet,
@@ -277,7 +282,7 @@ def write_experiment(
             "content_hash": content_hash,
             "n_steps": dict(task.n_steps),
         },
-        "versions": {name: importlib.metadata.version(name) for name in _VERSIONED},
+        "versions": _versions(),
     }
     results = Results(
         identity | {"step_index": np.arange(table.n_rows)},
