@@ -11,7 +11,8 @@ run, with the same number of processes, after all files have been read once:
     beside it the current alone;
 (b) ``of.extract`` computes ``transient.tau_on_off``: all windows, all cycles;
 (c) the same with all transient features;
-(d) autotau, as today's scripts call it, on one step, extrapolated; from the interpreter PYTHON.
+(d) ``of.repack`` of all files, and (b) of the new ones, where ``hdf5plugin`` is installed;
+(e) autotau, as today's scripts call it, on one step, extrapolated; from the interpreter PYTHON.
 
 Beside the seconds: where the workers' time went in (b), peak memory (PSS) of the client and of
 everything else, and tau of 1,000 cycles beside ``scipy.optimize.least_squares``.
@@ -20,6 +21,7 @@ everything else, and tau of 1,000 cycles beside ``scipy.optimize.least_squares``
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -102,10 +104,11 @@ def away_from_scipy(paths: list[Path], out: Path) -> dict[str, float]:
 
     SciPy sees the cost of n samples with a rounding of about n eps, and the cost of n - 3 degrees
     of freedom grows by the share 1 / (n - 3) where tau is one standard error off: it cannot tell
-    taus apart that are nearer than sqrt(n eps (n - 3)) standard errors, 5e-7 for 33 samples.
+    taus apart that are nearer than sqrt(n eps (n - 3)) standard errors, 5e-7 for 33 samples.  The
+    kernels promise tau within 1e-9 of itself.  Both together are the limit.
     """
     rng = np.random.default_rng(0)
-    worst = {"standard_errors": 0.0, "relative": 0.0, "limit": 0.0}
+    worst = {"standard_errors": 0.0, "relative": 0.0, "of_limit": 0.0}
     n_checked = 0
     while n_checked < CHECKED:
         path = paths[rng.integers(len(paths))]
@@ -128,8 +131,8 @@ def away_from_scipy(paths: list[Path], out: Path) -> dict[str, float]:
                 away = abs(refit(current[first : first + n], sign, tau) - tau)
                 worst["standard_errors"] = max(worst["standard_errors"], away / error)
                 worst["relative"] = max(worst["relative"], away / tau)
-                limit = np.sqrt(n * np.finfo(float).eps * (n - 3))
-                worst["limit"] = max(worst["limit"], float(limit))
+                limit = np.sqrt(n * np.finfo(float).eps * (n - 3)) * error + 1e-9 * tau
+                worst["of_limit"] = max(worst["of_limit"], float(away / limit))
                 n_checked += 1
     return worst | {"n_checked": n_checked}
 
@@ -227,6 +230,22 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 "c: all transient features",
                 lambda: time_extraction(paths, all_features(), out, client),
             )
+        if importlib.util.find_spec("hdf5plugin"):
+            fast = folder / "repacked"
+
+            def repacked() -> float:
+                begin = time.perf_counter()
+                report = of.repack(folder, fast, workers=options.workers, on_conflict="overwrite")
+                if report.failed:
+                    raise SystemExit(str(report))
+                return time.perf_counter() - begin
+
+            timed("d: repack", repacked)
+            new = sorted(fast.glob("*.h5"))
+            result["bytes_repacked"] = sum(path.stat().st_size for path in new)
+            for _ in range(options.rounds):
+                timed("d: tau, repacked", lambda: time_extraction(new, TAU, out, client))
+            shutil.rmtree(fast)
     result["seconds"] = {name: statistics.median(values) for name, values in seconds.items()}
     result["cpu_seconds"] = {name: statistics.median(values) for name, values in cpu.items()}
     result["rounds"] = {"seconds": seconds, "cpu_seconds": cpu}
@@ -258,11 +277,11 @@ def show(result: dict[str, Any], console: Console) -> None:
         )
     if peer:
         value = peer["seconds_per_step"] * n_steps / result["workers"]
-        name = f"d: autotau {peer['version']}, extrapolated from 1 step"
+        name = f"e: autotau {peer['version']}, extrapolated from 1 step"
         table.add_row(name, f"{value:,.0f}", f"{value / plain:,.0f}")
     console.print(table)
     if not peer:
-        console.print("d: left out, neither this environment nor --peer has autotau")
+        console.print("e: left out, neither this environment nor --peer has autotau")
     words = ", ".join(f"{name} {100 * share:.1f} %" for name, share in result["shares"].items())
     console.print(f"workers' time in b: {words}")
     words = ", ".join(f"{name} {n / 1e6:,.0f} MB" for name, n in result["peak_bytes"].items())
@@ -271,7 +290,7 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print(
         f"tau of {same['n_checked']:,} cycles beside least_squares: at most "
         f"{same['standard_errors']:.1e} standard errors away ({same['relative']:.1e} of tau); "
-        f"SciPy resolves {same['limit']:.1e}"
+        f"{same['of_limit']:.2f} of what SciPy resolves and we promise"
     )
 
 

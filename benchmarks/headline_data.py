@@ -33,6 +33,8 @@ CHUNK = 24_415
 FILTERS = {"compression": "gzip", "compression_opts": 4, "shuffle": True, "fletcher32": True}
 #: Measured: 69 kB per step on disk, and 7 kB of results for tau, 8 kB for everything.
 BYTES_PER_STEP, RESULT_BYTES_PER_STEP = 70_000, 17_000
+#: Share of the current that a device loses with every step.
+FADE = 1e-4
 #: Steps simulated at a time, 80 kB each.
 PART = 500
 
@@ -106,8 +108,8 @@ def device(seed: int, n_steps: int, n_cycles: int, first: int = 0) -> SimulatedE
         tau_on=rng.uniform(4e-3, 10e-3) * aged,
         tau_off=rng.uniform(8e-3, 18e-3) * aged,
         tau_drift=drift,
-        max_current=10 ** rng.uniform(-6, -2),
-        fade=1e-5,
+        max_current=10 ** rng.uniform(-6, -2) * (1 - FADE) ** first,
+        fade=FADE,
         transient_noise=2e-5,
         adc_bits=18,
         chip_id=f"#20250815{1 + seed // 4:03d}",

@@ -49,10 +49,11 @@ def _pss(process: psutil.Process) -> int:
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process and of all its living descendants."""
+    """Return the CPU time of this process, its living descendants and its dead children."""
     me = psutil.Process()
+    dead = me.cpu_times()
     times = (process.cpu_times() for process in (me, *me.children(recursive=True)))
-    return sum(one.user + one.system for one in times)
+    return sum((one.user + one.system for one in times), dead.children_user + dead.children_system)
 
 
 class Shares:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.optimize import brentq
-from scipy.signal import find_peaks
 
 from oectflow.extractors.base import (
     COMMON_STATUSES,
@@ -241,6 +240,9 @@ def detected_peaks(
     -------
     Shape (at most n,), in A, signed.
     """
+    # A third of a second for every worker, and few ask for it.
+    from scipy.signal import find_peaks
+
     if not current.size:
         return current
     size = np.abs(current)

@@ -49,8 +49,10 @@ def largest(y, use_abs):
     found = 0
     for begin in range(0, y.size, _BLOCK):
         best = _NOT_FINITE
-        for k in range(begin, min(begin + _BLOCK, y.size)):
-            best = max(best, rank(bits[k], use_abs))
+        # A slice, within which the compiler knows that every index is good.
+        block = bits[begin : begin + _BLOCK]
+        for k in range(block.size):
+            best = max(best, rank(block[k], use_abs))
         if best > top:
             top = best
             found = begin

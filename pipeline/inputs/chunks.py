@@ -8,14 +8,19 @@ left to h5py, and h5py has the last word wherever decoding fails.
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import deflate
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+
+from oectflow.pipeline.errors import UnreadableFile
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, 3
 _FILTERS = {(_DEFLATE,), (_SHUFFLE, _DEFLATE), (_DEFLATE, _FLETCHER32)}
@@ -59,6 +64,26 @@ def read_rows(
             return _read_plainly(dataset, rows, start, stop)
         except OSError as error:
             raise OSError(f"{found} ({error})") from error
+
+
+def need_filters(path: Path, dataset: h5py.Dataset) -> None:
+    """Make sure that HDF5 has the filters of a dataset; some come with the package hdf5plugin.
+
+    Raises
+    ------
+    UnreadableFile
+        A filter is not to be had; the message says what to install.
+    """
+    unknown = [code for code in _filters(dataset) if not h5py.h5z.filter_avail(code)]
+    if not unknown:
+        return
+    with contextlib.suppress(ImportError):
+        importlib.import_module("hdf5plugin")
+    if missing := [code for code in unknown if not h5py.h5z.filter_avail(code)]:
+        raise UnreadableFile(
+            f"{path}: {dataset.name} is compressed with the HDF5 filter {missing[0]}, which is not "
+            "there; pip install 'oectflow[repack]'"
+        )
 
 
 def _is_known(dataset: h5py.Dataset) -> bool:

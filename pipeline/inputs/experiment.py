@@ -23,7 +23,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from oectflow.pipeline.errors import NotAnExperiment, UnreadableFile, did_you_mean
-from oectflow.pipeline.inputs.chunks import read_rows
+from oectflow.pipeline.inputs.chunks import need_filters, read_rows
 from oectflow.pipeline.inputs.hdf5 import FileIdentity, explain, open_file, plain
 from oectflow.pipeline.inputs.step_layout import ARRAYS, Layout, read_source
 from oectflow.pipeline.inputs.timing import complete_from_trace, declared_timing
@@ -353,6 +353,7 @@ class Experiment:
             dataset = file[source]["measurement_data"]
             if dataset.shape != self._sources[source].shape:
                 raise ValueError(f"its shape is now {dataset.shape}")
+            need_filters(self.path, dataset)
             yield dataset
 
     def _read_json(self, name: str) -> Any:

@@ -54,9 +54,15 @@ def open_file(path: Path, what: str) -> Iterator[h5py.File]:
     UnreadableFile
         Whatever HDF5 could not open, or could not read inside the context.
     """
+    with reading(path, what), _open(path) as file:
+        yield file
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn what h5py raises on damaged files into UnreadableFile; parameters as open_file's."""
     try:
-        with _open(path) as file:
-            yield file
+        yield
     except _DAMAGE as error:
         raise UnreadableFile(explain(path, what, error)) from error
 

@@ -116,7 +116,7 @@ def write_experiment(
         The file cannot be written.
     """
     target = Path(path)
-    with _appears_whole(target) as partial, h5py.File(partial, "x") as file:
+    with appears_whole(target) as partial, h5py.File(partial, "x") as file:
         for name, value in attributes.items():
             file.attrs[_text(name)] = _attribute(value)
         file.attrs["format_version"] = FORMAT_VERSION
@@ -165,7 +165,7 @@ def _name_part(value: Any) -> str:
 
 
 @contextmanager
-def _appears_whole(target: Path) -> Iterator[Path]:
+def appears_whole(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target`` that takes its place on success only."""
     # The dot and the ending keep catalogs from indexing it; the name is short because the
     # target's may already be as long as the file system allows.
@@ -185,11 +185,10 @@ def _write_transfer(group: Any, steps: Sequence[TransferStep], compression: int)
     data = np.full((len(steps), 2, longest), np.nan)
     for row, array in zip(data, arrays, strict=True):
         row[:, : array.shape[1]] = array
-    per_chunk = max(1, min(len(steps), _CHUNK_BYTES // max(1, 16 * longest)))
     _write_measurement(
         group,
         data,
-        (per_chunk, 2, max(1, longest)),
+        sweeps_per_chunk(*data.shape),
         ["step_index", "data_type", "data_point"],
         ["Vg", "Id"],
         "3D transfer measurement data: [step_index, data_type, data_point]",
@@ -214,7 +213,7 @@ def _write_transient(group: Any, steps: Sequence[TransientStep], compression: in
     _write_measurement(
         group,
         data,
-        (1, _samples_per_chunk(lengths)),
+        (1, samples_per_chunk(lengths)),
         ["data_type", "data_point"],
         ["continuous_time", "original_time", "drain_current"],
         "2D transient measurement data: [data_type, data_point]",
@@ -233,7 +232,12 @@ def _stacked(index: int, first: ArrayLike, second: ArrayLike) -> NDArray[np.floa
     return np.stack([a, b])
 
 
-def _samples_per_chunk(lengths: NDArray[np.int64]) -> int:
+def sweeps_per_chunk(n_steps: int, n_rows: int, n_points: int) -> tuple[int, int, int]:
+    """Return the shape of a chunk that holds whole sweeps."""
+    return max(1, min(n_steps, _CHUNK_BYTES // max(1, 16 * n_points))), n_rows, max(1, n_points)
+
+
+def samples_per_chunk(lengths: NDArray[np.int64]) -> int:
     """Return a chunk length that holds whole steps, or an even part of one, where it can."""
     total, longest = int(lengths.sum()), int(lengths.max())
     if longest == 0 or (lengths != longest).any():

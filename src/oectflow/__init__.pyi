@@ -27,6 +27,7 @@ from .pipeline.execution.run import extract, plan
 from .pipeline.inputs.catalog import Catalog, CatalogConfig, CatalogEntry, SearchResult
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
+from .pipeline.inputs.repack import repack
 from .pipeline.manager.experiment import UnifiedExperiment
 from .pipeline.manager.feature_set import FeatureSet
 from .pipeline.manager.manager import UnifiedExperimentManager
@@ -94,6 +95,7 @@ __all__ = [
     "problems_frame",
     "process_data_pipeline",
     "register",
+    "repack",
     "report",
     "results_frame",
 ]
