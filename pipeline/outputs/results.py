@@ -142,7 +142,10 @@ def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
 
 
 def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
-    """Return everything that went wrong: experiment, step, source, feature, status, message.
+    """Return what raised or could not be read: experiment, step, source, feature, status, message.
+
+    A value that is flagged, since the data does not allow one, is no such failure; the words of all
+    steps are in ``open_results``.
 
     Parameters
     ----------
