@@ -6,6 +6,7 @@ inside the function, so that ``oectflow --help`` answers at once.
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -82,13 +83,20 @@ def build_app() -> typer.Typer:
     app.callback()(options)
     for panel, functions in COMMANDS.items():
         for function in functions:
-            app.command(rich_help_panel=panel, epilog=EXIT_STATUS)(function)
+            about = _paragraphs(function)
+            app.command(help=about, rich_help_panel=panel, epilog=EXIT_STATUS)(function)
     for group, (about, members) in GROUPS.items():
         sub = typer.Typer(help=about, no_args_is_help=True, epilog=EXIT_STATUS)
         for name, function in members.items():
-            sub.command(name, epilog=EXIT_STATUS)(function)
+            sub.command(name, help=_paragraphs(function), epilog=EXIT_STATUS)(function)
         app.add_typer(sub, name=group, rich_help_panel="Groups")
     return app
+
+
+def _paragraphs(function: Callable[..., Any]) -> str:
+    """Return a docstring with a line per paragraph, which the help then folds to the terminal."""
+    paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def options(
