@@ -21,6 +21,7 @@ from oectflow.pipeline.cli import (
     extract,
     features,
     ingest,
+    repack,
     report,
     scan,
     search,
@@ -39,7 +40,13 @@ EXIT_STATUS = (
 #: The commands by heading of the help.
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Begin": (start.init, start.demo, start.completion),
-    "Raw files": (ingest.ingest, scan.scan, search.search, show.show),
+    "Raw files": (
+        ingest.ingest,
+        repack.repack,
+        scan.scan,
+        search.search,
+        show.show,
+    ),
     "Features": (extract.extract, status.status, report.report),
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
