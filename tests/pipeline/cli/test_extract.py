@@ -168,3 +168,16 @@ def test_report__of_the_folder_of_the_configuration(oectflow, lab: Path) -> None
     assert "<title>Chip of today" in page
     assert "gm_max" in page
     assert "report.html: " in oectflow("report", "-o", "report.html").out
+
+
+def test_repack__a_folder_and_again(oectflow, lab: Path) -> None:
+    answer = oectflow("repack", "data/raw", "fast", "--workers", "1", "--json")
+    assert answer.status == 0
+    assert {record["status"] for record in answer.json["records"]} == {"written"}
+    assert [p.name for p in sorted((lab / "fast").iterdir())] == [
+        p.name for p in sorted((lab / "data/raw").iterdir())
+    ]
+    assert "3 skipped" in oectflow("repack", "data/raw", "fast", "--workers", "1").out
+    damage(sorted((lab / "data/raw").iterdir())[0])
+    answer = oectflow("repack", "data/raw", "again", "--workers", "1")
+    assert (answer.status, "1 failed" in answer.out) == (1, True)
