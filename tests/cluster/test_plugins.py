@@ -59,7 +59,7 @@ def test_one_compiles_first__does_not_wait_for_ever(tmp_path, monkeypatch):
 def test_warm_up__late_worker_with_other_versions_leaves():
     with (
         LocalCluster(
-            n_workers=0, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as cluster,
         Client(cluster) as client,
     ):
