@@ -1,7 +1,4 @@
-"""What every benchmark of a whole run says beside its figures: the machine, its load, the CPU time.
-
-Used by ``workers.py``, ``cores.py``, ``memory.py``, ``faults.py`` and ``overhead.py``.
-"""
+"""What benchmarks say beside their figures: the machine, its load, the CPU time."""
 
 from __future__ import annotations
 
@@ -19,7 +16,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-_PACKAGES = ("oectflow", "dask", "distributed", "numpy", "numba", "h5py", "pyarrow")
+_PACKAGES = (
+    "oectflow", "dask", "distributed", "numpy", "numba", "scipy", "h5py", "deflate", "pyarrow",
+    "PyWavelets", "xxhash",
+)  # fmt: skip
 
 
 def describe() -> dict[str, Any]:

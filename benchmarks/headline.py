@@ -34,6 +34,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import _machine
 import h5py
 import headline_data as data
 import numpy as np
@@ -43,7 +44,6 @@ from headline_meters import PeakMemory, Shares, cpu_seconds
 from rich.console import Console
 from rich.table import Table
 from scipy.optimize import least_squares
-from tau import machine
 
 import oectflow as of
 
@@ -192,7 +192,7 @@ def measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "n_samples": size.total * data.SAMPLES,
         "bytes_on_disk": n_bytes,
         "workers": options.workers,
-        "machine": machine(),
+        "machine": _machine.describe(),
         "seconds": {},
     }
     seconds: dict[str, list[float]] = {}

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -24,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import _machine
 import numpy as np
 import tau_instructions
 import tau_others
@@ -303,26 +303,6 @@ def agreement(others: tau_others.Others) -> dict[str, float]:
     return result
 
 
-def machine() -> dict[str, Any]:
-    """Describe where this ran."""
-    model = platform.processor()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [x.partition(":")[2] for x in cpuinfo.read_text().splitlines() if "model name" in x]
-        model = names[0].strip() if names else model
-    return {
-        "cpu": model,
-        "n_cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {
-            name: tau_others.importlib.metadata.version(name)
-            for name in ("oectflow", "numpy", "numba", "scipy")
-        },
-        "load": os.getloadavg()[0],
-    }
-
-
 def short(seconds: float) -> str:
     """Return a time with three digits."""
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
@@ -402,7 +382,7 @@ def main() -> None:
         console.print(f"real step: left out, {REAL_TRACE} is not there")
     if options.json:
         content = {
-            "machine": machine(),
+            "machine": _machine.describe(),
             "others": {name: others.version(name) for name in OTHERS},
             "agreement": same,
             "rows": rows,

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import _machine
 import numpy as np
 import pywt
 from numpy.typing import NDArray
@@ -34,23 +32,6 @@ LEVEL = 3
 #: Shortest time of one measurement, a thousand times that of reading the clock.
 SHORTEST_S = 2e-3
 Arms = dict[str, Callable[[], Any]]
-
-
-def machine() -> dict[str, Any]:
-    """Return what the numbers depend on."""
-    model = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    packages = ("numpy", "numba", "PyWavelets", "xxhash")
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }
 
 
 def measure(arms: Arms, rounds: int) -> dict[str, list[float]]:
@@ -316,8 +297,11 @@ def main() -> None:
         parser.error("--rounds must be at least 7")
     # Loops over series below the level that PyWavelets recommends warn every time.
     warnings.simplefilter("ignore", UserWarning)
-    about = machine()
-    print(", ".join(f"{key} {value}" for key, value in about.items()))
+    about = _machine.describe()
+    versions = (f"{name} {value}" for name, value in about["versions"].items())
+    print(
+        f"{about['cpu']}, load {about['load']:.1f}, Python {about['python']}, {', '.join(versions)}"
+    )
     results, last = [], ""
     for part in (transforms, batches, caches, blocks):
         for result in part(options.rounds):
