@@ -33,8 +33,14 @@ class View(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no types
         wide = ipywidgets.Layout(width="46em")
         names = list(pages.experiments)
         self.experiment = ipywidgets.SelectionSlider(
-            options=names, description="experiment", continuous_update=False, layout=wide
+            options=names,
+            description="experiment",
+            continuous_update=False,
+            # Ids are longer than the room that sliders have for a value.
+            readout=False,
+            layout=ipywidgets.Layout(width="38em"),
         )
+        self._name = ipywidgets.Label()
         self.step = ipywidgets.IntSlider(
             description="step", min=0, max=0, continuous_update=False, layout=wide
         )
@@ -49,12 +55,13 @@ class View(ipywidgets.VBox):  # type: ignore[misc] # ipywidgets has no types
         for slider in (self.step, self.cycle):
             slider.observe(self._show, "value")
         left_out = ipywidgets.HTML(
-            f"{len(pages.unreadable)} raw files cannot be used" if pages.unreadable else ""
+            f"raw files that cannot be used: {len(pages.unreadable)}" if pages.unreadable else ""
         )
-        sliders = [self.experiment, self.step, self.cycle]
-        super().__init__([*sliders, left_out, self.picture, self.table])
+        first = ipywidgets.HBox([self.experiment, self._name])
+        super().__init__([first, self.step, self.cycle, left_out, self.picture, self.table])
 
     def _choose(self, _: Any = None) -> None:
+        self._name.value = self.experiment.value
         n_steps, n_cycles = self._pages.sizes(self.experiment.value)
         # A lower limit may move a slider, which then shows its step by itself.
         self.step.max, self.cycle.max = n_steps - 1, n_cycles - 1
