@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import psutil
 from distributed import Client
 
 from oectflow.pipeline.errors import StorageError
@@ -31,6 +30,9 @@ from oectflow.pipeline.execution.stream import Listener, failure, run_on_cluster
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 Finished = Iterator[tuple[Job, ExperimentRecord]]
+
+#: CPU time in s that this process had used when everything for a run was imported.
+_IMPORTING = time.process_time()
 
 
 class Crew:
@@ -91,8 +93,8 @@ class Crew:
         if self._connect is None:
             return None
         # Before the first start is measured: workers have to import what this process has
-        # imported, so they need about as long as it has lived.
-        start = book.get("start") or time.time() - psutil.Process().create_time()
+        # imported.  How long it has lived would say nothing in a notebook that is open for hours.
+        start = book.get("start") or _IMPORTING
         n = self._n_workers
         return Overheads(0.0, 0.0, 0.0, n, float(n), start=start)
 
