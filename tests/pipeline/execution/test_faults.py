@@ -11,6 +11,7 @@ import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 from distributed import Client, Future
 from distributed.client import FutureCancelledError
@@ -19,7 +20,7 @@ from distributed.comm import CommClosedError
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.errors import ClusterError, OutputError, StorageError
 from oectflow.pipeline.execution import overheads
-from oectflow.pipeline.execution.isolate import extract_isolated
+from oectflow.pipeline.execution.isolate import extract_isolated, worker_memory
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.prepare import prepare
 from oectflow.pipeline.execution.run import extract, plan
@@ -100,6 +101,33 @@ def test_greedy__a_step_that_allocates_without_end_is_recorded(lab, tmp_path):
     assert np.isfinite(np.concatenate([r.columns["mean"] for r in results])).tolist() == [
         True, True, False, True, True,
     ]  # fmt: skip
+
+
+def test_isolated__bounded_by_the_memory_limit_of_the_worker(lab, tmp_path, client):
+    @register("transient.left_of_the_limit")
+    class Left(BaseExtractor):
+        source = "transient"
+
+        def extract_single_step(self, step_data, params):
+            import resource
+
+            import psutil
+
+            limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+            return limit - psutil.Process().memory_info().vms
+
+    task = task_of(lab / "device0.h5", tmp_path)
+    arguments = (task, [FeatureSpec("left", Left())], "transient", 0, 1)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    (of_a_worker,) = {worker["memory_limit"] for worker in workers}
+    (there,) = client.submit(extract_isolated, *arguments).result()
+    # What was free of the limit has become less by what was allocated since it was set.
+    assert 0 < there.columns["left"][0] <= of_a_worker
+    # A test on a machine with less could not tell it from the rule for where there is no worker.
+    assert psutil.virtual_memory().available > 2 * of_a_worker
+    assert worker_memory() is None
+    (here,) = extract_isolated(*arguments)
+    assert here.columns["left"][0] > 0
 
 
 def test_lock__a_second_run_in_the_folder_is_refused(lab, tmp_path):
