@@ -201,12 +201,12 @@ def test_report__explains_the_plan(lab, tmp_path):
     features = {"peak": {"extractor": "transient.peak_current", "input": "transient"}}
     report = extract(lab, features, tmp_path / "out", progress=False)
     lines = report.explain().splitlines()
-    assert lines[0] == "3 experiments to compute, 0 unchanged, 0 unusable"
+    assert lines[0] == "3 experiments to compute, 0 unchanged, 0 cannot be used"
     assert lines[1].startswith("way: ")
     (row,) = (line for line in lines if line.startswith("peak "))
     assert row.split()[:3] == ["peak", "15", str(report.plan.features[0].n_tasks)]
     again = extract(lab, features, tmp_path / "out", progress=False)
-    assert again.explain() == "0 experiments to compute, 3 unchanged, 0 unusable"
+    assert again.explain() == "0 experiments to compute, 3 unchanged, 0 cannot be used"
     assert RunReport([], 0.0, "out").explain().startswith("0 experiments")
 
 
