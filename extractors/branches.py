@@ -35,13 +35,22 @@ SLOPE = (
 )
 
 
-def upper_case(value: Any) -> Any:
-    """Return text in capitals, and anything else as it is."""
-    return value.upper() if isinstance(value, str) else value
+def _letter(value: Any) -> Any:
+    """Return text but "auto" in capitals, and anything else as it is."""
+    return value.upper() if isinstance(value, str) and value != "auto" else value
 
 
 #: Charge carriers.  It decides the sign of the slope of log10 |Id|, and nothing else.
-DeviceType = Annotated[Literal["N", "P"], BeforeValidator(upper_case)]
+DeviceType = Annotated[Literal["auto", "N", "P"], BeforeValidator(_letter)]
+#: How "auto" chooses one, which :func:`.sweeps.growth` does, and what it says where it cannot.
+GROWTH = (
+    "device_type auto is, for each branch, N where every point of its largest |Id| is at a higher "
+    "Vg than every point of its smallest |Id|, P where every one is at a lower Vg"
+)
+NO_GROWTH = (
+    "the branch has its largest |Id| on both sides of its smallest, or the other way round: "
+    "give device_type"
+)
 Gradient = Literal["auto", "two_sided_mean", "second_order"]
 Direction = Literal["forward", "reverse", "both"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from oectflow.extractors.base import (
     COMMON_STATUSES,
@@ -19,15 +19,17 @@ from oectflow.extractors.base import (
 )
 from oectflow.extractors.branches import (
     GRADIENTS,
+    GROWTH,
+    NO_GROWTH,
     SLOPE,
     SPLIT,
     WORDS,
+    DeviceType,
     DirectionParams,
     Gradient,
     PerBranch,
     SweepExtractor,
     status_table,
-    upper_case,
 )
 from oectflow.extractors.kernels import merit, sweeps
 
@@ -49,7 +51,7 @@ _CODES = {
     merit.SIGN: "sign",
     merit.NARROW: "narrow",
     merit.NO_LEVEL: "no_level",
-    merit.AMBIGUOUS: "ambiguous",
+    sweeps.AMBIGUOUS: "ambiguous",
 }
 
 
@@ -166,11 +168,8 @@ class Vth(_MeritPerBranch):
 class SwingParams(DirectionParams):
     """Parameters of :class:`SubthresholdSwing`."""
 
-    #: "N": where |Id| rises with Vg.  "P": where it falls.  "auto": from the smallest to the
-    #: largest |Id| of the branch.
-    device_type: Annotated[
-        Literal["auto", "N", "P"], BeforeValidator(lambda v: v if v == "auto" else upper_case(v))
-    ] = "auto"
+    #: "N": where |Id| rises with Vg.  "P": where it falls.  "auto": as each branch is.
+    device_type: DeviceType = "auto"
     #: Decades of |Id| over which the slope is fitted; 0 fits three neighbouring points.
     decades: float = Field(1.0, ge=0, le=20)
     #: Points of smaller |Id| are left out, in A.
@@ -184,9 +183,9 @@ class SubthresholdSwing(_MeritPerBranch):
     unit = "V/decade"
     description = "subthreshold swing, the least Vg per decade of Id"
     definition = (
-        "1 / max of the slope of log10 |Id| against Vg (against -Vg for device_type P; auto: from "
-        "the branch's smallest to its largest |Id|), by least squares over each run of "
-        "neighbouring points along one branch. A run "
+        "1 / max of the slope of log10 |Id| against Vg (against -Vg for device_type P), by least "
+        f"squares over each run of neighbouring points along one branch. {GROWTH}; "
+        "smaller |Id| than current_floor count as it. A run "
         "is the shortest one of three points or more from its first point to one whose |Id| "
         "differs by the given decades or more; its points have one sign and at least "
         f"current_floor. {SPLIT}"
@@ -202,6 +201,7 @@ class SubthresholdSwing(_MeritPerBranch):
     statuses: ClassVar[Mapping[str, str]] = {
         "edge": "the steepest run touches an end of the branch: it may go on beyond",
         "narrow": "no run of the wanted decades, above current_floor, along which |Id| grows",
+        "ambiguous": NO_GROWTH,
         **_FEW,
     }
     Params = SwingParams

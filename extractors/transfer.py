@@ -12,6 +12,8 @@ from oectflow.extractors.base import COMMON_STATUSES, Batch, Columns, Params, Va
 from oectflow.extractors.branches import (
     DIRECTIONS,
     GRADIENTS,
+    GROWTH,
+    NO_GROWTH,
     SLOPE,
     SPLIT,
     WORDS,
@@ -24,6 +26,7 @@ from oectflow.extractors.branches import (
 )
 from oectflow.extractors.kernels import peaks, sweeps
 
+_ONSET_WORDS = WORDS | {"ambiguous": NO_GROWTH}
 _STATUS_OF_CODE = status_table(
     {
         sweeps.FOUND: "ok",
@@ -32,11 +35,14 @@ _STATUS_OF_CODE = status_table(
         sweeps.TOO_FEW: "too_few",
         sweeps.NO_DATA: "no_data",
         sweeps.FLAT: "flat",
+        sweeps.AMBIGUOUS: "ambiguous",
     },
-    [*COMMON_STATUSES, *WORDS],
+    [*COMMON_STATUSES, *_ONSET_WORDS],
 )
 _ONLY_NO_DATA = {"no_data": WORDS["no_data"]}
 _BRANCHES = f"{SPLIT} {SLOPE}"
+_CARRIERS = f"{GROWTH}; smaller |Id| than 1e-12 A count as that."
+_ONSETS = {"auto": sweeps.ONSET, "N": sweeps.ONSET_N, "P": sweeps.ONSET_P}
 _REVIEW = "Rivnay et al. (2018), Nat. Rev. Mater. 3, 17086. doi:10.1038/natrevmats.2017.86"
 
 #: Columns of a row that :func:`.sweeps.sweep_extremes` fills.
@@ -46,7 +52,8 @@ _DERIVATIVE, _VG, _ID = range(3)
 class SweepParams(Params):
     """Parameters of everything that is read off a derivative along a branch."""
 
-    #: Charge carriers: the onset is where the current rises (N) or falls (P) with Vg.
+    #: Charge carriers: the onset is where |Id| rises (N) or falls (P) with Vg; "auto" decides for
+    #: each branch.
     device_type: DeviceType = "N"
     #: Formula of the derivative at inner points; "auto" is the first where the spacing is even.
     gradient: Gradient = "auto"
@@ -75,7 +82,7 @@ class _BranchExtreme(SweepExtractor):
 
     statuses = WORDS
     reference = _REVIEW
-    #: ``sweeps.GM`` or ``sweeps.ONSET_N``; a p-type device has the onset at a falling slope.
+    #: ``sweeps.GM`` or ``sweeps.ONSET``, of which the device type may make another.
     quantity: ClassVar[int]
 
     def extremes(
@@ -83,8 +90,8 @@ class _BranchExtreme(SweepExtractor):
     ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
         """Return rows (derivative, Vg, Id), shape (S, 2, 3), and statuses, shape (S, 2)."""
         quantity = self.quantity
-        if quantity == sweeps.ONSET_N and params["device_type"] == "P":
-            quantity = sweeps.ONSET_P
+        if quantity == sweeps.ONSET:
+            quantity = _ONSETS[params["device_type"]]
         rows = np.empty((len(batch), 2, 3))
         codes = np.empty((len(batch), 2), np.int8)
         sweeps.sweep_extremes(
@@ -188,13 +195,14 @@ class Von(_ExtremePerBranch):
     description = "onset voltage, where the current rises most steeply on a logarithmic scale"
     definition = (
         "Vg at the maximum (device_type N) or minimum (P) of d log10(max(|Id|, 1e-12 A))/dVg "
-        f"along one branch. {_BRANCHES}"
+        f"along one branch. {_CARRIERS} {_BRANCHES}"
     )
     formula = (
         r"V_{on} = \arg \max_{V_g} \left( \pm \frac{d \log_{10} |I_d|}{dV_g} \right)"
         r"\quad (+ \ \mathrm{N}, - \ \mathrm{P})"
     )
-    quantity = sweeps.ONSET_N
+    statuses = _ONSET_WORDS
+    quantity = sweeps.ONSET
     column = _VG
 
 
@@ -215,10 +223,11 @@ class VonCoords(_Coordinates):
     description = "point at the onset voltage"
     definition = (
         "(Vg, Id) at the maximum (device_type N) or minimum (P) of "
-        f"d log10(max(|Id|, 1e-12 A))/dVg along one branch. {_BRANCHES}"
+        f"d log10(max(|Id|, 1e-12 A))/dVg along one branch. {_CARRIERS} {_BRANCHES}"
     )
     formula = r"(V_g, I_d) \quad \mathrm{where} \quad V_g = V_{on}"
-    quantity = sweeps.ONSET_N
+    statuses = _ONSET_WORDS
+    quantity = sweeps.ONSET
 
 
 class AbsIMaxParams(Params):

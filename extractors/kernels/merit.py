@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.sweeps import (
+    AMBIGUOUS,
     EDGE,
     FLAT,
     FORWARD,
@@ -21,6 +22,7 @@ from oectflow.extractors.kernels.sweeps import (
     TOO_FEW,
     branches,
     derivative,
+    growth,
 )
 
 #: What is computed of a branch.
@@ -28,7 +30,7 @@ ON_OFF, VTH_LINEAR, VTH_SQRT, SWING, SWING_N, SWING_P = range(6)
 #: The scale on which a level of the current lies in the middle, and on which it is interpolated.
 LINEAR, LOGARITHMIC = range(2)
 #: How a branch or a loop ended, beside the codes of :mod:`.sweeps`.
-ZERO, FLOOR, SIGN, NARROW, NO_LEVEL, AMBIGUOUS = range(6, 12)
+ZERO, FLOOR, SIGN, NARROW, NO_LEVEL = range(7, 12)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -179,7 +181,7 @@ def branch_figures(vg, current, offsets, figure, formula, decades, floor, values
         Step i is ``offsets[i]:offsets[i + 1]``.  Shape (S + 1,).
     figure
         ``ON_OFF``, ``VTH_LINEAR``, ``VTH_SQRT``, ``SWING_N``, ``SWING_P``, or ``SWING`` in the
-        direction from the smallest to the largest magnitude of the branch.
+        direction of :func:`.sweeps.growth`, ``AMBIGUOUS`` where that has none.
     formula, decades, floor
         As in :func:`threshold`, :func:`steepest_run` and :func:`on_off_ratio`.
     values
@@ -205,10 +207,12 @@ def branch_figures(vg, current, offsets, figure, formula, decades, floor, values
             elif figure in (VTH_LINEAR, VTH_SQRT):
                 code = threshold(x[points], y[points], figure == VTH_SQRT, formula, value)
             else:
-                z = np.abs(y[points])
-                rises = x[points][z.argmax()] >= x[points][z.argmin()]
-                sign = 1.0 if figure == SWING_N or (figure == SWING and rises) else -1.0
-                code = steepest_run(x[points], y[points], sign, decades, floor, value)
+                sign = 1 if figure == SWING_N else -1
+                if figure == SWING:
+                    sign = growth(x[points], y[points], floor)
+                code = AMBIGUOUS
+                if sign != 0:
+                    code = steepest_run(x[points], y[points], sign, decades, floor, value)
             codes[step, direction] = code
 
 

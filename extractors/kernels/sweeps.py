@@ -26,12 +26,13 @@ EVEN = 1e-3
 #: Smallest |Id| of which the logarithm is taken, in A.
 CURRENT_FLOOR = 1e-12
 
-#: What is sought along a branch: max |dId/dVg|; max or min d log10|Id| / dVg.
-GM, ONSET_N, ONSET_P = range(3)
+#: What is sought along a branch: max |dId/dVg|; max or min d log10|Id| / dVg, or that of the two
+#: which fits the direction in which |Id| grows.
+GM, ONSET_N, ONSET_P, ONSET = range(4)
 #: Formula of the derivative at inner points.
 AUTO, TWO_SIDED_MEAN, SECOND_ORDER = range(3)
 #: How a branch ended.
-FOUND, NO_BRANCH, EDGE, TOO_FEW, NO_DATA, FLAT = range(6)
+FOUND, NO_BRANCH, EDGE, TOO_FEW, NO_DATA, FLAT, AMBIGUOUS = range(7)
 FORWARD, REVERSE = 0, 1
 
 
@@ -203,6 +204,43 @@ def derivative(y, x, formula, d):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def growth(x, y, floor):
+    """Tell in which direction of the voltage the magnitude of the current grows along a branch.
+
+    Parameters
+    ----------
+    x, y
+        Voltages and currents of the branch.  Shape (m,), m >= 1.
+    floor
+        Smaller magnitudes count as it.
+
+    Returns
+    -------
+    1 where every point of the largest magnitude is at a higher voltage than every one of the
+    smallest, or all magnitudes are equal; -1 where every one is at a lower voltage; else 0.
+    """
+    least = max(abs(y[0]), floor)
+    largest = least
+    for current in y:
+        least = min(least, max(abs(current), floor))
+        largest = max(largest, abs(current))
+    if least == largest:
+        return 1
+    off_low = on_low = math.inf
+    off_high = on_high = -math.inf
+    for k in range(x.size):
+        if max(abs(y[k]), floor) == least:
+            off_low = min(off_low, x[k])
+            off_high = max(off_high, x[k])
+        elif abs(y[k]) == largest:
+            on_low = min(on_low, x[k])
+            on_high = max(on_high, x[k])
+    if on_low > off_high:
+        return 1
+    return -1 if on_high < off_low else 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def branch_extreme(x, y, quantity, formula, row):
     """Find the extreme of one branch without repeated voltages.
 
@@ -211,7 +249,8 @@ def branch_extreme(x, y, quantity, formula, row):
     x, y
         Voltages and currents of the branch.  Shape (m,).
     quantity
-        ``GM``, ``ONSET_N`` or ``ONSET_P``.
+        ``GM``, ``ONSET_N``, ``ONSET_P``, or ``ONSET`` for the one of the two that :func:`growth`
+        chooses.
     formula
         As in :func:`derivative`.
     row
@@ -220,7 +259,8 @@ def branch_extreme(x, y, quantity, formula, row):
 
     Returns
     -------
-    ``FOUND``, ``EDGE``, ``TOO_FEW``, or ``FLAT``, which leaves the derivative 0.
+    ``FOUND``, ``EDGE``, ``TOO_FEW``, ``AMBIGUOUS`` where :func:`growth` cannot choose, or ``FLAT``,
+    which leaves the derivative 0.
     """
     m = x.size
     row[:] = math.nan
@@ -236,13 +276,19 @@ def branch_extreme(x, y, quantity, formula, row):
     flat = True
     for k in range(m):
         flat = flat and d[k] == 0.0
+    if flat:
+        row[0] = 0.0
+        return FLAT
+    if quantity == ONSET:
+        direction = growth(x, y, CURRENT_FLOOR)
+        if direction == 0:
+            return AMBIGUOUS
+        quantity = ONSET_N if direction > 0 else ONSET_P
+    for k in range(m):
         if quantity == GM:
             d[k] = abs(d[k])
         elif quantity == ONSET_P:
             d[k] = -d[k]
-    if flat:
-        row[0] = 0.0
-        return FLAT
     best = 0
     for k in range(m):
         if d[k] > d[best]:

@@ -8,10 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import psutil
 from distributed import Client
-from distributed.client import FutureCancelledError
-from distributed.comm import CommClosedError
 
 from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution import tasks
@@ -28,10 +25,14 @@ from oectflow.pipeline.execution.overheads import (
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan
-from oectflow.pipeline.execution.stream import Listener, failure, gone, run_on_cluster, stopped
+from oectflow.pipeline.execution.scheduler import scheduler_needed
+from oectflow.pipeline.execution.stream import Listener, failure, run_on_cluster, stopped
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 Finished = Iterator[tuple[Job, ExperimentRecord]]
+
+#: CPU time in s that this process had used when everything for a run was imported.
+_IMPORTING = time.process_time()
 
 
 class Crew:
@@ -92,8 +93,8 @@ class Crew:
         if self._connect is None:
             return None
         # Before the first start is measured: workers have to import what this process has
-        # imported, so they need about as long as it has lived.
-        start = book.get("start") or time.time() - psutil.Process().create_time()
+        # imported.  How long it has lived would say nothing in a notebook that is open for hours.
+        start = book.get("start") or _IMPORTING
         n = self._n_workers
         return Overheads(0.0, 0.0, 0.0, n, float(n), start=start)
 
@@ -135,21 +136,20 @@ def conduct(
     topic = jobs[0].task.topic
     tasks.local_listeners[topic] = listener
     try:
-        if planner.granularity == "auto":
-            yield from _auto(deque(jobs), features, planner, crew, plan, listener)
-        elif (client := crew.connected(planner.book)) is not None:
-            plan.take("cluster")
-            queue = deque(jobs)
-            yield from run_on_cluster(queue, features, planner, listener, client, math.inf)
-        else:
-            for job in jobs:
-                plan.take("threads")
-                yield (
-                    job,
-                    _safely(job, lambda job: run_on_threads(job, planner, features, math.inf)),
-                )
-    except (FutureCancelledError, CommClosedError) as error:
-        raise gone() from error
+        with scheduler_needed():
+            if planner.granularity == "auto":
+                yield from _auto(deque(jobs), features, planner, crew, plan, listener)
+            elif (client := crew.connected(planner.book)) is not None:
+                plan.take("cluster")
+                queue = deque(jobs)
+                yield from run_on_cluster(queue, features, planner, listener, client, math.inf)
+            else:
+                for job in jobs:
+                    plan.take("threads")
+                    yield (
+                        job,
+                        _safely(job, lambda job: run_on_threads(job, planner, features, math.inf)),
+                    )
     finally:
         del tasks.local_listeners[topic]
 

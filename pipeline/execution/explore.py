@@ -21,9 +21,10 @@ _LEAST = 2
 def explore(jobs: Iterable[Job], planner: Planner, client: Client | None, enough: float) -> None:
     """Compute the first steps of the first experiment that has a feature of unknown cost.
 
-    What is trusted is computed here: one step, two, four, until that has taken ``enough``.  What
-    nobody has seen before is computed on the cluster, where it may bring its process down; an
-    expensive step is waited for only once, since all workers get one meanwhile.
+    What is trusted is computed here: one step, two, four, until that has taken ``enough``; behind a
+    first one that takes longer than a round trip the cluster goes on.  What nobody has seen before
+    is computed on the cluster, where it may bring its process down.  There, an expensive step is
+    waited for only once, since all workers get one meanwhile.
 
     Parameters
     ----------
@@ -44,31 +45,50 @@ def explore(jobs: Iterable[Job], planner: Planner, client: Client | None, enough
             if unknown.isdisjoint(names):
                 continue
             specs = [FeatureSpec(name, planner.extractors[name]) for name in names]
+            done = 0
             if client is None or planner.safe:
-                _here(job, planner, key, specs, enough)
-            else:
-                _on_cluster(job, planner, key, specs, client)
+                done = _here(job, planner, key, specs, client, enough)
+            if client is not None and done < _LEAST:
+                _on_cluster(job, planner, key, specs, client, done)
 
 
 def _here(
-    job: Job, planner: Planner, key: tuple[str, int], specs: list[FeatureSpec], enough: float
-) -> None:
+    job: Job,
+    planner: Planner,
+    key: tuple[str, int],
+    specs: list[FeatureSpec],
+    client: Client | None,
+    enough: float,
+) -> int:
+    """Compute a few parts, only one if the cluster had better go on, and return how many."""
     source, block = key
     n_steps = job.layouts[source].n_steps
     parts: list[Extracted] = []
     start, size = 0, block
-    begin = time.perf_counter()
-    while start < n_steps and (len(parts) < _LEAST or time.perf_counter() - begin < enough):
+    begin, seconds = time.perf_counter(), 0.0
+    while start < n_steps and (len(parts) < _LEAST or seconds < enough):
         stop = min(start + size, n_steps)
         parts.append(read_and_extract(job.task, specs, source, start, stop))
         planner.probed(job, parts[-1])
-        start, size = stop, 2 * size
+        start = stop
+        seconds = time.perf_counter() - begin
+        if seconds < enough:
+            size *= 2
+        elif client is not None and seconds > cluster_overheads(client, 0.0).round_trip:
+            break
     planner.keep(job, key, parts, start)
+    return len(parts)
 
 
 def _on_cluster(
-    job: Job, planner: Planner, key: tuple[str, int], specs: list[FeatureSpec], client: Client
+    job: Job,
+    planner: Planner,
+    key: tuple[str, int],
+    specs: list[FeatureSpec],
+    client: Client,
+    done: int,
 ) -> None:
+    """Compute blocks behind those that are done: a few, and if they take long, one per worker."""
     source, block = key
     n_steps = job.layouts[source].n_steps
     name = f"{'+'.join(spec.name for spec in specs[:3])}-{uuid.uuid4().hex[:8]}"
@@ -82,11 +102,14 @@ def _on_cluster(
             for start in range(first * block, min((first + n) * block, n_steps), block)
         ]  # fmt: skip
 
-    futures = submit(0, _LEAST)
+    trip = cluster_overheads(client, 0.0).round_trip
+    futures = submit(done, _LEAST)
+    if not futures:
+        return
     try:
-        wait(futures, timeout=2 * cluster_overheads(client, 0.0).round_trip)
+        wait(futures, timeout=2 * trip)
     except TimeoutError:
-        futures += submit(_LEAST, count_workers(client))
+        futures += submit(done + _LEAST, count_workers(client))
     try:
         parts = client.gather(futures)
     except KilledWorker:

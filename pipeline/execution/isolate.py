@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import cloudpickle
 import numpy as np
 import psutil
+from distributed import get_worker
 
 from oectflow.extractors.base import Batch
 from oectflow.pipeline.execution.assemble import Extracted
@@ -36,7 +37,8 @@ from oectflow.pipeline.execution.tasks import (
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.outputs.sink import Problem
 
-#: Memory a child may take, as a share of what is free when it starts.
+#: Memory a child may take, as a share of what is free when it starts; on a worker that has a limit,
+#: no more than that.
 _MEMORY_SHARE = 0.5
 
 
@@ -57,10 +59,11 @@ def extract_isolated(
         for block in [spec.extractor.steps_per_block(spec.extractor.params)]
         for first in range(start, stop, block)
     ]
+    most = worker_memory()
     results: list[Extracted] = []
     while len(results) < len(todo):
         rest = todo[len(results) :]
-        done, reason = _run_child(task, rest, source)
+        done, reason = _run_child(task, rest, source, most)
         results += done
         if len(done) < len(rest):
             results.append(_given_up(source, *rest[len(done)], reason))
@@ -69,8 +72,23 @@ def extract_isolated(
     return results
 
 
+def worker_memory() -> int | None:
+    """Return the memory limit of the worker that runs this task, in bytes; None without one.
+
+    A step that needs more would have ended that worker, too.
+    """
+    try:
+        limit = get_worker().memory_manager.memory_limit
+    except ValueError:
+        return None
+    return int(limit) if limit else None
+
+
 def _run_child(
-    task: ExperimentTask, todo: Sequence[tuple[int, int, FeatureSpec]], source: str
+    task: ExperimentTask,
+    todo: Sequence[tuple[int, int, FeatureSpec]],
+    source: str,
+    most: int | None,
 ) -> tuple[list[Extracted], str]:
     """Run one child; return what it finished, and how it died if it did not finish all."""
     command = [sys.executable, "-c", f"from {__name__} import child; child()"]
@@ -78,7 +96,7 @@ def _run_child(
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(cloudpickle.dumps((task, todo, source)))
+            process.stdin.write(cloudpickle.dumps((task, todo, source, most)))
             process.stdin.close()
         except BrokenPipeError:
             # It died before it had read everything; the reason is told below.
@@ -127,12 +145,11 @@ def child() -> None:
     # Whatever an extractor prints must not get between the results.
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    task, todo, source = pickle.load(sys.stdin.buffer)
+    task, todo, source, most = pickle.load(sys.stdin.buffer)
     # An extractor that allocates without end gets a MemoryError, which is recorded, before it
     # takes the machine's memory.
-    limit = psutil.Process().memory_info().vms + int(
-        _MEMORY_SHARE * psutil.virtual_memory().available
-    )
+    share = int(_MEMORY_SHARE * psutil.virtual_memory().available)
+    limit = psutil.Process().memory_info().vms + (share if most is None else min(share, most))
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     for start, stop, spec in todo:
         steps = read_steps(task, source, start, stop, needed_arrays([spec]))

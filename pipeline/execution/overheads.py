@@ -20,6 +20,7 @@ import dask.threaded
 from distributed import Client
 
 from oectflow.pipeline.execution.decide import LEAST_MARGIN, Decision, Overheads
+from oectflow.pipeline.execution.scheduler import gone, scheduler_needed
 
 #: Empty batches, per worker, in one measurement of what another batch costs.
 _BATCHES = 8
@@ -37,6 +38,7 @@ _bounds: dict[str, Overheads] = {}
 _lock = threading.Lock()
 
 
+@scheduler_needed(OSError)
 def cluster_overheads(client: Client, seconds: float) -> Overheads:
     """Return what a cluster costs; measured where that is worth it, remembered in this process.
 
@@ -48,6 +50,11 @@ def cluster_overheads(client: Client, seconds: float) -> Overheads:
         What the work takes one process.  A full measurement takes some ten round trips.  Where
         these are not small against what the workers could save, one round trip is taken as the
         upper bound of everything, and all workers are believed to be effective.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler is gone.
     """
     begin = time.perf_counter()
     present = client.nthreads()
@@ -70,6 +77,7 @@ def cluster_overheads(client: Client, seconds: float) -> Overheads:
         return known
 
 
+@scheduler_needed(OSError)
 def correct_effective(client: Client, decision: Decision, seconds: float) -> None:
     """Remember what a run has shown of how much work the workers do together.
 
@@ -106,8 +114,18 @@ def _identity(client: Client) -> str:
     return f"{scheduler}/{count_workers(client)}/{period}"
 
 
+@scheduler_needed(OSError)
 def count_workers(client: Client) -> int:
-    """Return how many tasks run on a cluster at the same time, or will when there is work."""
+    """Return how many tasks run on a cluster at the same time, or will when there is work.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler is gone.
+    """
+    if client.status == "closed":
+        # What Dask raises then is about its inner life.
+        raise gone()
     adaptive = getattr(client.cluster, "_adaptive", None)
     to_come = adaptive.maximum if adaptive is not None else 1
     present = int(sum(client.nthreads().values()))

@@ -10,13 +10,14 @@ from typing import Any
 from distributed import Client, Future, KilledWorker, as_completed
 from distributed.comm import CommClosedError
 
-from oectflow.pipeline.errors import ClusterError, StorageError
+from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution.decide import LEAST_MARGIN
 from oectflow.pipeline.execution.graph import batches_of, delayed_experiment
 from oectflow.pipeline.execution.overheads import count_workers
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.scheduler import gone
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 #: How often an experiment is submitted whose workers die for no reason that is in its batches.
@@ -226,14 +227,6 @@ def _failed(job: Job) -> dict[str, Any]:
         "n_failed": n_steps,
         "bytes": 0,
     }
-
-
-def gone() -> ClusterError:
-    """Return the error of a run whose scheduler does not answer any more."""
-    return ClusterError(
-        "the Dask scheduler is gone; the files that were written are complete: "
-        "connect again and repeat the call, it goes on from there"
-    )
 
 
 def stopped(error: StorageError) -> StorageError:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,8 +14,8 @@ from distributed import Client, default_client
 
 from oectflow.cluster.connect import connect
 from oectflow.pipeline.errors import ConfigError, OutputError, did_you_mean
-from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
+from oectflow.pipeline.execution.run import extract, extract_lazily
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.catalog import Catalog, CatalogEntry
 from oectflow.pipeline.inputs.experiment import Experiment
@@ -48,32 +48,40 @@ def load_features(feature_config: FeatureConfig) -> FeatureSet:
     return features
 
 
-@contextmanager
-def workers(client: Client | None, n_workers: int | None) -> Iterator[Client | None]:
-    """Give the client to use: the one given, the active one, or a new cluster of so many workers.
-
-    A cluster that was started here is closed at the end.  None stands for the threads of this
-    process.
-
-    Raises
-    ------
-    ConfigError
-        ``n_workers`` is less than 1.
-    ClusterError
-        No cluster can be started.
-    """
+def check_workers(n_workers: int | None) -> None:
+    """Raise ConfigError unless there may be so many workers."""
     if n_workers is not None and n_workers < 1:
         raise ConfigError(f"n_workers={n_workers}: expected 1 or more, or None")
+
+
+def _extract(
+    paths: Sequence[str],
+    features: FeatureSet,
+    out: str | os.PathLike[str],
+    *,
+    client: Client | None,
+    n_workers: int | None,
+    **options: Any,
+) -> RunReport:
+    """Extract with the client given or the active one, or with workers of its own if need be.
+
+    A cluster of ``n_workers`` is started only if there is neither, and enough work for it; it is
+    closed at the end.
+    """
     if client is None:
         # It raises where nobody has made one.
         with suppress(ValueError):
             client = default_client()
     if client is not None or n_workers is None:
-        yield client
-        return
-    # Others may be using the usual port of the dashboard; nobody needs it for one call.
-    with connect("local", n_workers=n_workers, dashboard_port=0) as own:
-        yield own
+        return extract(paths, features, out, client=client, **options)
+    with ExitStack() as started:
+
+        def start() -> Client:
+            # Others may be using the usual port of the dashboard; nobody needs it for one call.
+            own = connect("local", n_workers=n_workers, dashboard_port=0)
+            return started.enter_context(own)
+
+        return extract_lazily(paths, features, out, connect=start, n_workers=n_workers, **options)
 
 
 def run_batch(
@@ -84,6 +92,7 @@ def run_batch(
     *,
     save: bool,
     client: Client | None,
+    n_workers: int | None = None,
     granularity: ExecutionMode,
     force: bool,
     progress: bool,
@@ -104,6 +113,8 @@ def run_batch(
         Keep the results.
     client, granularity, force, progress
         As for :func:`oectflow.extract`.
+    n_workers
+        Where there is no client: of the cluster that may be started.
 
     Returns
     -------
@@ -115,6 +126,7 @@ def run_batch(
     folder = config_folder(root, features.name)
     arguments: dict[str, Any] = {
         "client": client,
+        "n_workers": n_workers,
         "granularity": granularity,
         "force": force,
         "progress": progress,
@@ -122,7 +134,7 @@ def run_batch(
     }
     if save:
         try:
-            report = extract(list(by_path), features, folder, **arguments)
+            report = _extract(list(by_path), features, folder, **arguments)
         finally:
             # Also what was written before something stopped the run.
             if catalog is not None and folder.is_dir():
@@ -131,7 +143,7 @@ def run_batch(
         root.mkdir(parents=True, exist_ok=True)
         # Beside the results, because workers on other machines have to reach it.
         with tempfile.TemporaryDirectory(prefix=".not-kept-", dir=root) as temporary:
-            report = extract(list(by_path), features, temporary, **arguments)
+            report = _extract(list(by_path), features, temporary, **arguments)
     records = {}
     for record in report.experiments:
         entry = by_path[record.path]

@@ -23,9 +23,9 @@ from oectflow.pipeline.manager.extraction import (
     FeatureConfig,
     SaveFormat,
     check_option,
+    check_workers,
     load_features,
     run_batch,
-    workers,
 )
 from oectflow.pipeline.manager.upkeep import Upkeep
 from oectflow.pipeline.outputs.wide import spread
@@ -171,8 +171,9 @@ class UnifiedExperimentManager(Conversions, Upkeep):
             every (experiment, feature, step); ``"experiment"``: one for each source of an
             experiment.
         n_workers
-            Start a cluster of so many processes on this machine for this call, unless ``client`` is
-            given or one is active.  None: the threads of this process do the work.
+            Without a ``client``, given or active: start a cluster of so many processes on this
+            machine for this call, if there is enough work to gain by it, or where
+            ``execution_mode`` is not ``"auto"``.  None: this process and its threads do the work.
         force_recompute
             Compute everything anew.
         client
@@ -211,23 +212,22 @@ class UnifiedExperimentManager(Conversions, Upkeep):
                 )
         check_option("save_format", save_format, SaveFormat)
         check_option("execution_mode", execution_mode, ExecutionMode)
+        check_workers(n_workers)
         features = load_features(feature_config)
         entries = self._entries(experiments)
         begin = time.perf_counter()
-        with workers(client, n_workers if entries else None) as found:
-            records, impossible = run_batch(
-                self.catalog,
-                entries,
-                features,
-                self.features_root
-                if output_dir is None
-                else Path(output_dir).expanduser().absolute(),
-                save=save_format == "parquet",
-                client=found,
-                granularity=execution_mode,
-                force=force_recompute,
-                progress=show_progress,
-            )
+        records, impossible = run_batch(
+            self.catalog,
+            entries,
+            features,
+            self.features_root if output_dir is None else Path(output_dir).expanduser().absolute(),
+            save=save_format == "parquet",
+            client=client,
+            n_workers=n_workers,
+            granularity=execution_mode,
+            force=force_recompute,
+            progress=show_progress,
+        )
         failed = impossible | {
             i: record.reason for i, record in records.items() if record.outcome == "failed"
         }

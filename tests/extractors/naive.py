@@ -73,6 +73,18 @@ def derivative(y, x, formula):
     return [*result, slopes[-1]]
 
 
+def device_type(points, floor=FLOOR):
+    """Return N, P, or None where neither fits: by comparing every on with every off point."""
+    size = [(p[0], max(abs(p[1]), Fraction(floor))) for p in points]
+    most, least = max(s for _, s in size), min(s for _, s in size)
+    if most == least:
+        return "N"
+    pairs = [(on, off) for on, a in size if a == most for off, b in size if b == least]
+    if all(on > off for on, off in pairs):
+        return "N"
+    return "P" if all(on < off for on, off in pairs) else None
+
+
 def to_maximise(points, quantity, formula):
     """Return what is largest at the extreme of a branch, at every point."""
     x = [p[0] for p in points]

@@ -338,12 +338,14 @@ def check_figures(step):
             bound = np.abs(z[near] / slope[near]) * 2 * error / np.abs(slope[near])
             distance = np.abs(got["value"][k] - want) - bound - 4 * EPS * (1 + np.abs(want))
             assert distance.min() <= 0
-        z = np.abs(y)
-        auto = 1 if x[z.argmax()] >= x[z.argmin()] else -1
+        auto = {"N": 1, "P": -1, None: 0}[naive.device_type(list(zip(x, y, strict=True)))]
         for device_type, sign in (("N", 1), ("P", -1), ("auto", auto)):
             for decades in (0.0, 1.0):
                 options = {"device_type": device_type, "decades": decades, "direction": "both"}
                 got = run(SWING, step, **options)
+                if sign == 0:
+                    assert got["word"][k] == "ambiguous"
+                    continue
                 slope, error, words = brute_swing(x, y, sign, decades, 1e-12)
                 assert got["word"][k] in words
                 if got["word"][k] != "narrow":
@@ -540,7 +542,7 @@ def test_params__wrong_ones_are_named(name, params, said):
 CODES = {
     RATIO: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "ZERO", "FLOOR", "SIGN"],
     VTH: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "EDGE"],
-    SWING: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "EDGE", "NARROW"],
+    SWING: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "EDGE", "NARROW", "AMBIGUOUS"],
     LOOP: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "NO_LEVEL", "AMBIGUOUS"],
 }
 

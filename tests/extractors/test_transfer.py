@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oectflow.extractors import transfer
-from oectflow.extractors.base import Batch, stack_steps
+from oectflow.extractors.base import Batch, get_extractor, stack_steps
 from oectflow.extractors.kernels import sweeps
 from oectflow.pipeline.errors import ParameterError
+from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.simulate import simulate_device
 from tests.extractors import naive
 
 FILES = ["regular_serial", "ragged_ptype_serial", "regular_parallel_writer"]
@@ -402,6 +404,77 @@ def test_von__device_type_takes_the_falling_slope():
     )
 
 
+@pytest.mark.parametrize("polarity", ["n", "p"])
+def test_von__auto_is_the_type_of_the_device(polarity):
+    device = simulate_device(3, polarity=polarity, n_transfer=6, n_transient=0, fade=0.2)
+    right, wrong = ("N", "P") if polarity == "n" else ("P", "N")
+    for sweep in device.transfer_steps:
+        step = {"Vg": sweep.Vg, "Id": sweep.Id}
+        for name in ("transfer.Von", "transfer.Von_coords"):
+            for branch in ("forward", "reverse"):
+                auto, same, other = (
+                    run(name, step, direction=branch, device_type=letter)
+                    for letter in ("auto", right, wrong)
+                )
+                np.testing.assert_array_equal(auto["value"], same["value"])
+                assert word(name, auto) == word(name, same) == "ok"
+                assert not np.array_equal(auto["value"], other["value"])
+
+
+def test_von__default_is_n_and_the_bundled_set_decides_itself():
+    assert transfer.Von().params["device_type"] == "N"
+    features = FeatureSet.load("all").extracted
+    types = [f.extractor.params["device_type"] for f in features if "Von" in f.name]
+    assert types == ["auto"] * 3
+
+
+@settings(deadline=None, max_examples=300, derandomize=True)
+@given(rough_sweeps(), st.sampled_from([None, 1e-6, 3e-4]))
+def test_von__auto_same_as_comparing_every_pair_of_points(sweep, resolution):
+    vg, current = sweep
+    if resolution:
+        # Many equal largest and smallest currents.
+        current = np.clip(np.round(current / resolution) * resolution, -5e-4, 5e-4)
+    step = {"Vg": vg, "Id": current}
+    x, y = np.empty(vg.size), np.empty(vg.size)
+    first, m = sweeps.branches(vg, current, x, y)
+    auto = run("transfer.Von", step, direction="both", device_type="auto")
+    both = {
+        letter: run("transfer.Von", step, direction="both", device_type=letter) for letter in "NP"
+    }
+    swing = get_extractor("transfer.subthreshold_swing", {"direction": "both"})
+    swing_words = list(swing.variables["status"].statuses)
+    swing_status = [swing_words[code] for code in swing.extract_step(step)["status"]]
+    for k in (0, 1):
+        # The merged points of the branch, which are tested against an exact twin above.
+        points = slice(first[k], first[k] + m[k])
+        pairs = [(Fraction(v), Fraction(c)) for v, c in zip(x[points], y[points], strict=True)]
+        flat = word("transfer.Von", both["N"], direction="both")[k] == "flat"
+        letter = naive.device_type(pairs) if len(pairs) >= 3 else "N"
+        assert (swing_status[k] == "ambiguous") == (letter is None)
+        if letter is None and not flat:
+            assert word("transfer.Von", auto, direction="both")[k] == "ambiguous"
+            assert np.isnan(auto["value"][k])
+        else:
+            np.testing.assert_array_equal(auto["value"][k], both[letter or "N"]["value"][k])
+            assert auto["status"][k] == both[letter or "N"]["status"][k]
+
+
+def test_von__auto_of_a_current_on_both_sides_is_ambiguous():
+    vg = np.linspace(-1, 1, 21)
+    both_sides = {"Vg": vg, "Id": np.minimum(1e-3 * np.abs(vg), 5e-4) + 1e-6}
+    for name in ("transfer.Von", "transfer.Von_coords"):
+        result = run(name, both_sides, device_type="auto")
+        assert word(name, result) == "ambiguous"
+        assert np.isnan(result["value"]).all()
+    # One side only a little higher than the other is the type.
+    higher = {"Vg": vg, "Id": both_sides["Id"] + np.where(vg == -1, 1e-9, 0.0)}
+    assert word("transfer.Von", run("transfer.Von", higher, device_type="auto")) == "ok"
+    # Whatever is below 1e-12 A is off: where it is least, is chance.
+    bell = {"Vg": vg, "Id": np.where(np.abs(vg) < 0.5, 1e-6, 1e-13 * (2 + np.sign(vg)))}
+    assert word("transfer.Von", run("transfer.Von", bell, device_type="auto")) == "ambiguous"
+
+
 def test_edge__is_flagged_and_kept():
     vg = np.linspace(0, 1, 11)
     result = run("transfer.gm_max", {"Vg": vg, "Id": vg**3})
@@ -531,10 +604,12 @@ CALLS = [
     ("transfer.gm_max", {"direction": "both", "gradient": "two_sided_mean"}),
     ("transfer.Von", {"direction": "both"}),
     ("transfer.Von", {"direction": "reverse", "device_type": "P"}),
+    ("transfer.Von", {"direction": "both", "device_type": "auto"}),
     ("transfer.gm_max_coords", {}),
     ("transfer.gm_max_coords", {"return_vg_only": True, "direction": "reverse"}),
     ("transfer.Von_coords", {"return_id_only": True}),
     ("transfer.Von_coords", {"device_type": "P", "direction": "reverse"}),
+    ("transfer.Von_coords", {"device_type": "auto"}),
     ("transfer.absI_max", {}),
 ]
 
@@ -549,7 +624,7 @@ def test_batch__same_bits_as_single_steps(name, params):
     for n in (3, 10, 61):
         step = sigmoid(n)
         step["Id"] += 1e-6 * rng.standard_normal(step["Id"].size)
-        steps.append(step)
+        steps += [step, {"Vg": -step["Vg"], "Id": -step["Id"]}]
     batch = Batch.from_steps(steps)
     before = {key: array.copy() for key, array in batch.arrays.items()}
     extractor = EXTRACTORS[name](params)

@@ -72,16 +72,13 @@ def branches(step: dict[str, Any], device_type: Literal["auto", "N", "P"] = "aut
     step
         ``Vg`` (V) and ``Id`` (A).
     device_type
-        As in ``transfer.Von``; ``"auto"`` takes N where |Id| is larger at the highest Vg than at
-        the lowest.
+        As in ``transfer.Von``.
     """
     Vg, Id = np.empty(len(step["Vg"])), np.empty(len(step["Vg"]))
     n = sweeps.keep_finite(step["Vg"], step["Id"], Vg, Id)
     Vg, Id = Vg[:n], Id[:n]
     if n == 0:
         return []
-    if device_type == "auto":
-        device_type = "N" if abs(Id[np.argmax(Vg)]) >= abs(Id[np.argmin(Vg)]) else "P"
     n_forward, same = sweeps.split_sweep(Vg)
     found = []
     for direction, first, last in (("forward", 0, n_forward), ("reverse", n_forward, n)):
@@ -140,8 +137,7 @@ def plot_transfer(
         Mark the largest transconductance (circles) and the onset voltage (triangles), where
         ``transfer.gm_max_coords`` and ``transfer.Von_coords`` find them.
     device_type
-        Of the onset: ``"N"``, ``"P"``, or ``"auto"``, N where |Id| is larger at the highest Vg
-        than at the lowest.
+        Of the onset, as in ``transfer.Von``.
 
     Returns
     -------

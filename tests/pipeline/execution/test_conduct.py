@@ -17,6 +17,7 @@ from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.errors import ConfigError, StorageError
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.decide import Overheads
+from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.run import extract, extract_lazily, plan
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -117,6 +118,43 @@ def test_auto__much_work_goes_to_the_cluster_and_results_of_timed_steps_are_kept
     assert len(calls) == len(set(calls)) == 15
     run(lab, tmp_path / "reference", features, client=client, granularity="experiment")
     same_results(tmp_path / "out", tmp_path / "reference")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_auto__of_expensive_steps_one_at_most_before_the_workers_have_some(
+    lab, tmp_path, client, monkeypatch, trusted
+):
+    believe(monkeypatch, 1e-6)
+    calls = tmp_path / "calls"
+    calls.mkdir()
+
+    @register("transient.expensive")
+    class Expensive(BaseExtractor):
+        source = "transient"
+        unit = "A"
+
+        def extract_single_step(self, step_data, params):
+            begin = time.time_ns()
+            time.sleep(0.2)
+            (calls / f"{begin}-{os.getpid()}").touch()
+            return step_data["drain_current"].mean()
+
+    if trusted:
+        # As what comes with the package, of whose cost nothing is known yet.
+        monkeypatch.setattr(Planner, "_is_safe", lambda planner, name: True)
+    features = {"mean": {"extractor": "transient.expensive", "input": "transient"}}
+    device = simulate_device(1, n_transfer=0, n_transient=10, n_cycles=2, period=0.06)
+    report = run(device.write(tmp_path / "one.h5"), tmp_path / "out", features, client=client)
+    assert report.ok
+    assert report.plan.ways == ["cluster"]
+    made = sorted(tuple(map(int, path.name.split("-"))) for path in calls.iterdir())
+    assert len(made) == 10
+    here = [begin for begin, pid in made if pid == os.getpid()]
+    assert len(here) == trusted
+    assert all(begin == made[0][0] for begin in here)
+    # Behind it, both workers have one.
+    there = [pid for _, pid in made if pid != os.getpid()]
+    assert there[0] != there[1]
 
 
 def test_auto__one_that_ends_its_process_never_runs_here(lab, tmp_path, mortal_client, monkeypatch):

@@ -11,16 +11,19 @@ import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 from distributed import Client, Future
+from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.errors import ClusterError, OutputError, StorageError
-from oectflow.pipeline.execution.isolate import extract_isolated
+from oectflow.pipeline.execution import overheads
+from oectflow.pipeline.execution.isolate import extract_isolated, worker_memory
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.prepare import prepare
-from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.run import extract, plan
 from oectflow.pipeline.execution.tasks import FeatureSpec
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -98,6 +101,33 @@ def test_greedy__a_step_that_allocates_without_end_is_recorded(lab, tmp_path):
     assert np.isfinite(np.concatenate([r.columns["mean"] for r in results])).tolist() == [
         True, True, False, True, True,
     ]  # fmt: skip
+
+
+def test_isolated__bounded_by_the_memory_limit_of_the_worker(lab, tmp_path, client):
+    @register("transient.left_of_the_limit")
+    class Left(BaseExtractor):
+        source = "transient"
+
+        def extract_single_step(self, step_data, params):
+            import resource
+
+            import psutil
+
+            limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+            return limit - psutil.Process().memory_info().vms
+
+    task = task_of(lab / "device0.h5", tmp_path)
+    arguments = (task, [FeatureSpec("left", Left())], "transient", 0, 1)
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    (of_a_worker,) = {worker["memory_limit"] for worker in workers}
+    (there,) = client.submit(extract_isolated, *arguments).result()
+    # What was free of the limit has become less by what was allocated since it was set.
+    assert 0 < there.columns["left"][0] <= of_a_worker
+    # A test on a machine with less could not tell it from the rule for where there is no worker.
+    assert psutil.virtual_memory().available > 2 * of_a_worker
+    assert worker_memory() is None
+    (here,) = extract_isolated(*arguments)
+    assert here.columns["left"][0] > 0
 
 
 def test_lock__a_second_run_in_the_folder_is_refused(lab, tmp_path):
@@ -234,6 +264,73 @@ def test_scheduler_gone__between_the_end_of_an_experiment_and_its_record(
     monkeypatch.setattr(Future, "result", connection_lost)
     with pytest.raises(ClusterError, match="scheduler is gone"):
         run(lab, tmp_path / "out", client=client, granularity=2)
+
+
+def connection_lost():
+    return CommClosedError("in <TCP (closed)>: Stream is closed")
+
+
+def cancelled():
+    return FutureCancelledError("key", "scheduler-connection-lost")
+
+
+def cannot_connect():
+    return OSError("Timed out trying to connect to tcp://127.0.0.1:8786 after 30 s")
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "error"),
+    [
+        # To count the workers, before anything else.
+        (Client, "nthreads", connection_lost),
+        (Client, "nthreads", cannot_connect),
+        # An empty task, whose round trip is timed.
+        (Future, "result", connection_lost),
+        (Future, "result", cancelled),
+        # The first steps, or the measurement of what another batch costs.
+        (Client, "gather", connection_lost),
+        (Client, "gather", cancelled),
+    ],
+)
+def test_scheduler_gone__before_the_first_experiment(
+    lab, tmp_path, client, monkeypatch, place, name, error
+):
+    def fails(*args, **options):
+        raise error()
+
+    @register("transient.unknown_cost")
+    class Unknown(BaseExtractor):
+        source = "transient"
+
+        def extract_single_step(self, step_data, params):
+            return step_data["drain_current"].mean()
+
+    features = {"f": {"extractor": "transient.unknown_cost", "input": "transient"}}
+    # Whatever was measured before must be measured again.
+    monkeypatch.setattr(overheads, "_measured", {})
+    monkeypatch.setattr(overheads, "_bounds", {})
+    monkeypatch.setattr(place, name, fails)
+    with pytest.raises(ClusterError, match="scheduler is gone"):
+        run(lab, tmp_path / "out", features, client=client)
+
+
+def test_scheduler_gone__in_the_measurement_of_much_work(client, monkeypatch):
+    def fails(*args, **options):
+        raise cancelled()
+
+    monkeypatch.setattr(overheads, "_measured", {})
+    monkeypatch.setattr(Client, "gather", fails)
+    with pytest.raises(ClusterError, match="scheduler is gone"):
+        overheads.cluster_overheads(client, 1e9)
+
+
+def test_client_closed__is_told_before_the_run(lab, tmp_path, session_client):
+    with Client(session_client.scheduler.address, security=session_client.security) as closed:
+        pass
+    with pytest.raises(ClusterError, match="connect again"):
+        run(lab, tmp_path / "out", client=closed)
+    with pytest.raises(ClusterError, match="connect again"):
+        plan(lab, PEAK, tmp_path / "out", client=closed)
 
 
 def test_leftovers__of_a_killed_run_are_removed(lab, tmp_path):

@@ -15,6 +15,16 @@ from oectflow.pipeline.manager import extraction
 GM = {"gm": {"extractor": "transfer.gm_max", "input": "transfer"}}
 
 
+def test_n_workers__little_work_starts_no_cluster(manager, monkeypatch):
+    def nobody() -> None:
+        raise ValueError
+
+    monkeypatch.setattr(extraction, "connect", lambda *a, **k: pytest.fail("a cluster was started"))
+    monkeypatch.setattr(extraction, "default_client", nobody)
+    result = manager.batch_extract_features_v2("test_1", GM, n_workers=2, show_progress=False)
+    assert len(result["successful"]) == 1
+
+
 def test_n_workers__starts_a_cluster_and_closes_it(manager, monkeypatch):
     clients = []
     connect = extraction.connect
@@ -28,7 +38,9 @@ def test_n_workers__starts_a_cluster_and_closes_it(manager, monkeypatch):
 
     monkeypatch.setattr(extraction, "connect", spy)
     monkeypatch.setattr(extraction, "default_client", nobody)
-    result = manager.batch_extract_features_v2("test_1", GM, n_workers=1, show_progress=False)
+    result = manager.batch_extract_features_v2(
+        "test_1", GM, execution_mode="step", n_workers=1, show_progress=False
+    )
     assert len(result["successful"]) == 1
     (client,) = clients
     assert len(client.cluster.workers) == 0

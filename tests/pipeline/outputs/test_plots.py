@@ -100,6 +100,11 @@ def test_plot_transfer__marks_are_what_the_extractors_find(device):
     slope = np.gradient(np.log10(np.abs(Id)), Vg)
     at = np.argmax(slope) if Id.max() > 1e-5 else np.argmin(slope)
     assert tuple(np.ravel(triangles[1].get_data())) == (Vg[at], Id[at])
+    # The bundled set has found out the same type.
+    onset = results.isel(experiment=0, step=1)
+    assert onset["Von_reverse"] == Vg[at]
+    np.testing.assert_array_equal(np.ravel(triangles[0].get_data()), onset["Von_coords"].values)
+    assert onset["Von_forward_status"] == onset["Von_reverse_status"] == "ok"
     right = next(other for other in ax.figure.axes if other is not ax and other.lines)
     # What is drawn peaks where it is marked.
     assert right.lines[0].get_ydata().max() == float(
