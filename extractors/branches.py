@@ -58,6 +58,7 @@ Direction = Literal["forward", "reverse", "both"]
 class DirectionParams(Params):
     """Parameters of a number per branch."""
 
+    #: Branch of the sweep.
     direction: Direction = "forward"
 
 

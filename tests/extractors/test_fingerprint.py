@@ -75,7 +75,12 @@ def test_code__is_32_digits_and_differs():
     [
         ("kernels.sweeps", "CURRENT_FLOOR = 1e-12", "CURRENT_FLOOR = 2e-12", {GmMax, Von}),
         ("kernels.sweeps", "return turn + 1, same", "return turn + 2, same", {GmMax, Von}),
-        ("kernels.peaks", "best = -1", "best = -2", {GmMax, Von, Cycles, DecayTime, PeakCurrent}),
+        (
+            "kernels.peaks",
+            "_BLOCK = 64",
+            "_BLOCK = 32",
+            {GmMax, Von, Cycles, DecayTime, PeakCurrent},
+        ),
         ("kernels.gate", "TOLERANCE = 0.5", "TOLERANCE = 0.25", set(BUILT_IN)),
         ("kernels.exponential", "F_MIN = 10.0", "F_MIN = 9.0", {*BUILT_IN} - {GmMax, Von}),
         ("transient", "_LONGEST_DECAY = 1e6", "_LONGEST_DECAY = 1e7", {*BUILT_IN[2:5]}),

@@ -162,7 +162,8 @@ def test_report__summary_as_csv(page, lab):
 def test_report__from_the_results_alone(one_feature, tmp_path):
     read = Page(of.report(one_feature, tmp_path / "one.html", progress=False))
     assert "1 experiment with results" in read.text
-    assert "test-1" not in read.text
+    # The name of the folder may have such words in it.
+    assert "test-1" not in read.text.replace(one_feature.attrs["source"], "")
     assert not any("Transfer curves" in image["alt"] for image in read.images)
 
 
