@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from distributed import Client, Future, KilledWorker, as_completed
-from distributed.comm import CommClosedError
 
 from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution.decide import LEAST_MARGIN
@@ -17,7 +16,7 @@ from oectflow.pipeline.execution.overheads import count_workers
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.scheduler import gone
+from oectflow.pipeline.execution.scheduler import gone, scheduler_needed
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 #: How often an experiment is submitted whose workers die for no reason that is in its batches.
@@ -73,7 +72,8 @@ def run_on_cluster(
     topic = queue[0].task.topic
     running: dict[Future, Job] = {}
     completed = as_completed()
-    memory = WindowMemory(client, planner)
+    with scheduler_needed(OSError):
+        memory = WindowMemory(client, planner)
     begin = time.perf_counter()
     planner.alone_done, planner.n_batches_done = 0.0, 0
     # Batches of the running experiments that are not done.
@@ -113,37 +113,36 @@ def run_on_cluster(
             client.log_event(topic, _entered(job))
             submit(job)
 
-    client.subscribe_topic(topic, heard)
-    try:
-        fill_window()
-        for future in completed:
-            job = running.pop(future)
-            if future.cancelled():
-                raise gone()
-            error = future.exception()
-            if isinstance(error, StorageError):
-                raise stopped(error) from error
-            if isinstance(error, KilledWorker) and try_again(job, error, planner):
+    # Nothing here but what asks the cluster can raise an OSError.
+    with scheduler_needed(OSError):
+        client.subscribe_topic(topic, heard)
+        try:
+            fill_window()
+            for future in completed:
+                job = running.pop(future)
+                if future.cancelled():
+                    raise gone()
+                error = future.exception()
+                if isinstance(error, StorageError):
+                    raise stopped(error) from error
+                if isinstance(error, KilledWorker) and try_again(job, error, planner):
+                    future.release()
+                    submit(job)
+                    continue
+                if error is None:
+                    record = future.result()
+                else:
+                    record = failure(job, error)
+                    client.log_event(topic, _failed(job))
                 future.release()
-                submit(job)
-                continue
-            if error is None:
-                record = future.result()
-            else:
-                record = failure(job, error)
-                client.log_event(topic, _failed(job))
-            future.release()
-            quicker = speed()
-            if quicker is None or quicker * (1 + LEAST_MARGIN) > 1 or not planner.safe:
-                fill_window()
-            yield job, record
-    except CommClosedError as error:
-        # It went after a result was announced and before it was fetched.
-        raise gone() from error
-    finally:
-        if client.status == "running":
-            client.unsubscribe_topic(topic)
-            client.cancel(list(running))
+                quicker = speed()
+                if quicker is None or quicker * (1 + LEAST_MARGIN) > 1 or not planner.safe:
+                    fill_window()
+                yield job, record
+        finally:
+            if client.status == "running":
+                client.unsubscribe_topic(topic)
+                client.cancel(list(running))
 
 
 class WindowMemory:

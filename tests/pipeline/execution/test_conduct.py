@@ -290,7 +290,7 @@ class Slow(BaseExtractor):
 
     def extract_single_step(self, step_data, params):
         Path({str(tmp_path / "begun")!r}).touch()
-        time.sleep(1.0)
+        time.sleep(0.4)
         return step_data["drain_current"].mean()
 
 if __name__ == "__main__":
@@ -303,11 +303,11 @@ if __name__ == "__main__":
     process = subprocess.Popen(
         [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    # 15 steps of 1 s take two workers at least 7 s.
+    # 15 steps of 0.4 s take two workers at least 3 s.
     deadline = time.monotonic() + 60
     while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(0.5)
+    time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     shown, errors = process.communicate(timeout=60)
     assert process.returncode != 0

@@ -125,9 +125,8 @@ def test_isolated__bounded_by_the_memory_limit_of_the_worker(lab, tmp_path, clie
     assert 0 < there.columns["left"][0] <= of_a_worker
     # A test on a machine with less could not tell it from the rule for where there is no worker.
     assert psutil.virtual_memory().available > 2 * of_a_worker
+    # Where there is none, test_greedy shows that there is a bound nevertheless.
     assert worker_memory() is None
-    (here,) = extract_isolated(*arguments)
-    assert here.columns["left"][0] > 0
 
 
 def test_lock__a_second_run_in_the_folder_is_refused(lab, tmp_path):
@@ -230,7 +229,7 @@ def test_scheduler_gone__a_clear_error_and_the_run_goes_on_later(lab, tmp_path):
         source = "transient"
 
         def extract_single_step(self, step_data, params):
-            time.sleep(0.3)
+            time.sleep(0.1)
             return step_data["drain_current"].mean()
 
     features = {"f": {"extractor": "transient.slow_mean", "input": "transient"}}
@@ -240,7 +239,15 @@ def test_scheduler_gone__a_clear_error_and_the_run_goes_on_later(lab, tmp_path):
             time.sleep(0.1)
         with Client(scheduler_file=str(address_file), timeout=3) as client:
             client.wait_for_workers(1, timeout=60)
-            killer = threading.Timer(2.5, scheduler.send_signal, [signal.SIGKILL])
+
+            def kill():
+                # With two of three experiments left.
+                while not list((tmp_path / "out").glob("[!.]*")) and time.monotonic() < deadline:
+                    time.sleep(0.02)
+                scheduler.send_signal(signal.SIGKILL)
+
+            deadline = time.monotonic() + 60
+            killer = threading.Thread(target=kill)
             killer.start()
             with pytest.raises(ClusterError, match="scheduler is gone"):
                 run(lab, tmp_path / "out", features, client=client, granularity="step")
@@ -250,6 +257,7 @@ def test_scheduler_gone__a_clear_error_and_the_run_goes_on_later(lab, tmp_path):
             process.kill()
             process.wait()
     written = {path.stem for path in (tmp_path / "out").glob("[!.]*")}
+    assert 0 < len(written) < 3
     report = run(lab, tmp_path / "out", features, client=None)
     assert report.ok
     assert {r.experiment_id for r in report.experiments if r.outcome == "unchanged"} == written
