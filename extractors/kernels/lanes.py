@@ -3,6 +3,9 @@
 Windows of equal length are fitted in groups of :data:`LANES`: every loop over the samples has an
 innermost loop over the lanes, which the compiler turns into vector instructions.  A lane never sees
 its neighbours and starts from its own samples, so a fit has the same bits in whatever company.
+Products and sums are not contracted to single instructions (which would save 4 % of the time): how
+they are depends on what a function is compiled into, and a kernel that was just compiled would not
+give the bits of one from the cache.
 
 Each lane looks at a few nodes in ``ln tau``, takes the vertex between the best three and goes on by
 Newton's method.  The optimum so found is the global one if it explains enough: with ``u(theta)`` on
@@ -50,14 +53,14 @@ _OUT = _NODE + 4
 _ROWS = _OUT + N_COLUMNS
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def slopes(f, z):
     """Return ``df/dtheta`` and ``d2f/dtheta2`` of ``f = exp(-z) - 1``."""
     h = z + z * f
     return h, h * z - h
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def lane_sums(y, n, w):
     """Compute the sums of :func:`.exponential.exponential_sums` in every lane.
 
@@ -157,7 +160,7 @@ def lane_sums(y, n, w):
         w[_SBQ * LANES + i] -= sb * w[_SQ * LANES + i] * scale
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def lane_steps(w):
     """Take one Newton step in every lane that is not done."""
     for i in range(LANES):
@@ -184,7 +187,7 @@ def lane_steps(w):
         w[_DONE * LANES + i] = 1.0 if finished else w[_DONE * LANES + i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def lane_centre(y, n, w):
     """Centre every lane and store its sum of squares."""
     for i in range(LANES):
@@ -224,7 +227,7 @@ def lane_centre(y, n, w):
             w[_TSS * LANES + i] += y0 * y0
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def look_at_four(y, n, f, k, w):
     """Multiply every lane by basis vectors ``k`` to ``k + 3``."""
     for i in range(4 * LANES):
@@ -250,7 +253,7 @@ def look_at_four(y, n, f, k, w):
             w[(_NODE + 3) * LANES + i] += a3 * u
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def lane_first_look(y, n, sign, rates, f, weight, looks, w):
     """Set the rate of every lane to the vertex between the best node and its neighbours.
 
@@ -295,7 +298,7 @@ def lane_first_look(y, n, sign, rates, f, weight, looks, w):
             w[_RATE * LANES + i] = 1.0 / ((1.0 - share) / rates[k] + share / rates[toward])
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def lane_results(y, n, sign, w):
     """Compute all columns of the fit in every lane, as :func:`.exponential.describe` does."""
     scale = 1.0 / n

@@ -120,7 +120,7 @@ def scan_nodes(y, first, last, start_step, lengths, f, weight, shift, fall, rise
                 rise[index, block + i] = -best[at + BLOCK + i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def scan_four(d, k, lengths, f, weight, shift, sums, best):
     """Correlate the windows of one block with nodes ``k`` to ``k + 3``."""
     for i in range(4 * BLOCK):
@@ -208,7 +208,7 @@ def plane_tables(lengths, rate):
     return f, h, of_length
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract"})
+@njit(nogil=True, cache=True, error_model="numpy")
 def add_samples(d, f, h, begin, end, sums):
     """Add samples ``begin:end`` of a block to the sums of ``d``, ``f d`` and ``h d``."""
     for j in range(begin, end):

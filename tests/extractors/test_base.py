@@ -214,7 +214,7 @@ def test_pickle__extractor_and_params():
     again = pickle.loads(pickle.dumps(extractor))
     assert again.params == extractor.params
     assert again.extract_step(SWEEP)["value"] == extractor.extract_step(SWEEP)["value"]
-    for name in extractor_names():
+    for name in BUILT_IN:
         built_in = get_extractor(name)
         again = pickle.loads(pickle.dumps(built_in))
         assert (again.name, again.params) == (name, built_in.params)

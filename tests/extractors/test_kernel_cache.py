@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numba
+from numba.core.dispatcher import Dispatcher
 
 from oectflow.extractors import kernels
-from oectflow.extractors.kernels import source_digest, sweeps
+from oectflow.extractors.kernels import lanes, scan, source_digest, sweeps
 
 
 def test_source_digest__changes_with_any_file(tmp_path: Path):
@@ -26,3 +27,11 @@ def test_cache__is_in_the_folder_of_the_digest():
     if not numba.config.DISABLE_JIT:
         assert digest in sweeps.sweep_extremes.stats.cache_path
     assert digest not in (numba.config.CACHE_DIR or "")
+
+
+def test_fits__round_the_same_wherever_they_are_compiled_into():
+    # With any of these flags, what is compiled into a function decides how its sums are rounded.
+    for module in (lanes, scan):
+        kernels_of = [k for k in vars(module).values() if isinstance(k, Dispatcher)]
+        assert kernels_of
+        assert not any(kernel.targetoptions.get("fastmath") for kernel in kernels_of)
