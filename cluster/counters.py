@@ -34,8 +34,8 @@ class ExperimentRow:
         Steps, known when the experiment is written.
     seconds
         Time spent in extractors, in s, all workers together.
-    bytes_read, bytes_written
-        Samples in memory, and size of the Parquet file.
+    bytes_computed, bytes_written
+        Values computed, as they are in memory, and size of the Parquet file.
     entered, last_event
         Time since the epoch, in s.
     """
@@ -50,7 +50,7 @@ class ExperimentRow:
     n_flagged: int = 0
     n_failed: int = 0
     seconds: float = 0.0
-    bytes_read: int = 0
+    bytes_computed: int = 0
     bytes_written: int = 0
     entered: float = 0.0
     last_event: float = 0.0
@@ -142,7 +142,7 @@ class RunCounters:
         row.logical_done += event["n_logical"]
         row.n_errors += event["n_errors"]
         row.seconds += event["seconds"]
-        row.bytes_read += event["bytes"]
+        row.bytes_computed += event["bytes"]
         self.logical_done += event["n_logical"]
         self.n_errors += event["n_errors"]
         begin = now - now % self.bin_seconds

@@ -299,6 +299,6 @@ _COLUMNS: tuple[tuple[str, str, int, Any], ...] = (
     ("failed", "count", 70, lambda row: row.n_failed),
     ("errors", "count", 70, lambda row: row.n_errors),
     ("compute (s)", "decimal", 90, lambda row: row.seconds),
-    ("read (MB)", "decimal", 90, lambda row: row.bytes_read / 1e6),
+    ("computed (MB)", "decimal", 90, lambda row: row.bytes_computed / 1e6),
     ("written (MB)", "decimal", 90, lambda row: row.bytes_written / 1e6),
 )

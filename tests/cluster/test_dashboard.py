@@ -76,7 +76,7 @@ def test_counters__life_of_an_experiment(counters):
     counters.event(TOPIC, batch(n_errors=2))
     assert (row.state, row.steps_done, row.n_errors) == ("running", 5, 2)
     counters.event(TOPIC, batch(features=("tau",)))
-    assert (row.steps_done, row.seconds, row.bytes_read) == (7.5, 0.5, 2000)
+    assert (row.steps_done, row.seconds, row.bytes_computed) == (7.5, 0.5, 2000)
     counters.event(TOPIC, written(outcome="flagged", n_flagged=4, n_failed=1))
     assert (row.state, row.steps_done) == ("flagged", 10)
     assert (row.n_flagged, row.n_failed, row.bytes_written) == (4, 1, 77)
