@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from oectflow.pipeline.inputs.experiment import Experiment
 
-_DPI = 100
+_DPI = 88
 _COLUMNS = 4
 #: Of more steps than this the unflagged ones are no points but a line.
 _MOST_POINTS = 40
