@@ -190,7 +190,7 @@ def plan(
         force=force, expand_multidim=expand_multidim,
     )  # fmt: skip
     client = client or _active_client()
-    crew = Crew(client, None if n_workers is None else Client, n_workers or 1)
+    crew = Crew(client, None if n_workers is None else _no_cluster, n_workers or 1)
     known = not any(run.planner.unknown(job) for job in run.jobs)
     if granularity != "auto":
         run.plan.take("cluster" if crew.client or n_workers else "threads")
