@@ -160,15 +160,15 @@ def _collect(thing: Any, parts: dict[str, str]) -> None:
     key = f"{thing.__module__}.{thing.__qualname__}"
     if key in parts:
         return
-    tree = _definition(thing)
-    if tree is None:
+    written = _definition(thing)
+    if written is None:
         entries = {name: _plain(entry) for name, entry in vars(thing).items() if name[:2] != "__"}
         codes = [_compiled(code) for code in _codes(thing)]
         parts[key] = json.dumps([codes, entries], sort_keys=True)
         return
-    parts[key] = _normalised(tree)
+    parts[key], names = written
     scope = vars(sys.modules[thing.__module__]) if thing.__module__ in sys.modules else {}
-    for name in sorted({node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}):
+    for name in names:
         # A compiled kernel keeps its Python function.
         other = getattr(scope.get(name), "py_func", scope.get(name))
         if isinstance(other, type | FunctionType):
@@ -185,29 +185,44 @@ def _plain(value: Any) -> str:
     return type(value).__qualname__
 
 
-def _definition(thing: Any) -> ast.AST | None:
-    """Return the definition of a class or function, None where there is no source."""
+def _definition(thing: Any) -> tuple[str, tuple[str, ...]] | None:
+    """Return the definition of a class or function, normalised, and the names in it.
+
+    None where there is no source.
+    """
     # Through the code of a method: ``inspect.getsource`` finds no class of a notebook.
     for code in _codes(thing):
-        try:
-            tree = ast.parse("".join(linecache.getlines(code.co_filename)))
-        except SyntaxError:
-            # The file changed since it was imported.
-            continue
-        same_name = [
-            node
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == thing.__name__
-        ]
-        for node in same_name:
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first <= code.co_firstlineno <= (node.end_lineno or first):
-                return node
+        text = "".join(linecache.getlines(code.co_filename))
+        found = _written(text, thing.__name__, code.co_firstlineno)
+        if found is not None:
+            return found
     try:
         # A class without methods of its own.
-        return ast.parse(inspect.cleandoc(inspect.getsource(thing)))
+        return _described(ast.parse(inspect.cleandoc(inspect.getsource(thing))))
     except (OSError, TypeError, SyntaxError):
         return None
+
+
+@lru_cache(maxsize=256)
+def _written(text: str, name: str, line: int) -> tuple[str, tuple[str, ...]] | None:
+    """Return the definition of a name that holds a line of some code."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        # The file changed since it was imported.
+        return None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            if first <= line <= (node.end_lineno or first):
+                return _described(node)
+    return None
+
+
+def _described(tree: ast.AST) -> tuple[str, tuple[str, ...]]:
+    text = _normalised(tree)
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return text, tuple(sorted(names))
 
 
 def _codes(thing: Any) -> Iterator[CodeType]:

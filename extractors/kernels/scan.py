@@ -8,11 +8,15 @@ large baseline nor a long ``tau`` costs digits.
 
 ``c(s) = c_0 cos s + c_0' sin s + integral from 0 to s of sin(s - x) kappa <N(x), y> dx``.
 
-The first two terms are at most ``hypot(c_0, c_0')``, the length of the projection of ``y`` on the
-plane of ``u_0`` and ``u_0'``.  If ``c(s) >= c_need``, then ``y`` is within ``sqrt(1 - c_need^2)``
-of ``c u(s)``, and ``|<N(x), u(s)>| <= sqrt(5) (s - x)^2 / 2`` (Taylor, with
-``|u''| <= sqrt(1 + kappa^2)``), so that the integral is at most
-``kappa (sqrt(1 - c_need^2) s^2 / 2 + sqrt(5) s^4 / 8)``.
+If ``c(s) >= c_need``, then ``y`` is within ``sine = sqrt(1 - c_need^2)`` of ``c u(s)``, and
+``|<N(x), u(s)>| <= sqrt(5) (s - x)^2 / 2`` (Taylor, with ``|u''| <= sqrt(1 + kappa^2)``), so that
+the integral is at most ``kappa (sine s^2 / 2 + sqrt(5) s^4 / 8)``.  With
+``cos s <= 1 - s^2 / 2 + s^4 / 24`` and ``sin s <= s``, for all ``s`` up to ``S``,
+
+``c(s) <= c_0 + |c_0'| s - bend s^2 / 2``,
+``bend = c_0 - kappa sine - S^2 (kappa sqrt(5) / 4 + c_0 / 12)``,
+
+which is at most ``c_0 + c_0'^2 / (2 bend)`` if ``bend`` is positive.
 
 **How far it would have to go.**  ``|u(s) - u_0| <= |u(s) - y| + |y - u_0|``, both known from the
 correlations.  This chord grows with ``|s|``: where it did not, the residual of the fit of ``u_0``
@@ -282,11 +286,12 @@ def reach_from(
                 if not (c > 0.0 and chord < 0.44):
                     continue
                 arc_2 = (chord * (1.0 + 0.24 * chord * chord)) ** 2
-                gain = KAPPA * (0.5 * sine * arc_2 + 0.125 * math.sqrt(5.0) * arc_2 * arc_2)
-                # Rounding is that of c, and larger where f and h are nearly parallel.
-                gain += SLACK * (1.0 + slope * norm_f / norm_h)
+                bend = c - KAPPA * sine - arc_2 * (KAPPA * math.sqrt(5.0) / 4.0 + c / 12.0)
                 square = c * c + slope * slope
-                reach[index, block + i] = math.sqrt(square) + gain
+                if bend > 0.0:
+                    # Rounding is that of c, and larger where f and h are nearly parallel.
+                    slack = SLACK * (1.0 + slope * norm_f / norm_h)
+                    reach[index, block + i] = c + 0.5 * slope * slope / bend + slack
                 unexplained = (1.0 - square) * (n - 1) / (n - 4)
                 if unexplained < least:
                     least = unexplained

@@ -20,12 +20,14 @@ from oectflow.pipeline.execution.overheads import (
     cluster_overheads,
     correct_effective,
     count_workers,
+    may_pay,
+    ping,
     thread_overheads,
 )
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan
-from oectflow.pipeline.execution.scheduler import scheduler_needed
+from oectflow.pipeline.execution.scheduler import gone, scheduler_needed
 from oectflow.pipeline.execution.stream import Listener, failure, run_on_cluster, stopped
 from oectflow.pipeline.features.feature_set import FeatureSet
 
@@ -57,15 +59,16 @@ class Crew:
         self.client = client
         self._connect = connect
         self._n_workers = n_workers
-        #: A message to the scheduler and back, in s: no task can be quicker.
-        self.ping = 0.0
-        if client is not None:
-            self._count(client)
+        if client is not None and client.status == "closed":
+            # Said before the run, also where there is too little work to ask for workers.
+            raise gone()
 
-    def _count(self, client: Client) -> None:
-        begin = time.perf_counter()
-        self._n_workers = count_workers(client)
-        self.ping = time.perf_counter() - begin
+    @property
+    def n_workers(self) -> int:
+        """How many may work together, beside this process or in its threads."""
+        if self.client is not None:
+            return count_workers(self.client)
+        return thread_overheads().n_workers if self._connect is None else self._n_workers
 
     def connected(self, book: CostBook) -> Client | None:
         """Return the client, of a cluster that is started now if need be."""
@@ -86,10 +89,9 @@ class Crew:
             Knows how long the start of a cluster takes.
         """
         if self.client is not None:
-            # Workers may have come since the last time.
-            self._count(self.client)
-            saved = seconds * (1 - 1 / self._n_workers)
-            return cluster_overheads(self.client, seconds) if saved > self.ping else None
+            if not may_pay(self.client, seconds):
+                return None
+            return cluster_overheads(self.client, seconds)
         if self._connect is None:
             return None
         # Before the first start is measured: workers have to import what this process has
@@ -162,7 +164,9 @@ def _auto(
     plan: RunPlan,
     listener: Listener,
 ) -> Finished:
-    explore(queue, planner, crew.client, crew.ping or thread_overheads().round_trip)
+    if any(map(planner.unknown, queue)):
+        trip = ping(crew.client) if crew.client else thread_overheads().round_trip
+        explore(queue, planner, crew.client, trip, crew.n_workers)
     plan.alone_seconds = planner.seconds_left()
     may_divide = True
     while queue:

@@ -11,10 +11,11 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import dask.threaded
 from distributed import Client
@@ -35,6 +36,8 @@ _VALID_SECONDS = 300.0
 
 _measured: dict[str, Overheads] = {}
 _bounds: dict[str, Overheads] = {}
+#: Of every cluster, the shortest time from submitting a task to having its result, in s.
+_trips: WeakKeyDictionary[Client, float] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -56,24 +59,23 @@ def cluster_overheads(client: Client, seconds: float) -> Overheads:
     ClusterError
         The scheduler is gone.
     """
-    begin = time.perf_counter()
-    present = client.nthreads()
-    ping = time.perf_counter() - begin
-    if not present:
+    threads = client.nthreads()
+    n_workers = _expected(client, threads)
+    if not threads:
         # Nothing can be measured before the first worker comes; no task is quicker than this.
-        n = count_workers(client)
-        return Overheads(ping, ping, ping, n, float(n))
-    identity = _identity(client)
+        trip = ping(client)
+        return Overheads(trip, trip, trip, n_workers, float(n_workers))
+    identity = _identity(client, n_workers)
     with _lock:
         known = _measured.get(identity) or _bounds.get(identity)
         if known is None:
             trip = _round_trip(client)
-            n_workers = count_workers(client)
             known = Overheads(trip, trip, trip, n_workers, float(n_workers))
             _bounds[identity] = known
+        _trips[client] = known.round_trip
         saved = seconds * (1 - 1 / known.n_workers)
         if identity not in _measured and _TRIPS_OF_ALL * known.round_trip < MEASURING_SHARE * saved:
-            known = _measured[identity] = _measure(client, known.round_trip)
+            known = _measured[identity] = _measure(client, threads, n_workers, known.round_trip)
         return known
 
 
@@ -91,7 +93,7 @@ def correct_effective(client: Client, decision: Decision, seconds: float) -> Non
     seconds
         What it took.
     """
-    identity = _identity(client)
+    identity = _identity(client, count_workers(client))
     with _lock:
         for known in (_measured, _bounds):
             old = known.get(identity)
@@ -107,11 +109,36 @@ def correct_effective(client: Client, decision: Decision, seconds: float) -> Non
             known[identity] = replace(old, effective=now, spread=spread)
 
 
-def _identity(client: Client) -> str:
-    """Return a name for the scheduler and its workers: with others, the numbers are others."""
-    scheduler = client.scheduler_info(n_workers=0)["id"]
-    period = int(time.monotonic() / _VALID_SECONDS)
-    return f"{scheduler}/{count_workers(client)}/{period}"
+def may_pay(client: Client, seconds: float) -> bool:
+    """Whether a cluster could do some work in less time than one process, at the very best.
+
+    Does not ask the cluster as long as the shortest task that it was seen to do, if any was, takes
+    longer than the work.
+
+    Parameters
+    ----------
+    client
+        Whose cluster.
+    seconds
+        What the work takes one process.
+    """
+    if seconds <= _trips.get(client, 0.0):
+        return False
+    begin = time.perf_counter()
+    n_workers = count_workers(client)
+    return seconds * (1 - 1 / n_workers) > time.perf_counter() - begin
+
+
+def ping(client: Client) -> float:
+    """Return how long a message to the scheduler and back takes, in s: no task can be quicker."""
+    begin = time.perf_counter()
+    count_workers(client)
+    return time.perf_counter() - begin
+
+
+def _identity(client: Client, n_workers: int) -> str:
+    """Return a name for a cluster and its workers: with others, the numbers are others."""
+    return f"{client.id}/{n_workers}/{int(time.monotonic() / _VALID_SECONDS)}"
 
 
 @scheduler_needed(OSError)
@@ -126,10 +153,13 @@ def count_workers(client: Client) -> int:
     if client.status == "closed":
         # What Dask raises then is about its inner life.
         raise gone()
+    return _expected(client, client.nthreads())
+
+
+def _expected(client: Client, threads: Mapping[str, int]) -> int:
     adaptive = getattr(client.cluster, "_adaptive", None)
     to_come = adaptive.maximum if adaptive is not None else 1
-    present = int(sum(client.nthreads().values()))
-    return max(present, int(to_come) if math.isfinite(to_come) else 1)
+    return max(sum(threads.values()), int(to_come) if math.isfinite(to_come) else 1)
 
 
 def _round_trip(client: Client) -> float:
@@ -142,9 +172,7 @@ def _round_trip(client: Client) -> float:
     return min(trips)
 
 
-def _measure(client: Client, trip: float) -> Overheads:
-    threads = client.nthreads()
-    n_workers = count_workers(client)
+def _measure(client: Client, threads: Mapping[str, int], n_workers: int, trip: float) -> Overheads:
     per_batch = _per_batch(client, _BATCHES * n_workers, trip, None)
     per_worker = _per_batch(client, _BATCHES, trip, list(threads)[:1])
     # Long against the turns in which processes get a core.

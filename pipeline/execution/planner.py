@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.assemble import Extracted
@@ -29,6 +31,8 @@ _BATCH_SHARE = 1 / 8
 #: their process, or would have taken all memory.
 _DEADLY = ("ProcessDied", "MemoryError")
 _OURS = "oectflow.extractors."
+#: What has computed an experiment during the life of this process, with whatever parameters.
+_harmless: WeakSet[type[BaseExtractor]] = WeakSet()
 
 
 class Planner:
@@ -58,6 +62,7 @@ class Planner:
         self.extractors = extractors
         self.features: dict[str, FeaturePlan] = {}
         self._probed: dict[str, float] = {}
+        self._opening: dict[str, float] = {}
         self._n_bytes = BATCH_BYTES
         self._bytes_per_row: float | None = None
         names = dict.fromkeys(name for job in jobs for name in job.missing)
@@ -75,8 +80,9 @@ class Planner:
     def _is_safe(self, name: str) -> bool:
         # What comes with the package, and what has computed an experiment before, may run in the
         # process of the notebook; what nobody has seen might take it along.
-        ours = type(self.extractors[name]).__module__.startswith(_OURS)
-        known = self.book.get(name) is not None
+        extractor = type(self.extractors[name])
+        ours = extractor.__module__.startswith(_OURS)
+        known = self.book.get(name) is not None or extractor in _harmless
         return (ours or known) and not self.book.is_deadly(name)
 
     def unknown(self, job: Job) -> list[str]:
@@ -102,13 +108,33 @@ class Planner:
         known = self.book.get(name, length)
         return self._probed.get(name) if known is None else known
 
-    def probed(self, job: Job, part: Extracted) -> None:
-        """Take steps that were computed in order to time them."""
-        lengths = job.layouts[part.source].lengths[part.start : part.stop]
-        samples = max(1.0, float(lengths.sum()))
-        for name, seconds in {**part.seconds, f"read {part.source}": part.reading}.items():
-            # The first call of an extractor may import or compile something.
-            self._probed[name] = min(self._probed.get(name, math.inf), seconds / samples)
+    @property
+    def batch_bytes(self) -> int:
+        """Samples that a batch may hold, in bytes."""
+        return self._n_bytes
+
+    def probed(self, job: Job, parts: Sequence[Extracted]) -> None:
+        """Take steps of one source that were computed in order to time them, in order."""
+        source = parts[0].source
+        lengths = job.layouts[source].lengths
+        samples = [max(1.0, float(lengths[part.start : part.stop].sum())) for part in parts]
+        for part, n in zip(parts, samples, strict=True):
+            for name, seconds in part.seconds.items():
+                # The first call of an extractor may import or compile something.
+                self._probed[name] = min(self._probed.get(name, math.inf), seconds / n)
+        reading, n = parts[-1].reading, samples[-1]
+        per_sample = min(part.reading / n for part, n in zip(parts, samples, strict=True))
+        # Opening the file takes the same time for one step and for many.  Whatever disturbed one of
+        # the smaller parts made it longer, and what it seems to tell of the difference less.
+        slopes = [
+            (reading - part.reading) / (n - fewer)
+            for part, fewer in zip(parts, samples, strict=True)
+            if fewer < n
+        ]
+        per_sample = min(max([0.0, *slopes]), per_sample) if slopes else per_sample
+        self._probed[f"read {source}"] = per_sample
+        self._opening[source] = max(0.0, reading - per_sample * n)
+        self.book.learn(f"open {source}", self._opening[source])
 
     def keep(self, job: Job, key: tuple[str, int], parts: Sequence[Extracted], stop: int) -> None:
         """Make steps up to ``stop`` of a group part of the results of an experiment."""
@@ -125,7 +151,14 @@ class Planner:
         """Decide about all that is not finished."""
         writing = self._sum(self._left, "write")
         seconds = self.seconds_left() - writing
+        sources = {name for name, _ in self._left if name.startswith("read ")}
+        opening = max((self._opening_of(name[5:]) for name in sources), default=0.0)
+        overheads = replace(overheads, per_worker=overheads.per_worker + opening)
         return decide(seconds, self._items, overheads, self._n_left, writing)
+
+    def _opening_of(self, source: str) -> float:
+        known = self._opening.get(source)
+        return known if known is not None else self.book.get(f"open {source}") or 0.0
 
     def decide_one(self, job: Job, overheads: Overheads) -> Decision:
         """Decide about one experiment: its files are written by one, whoever computes it."""
@@ -190,7 +223,10 @@ class Planner:
         """
         self._count(job, -1)
         self.alone_done += record.n_steps * (self.cost("write", record.n_steps) or 0.0)
-        self.book.mark_deadly(p.feature for p in record.problems if p.error_type.endswith(_DEADLY))
+        deadly = {p.feature for p in record.problems if p.error_type.endswith(_DEADLY)}
+        self.book.mark_deadly(deadly)
+        _harmless.update(type(self.extractors[name]) for name in record.seconds)
+        _harmless.difference_update(type(self.extractors[name]) for name in deadly)
         if record.n_steps:
             self._bytes_per_row = record.n_bytes_in_memory / record.n_steps
         amounts = {name: seconds for name, seconds in record.seconds.items() if seconds}

@@ -35,6 +35,7 @@ from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
+from oectflow.pipeline.inputs.hdf5 import content_hash
 from oectflow.pipeline.outputs.sink import Problem, Results, write_results
 
 _VERSIONED = ("oectflow", "dask", "distributed", "h5py", "numba", "numpy", "pyarrow", "scipy")
@@ -225,8 +226,8 @@ def _log_event(topic: str, event: dict[str, Any]) -> None:
 def hash_source(task: ExperimentTask) -> str:
     """Return the content hash of the raw file, or ``""`` where it cannot be read."""
     try:
-        return Experiment(task.path).content_hash()
-    except InputError:
+        return content_hash(task.path)
+    except OSError:
         # Its steps are marked unreadable; without a hash the file is never taken for unchanged.
         return ""
 

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from oectflow.pipeline.errors import NotAnExperiment, UnreadableFile, did_you_mean
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows
-from oectflow.pipeline.inputs.hdf5 import FileIdentity, explain, open_file, plain
+from oectflow.pipeline.inputs.hdf5 import FileIdentity, content_hash, explain, open_file, plain
 from oectflow.pipeline.inputs.step_layout import ARRAYS, Layout, read_source
 from oectflow.pipeline.inputs.timing import complete_from_trace, declared_timing
 
@@ -151,14 +150,10 @@ class Experiment:
 
     def content_hash(self) -> str:
         """Return the XXH3-128 hash of the file's bytes, in hexadecimal."""
-        digest = xxhash.xxh3_128()
         try:
-            with self.path.open("rb") as file:
-                while part := file.read(2**20):
-                    digest.update(part)
+            return content_hash(self.path)
         except OSError as error:
             raise UnreadableFile(explain(self.path, "the file", error)) from error
-        return digest.hexdigest()
 
     def step(self, source: str, index: int) -> dict[str, Any]:
         """Read one step.

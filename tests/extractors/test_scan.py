@@ -45,7 +45,7 @@ def test_reach_from__no_tau_goes_beyond(misfit: float, sign: int) -> None:
         holds = best >= need[0]
         assert (best[holds] <= reach[0, holds]).all()
         bounded += int(np.isfinite(reach).sum())
-        close += int((reach[0, holds] <= best[holds] + 0.1 * (1 - best[holds]) + 1e-9).sum())
+        close += int((reach[0, holds] <= best[holds] + 0.01 * (1 - best[holds]) + 1e-9).sum())
     # Where windows are nearly exponentials the bound says something, and soon almost all.
     if misfit <= 1e-2:
         assert bounded > 100

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-import xxhash
-
 from oectflow.pipeline.errors import InputError, NotAnExperiment, UnreadableFile
 from oectflow.pipeline.inputs.catalog.workflow import Parameters, flatten_workflow, tidy_text
 from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.hdf5 import content_hash
 
 # In characters.  What is indexed must fit into the 2700 bytes of an index entry of PostgreSQL.
 _LONGEST = 500
@@ -193,15 +192,6 @@ def search_text(columns: Mapping[str, Any]) -> str:
     """Return the text in which ``text_search`` looks."""
     words = (columns["chip_id"], columns["test_id"], columns["description"])
     return "\n".join(words).casefold()[:_LONGEST_SEARCHED]
-
-
-def content_hash(path: str) -> str:
-    """Return the XXH3-128 hash of a file's bytes, in hexadecimal."""
-    digest = xxhash.xxh3_128()
-    with open(path, "rb") as file:  # noqa: PTH123 - as above
-        while part := file.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def wall_clock(value: Any) -> datetime | None:

@@ -15,7 +15,6 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, text, union
 
 from oectflow.pipeline.errors import CatalogError
-from oectflow.pipeline.inputs.catalog.facts import content_hash
 from oectflow.pipeline.inputs.catalog.schema import (
     TABLES,
     experiments,
@@ -28,6 +27,7 @@ from oectflow.pipeline.inputs.catalog.schema import (
     workflows,
 )
 from oectflow.pipeline.inputs.catalog.store import Store
+from oectflow.pipeline.inputs.hdf5 import content_hash
 
 _ROWS = 1000
 _SHOWN = 20

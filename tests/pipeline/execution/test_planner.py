@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from oectflow.extractors.base import BaseExtractor
+from oectflow.pipeline.execution import planner as planner_module
 from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.decide import Overheads
@@ -18,6 +19,7 @@ from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
 from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.step_layout import Layout
+from oectflow.pipeline.outputs.sink import Problem
 
 PRINTS = {"tau": "abc", "peak": "def"}
 
@@ -148,16 +150,20 @@ def test_planner__a_probe_counts_until_an_experiment_is_done(tmp_path):
     plan, book = planner([one], tmp_path)
     assert plan.unknown(one) == ["tau", "peak"]
     # The first call compiles; the second one counts.
-    for seconds in (5.0, 1e-3):
-        plan.probed(
-            one, Extracted("transient", 0, 1, {}, (), {"tau": seconds, "peak": seconds}, 1e-4)
-        )
+    plan.probed(
+        one,
+        [
+            Extracted("transient", 0, 1, {}, (), {"tau": seconds, "peak": seconds}, 1e-4)
+            for seconds in (5.0, 1e-3)
+        ],
+    )
     assert plan.unknown(one) == []
     assert plan.cost("tau") == 1e-3 / 10_000
     assert book.get("tau") is None
 
 
-def test_planner__what_is_not_ours_is_safe_once_it_has_computed_something(tmp_path):
+def test_planner__what_is_not_ours_is_safe_once_it_has_computed_something(tmp_path, monkeypatch):
+    monkeypatch.setattr(planner_module, "_harmless", set())
     one = job()
     plan, book = planner([one], tmp_path)
     assert not plan.safe
@@ -168,6 +174,42 @@ def test_planner__what_is_not_ours_is_safe_once_it_has_computed_something(tmp_pa
     book.mark_deadly(["peak"])
     book.save()
     assert not planner([one], tmp_path)[0].safe
+
+
+def test_planner__an_extractor_is_trusted_with_other_parameters(tmp_path, monkeypatch):
+    monkeypatch.setattr(planner_module, "_harmless", set())
+    one = job()
+    (tmp_path / "first").mkdir()
+    plan, book = planner([one], tmp_path / "first")
+    plan.plan(one, SECONDS)
+    problem = Problem(0, "transient", "tau", "error", "ProcessDied", "ended")
+    record = ExperimentRecord("a", "a.h5", "failed", n_steps=5000, problems=(problem,))
+    plan.learn(one, replace(record, seconds={"tau": 1.0}))
+    assert not planner([one], tmp_path / "second")[0].safe
+    plan.learn(one, ExperimentRecord("a", "a.h5", "done", n_steps=5000, seconds={"tau": 1.0}))
+    book.save()
+    assert planner([one], tmp_path / "second")[0].safe
+    # Here it is known what it has done.
+    assert not planner([one], tmp_path / "first")[0].safe
+
+
+def test_planner__reading_has_a_part_that_is_the_same_for_any_number_of_steps(tmp_path):
+    one = job()
+    plan, book = planner([one], tmp_path)
+    opening, per_step = 1e-3, 1e-4
+    sizes = [1, 2, 4, 8]
+    starts = np.cumsum([0, *sizes])
+    parts = [
+        Extracted("transient", start, start + n, {}, (), {"tau": 1e-3}, opening + n * per_step)
+        for start, n in zip(starts[:-1], sizes, strict=True)
+    ]
+    plan.probed(one, parts)
+    assert plan.cost("read transient") == pytest.approx(per_step / 10_000, rel=1e-12)
+    assert book.get("open transient") == pytest.approx(opening, rel=1e-12)
+    # A part that was disturbed does not count.
+    parts[2] = replace(parts[2], reading=10 * parts[2].reading)
+    plan.probed(one, parts)
+    assert plan.cost("read transient") == pytest.approx(per_step / 10_000, rel=1e-12)
 
 
 def test_planner__memory_bounds_batches_and_pressure_shrinks_them(tmp_path):
