@@ -159,9 +159,9 @@ def measure(
             sys.exit(str(report))
         return report
 
-    warm_out, cold_report, warm_report = folder / "warm", None, None
+    cold_report, warm_report = None, None
     for _ in range(2):
-        extract(warm_out, salt)
+        extract(folder / "warm", salt)
     seconds: dict[str, list[float]] = {arm: [] for arm in arms}
     found: dict[str, str] = {}
     rng = random.Random(0)
@@ -169,7 +169,8 @@ def measure(
         for arm in rng.sample(arms, len(arms)):
             if turn and seconds[arm][0] > cap:
                 continue
-            out = warm_out if arm == "warm" else folder / f"{arm}-{next(turns)}"
+            # A file that is replaced takes some ms longer; one that was written cold is not known.
+            out = folder / (f"cold-{next(turns)}" if arm == "cold" else arm)
             begin = time.perf_counter()
             if arm == "sequential":
                 sequential(row.raw, config(salt), out)

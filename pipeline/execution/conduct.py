@@ -20,8 +20,7 @@ from oectflow.pipeline.execution.overheads import (
     cluster_overheads,
     correct_effective,
     count_workers,
-    may_pay,
-    ping,
+    overheads_if_worth_it,
     thread_overheads,
 )
 from oectflow.pipeline.execution.planner import Planner
@@ -89,9 +88,7 @@ class Crew:
             Knows how long the start of a cluster takes.
         """
         if self.client is not None:
-            if not may_pay(self.client, seconds):
-                return None
-            return cluster_overheads(self.client, seconds)
+            return overheads_if_worth_it(self.client, seconds)
         if self._connect is None:
             return None
         # Before the first start is measured: workers have to import what this process has
@@ -165,8 +162,8 @@ def _auto(
     listener: Listener,
 ) -> Finished:
     if any(map(planner.unknown, queue)):
-        trip = ping(crew.client) if crew.client else thread_overheads().round_trip
-        explore(queue, planner, crew.client, trip, crew.n_workers)
+        others = cluster_overheads(crew.client, 0.0) if crew.client else thread_overheads()
+        explore(queue, planner, crew.client, others.round_trip, crew.n_workers)
     plan.alone_seconds = planner.seconds_left()
     may_divide = True
     while queue:

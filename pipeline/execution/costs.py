@@ -8,6 +8,7 @@ the things it depends on.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import platform
@@ -17,6 +18,8 @@ from typing import Any
 
 #: Weight of the newest measurement in the running mean.
 _NEW_SHARE = 0.3
+#: Costs that differ by less are the same to every decision, and not worth a new file.
+_SAME = 0.1
 _FILE = ".oectflow-costs.json"
 _FORMAT = 2
 
@@ -40,6 +43,7 @@ class CostBook:
         self._costs: dict[str, dict[int, float]] = {}
         self._deadly: set[str] = set()
         self._changed = False
+        self._stored: dict[str, dict[int, float]] = {}
         try:
             stored = json.loads(self._path.read_text())
             if stored["format"] == _FORMAT:
@@ -48,6 +52,7 @@ class CostBook:
                     for key, by_size in stored["costs"].items()
                 }
                 self._deadly = set(map(str, stored["deadly"]))
+                self._stored = copy.deepcopy(self._costs)
         except FileNotFoundError:
             pass
         except (ValueError, TypeError, KeyError, AttributeError, OSError):
@@ -77,8 +82,9 @@ class CostBook:
             return
         known = self._costs.setdefault(self._key(name), {})
         old = known.get(_size(length), cost)
-        known[_size(length)] = (1 - _NEW_SHARE) * old + _NEW_SHARE * cost
-        self._changed = True
+        new = known[_size(length)] = (1 - _NEW_SHARE) * old + _NEW_SHARE * cost
+        stored = self._stored.get(self._key(name), {}).get(_size(length), 0.0)
+        self._changed |= abs(new - stored) > _SAME * stored
 
     def is_deadly(self, name: str) -> bool:
         """Whether a feature has ever ended the process that computed it."""

@@ -54,10 +54,9 @@ def explore(
     """Compute the first steps of the first experiment that has a feature of unknown cost.
 
     What is trusted is computed here: one step, two, four, until that has taken ``enough``, or one
-    percent of what all of them will take; behind a first one that takes longer than a round trip
-    the cluster goes on.  What nobody has seen before is computed on the cluster, where it may bring
-    its process down.  There, an expensive step is waited for only once, since all workers get one
-    meanwhile.
+    percent of what all of them will take; behind a first one that takes longer the cluster goes on.
+    What nobody has seen before is computed on the cluster, where it may bring its process down.
+    There, an expensive step is waited for only once, since all workers get one meanwhile.
 
     Parameters
     ----------
@@ -68,7 +67,8 @@ def explore(
     client
         The cluster; without one, everything is computed here.
     enough
-        Time in s that may be spent here for a group of features.
+        Time in s that may be spent here in any case for a group of features: what a task takes to
+        be handed out and come back.
     n_workers
         How many may work together.
     """

@@ -59,12 +59,36 @@ def cluster_overheads(client: Client, seconds: float) -> Overheads:
     ClusterError
         The scheduler is gone.
     """
-    threads = client.nthreads()
+    return _overheads(client, seconds, *_workers(client))
+
+
+@scheduler_needed(OSError)
+def overheads_if_worth_it(client: Client, seconds: float) -> Overheads | None:
+    """Return the same, or None where a cluster could not be quicker at the very best.
+
+    Does not even ask the cluster as long as the shortest task that it was seen to do, if any was,
+    takes longer than the work.
+    """
+    if seconds <= _trips.get(client, 0.0):
+        return None
+    threads, ping = _workers(client)
+    saved = seconds * (1 - 1 / _expected(client, threads))
+    return _overheads(client, seconds, threads, ping) if saved > ping else None
+
+
+def _workers(client: Client) -> tuple[Mapping[str, int], float]:
+    """Return the threads of all workers, and how long it took to ask, in s."""
+    begin = time.perf_counter()
+    return client.nthreads(), time.perf_counter() - begin
+
+
+def _overheads(
+    client: Client, seconds: float, threads: Mapping[str, int], ping: float
+) -> Overheads:
     n_workers = _expected(client, threads)
     if not threads:
         # Nothing can be measured before the first worker comes; no task is quicker than this.
-        trip = ping(client)
-        return Overheads(trip, trip, trip, n_workers, float(n_workers))
+        return Overheads(ping, ping, ping, n_workers, float(n_workers))
     identity = _identity(client, n_workers)
     with _lock:
         known = _measured.get(identity) or _bounds.get(identity)
@@ -107,33 +131,6 @@ def correct_effective(client: Client, decision: Decision, seconds: float) -> Non
             now = (old.effective + seen) / 2
             spread = max(LEAST_MARGIN, abs(now - old.effective) / old.effective)
             known[identity] = replace(old, effective=now, spread=spread)
-
-
-def may_pay(client: Client, seconds: float) -> bool:
-    """Whether a cluster could do some work in less time than one process, at the very best.
-
-    Does not ask the cluster as long as the shortest task that it was seen to do, if any was, takes
-    longer than the work.
-
-    Parameters
-    ----------
-    client
-        Whose cluster.
-    seconds
-        What the work takes one process.
-    """
-    if seconds <= _trips.get(client, 0.0):
-        return False
-    begin = time.perf_counter()
-    n_workers = count_workers(client)
-    return seconds * (1 - 1 / n_workers) > time.perf_counter() - begin
-
-
-def ping(client: Client) -> float:
-    """Return how long a message to the scheduler and back takes, in s: no task can be quicker."""
-    begin = time.perf_counter()
-    count_workers(client)
-    return time.perf_counter() - begin
 
 
 def _identity(client: Client, n_workers: int) -> str:

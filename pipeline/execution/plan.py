@@ -13,9 +13,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from oectflow.pipeline.errors import ConfigError, did_you_mean
 from oectflow.pipeline.inputs.step_layout import Layout
@@ -24,6 +25,8 @@ from oectflow.pipeline.inputs.step_layout import Layout
 BATCH_BYTES = 64 * 2**20
 #: Sums of as many costs as there are steps are rounded by less than this.
 _ROUNDING = 1e-9
+#: Batches that are too long by this share are better than one more of them.
+_TOO_LONG = 0.01
 
 Granularity = Literal["auto", "step", "experiment"] | int
 
@@ -97,8 +100,8 @@ def plan_batches(
     granularity
         ``"step"``: one batch for every logical task.  ``"experiment"``: one batch for each source.
         A number: that many steps, all features of the source together.  ``"auto"``: as many steps
-        as take ``seconds``, bounded by memory, starting at chunk borders; features that are too
-        long for that are divided among several batches.
+        as take ``seconds``, bounded by memory, starting at chunk borders where these are near;
+        features that are too long for that are divided among several batches.
     seconds
         How long a batch should take, > 0.
     reading
@@ -152,8 +155,10 @@ def _auto(
     """Divide the steps of one source by time and memory, for features with the same blocks."""
     batches = []
     for start, stop in _ranges(layout, features, seconds, reading, n_bytes):
-        samples = float(layout.lengths[start:stop].sum())
-        groups = _bundles(features, samples, seconds)
+        groups = [[feature.name for feature in features]]
+        if stop - start <= features[0].block:
+            # Nothing else is left to divide.
+            groups = _bundles(features, float(layout.lengths[start:stop].sum()), seconds)
         batches += [StepBatch(source, start, stop, tuple(group)) for group in groups]
     return batches
 
@@ -177,30 +182,54 @@ def _ranges(
     reading: float,
     n_bytes: int,
 ) -> list[tuple[int, int]]:
-    """Cut the steps where the work or the memory of a batch is full, at chunk borders if near."""
+    """Cut the steps into equal batches, none of them too long or too large.
+
+    Equal, and no more than it takes: where two workers have three batches, one of them waits.
+    """
     block, start = features[0].block, features[0].first
     cost = (reading + sum(feature.seconds_per_sample for feature in features)) * layout.lengths
     size = layout.nbytes_per_sample * layout.lengths
     # A batch is full when either share reaches 1.
-    share = np.maximum(cost / seconds, size / n_bytes)
-    filled = np.concatenate([[0.0], np.cumsum(share)])
-    ranges = []
+    filled = _running(np.maximum(cost / seconds, size / n_bytes))
+    stored, spent = _running(size), _running(cost)
+    ranges: list[tuple[int, int]] = []
+    n_left = 0
     while start < layout.n_steps:
-        # Equal batches: a last one of a few steps would cost as much as any to hand out.
         left = float(filled[-1] - filled[start])
-        full = left / max(1, math.ceil(left * (1 - _ROUNDING))) * (1 + _ROUNDING)
-        stop = int(np.searchsorted(filled, filled[start] + full, side="right")) - 1
+        if n_left < 1:
+            n_left = max(1, math.ceil(left * (1 - _TOO_LONG)))
+        full = filled[start] + left / n_left * (1 + _ROUNDING)
+        stop = int(np.searchsorted(filled, full, side="right")) - 1
         stop = min(max(stop, start + 1), layout.n_steps)
-        border = int(layout.borders[np.searchsorted(layout.borders, stop, side="right") - 1])
-        # A border in the second half of the batch is worth a shorter batch; one further back
-        # would double the number of tasks.
-        if border > start and 2 * (border - start) >= stop - start:
-            stop = border
+        stop = _at_border(layout, start, stop, spent, reading)
+        room = stored[start] + n_bytes * (1 + _ROUNDING)
+        stop = min(stop, max(int(np.searchsorted(stored, room, side="right")) - 1, start + 1))
         if block > 1:
             stop = min(start + max(1, (stop - start) // block) * block, layout.n_steps)
         ranges.append((start, stop))
         start = stop
+        n_left -= 1
     return ranges
+
+
+def _at_border(
+    layout: Layout, start: int, stop: int, cost: NDArray[np.float64], reading: float
+) -> int:
+    """Move the end of a batch to a chunk border, if that saves more than it shifts.
+
+    Beyond a border, two batches read the chunk in which the second one begins.
+    """
+    at = int(np.searchsorted(layout.borders, stop, side="right"))
+    if stop == layout.n_steps or at == len(layout.borders):
+        return stop
+    below, above = int(layout.borders[at - 1]), int(layout.borders[at])
+    saved = reading * float(layout.lengths[below:above].sum())
+    shift, border = min((abs(cost[b] - cost[stop]), b) for b in (below, above))
+    return border if border > start and shift <= saved else stop
+
+
+def _running(amounts: NDArray[Any]) -> NDArray[np.float64]:
+    return np.concatenate([[0.0], np.cumsum(amounts)])
 
 
 def _bundles(features: Sequence[FeatureCost], samples: float, seconds: float) -> list[list[str]]:
