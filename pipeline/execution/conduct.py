@@ -14,7 +14,7 @@ from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution import tasks
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.decide import Overheads
-from oectflow.pipeline.execution.explore import explore
+from oectflow.pipeline.execution.explore import collect, explore
 from oectflow.pipeline.execution.local import run_inline, run_on_threads
 from oectflow.pipeline.execution.overheads import (
     cluster_overheads,
@@ -164,6 +164,8 @@ def _auto(
     if any(map(planner.unknown, queue)):
         others = cluster_overheads(crew.client, 0.0) if crew.client else thread_overheads()
         explore(queue, planner, crew.client, others.round_trip, crew.n_workers)
+        # Last comes what is being computed.
+        queue = deque(sorted(queue, key=lambda job: bool(job.pending)))
     plan.alone_seconds = planner.seconds_left()
     may_divide = True
     while queue:
@@ -183,6 +185,8 @@ def _auto(
             may_divide = False
             continue
         job = queue.popleft()
+        if crew.client is not None:
+            collect(job, planner, crew.client)
         yield job, _safely(job, lambda job: _here(job, features, planner, crew, plan))
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait as wait_here
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from distributed import Client, Future, KilledWorker, wait
 
 from oectflow.pipeline.execution.assemble import Extracted
-from oectflow.pipeline.execution.overheads import cluster_overheads, count_workers
+from oectflow.pipeline.execution.overheads import cluster_overheads
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.tasks import ExperimentTask, FeatureSpec, read_and_extract
@@ -56,7 +59,8 @@ def explore(
     What is trusted is computed here: one step, two, four, until that has taken ``enough``, or one
     percent of what all of them will take; behind a first one that takes longer the cluster goes on.
     What nobody has seen before is computed on the cluster, where it may bring its process down.
-    There, an expensive step is waited for only once, since all workers get one meanwhile.
+    Where a step is expensive, all workers compute single features of others meanwhile.  Experiments
+    of which something is still running then have it in ``pending``, for :func:`collect`.
 
     Parameters
     ----------
@@ -73,7 +77,7 @@ def explore(
         How many may work together.
     """
     jobs = list(jobs)
-    for job in jobs:
+    for at, job in enumerate(jobs):
         unknown = set(planner.unknown(job))
         if not unknown:
             continue
@@ -93,16 +97,27 @@ def explore(
                 enough=enough,
                 steps_per_worker=total / n_workers,
             )
-            parts: list[Extracted] = []
             if client is None:
-                parts = first_parts(job.task, specs, source, probe)
-            elif planner.safe:
-                parts = first_parts(job.task, specs, source, replace(probe, at_least=1))
-            if client is not None and len(parts) < _LEAST:
-                parts += _on_cluster(job, specs, source, probe, client, parts)
-            if parts:
-                planner.probed(job, parts)
-                planner.keep(job, key, parts, parts[-1].stop)
+                found = {job.index: first_parts(job.task, specs, source, probe)}
+            else:
+                behind = [one for one in jobs[at:] if planner.groups(one).get(key) == names]
+                found = _with_cluster(behind, key, specs, probe, client, n_workers, planner.safe)
+            for one in jobs:
+                if one_has := found.get(one.index):
+                    planner.probed(one, one_has)
+                    planner.keep(one, key, one_has, one_has[-1].stop)
+
+
+def collect(job: Job, planner: Planner, client: Client) -> None:
+    """Take what :func:`explore` has left running of an experiment into its results."""
+    pending, job.pending = job.pending, []
+    for key, futures in pending:
+        try:
+            parts = _taken(client, futures)
+        except KilledWorker:
+            # Which step and feature is to blame is found when they are computed in a graph.
+            continue
+        planner.keep(job, key, parts, parts[-1].stop)
 
 
 def first_parts(
@@ -125,48 +140,106 @@ def first_parts(
     return parts
 
 
-def _on_cluster(
-    job: Job,
-    specs: list[FeatureSpec],
-    source: str,
+def _with_cluster(
+    jobs: Sequence[Job],
+    key: tuple[str, int],
+    specs: Sequence[FeatureSpec],
     probe: Probe,
     client: Client,
-    done: Sequence[Extracted],
-) -> list[Extracted]:
-    """Compute blocks behind those that are done: a few, and if they take long, one per worker."""
-    name = f"{'+'.join(spec.name for spec in specs[:3])}-{uuid.uuid4().hex[:8]}"
-    behind = done[-1].stop if done else 0
+    n_workers: int,
+    here: bool,
+) -> dict[int, list[Extracted]]:
+    """Compute the first blocks of the first job, here or there; while they take long, more there.
 
-    def submit(first: int, n: int) -> list[Future]:
-        begin = behind + first * probe.block
-        return [
-            client.submit(
-                read_and_extract, job.task, specs, source, start,
-                min(start + probe.block, probe.n_steps),
-                key=(name, job.index, start, 1), priority=1,
-            )
-            for start in range(begin, min(begin + n * probe.block, probe.n_steps), probe.block)
-        ]  # fmt: skip
-
+    Returns
+    -------
+    By index of the job, its first parts in order, features together or one by one.
+    """
+    source, block = key
+    first, *others = jobs
+    suffix = uuid.uuid4().hex[:8]
     trip = cluster_overheads(client, 0.0).round_trip
-    futures = submit(0, _LEAST)
-    if not futures:
-        return []
-    cheap = True
+    submitted: dict[int, list[Future]] = {}
+
+    def submit(job: Job, start: int, some: Sequence[FeatureSpec], priority: int) -> Future:
+        name = "+".join(spec.name for spec in some[:3])
+        stop = min(start + block, job.layouts[source].n_steps)
+        future = client.submit(
+            read_and_extract, job.task, some, source, start, stop,
+            key=(f"{name}-{suffix}", job.index, start, 1), priority=priority,
+        )  # fmt: skip
+        submitted.setdefault(job.index, []).append(future)
+        return future
+
+    def meanwhile(done: Callable[[float], bool], blocks: Iterator[tuple[Job, int]]) -> None:
+        """Keep all workers busy with single features: they are done when the others are."""
+        running: list[Future] = []
+        if here and not submitted and not done(2 * trip):
+            # Now nothing runs there that would disturb the measurement.
+            cluster_overheads(client, 2 * trip * probe.steps_per_worker * n_workers)
+        while not done(2 * trip):
+            running = [future for future in running if not future.done()]
+            while len(running) < n_workers and (at := next(blocks, None)):
+                running += [submit(*at, [spec], 0) for spec in specs]
+
+    rest = ((job, start) for job in others for start in _starts(job, key, 0))
+    parts: list[Extracted] = []
+    if here:
+        # In a thread, for nobody knows how long a step takes.
+        with ThreadPoolExecutor(1) as pool:
+            mine = pool.submit(first_parts, first.task, specs, source, replace(probe, at_least=1))
+            meanwhile(lambda seconds: not wait_here([mine], seconds).not_done, rest)
+        parts = mine.result()
+    cheap = len(parts) >= _LEAST
+    if not cheap and not submitted:
+        starts = _starts(first, key, parts[-1].stop if parts else 0)
+        leading = [submit(first, start, specs, 1) for start in islice(starts, _LEAST)]
+        begin = time.perf_counter()
+        meanwhile(
+            lambda seconds: not leading or _are_done(leading, seconds),
+            chain(((first, start) for start in starts), rest),
+        )
+        cheap = time.perf_counter() - begin < 2 * trip
+    found = {first.index: parts}
     try:
-        wait(futures, timeout=2 * trip)
-    except TimeoutError:
-        cheap = False
-        futures += submit(_LEAST, count_workers(client))
-    try:
-        parts: list[Extracted] = client.gather(futures)
-        if cheap and not done and parts[-1].stop < probe.n_steps:
-            more = replace(probe, start=parts[-1].stop, at_least=1)
-            key = (name, job.index, more.start, 1)
-            parts += client.submit(
-                first_parts, job.task, specs, source, more, key=key, priority=1
-            ).result()
+        for job in jobs:
+            futures = submitted.get(job.index, [])
+            if job is first or all(future.done() for future in futures):
+                found[job.index] = [*found.get(job.index, []), *_taken(client, futures)]
+            else:
+                # Nobody should have to wait for the longest of them.
+                job.pending.append((key, futures))
+        last = found[first.index][-1].stop
+        if cheap and not here and last < probe.n_steps:
+            more = replace(probe, start=last, at_least=1)
+            future = client.submit(
+                first_parts, first.task, specs, source, more,
+                key=(f"{specs[0].name}-{suffix}", first.index, last, 1), priority=1,
+            )  # fmt: skip
+            found[first.index] += future.result()
     except KilledWorker:
         # Which step and feature is to blame is found when they are computed in a graph.
-        return []
+        return {first.index: parts}
+    return found
+
+
+def _taken(client: Client, futures: Sequence[Future]) -> list[Extracted]:
+    parts: list[Extracted] = client.gather(futures)
+    for future in futures:
+        # An exception of Dask's that was caught can hold them for a while.
+        future.release()
     return parts
+
+
+def _starts(job: Job, key: tuple[str, int], behind: int) -> Iterator[int]:
+    source, block = key
+    return iter(range(behind, job.layouts[source].n_steps, block))
+
+
+def _are_done(futures: Sequence[Future], seconds: float) -> bool:
+    """Wait until all of some futures are done, at most so long, and tell whether they are."""
+    try:
+        wait(futures, timeout=seconds)
+    except TimeoutError:
+        return False
+    return True

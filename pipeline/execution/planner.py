@@ -9,6 +9,9 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
+import numpy as np
+from numpy.typing import NDArray
+
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.costs import CostBook
@@ -62,6 +65,7 @@ class Planner:
         self.extractors = extractors
         self.features: dict[str, FeaturePlan] = {}
         self._probed: dict[str, float] = {}
+        self._timed: defaultdict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
         self._opening: dict[str, float] = {}
         self._n_bytes = BATCH_BYTES
         self._bytes_per_row: float | None = None
@@ -120,8 +124,12 @@ class Planner:
         samples = [max(1.0, float(lengths[part.start : part.stop].sum())) for part in parts]
         for part, n in zip(parts, samples, strict=True):
             for name, seconds in part.seconds.items():
-                # The first call of an extractor may import or compile something.
-                self._probed[name] = min(self._probed.get(name, math.inf), seconds / n)
+                if name in self._probed:
+                    self._timed[name] += (seconds, n)
+                    self._probed[name] = float(self._timed[name][0] / self._timed[name][1])
+                else:
+                    # The first call may import or compile something: it counts until the second.
+                    self._probed[name] = seconds / n
         reading, n = parts[-1].reading, samples[-1]
         per_sample = min(part.reading / n for part, n in zip(parts, samples, strict=True))
         # Opening the file takes the same time for one step and for many.  Whatever disturbed one of
@@ -306,7 +314,8 @@ class Planner:
     def _items_of(self, job: Job) -> int:
         return sum(
             -(-(job.layouts[source].n_steps - job.first.get((source, block), 0)) // block)
-            for source, block in self.groups(job)
+            * len(names)
+            for (source, block), names in self.groups(job).items()
         )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distributed import Future
+
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.errors import InputError, OutputError
 from oectflow.pipeline.execution.assemble import Extracted
@@ -39,6 +41,8 @@ class Job:
         What was computed of it while costs were measured.
     first
         By source and size of blocks, the steps that ``done`` covers.
+    pending
+        By source and size of blocks, parts behind these that are being computed.
     divided
         Batches that have come from one which killed a worker.
     isolated
@@ -55,6 +59,7 @@ class Job:
     batches: list[StepBatch] = field(default_factory=list)
     done: list[Extracted] = field(default_factory=list)
     first: dict[tuple[str, int], int] = field(default_factory=dict)
+    pending: list[tuple[tuple[str, int], list[Future]]] = field(default_factory=list)
     divided: set[StepBatch] = field(default_factory=set)
     isolated: set[StepBatch] = field(default_factory=set)
     attempts: int = 0

@@ -11,6 +11,7 @@ from distributed import Client, Future, KilledWorker, as_completed
 
 from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution.decide import LEAST_MARGIN
+from oectflow.pipeline.execution.explore import collect
 from oectflow.pipeline.execution.graph import batches_of, delayed_experiment
 from oectflow.pipeline.execution.overheads import count_workers
 from oectflow.pipeline.execution.planner import Planner
@@ -98,17 +99,21 @@ def run_on_cluster(
         completed.add(future)
 
     def n_left() -> int:
+        """Return how many tasks are left when the first experiment is written, which is next."""
         # One that is only to be written is a task, too.
-        return sum(max(1, left[job.task.experiment_id]) for job in running.values())
+        tasks = [max(1, left[job.task.experiment_id]) for job in running.values()]
+        return sum(tasks[1:])
 
     def fill_window() -> None:
         # Two experiments, so that one is read while the other is written; more where they are so
-        # small that not every worker would find two tasks; workers may join during the run.
+        # small that not every worker would find two tasks until the next one enters; workers may
+        # join during the run.
         wanted = 2 * count_workers(client)
         while queue and (len(running) < 2 or n_left() < wanted):
             if running and not memory.has_room_for(queue[0], running.values()):
                 return
             job = queue.popleft()
+            collect(job, planner, client)
             planner.plan(job, batch_seconds)
             client.log_event(topic, _entered(job))
             submit(job)

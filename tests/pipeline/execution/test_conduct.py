@@ -90,10 +90,13 @@ def test_auto__little_work_with_known_costs_stays_here(lab, tmp_path, client, mo
     same_results(tmp_path / "out", tmp_path / "reference")
 
 
+@pytest.mark.parametrize(("seconds", "trusted"), [(0.02, False), (0.2, False), (0.2, True)])
 def test_auto__much_work_goes_to_the_cluster_and_results_of_timed_steps_are_kept(
-    lab, tmp_path, client, monkeypatch
+    lab, tmp_path, client, monkeypatch, seconds, trusted
 ):
     believe(monkeypatch, 1e-6)
+    if trusted:
+        monkeypatch.setattr(Planner, "_is_safe", lambda planner, name: True)
     counts = tmp_path / "counts"
     counts.mkdir()
 
@@ -107,7 +110,7 @@ def test_auto__much_work_goes_to_the_cluster_and_results_of_timed_steps_are_kept
             # One file for each call of each step.
             call = f"{n}-{round(first * 1e3)}-{time.time_ns()}"
             (counts / call).touch()
-            time.sleep(0.02)
+            time.sleep(seconds)
             return step_data["drain_current"].mean()
 
     features = {"mean": {"extractor": "transient.counting", "input": "transient"}}
