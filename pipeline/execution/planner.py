@@ -140,8 +140,12 @@ class Planner:
             if fewer < n
         ]
         per_sample = min(max([0.0, *slopes]), per_sample) if slopes else per_sample
-        self._probed[f"read {source}"] = per_sample
-        self._opening[source] = max(0.0, reading - per_sample * n)
+        opening = max(0.0, reading - per_sample * n)
+        # Of several experiments, the one counts that was read while the least was going on.
+        self._probed[f"read {source}"] = min(
+            self._probed.get(f"read {source}", math.inf), per_sample
+        )
+        self._opening[source] = min(self._opening.get(source, math.inf), opening)
         self.book.learn(f"open {source}", self._opening[source])
 
     def keep(self, job: Job, key: tuple[str, int], parts: Sequence[Extracted], stop: int) -> None:
