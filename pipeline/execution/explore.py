@@ -22,6 +22,9 @@ from oectflow.pipeline.execution.tasks import ExperimentTask, FeatureSpec, read_
 _LEAST = 2
 #: Meanwhile the other workers wait, for this share at most of what they need for everything.
 _SHARE = 0.01
+#: Results that are known travel with the graph of their experiment; more of them than this would
+#: delay it.
+_MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def first_parts(
 ) -> list[Extracted]:
     """Compute parts of one block, two, four, …, until what a step costs is known well enough."""
     parts: list[Extracted] = []
-    start, size = probe.start, probe.block
+    start, size, n_bytes = probe.start, probe.block, 0
     begin = time.perf_counter()
     while start < probe.n_steps:
         stop = min(start + size, probe.n_steps)
@@ -134,7 +137,9 @@ def first_parts(
         per_step = (time.perf_counter() - now) / (stop - start)
         start = stop
         enough = max(probe.enough, _SHARE * per_step * probe.steps_per_worker)
-        if len(parts) >= probe.at_least and time.perf_counter() - begin > enough:
+        n_bytes += sum(column.nbytes for column in parts[-1].columns.values())
+        full = time.perf_counter() - begin > enough or n_bytes > _MOST_BYTES
+        if len(parts) >= probe.at_least and full:
             break
         size = min(2 * size, max(probe.block, probe.most // probe.block * probe.block))
     return parts
