@@ -90,13 +90,13 @@ def explore(
             specs = [FeatureSpec(name, planner.extractors[name]) for name in names]
             source, block = key
             layout = job.layouts[source]
-            step_bytes = layout.nbytes_per_sample * float(layout.lengths.mean())
+            step_bytes = max(layout.nbytes_per_sample * float(layout.lengths.mean()), 1.0)
             total = sum(one.layouts[source].n_steps for one in jobs if source in one.layouts)
             probe = Probe(
                 start=0,
                 n_steps=layout.n_steps,
                 block=block,
-                most=max(block, int(planner.batch_bytes / max(step_bytes, 1.0))),
+                most=max(block, int(planner.batch_bytes / step_bytes)),
                 enough=enough,
                 steps_per_worker=total / n_workers,
             )
@@ -106,9 +106,9 @@ def explore(
                 behind = [one for one in jobs[at:] if planner.groups(one).get(key) == names]
                 found = _with_cluster(behind, key, specs, probe, client, n_workers, planner.safe)
             for one in jobs:
-                if one_has := found.get(one.index):
-                    planner.probed(one, one_has)
-                    planner.keep(one, key, one_has, one_has[-1].stop)
+                if parts := found.get(one.index):
+                    planner.probed(one, parts)
+                    planner.keep(one, key, parts, parts[-1].stop)
 
 
 def collect(job: Job, planner: Planner, client: Client) -> None:

@@ -131,7 +131,7 @@ class Planner:
                     # The first call may import or compile something: it counts until the second.
                     self._probed[name] = seconds / n
         reading, n = parts[-1].reading, samples[-1]
-        per_sample = min(part.reading / n for part, n in zip(parts, samples, strict=True))
+        per_sample = min(part.reading / k for part, k in zip(parts, samples, strict=True))
         # Opening the file takes the same time for one step and for many.  Whatever disturbed one of
         # the smaller parts made it longer, and what it seems to tell of the difference less.
         slopes = [
@@ -163,8 +163,8 @@ class Planner:
         """Decide about all that is not finished."""
         writing = self._sum(self._left, "write")
         seconds = self.seconds_left() - writing
-        sources = {name for name, _ in self._left if name.startswith("read ")}
-        opening = max((self._opening_of(name[5:]) for name in sources), default=0.0)
+        sources = {name.removeprefix("read ") for name, _ in self._left if name.startswith("read ")}
+        opening = max(map(self._opening_of, sources), default=0.0)
         overheads = replace(overheads, per_worker=overheads.per_worker + opening)
         return decide(seconds, self._items, overheads, self._n_left, writing)
 
