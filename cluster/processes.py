@@ -262,6 +262,11 @@ class ProcessCluster(SpecCluster):
             self._host.kill()
             raise
 
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        # A worker that dies is started again by its nanny.  SpecCluster would, some seconds after a
+        # death, close the nanny of one that has died again and is not back yet: for good.
+        super(SpecCluster, self)._update_worker_status(op, msg)
+
     async def _close(self) -> None:
         if not self._host.alive and self.status == Status.running:
             # Dask would try for half a minute to reach a scheduler that is gone.

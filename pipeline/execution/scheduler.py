@@ -1,14 +1,23 @@
-"""What to say when the scheduler of a cluster does not answer any more."""
+"""What to say when the scheduler of a cluster does not answer any more, or has no workers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from distributed import Client
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
 from oectflow.pipeline.errors import ClusterError
+
+logger = logging.getLogger(__name__)
+
+#: A cluster without workers is looked at again after so many seconds before anything is said:
+#: workers that have died are usually back by then.
+_INTERVAL = 15.0
 
 
 def gone() -> ClusterError:
@@ -38,3 +47,43 @@ def scheduler_needed(*also: type[Exception]) -> Iterator[None]:
         yield
     except (FutureCancelledError, CommClosedError, *also) as error:
         raise gone() from error
+
+
+@contextmanager
+def workers_missed(client: Callable[[], Client | None]) -> Iterator[None]:
+    """Log a warning while a cluster has no workers, and once more when it has some again.
+
+    Tasks wait for workers without an end: a batch system may start them in an hour.
+
+    Parameters
+    ----------
+    client
+        Returns the client, or None as long as there is none.
+    """
+    over = threading.Event()
+
+    def look() -> None:
+        n_absent = 0
+        while not over.wait(_INTERVAL):
+            one = client()
+            if one is None or one.status != "running":
+                continue
+            try:
+                there = bool(one.nthreads())
+            except (OSError, RuntimeError):  # the run itself meets this, too
+                continue
+            if there and n_absent >= 2:
+                logger.warning("there are workers again: the run goes on")
+            n_absent = 0 if there else n_absent + 1
+            if n_absent == 2:
+                logger.warning(
+                    "no worker is connected to the scheduler at %s: the run waits for one; what "
+                    "was written is complete, so it can also be interrupted and repeated later",
+                    one.scheduler.address if one.scheduler else "?",
+                )
+
+    threading.Thread(target=look, name="oectflow workers missed", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 
+import dask
 import psutil
 import pytest
 from distributed import Client, Security
@@ -134,6 +135,17 @@ def test_connect__killed_worker_is_replaced(client):
         return tests_no_kernels.READY
 
     assert all(client.run(ready).values())
+
+
+def test_connect__worker_that_is_missing_for_long_is_replaced(client):
+    """Dask's own clusters close the nanny of a worker that is not back in time."""
+    (before, *_) = client.run(os.getpid).values()
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1 ms"}):
+        os.kill(before, signal.SIGKILL)
+        eventually(lambda: len(client.nthreads()) == 1)
+        eventually(lambda: len(client.nthreads()) == 2)
+    # One that is to be closed would still come back for a moment.
+    assert sorted(client.cluster.workers) == [0, 1]
 
 
 def test_connect__busy_driver_does_not_stop_the_scheduler(client):

@@ -9,17 +9,19 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import psutil
 import pytest
-from distributed import Client, Future
+from distributed import Client, Future, LocalCluster
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.errors import ClusterError, OutputError, StorageError
 from oectflow.pipeline.execution import overheads
+from oectflow.pipeline.execution import scheduler as scheduler_module
 from oectflow.pipeline.execution.isolate import extract_isolated, worker_memory
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.prepare import prepare
@@ -330,6 +332,26 @@ def test_scheduler_gone__in_the_measurement_of_much_work(client, monkeypatch):
     monkeypatch.setattr(Client, "gather", fails)
     with pytest.raises(ClusterError, match="scheduler is gone"):
         overheads.cluster_overheads(client, 1e9)
+
+
+def test_no_workers__is_said_and_the_run_goes_on_with_the_first(lab, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(scheduler_module, "_INTERVAL", 0.1)
+    with (
+        LocalCluster(
+            n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        running = pool.submit(
+            extract, lab, PEAK, tmp_path / "out", client=client, granularity=1, progress=False
+        )
+        deadline = time.monotonic() + 60
+        while not caplog.messages and time.monotonic() < deadline:
+            time.sleep(0.05)
+        cluster.scale(1)
+        assert running.result(60).ok
+    assert caplog.messages[0].startswith("no worker is connected to the scheduler at inproc://")
 
 
 def test_client_closed__is_told_before_the_run(lab, tmp_path, session_client):
