@@ -14,7 +14,7 @@ from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution import tasks
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.decide import Overheads
-from oectflow.pipeline.execution.explore import collect, explore
+from oectflow.pipeline.execution.explore import collect, explore, is_computed_here
 from oectflow.pipeline.execution.local import run_inline, run_on_threads
 from oectflow.pipeline.execution.overheads import (
     cluster_overheads,
@@ -164,9 +164,8 @@ def _auto(
     if any(map(planner.unknown, queue)):
         others = cluster_overheads(crew.client, 0.0) if crew.client else thread_overheads()
         explore(queue, planner, crew.client, others.round_trip, crew.n_workers)
-        # Last comes what is being computed.
-        queue = deque(sorted(queue, key=lambda job: bool(job.pending)))
-    plan.alone_seconds = planner.seconds_left()
+        queue = deque(sorted(queue, key=is_computed_here))
+    plan.alone_seconds, plan.at_least = planner.seconds_left(), planner.is_bounded
     may_divide = True
     while queue:
         if may_divide and choose(planner, crew, plan):
@@ -176,7 +175,8 @@ def _auto(
                 continue
             plan.take("cluster")
             seconds = plan.batch_seconds or math.inf
-            decision = planner.decide(plan.overheads) if plan.overheads else None
+            known = None if planner.is_bounded else plan.overheads
+            decision = planner.decide(known) if known else None
             begin = time.perf_counter()
             yield from run_on_cluster(queue, features, planner, listener, crew.client, seconds)
             if decision is not None and not queue:
@@ -185,8 +185,7 @@ def _auto(
             may_divide = False
             continue
         job = queue.popleft()
-        if crew.client is not None:
-            collect(job, planner, crew.client)
+        collect(job, planner, everything=True)
         yield job, _safely(job, lambda job: _here(job, features, planner, crew, plan))
 
 

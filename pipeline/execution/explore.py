@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future as LocalFuture
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import wait as wait_here
-from dataclasses import dataclass, replace
-from itertools import chain, islice
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 from distributed import Client, Future, KilledWorker, wait
 
 from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.overheads import cluster_overheads
+from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.tasks import ExperimentTask, FeatureSpec, read_and_extract
@@ -41,8 +43,6 @@ class Probe:
         Time in s that may be spent in any case.
     steps_per_worker
         What there is to compute, in steps, for each worker.
-    at_least
-        Parts to compute however long they take.
     """
 
     start: int
@@ -51,19 +51,77 @@ class Probe:
     most: int
     enough: float
     steps_per_worker: float
-    at_least: int = _LEAST
+
+
+@dataclass
+class _Group:
+    """Features that may share batches, and of which some have an unknown cost.
+
+    Attributes
+    ----------
+    jobs
+        The experiments that have all of them.
+    source, specs
+        What they need, and the features.
+    probe
+        How much of the first experiment to compute.
+    first
+        What computes its first block, if anything does.
+    """
+
+    jobs: Sequence[Job]
+    source: str
+    specs: Sequence[FeatureSpec]
+    probe: Probe
+    first: LocalFuture[Extracted] | Future | None = None
+
+    def batch(self, job: Job, start: int, specs: Sequence[FeatureSpec]) -> StepBatch:
+        """Return one block of some of the features."""
+        stop = min(start + self.probe.block, job.layouts[self.source].n_steps)
+        return StepBatch(self.source, start, stop, tuple(spec.name for spec in specs))
+
+    def other_blocks(self) -> Iterator[tuple[Job, int]]:
+        """Yield an experiment and a step for every block that nothing computes yet."""
+        for job in self.jobs:
+            begun = self.first is not None and job is self.jobs[0]
+            n_steps = job.layouts[self.source].n_steps
+            for start in range(self.probe.block if begun else 0, n_steps, self.probe.block):
+                yield job, start
+
+
+@dataclass(eq=False)
+class _Scout:
+    """One feature that the cluster computes alone, block by block."""
+
+    group: _Group
+    spec: FeatureSpec
+    blocks: Iterator[tuple[Job, int]]
+    begun: float | None = None
+    sent: list[tuple[Job, StepBatch, Future]] = field(default_factory=list)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether a block of it is done, alone or with the other features of its group."""
+        first = self.group.first
+        return (first is not None and first.done()) or any(one.done() for *_, one in self.sent)
+
+    @property
+    def n_running(self) -> int:
+        """Blocks that are not done."""
+        return sum(not future.done() for *_, future in self.sent)
 
 
 def explore(
-    jobs: Iterable[Job], planner: Planner, client: Client | None, enough: float, n_workers: int
+    jobs: Iterable[Job], planner: Planner, client: Client | None, trip: float, n_workers: int
 ) -> None:
     """Compute the first steps of the first experiment that has a feature of unknown cost.
 
-    What is trusted is computed here: one step, two, four, until that has taken ``enough``, or one
-    percent of what all of them will take; behind a first one that takes longer the cluster goes on.
-    What nobody has seen before is computed on the cluster, where it may bring its process down.
-    Where a step is expensive, all workers compute single features of others meanwhile.  Experiments
-    of which something is still running then have it in ``pending``, for :func:`collect`.
+    What is trusted is computed here, what nobody has seen before on the cluster, where it may bring
+    its process down: one step, two, four, until that has taken as long as a round trip, or one
+    percent of what all of them will take.  Where the first one takes longer than two round trips,
+    the cluster computes single features of other steps, at first each of them and then more of
+    those that are not done, until all are, or are known to take longer than a batch has to.  What
+    is not done then is ``pending``, and its cost a lower bound.
 
     Parameters
     ----------
@@ -73,54 +131,50 @@ def explore(
         Learns the costs.
     client
         The cluster; without one, everything is computed here.
-    enough
-        Time in s that may be spent here in any case for a group of features: what a task takes to
-        be handed out and come back.
+    trip
+        What a task takes to be handed out and come back, in s.
     n_workers
         How many may work together.
     """
-    jobs = list(jobs)
-    for at, job in enumerate(jobs):
-        unknown = set(planner.unknown(job))
-        if not unknown:
-            continue
-        for key, names in planner.groups(job).items():
-            if unknown.isdisjoint(names):
-                continue
-            specs = [FeatureSpec(name, planner.extractors[name]) for name in names]
-            source, block = key
-            layout = job.layouts[source]
-            step_bytes = max(layout.nbytes_per_sample * float(layout.lengths.mean()), 1.0)
-            total = sum(one.layouts[source].n_steps for one in jobs if source in one.layouts)
-            probe = Probe(
-                start=0,
-                n_steps=layout.n_steps,
-                block=block,
-                most=max(block, int(planner.batch_bytes / step_bytes)),
-                enough=enough,
-                steps_per_worker=total / n_workers,
-            )
-            if client is None:
-                found = {job.index: first_parts(job.task, specs, source, probe)}
-            else:
-                behind = [one for one in jobs[at:] if planner.groups(one).get(key) == names]
-                found = _with_cluster(behind, key, specs, probe, client, n_workers, planner.safe)
-            for one in jobs:
-                if parts := found.get(one.index):
-                    planner.probed(one, parts)
-                    planner.keep(one, key, parts, parts[-1].stop)
+    slow: list[_Group] = []
+    # Not joined: nobody knows how long a step takes.
+    pool = ThreadPoolExecutor(1)
+    for group in _groups(list(jobs), planner, trip, n_workers):
+        if client is None:
+            task = group.jobs[0].task
+            _learn(group, planner, first_parts(task, group.specs, group.source, group.probe))
+        elif not _is_quick(group, planner, client, pool, here_is_free=not slow):
+            slow.append(group)
+    pool.shutdown(wait=False)
+    if slow and client is not None:
+        _scout(slow, planner, client, trip, n_workers)
 
 
-def collect(job: Job, planner: Planner, client: Client) -> None:
-    """Take what :func:`explore` has left running of an experiment into its results."""
-    pending, job.pending = job.pending, []
-    for key, futures in pending:
-        try:
-            parts = _taken(client, futures)
-        except KilledWorker:
-            # Which step and feature is to blame is found when they are computed in a graph.
-            continue
-        planner.keep(job, key, parts, parts[-1].stop)
+def is_computed_here(job: Job) -> bool:
+    """Return whether this process is computing something of an experiment."""
+    return any(isinstance(future, LocalFuture) for _, future in job.pending)
+
+
+def collect(job: Job, planner: Planner, *, everything: bool = False) -> None:
+    """Take what :func:`explore` has left running of an experiment into its results.
+
+    Parameters
+    ----------
+    job, planner
+        Which, and who knows what is left.
+    everything
+        Also what the cluster computes, which a graph there can refer to.
+    """
+    waiting = [one for one in job.pending if everything or isinstance(one[1], LocalFuture)]
+    try:
+        parts = [(batch, future.result()) for batch, future in waiting]
+    except KilledWorker:
+        # Which step and feature is to blame is found when they are computed again.
+        planner.forget(job)
+        return
+    job.pending = [one for one in job.pending if one not in waiting]
+    for batch, part in parts:
+        planner.keep(job, [part], batch.features)
 
 
 def first_parts(
@@ -139,112 +193,140 @@ def first_parts(
         enough = max(probe.enough, _SHARE * per_step * probe.steps_per_worker)
         n_bytes += sum(column.nbytes for column in parts[-1].columns.values())
         full = time.perf_counter() - begin > enough or n_bytes > _MOST_BYTES
-        if len(parts) >= probe.at_least and full:
+        if len(parts) + (probe.start > 0) >= _LEAST and full:
             break
         size = min(2 * size, max(probe.block, probe.most // probe.block * probe.block))
     return parts
 
 
-def _with_cluster(
-    jobs: Sequence[Job],
-    key: tuple[str, int],
-    specs: Sequence[FeatureSpec],
-    probe: Probe,
-    client: Client,
-    n_workers: int,
-    here: bool,
-) -> dict[int, list[Extracted]]:
-    """Compute the first blocks of the first job, here or there; while they take long, more there.
+def _groups(jobs: Sequence[Job], planner: Planner, trip: float, n_workers: int) -> Iterator[_Group]:
+    """Yield what has to be timed, of the first experiment in which it occurs."""
+    asked: set[str] = set()
+    for at, job in enumerate(jobs):
+        unknown = set(planner.unknown(job)) - asked
+        if not unknown:
+            continue
+        for (source, block), names in planner.groups(job).items():
+            if unknown.isdisjoint(names):
+                continue
+            asked.update(names)
+            layout = job.layouts[source]
+            step_bytes = max(layout.nbytes_per_sample * float(layout.lengths.mean()), 1.0)
+            total = sum(one.layouts[source].n_steps for one in jobs if source in one.layouts)
+            yield _Group(
+                [one for one in jobs[at:] if planner.groups(one).get((source, block)) == names],
+                source,
+                [FeatureSpec(name, planner.extractors[name]) for name in names],
+                Probe(
+                    start=0,
+                    n_steps=layout.n_steps,
+                    block=block,
+                    most=max(block, int(planner.batch_bytes / step_bytes)),
+                    enough=trip,
+                    steps_per_worker=total / n_workers,
+                ),
+            )
 
-    Returns
-    -------
-    By index of the job, its first parts in order, features together or one by one.
-    """
-    source, block = key
-    first, *others = jobs
-    suffix = uuid.uuid4().hex[:8]
-    trip = cluster_overheads(client, 0.0).round_trip
-    submitted: dict[int, list[Future]] = {}
 
-    def submit(job: Job, start: int, some: Sequence[FeatureSpec], priority: int) -> Future:
-        name = "+".join(spec.name for spec in some[:3])
-        stop = min(start + block, job.layouts[source].n_steps)
-        future = client.submit(
-            read_and_extract, job.task, some, source, start, stop,
-            key=(f"{name}-{suffix}", job.index, start, 1), priority=priority,
-        )  # fmt: skip
-        submitted.setdefault(job.index, []).append(future)
-        return future
-
-    def meanwhile(done: Callable[[float], bool], blocks: Iterator[tuple[Job, int]]) -> None:
-        """Keep all workers busy with single features: they are done when the others are."""
-        running: list[Future] = []
-        if here and not submitted and not done(2 * trip):
-            # Now nothing runs there that would disturb the measurement.
-            cluster_overheads(client, 2 * trip * probe.steps_per_worker * n_workers)
-        while not done(2 * trip):
-            running = [future for future in running if not future.done()]
-            while len(running) < n_workers and (at := next(blocks, None)):
-                running += [submit(*at, [spec], 0) for spec in specs]
-
-    rest = ((job, start) for job in others for start in _starts(job, key, 0))
-    parts: list[Extracted] = []
-    if here:
-        # In a thread, for nobody knows how long a step takes.
-        with ThreadPoolExecutor(1) as pool:
-            mine = pool.submit(first_parts, first.task, specs, source, replace(probe, at_least=1))
-            meanwhile(lambda seconds: not wait_here([mine], seconds).not_done, rest)
-        parts = mine.result()
-    cheap = len(parts) >= _LEAST
-    if not cheap and not submitted:
-        starts = _starts(first, key, parts[-1].stop if parts else 0)
-        leading = [submit(first, start, specs, 1) for start in islice(starts, _LEAST)]
-        begin = time.perf_counter()
-        meanwhile(
-            lambda seconds: not leading or _are_done(leading, seconds),
-            chain(((first, start) for start in starts), rest),
+def _is_quick(
+    group: _Group, planner: Planner, client: Client, pool: ThreadPoolExecutor, here_is_free: bool
+) -> bool:
+    """Compute the first block; if it is there soon, go on from there until the cost is known."""
+    job, probe = group.jobs[0], group.probe
+    batch = group.batch(job, 0, group.specs)
+    if planner.safe:
+        if not here_is_free:
+            return False
+        group.first = pool.submit(
+            read_and_extract, job.task, group.specs, batch.source, batch.start, batch.stop
         )
-        cheap = time.perf_counter() - begin < 2 * trip
-    found = {first.index: parts}
+        wait_here([group.first], 2 * probe.enough)
+    else:
+        group.first = _submit(batch, job, group.specs, client, priority=1)
+        try:
+            wait(group.first, 2 * probe.enough)
+        except TimeoutError:
+            return False
+    if not group.first.done():
+        return False
+    more = (job.task, group.specs, group.source, replace(probe, start=batch.stop))
     try:
-        for job in jobs:
-            futures = submitted.get(job.index, [])
-            if job is first or all(future.done() for future in futures):
-                found[job.index] = [*found.get(job.index, []), *_taken(client, futures)]
-            else:
-                # Nobody should have to wait for the longest of them.
-                job.pending.append((key, futures))
-        last = found[first.index][-1].stop
-        if cheap and not here and last < probe.n_steps:
-            more = replace(probe, start=last, at_least=1)
-            future = client.submit(
-                first_parts, first.task, specs, source, more,
-                key=(f"{specs[0].name}-{suffix}", first.index, last, 1), priority=1,
-            )  # fmt: skip
-            found[first.index] += future.result()
+        parts = [group.first.result()]
+        if planner.safe:
+            parts += first_parts(*more)
+        elif batch.stop < probe.n_steps:
+            key = (f"{batch.label}-{uuid.uuid4().hex[:8]}", job.index, batch.stop, 1)
+            parts += client.submit(first_parts, *more, key=key, priority=1).result()
     except KilledWorker:
         # Which step and feature is to blame is found when they are computed in a graph.
-        return {first.index: parts}
-    return found
-
-
-def _taken(client: Client, futures: Sequence[Future]) -> list[Extracted]:
-    parts: list[Extracted] = client.gather(futures)
-    for future in futures:
-        # An exception of Dask's that was caught can hold them for a while.
-        future.release()
-    return parts
-
-
-def _starts(job: Job, key: tuple[str, int], behind: int) -> Iterator[int]:
-    source, block = key
-    return iter(range(behind, job.layouts[source].n_steps, block))
-
-
-def _are_done(futures: Sequence[Future], seconds: float) -> bool:
-    """Wait until all of some futures are done, at most so long, and tell whether they are."""
-    try:
-        wait(futures, timeout=seconds)
-    except TimeoutError:
-        return False
+        return True
+    _learn(group, planner, parts)
     return True
+
+
+def _scout(
+    groups: Sequence[_Group], planner: Planner, client: Client, trip: float, n_workers: int
+) -> None:
+    """Let the cluster compute single features until it is known which of them take long."""
+    n_free = n_workers - sum(isinstance(group.first, Future) for group in groups)
+    # Now, or never: soon nobody will be free to measure it with.
+    n_steps = n_workers * max(group.probe.steps_per_worker for group in groups)
+    long = cluster_overheads(client, 2 * trip * n_steps).enough
+    scouts = [_Scout(group, spec, group.other_blocks()) for group in groups for spec in group.specs]
+    while waiting := [scout for scout in scouts if not scout.is_timed]:
+        fresh = [scout for scout in waiting if scout.begun is None]
+        _send(fresh or waiting, n_free - sum(scout.n_running for scout in scouts), client)
+        now = time.perf_counter()
+        if all(scout.begun is not None and now - scout.begun > long for scout in waiting):
+            break
+        time.sleep(trip)
+    for scout in scouts:
+        done = [(job, future) for job, _, future in scout.sent if future.status == "finished"]
+        for job, some in groupby(done[:_LEAST], key=lambda one: one[0]):
+            planner.probed(job, client.gather([future for _, future in some]))
+        if scout.begun is not None and not scout.is_timed:
+            job, batch, _ = scout.sent[0]
+            planner.at_least(job, batch, scout.begun)
+    for group in groups:
+        first = group.first
+        if first is None:
+            continue
+        if first.done() and not (isinstance(first, Future) and first.status != "finished"):
+            _learn(group, planner, [first.result()])
+        else:
+            job = group.jobs[0]
+            planner.begun(job, group.batch(job, 0, group.specs), first)
+    for scout in scouts:
+        for job, batch, future in scout.sent:
+            planner.begun(job, batch, future)
+
+
+def _send(scouts: Sequence[_Scout], n: int, client: Client) -> None:
+    """Hand out at most ``n`` blocks, one of every feature in turn."""
+    left = list(scouts)
+    while left and n > 0:
+        for scout in left[:n]:
+            place = next(scout.blocks, None)
+            if place is None:
+                left.remove(scout)
+                continue
+            batch = scout.group.batch(*place, [scout.spec])
+            future = _submit(batch, place[0], [scout.spec], client)
+            scout.sent.append((place[0], batch, future))
+            scout.begun = scout.begun or time.perf_counter()
+            n -= 1
+
+
+def _submit(
+    batch: StepBatch, job: Job, specs: Sequence[FeatureSpec], client: Client, priority: int = 0
+) -> Future:
+    return client.submit(
+        read_and_extract, job.task, specs, batch.source, batch.start, batch.stop,
+        key=(f"{batch.label}-{uuid.uuid4().hex[:8]}", job.index, batch.start, batch.n_logical),
+        priority=priority,
+    )  # fmt: skip
+
+
+def _learn(group: _Group, planner: Planner, parts: Sequence[Extracted]) -> None:
+    planner.probed(group.jobs[0], parts)
+    planner.keep(group.jobs[0], parts, [spec.name for spec in group.specs])

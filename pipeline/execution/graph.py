@@ -8,7 +8,8 @@
     hash ────────────────────────────────────────────┘
 
 Every edge is a true dependency; there is no barrier between layers and nothing is gathered in the
-client.  A range of steps whose features all run in one task is read inside that task.
+client.  A range of steps whose features all run in one task is read inside that task, and so is
+one for a task that takes long.
 
 Keys are ``(label-submission, experiment, start, size)``, where the size is the number of logical
 tasks, or for a read the step at which it ends: the dashboard groups tasks by the
@@ -18,7 +19,7 @@ label, which is the features' names, and cuts off the submission, eight hexadeci
 from __future__ import annotations
 
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from typing import Any
 from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from distributed import Future
 
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.isolate import extract_isolated
@@ -45,7 +47,8 @@ from oectflow.pipeline.execution.tasks import (
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 Key = tuple[str, int, int, int]
-_NAMES_SHOWN = 3
+#: What a degree of urgency counts in experiments: more than there are.
+_URGENT = 10**9
 
 
 def experiment_graph(
@@ -77,20 +80,21 @@ def experiment_graph(
         return TaskRef(key)
 
     together: dict[tuple[str, int, int], list[FeatureSpec]] = {}
-    for batch in job.batches:
+    # A long task reads for itself: one that has its steps already would be bound to where they are.
+    short = [batch for batch in job.batches if not batch.urgency]
+    for batch in short:
         in_batch = together.setdefault((batch.source, batch.start, batch.stop), [])
         in_batch += [FeatureSpec(name, extractors[name]) for name in batch.features]
-    sharing = Counter((batch.source, batch.start, batch.stop) for batch in job.batches)
+    sharing = Counter((batch.source, batch.start, batch.stop) for batch in short)
     reads: dict[tuple[str, int, int], TaskRef] = {}
     parts = []
     for batch in job.batches:
-        label = _label(batch.features)
         specs = tuple(FeatureSpec(name, extractors[name]) for name in batch.features)
         steps = (batch.source, batch.start, batch.stop)
         root = True
         if batch in job.isolated:
             call: tuple[Any, ...] = (extract_isolated, task, specs, *steps)
-        elif sharing[steps] == 1:
+        elif batch.urgency or sharing[steps] == 1:
             call = (read_and_extract, task, specs, *steps)
         else:
             if steps not in reads:
@@ -99,8 +103,9 @@ def experiment_graph(
                 reads[steps] = add(label_of_read, batch.start, batch.stop, *read, root=True)
             call = (extract_features, task, specs, reads[steps])
             root = False
-        parts.append(add(label, batch.start, batch.n_logical, *call, root=root))
-    table = add("derive", 0, 0, derive_features, task, features, List(*parts, *job.done))
+        parts.append(add(batch.label, batch.start, batch.n_logical, *call, root=root))
+    running = [TaskRef(one.key) for _, one in job.pending if isinstance(one, Future)]
+    table = add("derive", 0, 0, derive_features, task, features, List(*parts, *job.done, *running))
     digest = add("hash", 0, 0, hash_source, task, root=True)
     sink = add("write", 0, 0, write_experiment, task, features, table, digest)
     return graph, sink.key
@@ -115,28 +120,38 @@ def batches_of(key: Key, batches: Sequence[StepBatch]) -> list[StepBatch]:
         for batch in batches
         if (label, start, size)
         in (
-            (_label(batch.features), batch.start, batch.n_logical),
+            (batch.label, batch.start, batch.n_logical),
             (f"read-{batch.source}", batch.start, batch.stop),
         )
     ]
 
 
-def _label(features: Sequence[str]) -> str:
-    """Return what the dashboard shows for a task: its features' names, if need be shortened."""
-    shown = "+".join(features[:_NAMES_SHOWN])
-    hidden = len(features) - _NAMES_SHOWN
-    return f"{shown}+{hidden}more" if hidden > 0 else shown
-
-
 def delayed_experiment(
     job: Job, extractors: Mapping[str, BaseExtractor], features: FeatureSet
 ) -> Delayed:
-    """Build the graph of one experiment for ``client.compute``: earlier experiments go first.
+    """Build the graph of one experiment for ``client.compute``.
 
-    One layer per experiment keeps Dask's optimisation linear in the number of experiments; with a
+    Earlier experiments go first.  Before all of them goes what takes long and cannot be divided, so
+    that short tasks are left for the end of a run, and to derive and write, which makes room.
+
+    Few layers per experiment keep Dask's optimisation linear in the number of experiments; with a
     layer per task it is quadratic.
     """
     graph, sink = experiment_graph(job, extractors, features)
-    name = f"experiment-{sink[0]}-{job.index}"
-    layer = MaterializedLayer(graph, annotations={"priority": -job.index, "retries": 1})
-    return Delayed(sink, HighLevelGraph({name: layer}, {name: set()}), layer=name)
+    urgency = {(b.label, b.start, b.n_logical): b.urgency for b in job.batches}
+    end = max(urgency.values(), default=0) + 1
+    parts: defaultdict[int, dict[Key, Any]] = defaultdict(dict)
+    for key, node in graph.items():
+        label = key[0].rpartition("-")[0]
+        at_the_end = label in ("derive", "write")
+        parts[end if at_the_end else urgency.get((label, *key[2:]), 0)][key] = node
+    layers = {
+        f"experiment-{part}-{sink[0]}-{job.index}": MaterializedLayer(
+            nodes, annotations={"priority": part * _URGENT - job.index, "retries": 1}
+        )
+        for part, nodes in sorted(parts.items())
+    }
+    # Long tasks need nothing, and the end needs all.
+    *others, last = layers
+    needs: dict[str, set[str]] = {name: set() for name in others}
+    return Delayed(sink, HighLevelGraph(layers, needs | {last: set(others)}), layer=last)

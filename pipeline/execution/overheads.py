@@ -23,8 +23,8 @@ from distributed import Client
 from oectflow.pipeline.execution.decide import LEAST_MARGIN, Decision, Overheads
 from oectflow.pipeline.execution.scheduler import gone, scheduler_needed
 
-#: Empty batches, per worker, in one measurement of what another batch costs.
-_BATCHES = 8
+#: Empty batches in one measurement of what another batch costs; with more workers, one for each.
+_BATCHES = 16
 #: Round trips that are timed.  The shortest counts: whatever disturbs them makes them longer.
 _TRIPS = 2
 #: About how many round trips a full measurement takes, and what it may cost of the time that the
@@ -98,8 +98,14 @@ def _overheads(
             _bounds[identity] = known
         _trips[client] = known.round_trip
         saved = seconds * (1 - 1 / known.n_workers)
-        if identity not in _measured and _TRIPS_OF_ALL * known.round_trip < MEASURING_SHARE * saved:
-            known = _measured[identity] = _measure(client, threads, n_workers, known.round_trip)
+        if identity in _measured or _TRIPS_OF_ALL * known.round_trip > MEASURING_SHARE * saved:
+            return known
+        # Who is computing something would only tell how long that takes.
+        idle = {name: threads[name] for name, keys in client.processing().items()
+                if not keys and name in threads}  # fmt: skip
+        if idle:
+            everybody = len(idle) == len(threads)
+            known = _measured[identity] = _measure(client, idle, everybody, known)
         return known
 
 
@@ -169,17 +175,27 @@ def _round_trip(client: Client) -> float:
     return min(trips)
 
 
-def _measure(client: Client, threads: Mapping[str, int], n_workers: int, trip: float) -> Overheads:
-    per_batch = _per_batch(client, _BATCHES * n_workers, trip, None)
-    per_worker = _per_batch(client, _BATCHES, trip, list(threads)[:1])
+def _measure(
+    client: Client, idle: Mapping[str, int], everybody: bool, known: Overheads
+) -> Overheads:
+    trip, n_workers = known.round_trip, known.n_workers
+    per_worker = _per_batch(client, _BATCHES // 2, trip, list(idle)[:1])
     # Long against the turns in which processes get a core.
     seconds = _TRIPS_OF_ALL / 2 * trip
+    begin = time.perf_counter()
     futures = [
         client.submit(_share_of_core, seconds, key=_key(), workers=[address])
-        for address, n in threads.items()
+        for address, n in idle.items()
         for _ in range(n)
     ]
     effective = n_workers * float(sum(client.gather(futures))) / len(futures)
+    if len(futures) < _BATCHES:
+        # To choose from a list takes the scheduler longer.
+        chosen = None if everybody else list(idle)
+        per_batch = _per_batch(client, _BATCHES, trip, chosen)
+    else:
+        handing_out = time.perf_counter() - begin - seconds - trip
+        per_batch = max(handing_out / len(futures), trip / len(futures) ** 2)
     return Overheads(trip, per_batch, per_worker, n_workers, max(1.0, effective))
 
 

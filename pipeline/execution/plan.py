@@ -27,6 +27,7 @@ BATCH_BYTES = 64 * 2**20
 _ROUNDING = 1e-9
 #: Batches that are too long by this share are better than one more of them.
 _TOO_LONG = 0.01
+_NAMES_SHOWN = 3
 
 Granularity = Literal["auto", "step", "experiment"] | int
 
@@ -56,17 +57,35 @@ class FeatureCost:
 
 @dataclass(frozen=True)
 class StepBatch:
-    """One Dask task: these features of these steps of one source."""
+    """One Dask task: these features of these steps of one source.
+
+    Attributes
+    ----------
+    source, start, stop, features
+        Which.
+    urgency
+        Above zero where it takes longer than a batch should and cannot be divided, and one more
+        where it takes twice as long: the sooner a long task begins, the less others wait for it in
+        the end.
+    """
 
     source: str
     start: int
     stop: int
     features: tuple[str, ...]
+    urgency: int = 0
 
     @property
     def n_logical(self) -> int:
         """Number of logical tasks (feature, step) in the batch."""
         return (self.stop - self.start) * len(self.features)
+
+    @property
+    def label(self) -> str:
+        """What the dashboard shows for it: the features' names, if need be shortened."""
+        shown = "+".join(self.features[:_NAMES_SHOWN])
+        hidden = len(self.features) - _NAMES_SHOWN
+        return f"{shown}+{hidden}more" if hidden > 0 else shown
 
 
 def check_granularity(granularity: Granularity) -> None:
@@ -155,11 +174,17 @@ def _auto(
     """Divide the steps of one source by time and memory, for features with the same blocks."""
     batches = []
     for start, stop in _ranges(layout, features, seconds, reading, n_bytes):
-        groups = [[feature.name for feature in features]]
+        samples = float(layout.lengths[start:stop].sum())
+        groups = [list(features)]
         if stop - start <= features[0].block:
             # Nothing else is left to divide.
-            groups = _bundles(features, float(layout.lengths[start:stop].sum()), seconds)
-        batches += [StepBatch(source, start, stop, tuple(group)) for group in groups]
+            groups = _bundles(features, samples, seconds)
+        for group in groups:
+            takes = samples * sum(feature.seconds_per_sample for feature in group)
+            names = tuple(feature.name for feature in group)
+            is_long = len(group) == 1 and stop - start <= group[0].block and takes > seconds
+            urgency = 1 + int(math.log2(takes / seconds)) if is_long else 0
+            batches.append(StepBatch(source, start, stop, names, urgency))
     return batches
 
 
@@ -232,15 +257,17 @@ def _running(amounts: NDArray[Any]) -> NDArray[np.float64]:
     return np.concatenate([[0.0], np.cumsum(amounts)])
 
 
-def _bundles(features: Sequence[FeatureCost], samples: float, seconds: float) -> list[list[str]]:
+def _bundles(
+    features: Sequence[FeatureCost], samples: float, seconds: float
+) -> list[list[FeatureCost]]:
     """Put features together, in order, until a bundle takes ``seconds``."""
-    bundles: list[list[str]] = []
+    bundles: list[list[FeatureCost]] = []
     filled = 0.0
     for feature in features:
         cost = feature.seconds_per_sample * samples
         if not bundles or filled + cost > seconds * (1 + _ROUNDING):
             bundles.append([])
             filled = 0.0
-        bundles[-1].append(feature.name)
+        bundles[-1].append(feature)
         filled += cost
     return bundles

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future as LocalFuture
 from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
 import numpy as np
+from distributed import Future
 from numpy.typing import NDArray
 
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.costs import CostBook
-from oectflow.pipeline.execution.decide import Decision, Overheads, decide
+from oectflow.pipeline.execution.decide import VARIATION, Decision, Overheads, decide
 from oectflow.pipeline.execution.plan import (
     BATCH_BYTES,
     FeatureCost,
@@ -30,6 +33,8 @@ from oectflow.pipeline.execution.report import ExperimentRecord, FeaturePlan
 #: Share of a worker's memory that the samples of one batch may take; results, temporaries and the
 #: worker itself need the rest.
 _BATCH_SHARE = 1 / 8
+#: The end of a run: so many rounds of the longest tasks.
+_LAST_ROUNDS = 8
 #: Errors of features that must not run in the process of the notebook again: isolated, they ended
 #: their process, or would have taken all memory.
 _DEADLY = ("ProcessDied", "MemoryError")
@@ -65,6 +70,8 @@ class Planner:
         self.extractors = extractors
         self.features: dict[str, FeaturePlan] = {}
         self._probed: dict[str, float] = {}
+        # Of features of which nothing is done, when one began, and its samples.
+        self._running: dict[str, tuple[float, float]] = {}
         self._timed: defaultdict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
         self._opening: dict[str, float] = {}
         self._n_bytes = BATCH_BYTES
@@ -77,6 +84,7 @@ class Planner:
         self._items = self._n_left = 0
         self.alone_done = 0.0
         self._reading: dict[str, float] = {}
+        self._lengths: dict[str, float] = {}
         self.n_batches_done = 0
         for job in jobs:
             self._count(job, 1)
@@ -108,9 +116,18 @@ class Planner:
         return groups
 
     def cost(self, name: str, length: float = 1.0) -> float | None:
-        """Return what something costs per sample, in s, or None if that is not known."""
+        """Return what something costs per sample, in s, at least; None if that is not known."""
         known = self.book.get(name, length)
-        return self._probed.get(name) if known is None else known
+        if known is None:
+            known = self._probed.get(name)
+        if known is None and (running := self._running.get(name)):
+            known = (time.perf_counter() - running[0]) / running[1]
+        return known
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether of some costs only a lower bound is known."""
+        return bool(self._running)
 
     @property
     def batch_bytes(self) -> int:
@@ -124,6 +141,7 @@ class Planner:
         samples = [max(1.0, float(lengths[part.start : part.stop].sum())) for part in parts]
         for part, n in zip(parts, samples, strict=True):
             for name, seconds in part.seconds.items():
+                self._running.pop(name, None)
                 if name in self._probed:
                     self._timed[name] += (seconds, n)
                     self._probed[name] = float(self._timed[name][0] / self._timed[name][1])
@@ -148,16 +166,59 @@ class Planner:
         self._opening[source] = min(self._opening.get(source, math.inf), opening)
         self.book.learn(f"open {source}", self._opening[source])
 
-    def keep(self, job: Job, key: tuple[str, int], parts: Sequence[Extracted], stop: int) -> None:
-        """Make steps up to ``stop`` of a group part of the results of an experiment."""
+    def at_least(self, job: Job, batch: StepBatch, begun: float) -> None:
+        """Take a batch of one feature into account that has run since a time in the past, in s."""
+        samples = float(job.layouts[batch.source].lengths[batch.start : batch.stop].sum())
+        self._running[batch.features[0]] = begun, max(samples, 1.0)
+
+    def keep(self, job: Job, parts: Sequence[Extracted], features: Sequence[str]) -> None:
+        """Make steps of some features part of the results of an experiment."""
         self._count(job, -1)
         job.done += parts
-        job.first[key] = stop
+        for name in features:
+            job.first[name] = max(job.first.get(name, 0), *(part.stop for part in parts))
+        self._count(job, 1)
+
+    def begun(self, job: Job, batch: StepBatch, future: Future | LocalFuture[Extracted]) -> None:
+        """Take a batch out of what is left of an experiment: it is being computed."""
+        self._count(job, -1)
+        job.pending.append((batch, future))
+        for name in batch.features:
+            job.first[name] = max(job.first.get(name, 0), batch.stop)
+        self._count(job, 1)
+
+    def forget(self, job: Job) -> None:
+        """Put all that is being computed of an experiment back to what is left."""
+        self._count(job, -1)
+        for batch, _ in job.pending:
+            for name in batch.features:
+                job.first[name] = min(job.first[name], batch.start)
+        job.pending = []
         self._count(job, 1)
 
     def seconds_left(self) -> float:
         """Return what one process would need for all that is not finished, in s."""
         return self._sum(self._left)
+
+    def is_near_end(self, batch_seconds: float, n_workers: int) -> bool:
+        """Whether tasks that are too long to be divided should all begin soon.
+
+        In the end the workers wait for those that begin last, unless enough short ones are left to
+        do meanwhile.
+        """
+        longest = short = total = 0.0
+        for (name, length), n in self._left.items():
+            cost = self.cost(name, length) or 0.0
+            extractor = self.extractors.get(name)
+            block = extractor.steps_per_block(extractor.params) if extractor else 0
+            total += n * cost
+            if cost * length * block > batch_seconds:
+                longest = max(longest, cost * length * block)
+            else:
+                short += n * cost
+        round_of_all = n_workers * longest
+        # One may well take two standard deviations longer than they do on average.
+        return short < (1 + 2 * VARIATION) * round_of_all and total < _LAST_ROUNDS * round_of_all
 
     def decide(self, overheads: Overheads) -> Decision:
         """Decide about all that is not finished."""
@@ -190,13 +251,21 @@ class Planner:
 
     def plan(self, job: Job, batch_seconds: float) -> None:
         """Fill in the batches of an experiment, with what is known now."""
+        predicted = {
+            name: self.cost(name, _length(job, self.extractors[name].source)) or 0.0
+            for names in self.groups(job).values()
+            for name in names
+        }
         costs = [
             FeatureCost(
                 name,
                 source,
-                self.cost(name, _length(job, source)) or 0.0,
+                # What takes longer than a batch should, however much, is one of its own.
+                max(predicted[name], 2 * batch_seconds / (block * _length(job, source)))
+                if name in self._running and batch_seconds < math.inf
+                else predicted[name],
                 block,
-                job.first.get((source, block), 0),
+                job.first.get(name, 0),
             )
             for (source, block), names in self.groups(job).items()
             for name in names
@@ -205,6 +274,7 @@ class Planner:
             source: self.cost(f"read {source}", _length(job, source)) or 0.0
             for source in job.layouts
         }
+        self._lengths = {source: _length(job, source) for source in job.layouts}
         self._reading = {name: cost * _length(job, name) for name, cost in reading.items()}
         job.batches = plan_batches(
             job.layouts,
@@ -218,10 +288,14 @@ class Planner:
             layout = job.layouts[cost.source]
             row = self.features.setdefault(cost.name, FeaturePlan(cost.name))
             row.timed = row.timed or self.cost(cost.name) is not None
+            row.at_least = row.at_least or cost.name in self._running
             row.n_steps += layout.n_steps
             row.n_tasks += sum(cost.name in batch.features for batch in job.batches)
             row.n_tasks += sum(cost.name in part.seconds for part in job.done)
-            row.predicted_seconds += cost.seconds_per_sample * float(layout.lengths.sum())
+            row.n_tasks += sum(cost.name in batch.features for batch, _ in job.pending)
+            samples = float(layout.lengths.sum())
+            row.n_samples += samples
+            row.predicted_seconds += predicted[cost.name] * samples
 
     def learn(self, job: Job, record: ExperimentRecord, *, costs: bool = True) -> None:
         """Take an experiment that is over into account.
@@ -251,6 +325,7 @@ class Planner:
             samples = float(layout.lengths.sum())
             mine = {n: s for n, s in amounts.items() if self.extractors[n].source == source}
             for name, seconds in mine.items():
+                self._running.pop(name, None)
                 if costs:
                     self.book.learn(name, seconds / max(samples, 1.0), length)
                 elif self.book.get(name) is None and name in self._probed:
@@ -291,11 +366,24 @@ class Planner:
     def batch_done(self, event: Mapping[str, Any]) -> None:
         """Take a batch into account that was announced: what one process would have needed."""
         if event["kind"] == "batch":
+            self._resolve(event)
             rows = [self.features[name] for name in event["features"] if name in self.features]
             per_step = sum(row.predicted_seconds / max(row.n_steps, 1) for row in rows)
             per_step += self._reading.get(event["source"], 0.0)
             self.alone_done += event["n_steps"] * per_step
             self.n_batches_done += 1
+
+    def _resolve(self, event: Mapping[str, Any]) -> None:
+        """Replace the lower bound of a cost as soon as something tells how much it is."""
+        (name, *others) = event["features"]
+        length = self._lengths.get(event["source"])
+        row = self.features.get(name)
+        if others or name not in self._running or length is None or row is None:
+            return
+        self._probed[name] = event["seconds"] / max(event["n_steps"] * length, 1.0)
+        self._running.pop(name, None)
+        row.predicted_seconds = self._probed[name] * row.n_samples
+        row.at_least = False
 
     def _count(self, job: Job, sign: int) -> None:
         for key, amount in self._load(job).items():
@@ -305,21 +393,23 @@ class Planner:
 
     def _load(self, job: Job) -> dict[tuple[str, float], float]:
         load: defaultdict[tuple[str, float], float] = defaultdict(float)
-        for (source, block), names in self.groups(job).items():
+        for (source, _), names in self.groups(job).items():
             # A few classes of lengths, however many experiments there are.
             length = 2.0 ** int(math.log2(max(_length(job, source), 1.0)))
-            samples = float(job.layouts[source].lengths[job.first.get((source, block), 0) :].sum())
-            for name in (*names, f"read {source}"):
-                load[name, length] += samples
+            lengths = job.layouts[source].lengths
+            for name in names:
+                load[name, length] += float(lengths[job.first.get(name, 0) :].sum())
+            first = min(job.first.get(name, 0) for name in names)
+            load[f"read {source}", length] += float(lengths[first:].sum())
         rows = max(job.task.n_steps.values(), default=0) if job.task else 0
         load["write", float(rows)] += rows
         return load
 
     def _items_of(self, job: Job) -> int:
         return sum(
-            -(-(job.layouts[source].n_steps - job.first.get((source, block), 0)) // block)
-            * len(names)
+            -(-(job.layouts[source].n_steps - job.first.get(name, 0)) // block)
             for (source, block), names in self.groups(job).items()
+            for name in names
         )
 
 

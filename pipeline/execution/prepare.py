@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future as LocalFuture
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ class Job:
     done
         What was computed of it while costs were measured.
     first
-        By source and size of blocks, the steps that ``done`` covers.
+        By feature, the first step that neither ``done`` nor ``pending`` covers.
     pending
-        By source and size of blocks, parts behind these that are being computed.
+        What else is being computed, and by what: the cluster, or a thread of this process.
     divided
         Batches that have come from one which killed a worker.
     isolated
@@ -58,8 +59,8 @@ class Job:
     missing: tuple[str, ...]
     batches: list[StepBatch] = field(default_factory=list)
     done: list[Extracted] = field(default_factory=list)
-    first: dict[tuple[str, int], int] = field(default_factory=dict)
-    pending: list[tuple[tuple[str, int], list[Future]]] = field(default_factory=list)
+    first: dict[str, int] = field(default_factory=dict)
+    pending: list[tuple[StepBatch, Future | LocalFuture[Extracted]]] = field(default_factory=list)
     divided: set[StepBatch] = field(default_factory=set)
     isolated: set[StepBatch] = field(default_factory=set)
     attempts: int = 0

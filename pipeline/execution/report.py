@@ -86,18 +86,23 @@ class FeaturePlan:
         Its name.
     timed
         Whether its cost was known from a measurement.
-    n_steps, n_tasks
-        Steps to compute, and batches that they were divided into.
+    n_steps, n_samples, n_tasks
+        Steps to compute, their samples, and batches that they were divided into.
     predicted_seconds, actual_seconds
         Worker time.
+    at_least
+        Whether the predicted time is only a lower bound, because no step was done when the plan was
+        made.
     """
 
     feature: str
     timed: bool = False
     n_steps: int = 0
+    n_samples: float = 0.0
     n_tasks: int = 0
     predicted_seconds: float = 0.0
     actual_seconds: float = 0.0
+    at_least: bool = False
 
 
 @dataclass(repr=False)
@@ -122,6 +127,8 @@ class RunPlan:
     alone_seconds, predicted_seconds, actual_seconds
         Wall time of one process alone, and as planned, None as long as costs are unknown; and of
         the run, None before it.
+    at_least
+        Whether the first two are only lower bounds, because of some features no step was done then.
     """
 
     n_todo: int = 0
@@ -134,6 +141,7 @@ class RunPlan:
     alone_seconds: float | None = None
     predicted_seconds: float | None = None
     actual_seconds: float | None = None
+    at_least: bool = False
 
     def take(self, way: str) -> None:
         """Add a way, unless it is the one that was taken last."""
@@ -158,9 +166,11 @@ class RunPlan:
                 f"measured: {start}round trip {_time(o.round_trip)}, one more batch "
                 f"{_time(o.per_batch)}, {o.n_workers} workers do the work of {o.effective:.2g}"
             )
+        bound = "≥ " if self.at_least else ""
         lines.append(
-            f"time: one process alone {_time(self.alone_seconds)}, "
-            f"predicted {_time(self.predicted_seconds)}, actual {_time(self.actual_seconds)}"
+            f"time: one process alone {bound}{_time(self.alone_seconds)}, "
+            f"predicted {bound}{_time(self.predicted_seconds)}, "
+            f"actual {_time(self.actual_seconds)}"
         )
         lines.append(
             f"{'feature':24} {'steps':>8} {'tasks':>7} {'steps/task':>10} "
@@ -169,10 +179,11 @@ class RunPlan:
         for row in self.features:
             known = row.actual_seconds or (row.predicted_seconds if row.timed else None)
             per_step = known / row.n_steps if known is not None and row.n_steps else None
+            predicted = _time(row.predicted_seconds if row.timed else None)
             lines.append(
                 f"{row.feature:24} {row.n_steps:8,} {row.n_tasks:7,} "
                 f"{row.n_steps / max(1, row.n_tasks):10.1f} {_time(per_step):>10} "
-                f"{_time(row.predicted_seconds if row.timed else None):>10} "
+                f"{'≥ ' * row.at_least + predicted:>10} "
                 f"{_time(row.actual_seconds or None):>10}"
             )
         return "\n".join(lines)

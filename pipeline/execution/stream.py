@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from queue import SimpleQueue
+from threading import Event
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, as_completed
+from distributed import Client, Future, KilledWorker
 
 from oectflow.pipeline.errors import StorageError
 from oectflow.pipeline.execution.decide import LEAST_MARGIN
@@ -72,9 +74,12 @@ def run_on_cluster(
     """
     topic = queue[0].task.topic
     running: dict[Future, Job] = {}
-    completed = as_completed()
+    # Futures that are done, and None when a batch is: then the window may have room.
+    news: SimpleQueue[Future | None] = SimpleQueue()
+    told = Event()
     with scheduler_needed(OSError):
         memory = WindowMemory(client, planner)
+        n_workers = count_workers(client)
     begin = time.perf_counter()
     planner.alone_done, planner.n_batches_done = 0.0, 0
     # Batches of the running experiments that are not done.
@@ -85,18 +90,25 @@ def run_on_cluster(
         planner.batch_done(event[1])
         if event[1]["kind"] == "batch":
             left[event[1]["experiment_id"]] -= 1
+            if not told.is_set():
+                told.set()
+                news.put(None)
 
-    def speed() -> float | None:
-        """Return how many times quicker the workers are than one process, once that is known."""
-        if planner.granularity != "auto" or planner.n_batches_done < 2 * count_workers(client):
-            return None
-        return planner.alone_done / (time.perf_counter() - begin)
+    def is_slow() -> bool:
+        """Whether the workers have turned out to be slower than this process alone."""
+        if planner.granularity != "auto" or planner.is_bounded or not planner.safe:
+            return False
+        if planner.n_batches_done < 2 * n_workers:
+            return False
+        quicker = planner.alone_done / (time.perf_counter() - begin)
+        return quicker * (1 + LEAST_MARGIN) < 1
 
     def submit(job: Job) -> None:
         future = client.compute(delayed_experiment(job, planner.extractors, features))
         running[future] = job
-        left[job.task.experiment_id] = len(job.batches)
-        completed.add(future)
+        running_already = sum(not future.done() for _, future in job.pending)
+        left[job.task.experiment_id] = len(job.batches) + running_already
+        future.add_done_callback(news.put)
 
     def n_left() -> int:
         """Return how many tasks are left when the first experiment is written, which is next."""
@@ -106,14 +118,16 @@ def run_on_cluster(
 
     def fill_window() -> None:
         # Two experiments, so that one is read while the other is written; more where they are so
-        # small that not every worker would find two tasks until the next one enters; workers may
-        # join during the run.
-        wanted = 2 * count_workers(client)
-        while queue and (len(running) < 2 or n_left() < wanted):
+        # small that not every worker would find two tasks until the next one enters, or where few
+        # long tasks are left, which should begin before the short ones.
+        if not queue or is_slow():
+            return
+        all_of_them = planner.is_near_end(batch_seconds, n_workers)
+        while queue and (all_of_them or len(running) < 2 or n_left() < 2 * n_workers):
             if running and not memory.has_room_for(queue[0], running.values()):
                 return
             job = queue.popleft()
-            collect(job, planner, client)
+            collect(job, planner)
             planner.plan(job, batch_seconds)
             client.log_event(topic, _entered(job))
             submit(job)
@@ -123,7 +137,14 @@ def run_on_cluster(
         client.subscribe_topic(topic, heard)
         try:
             fill_window()
-            for future in completed:
+            while running:
+                future = news.get()
+                if future is None:
+                    told.clear()
+                    fill_window()
+                    continue
+                # Some may have joined.
+                n_workers = count_workers(client)
                 job = running.pop(future)
                 if future.cancelled():
                     raise gone()
@@ -140,14 +161,13 @@ def run_on_cluster(
                     record = failure(job, error)
                     client.log_event(topic, _failed(job))
                 future.release()
-                quicker = speed()
-                if quicker is None or quicker * (1 + LEAST_MARGIN) > 1 or not planner.safe:
-                    fill_window()
+                fill_window()
                 yield job, record
         finally:
             if client.status == "running":
                 client.unsubscribe_topic(topic)
-                client.cancel(list(running))
+                begun = [future for job in (*running.values(), *queue) for _, future in job.pending]
+                client.cancel([*running, *(one for one in begun if isinstance(one, Future))])
 
 
 class WindowMemory:
@@ -197,6 +217,9 @@ def try_again(job: Job, error: KilledWorker, planner: Planner) -> bool:
     -------
     False where another attempt is of no use: nothing could be isolated, several times.
     """
+    # What had begun before, and may have been to blame, is part of the graph from now on.
+    job.batches += [batch for batch, _ in job.pending]
+    job.pending = []
     guilty = set(batches_of(error.task, job.batches)) - job.isolated
     for batch in guilty:
         pieces = planner.pieces(job, batch)

@@ -160,7 +160,10 @@ def test_auto__of_expensive_steps_one_at_most_before_the_workers_have_some(
     assert there[0] != there[1]
 
 
-def test_auto__one_that_ends_its_process_never_runs_here(lab, tmp_path, mortal_client, monkeypatch):
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_auto__one_that_ends_its_process_never_runs_here(
+    lab, tmp_path, mortal_client, monkeypatch, seconds
+):
     @register("transient.deadly")
     class Deadly(BaseExtractor):
         source = "transient"
@@ -171,6 +174,7 @@ def test_auto__one_that_ends_its_process_never_runs_here(lab, tmp_path, mortal_c
             # The last step of the last device; steps have 360 samples there.
             if len(current) == 360 and round(step_data["continuous_time"][0] * 1e3) >= 1440:
                 os._exit(1)
+            time.sleep(seconds)
             return current.mean()
 
     believe(monkeypatch, 100.0)

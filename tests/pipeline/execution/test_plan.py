@@ -105,6 +105,18 @@ def test_plan__expensive_features_are_divided():
     assert len(batches) == 10
 
 
+def test_plan__what_is_too_long_and_cannot_be_divided_is_urgent():
+    costs = {"short": 0.1, "long": 0.3, "longer": 1.1}
+    features = [FeatureCost(name, "transient", cost / 1000) for name, cost in costs.items()]
+    batches = plan_batches({"transient": layout([1000] * 3)}, features, seconds=SECONDS)
+    # One more for twice as long.
+    assert [(b.features, b.urgency) for b in batches if b.start == 1] == [
+        (("short",), 0), (("long",), 1), (("longer",), 3),
+    ]  # fmt: skip
+    together = plan_batches({"transient": layout([1000] * 3)}, features[:1], seconds=SECONDS)
+    assert {batch.urgency for batch in together} == {0}
+
+
 def test_plan__batches_take_about_the_target():
     cost = 1e-3
     features = [FeatureCost("tau", "transient", cost / 10_000)]

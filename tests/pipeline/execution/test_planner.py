@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from concurrent.futures import Future
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -13,6 +16,7 @@ from oectflow.pipeline.execution import planner as planner_module
 from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.decide import Overheads
+from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job, prepare
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
@@ -129,7 +133,7 @@ def test_planner__what_is_left_shrinks_to_nothing(tmp_path):
     assert plan.seconds_left() == pytest.approx(3 * one, rel=1e-12)
     assert plan.seconds_of(jobs[0]) == pytest.approx(one - 5000 * 1e-5, rel=1e-12)
     done = Extracted("transient", 0, 1000, {}, (), {"tau": 2.0, "peak": 0.5}, 1.0)
-    plan.keep(jobs[0], ("transient", 1), [done], 1000)
+    plan.keep(jobs[0], [done], ["tau", "peak"])
     assert plan.seconds_left() == pytest.approx(3 * one - 1000 * 10_000 * 3.5e-7, rel=1e-12)
     plan.plan(jobs[0], SECONDS)
     assert min(batch.start for batch in jobs[0].batches) == 1000
@@ -160,6 +164,68 @@ def test_planner__a_probe_counts_until_an_experiment_is_done(tmp_path):
     assert plan.unknown(one) == []
     assert plan.cost("tau") == 1e-3 / 10_000
     assert book.get("tau") is None
+
+
+def test_planner__what_is_not_done_yet_costs_as_much_as_it_has_taken(tmp_path):
+    jobs = [job(n_steps=20), job(1, n_steps=20)]
+    plan, book = planner(jobs, tmp_path)
+    book.learn("peak", 1e-4 / 10_000, 10_000)
+    batch = StepBatch("transient", 0, 1, ("tau",))
+    plan.at_least(jobs[0], batch, time.perf_counter() - 3.0)
+    assert plan.is_bounded
+    cost = plan.cost("tau")
+    assert cost >= 3.0 / 10_000
+    assert plan.cost("tau") > cost
+    # However long a batch should be: nobody knows how much longer it takes.
+    plan.plan(jobs[0], 100.0)
+    assert all(len(batch.features) == 1 for batch in jobs[0].batches)
+    assert {b.urgency for b in jobs[0].batches if b.features == ("tau",)} == {2}
+    assert plan.features["tau"].at_least
+    event = {
+        "kind": "batch", "source": "transient", "features": ("tau",), "n_steps": 1, "seconds": 8.0,
+    }  # fmt: skip
+    plan.batch_done(event)
+    assert not plan.is_bounded
+    assert plan.cost("tau") == 8.0 / 10_000
+    row = plan.features["tau"]
+    assert (row.predicted_seconds, row.at_least) == (pytest.approx(20 * 8.0, rel=1e-12), False)
+
+
+def test_planner__what_is_being_computed_is_not_left_unless_it_is_forgotten(tmp_path):
+    one = job(n_steps=20)
+    plan, book = planner([one], tmp_path)
+    book.learn("tau", 1e-7, 10_000)
+    book.learn("peak", 1e-7, 10_000)
+    plan.begun(one, StepBatch("transient", 0, 1, ("tau", "peak")), Future())
+    plan.begun(one, StepBatch("transient", 1, 2, ("tau",)), Future())
+    assert plan.seconds_left() == pytest.approx((18 + 19) * 1e-3, rel=1e-12)
+    plan.plan(one, 1e-3)
+    left = Counter(name for batch in one.batches for name in batch.features)
+    assert left == {"tau": 18, "peak": 19}
+    plan.forget(one)
+    assert one.pending == []
+    assert plan.seconds_left() == pytest.approx(40 * 1e-3, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("n_jobs", "long", "near"),
+    [
+        # Eight rounds of ten workers are eighty long tasks; a step of 10 s has 1 s of short ones.
+        (3, 10.0, True),
+        (5, 10.0, False),
+        # More short work than is needed to fill the time of the last long ones.
+        (3, 0.4, False),
+        # Nothing is long.
+        (3, 1e-3, False),
+    ],
+)
+def test_planner__the_end_is_near(tmp_path, n_jobs, long, near):
+    jobs = [job(i, n_steps=20) for i in range(n_jobs)]
+    plan, book = planner(jobs, tmp_path)
+    # The class of lengths to which 10,000 samples belong begins at 8192.
+    book.learn("tau", long / 8192, 8192)
+    book.learn("peak", 0.1 / 8192, 8192)
+    assert plan.is_near_end(0.2, 10) is near
 
 
 def test_planner__what_is_not_ours_is_safe_once_it_has_computed_something(tmp_path, monkeypatch):

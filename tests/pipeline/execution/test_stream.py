@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import Future as LocalFuture
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from distributed import KilledWorker
+from distributed import Client, KilledWorker, LocalCluster
 from distributed.scheduler import WorkerState
 
-from oectflow.extractors.base import BaseExtractor
+from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.execution import overheads
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.decide import Decision
-from oectflow.pipeline.execution.graph import experiment_graph
+from oectflow.pipeline.execution.graph import delayed_experiment, experiment_graph
 from oectflow.pipeline.execution.overheads import cluster_overheads, correct_effective
+from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.execution.stream import ATTEMPTS, WindowMemory, try_again
 from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.inputs.step_layout import Layout
+from oectflow.pipeline.outputs.results import open_results
 
 GIB = 2**30
 
@@ -124,6 +129,91 @@ def test_killed__a_small_batch_is_isolated_at_once(tmp_path):
     # With nothing left to isolate, it is given up in the end.
     results = [try_again(one, killed(one, one.batches[0]), plan) for _ in range(ATTEMPTS)]
     assert results == [True, True, False]
+
+
+def test_killed__what_was_begun_before_is_part_of_the_next_attempt(tmp_path):
+    one = job(n_steps=20, samples=100)
+    plan = planner([one], tmp_path)
+    guilty = StepBatch("transient", 0, 1, ("peak",))
+    one.batches = [guilty]
+    error = killed(one, guilty)
+    plan.begun(one, guilty, LocalFuture())
+    plan.plan(one, 100.0)
+    assert guilty not in one.batches
+    assert try_again(one, error, plan)
+    assert one.isolated == {guilty}
+    assert one.pending == []
+    steps = [step for batch in one.batches for step in range(batch.start, batch.stop)]
+    assert sorted(steps) == list(range(20))
+
+
+def test_graph__long_tasks_go_first_and_read_for_themselves(tmp_path):
+    one = job(3, n_steps=2)
+    one.batches = [
+        StepBatch("transient", step, step + 1, features, urgency)
+        for step in range(2)
+        for features, urgency in ((("peak",), 0), (("on",), 0), (("tau",), 2))
+    ]
+    extractors = dict.fromkeys(("peak", "on", "tau"), Transient())
+    features = FeatureSet.load({"peak": {"extractor": "transient.peak_current"}})
+    layers = delayed_experiment(one, extractors, features).dask.layers.values()
+    priority = {
+        (key[0].rpartition("-")[0], key[2]): layer.annotations["priority"]
+        for layer in layers
+        for key in layer
+    }
+    reads = {key[2] for layer in layers for key in layer if key[0].startswith("read-")}
+    assert reads == {0, 1}
+    of_short = {
+        priority[name, step] for name in ("peak", "on", "read-transient") for step in (0, 1)
+    }
+    of_long = {priority["tau", step] for step in (0, 1)}
+    of_end = {priority["derive", 0], priority["write", 0]}
+    assert max(of_short) < 0 < min(of_long) < min(of_end)
+    dependencies = {
+        key[0].rpartition("-")[0]: {one[0].rpartition("-")[0] for one in node.dependencies}
+        for layer in layers
+        for key, node in layer.items()
+    }
+    assert dependencies["tau"] == set()
+    assert dependencies["peak"] == {"read-transient"}
+
+
+def test_window__is_filled_again_while_all_in_it_wait_for_a_long_step(lab, tmp_path):
+    """Four workers: three experiments enter, and each has one long step."""
+    begun = tmp_path / "begun"
+    begun.mkdir()
+
+    @register("transient.first_is_long")
+    class FirstIsLong(BaseExtractor):
+        source = "transient"
+
+        def extract_single_step(self, step_data, params):
+            if step_data["continuous_time"][0] == 0:
+                n_there = len(list(begun.iterdir()))
+                (begun / str(n_there)).touch()
+                deadline = time.monotonic() + 20
+                # The fourth one begins although none of the others has ended.
+                while len(list(begun.iterdir())) < 4 and time.monotonic() < deadline:
+                    time.sleep(0.01)
+                return float(len(list(begun.iterdir())))
+            return 0.0
+
+    fourth = simulate_device(3, n_transfer=0, n_transient=5, n_cycles=4, period=0.06)
+    fourth.write(lab / "device3.h5")
+    features = {"n_begun": {"extractor": "transient.first_is_long", "input": "transient"}}
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=4, processes=False, dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        extract(
+            lab, features, tmp_path / "out", client=client, granularity="step",
+            progress=False,
+        )  # fmt: skip
+    found = open_results(tmp_path / "out").load()["n_begun"].to_numpy()
+    assert sorted(found[found > 0]) == [4, 4, 4, 4]
 
 
 def test_overheads__are_measured_once_and_in_steps(client, monkeypatch):
