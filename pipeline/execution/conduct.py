@@ -26,7 +26,7 @@ from oectflow.pipeline.execution.overheads import (
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan
-from oectflow.pipeline.execution.scheduler import gone, scheduler_needed, workers_missed
+from oectflow.pipeline.execution.scheduler import gone, scheduler_needed
 from oectflow.pipeline.execution.stream import Listener, failure, run_on_cluster, stopped
 from oectflow.pipeline.features.feature_set import FeatureSet
 
@@ -135,7 +135,7 @@ def conduct(
     topic = jobs[0].task.topic
     tasks.local_listeners[topic] = listener
     try:
-        with scheduler_needed(), workers_missed(lambda: crew.client):
+        with scheduler_needed():
             if planner.granularity == "auto":
                 yield from _auto(deque(jobs), features, planner, crew, plan, listener)
             elif (client := crew.connected(planner.book)) is not None:

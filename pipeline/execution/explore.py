@@ -18,6 +18,7 @@ from oectflow.pipeline.execution.overheads import cluster_overheads
 from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
+from oectflow.pipeline.execution.scheduler import workers_missed
 from oectflow.pipeline.execution.tasks import ExperimentTask, FeatureSpec, read_and_extract
 
 #: The first call of an extractor may import or compile something, so two are timed.
@@ -136,18 +137,22 @@ def explore(
     n_workers
         How many may work together.
     """
+    groups = _groups(list(jobs), planner, trip, n_workers)
+    if client is None:
+        for group in groups:
+            task = group.jobs[0].task
+            _learn(group, planner, first_parts(task, group.specs, group.source, group.probe))
+        return
     slow: list[_Group] = []
     # Not joined: nobody knows how long a step takes.
     pool = ThreadPoolExecutor(1)
-    for group in _groups(list(jobs), planner, trip, n_workers):
-        if client is None:
-            task = group.jobs[0].task
-            _learn(group, planner, first_parts(task, group.specs, group.source, group.probe))
-        elif not _is_quick(group, planner, client, pool, here_is_free=not slow):
-            slow.append(group)
-    pool.shutdown(wait=False)
-    if slow and client is not None:
-        _scout(slow, planner, client, trip, n_workers)
+    with workers_missed(client):
+        for group in groups:
+            if not _is_quick(group, planner, client, pool, here_is_free=not slow):
+                slow.append(group)
+        pool.shutdown(wait=False)
+        if slow:
+            _scout(slow, planner, client, trip, n_workers)
 
 
 def is_computed_here(job: Job) -> bool:

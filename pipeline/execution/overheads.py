@@ -31,13 +31,15 @@ _TRIPS = 2
 #: workers could save.
 _TRIPS_OF_ALL = 12
 MEASURING_SHARE = 0.05
+#: The workers are not asked for again where that would take more than this share of the work.
+_ASKING_SHARE = 0.01
 #: After so many seconds, somebody else may be using the machines, or nobody any more.
 _VALID_SECONDS = 300.0
 
 _measured: dict[str, Overheads] = {}
 _bounds: dict[str, Overheads] = {}
-#: Of every cluster, the shortest time from submitting a task to having its result, in s.
-_trips: WeakKeyDictionary[Client, float] = WeakKeyDictionary()
+#: Of every cluster, what was told last, and how long it took to ask for its workers, in s.
+_last: WeakKeyDictionary[Client, tuple[Overheads, float]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -66,11 +68,14 @@ def cluster_overheads(client: Client, seconds: float) -> Overheads:
 def overheads_if_worth_it(client: Client, seconds: float) -> Overheads | None:
     """Return the same, or None where a cluster could not be quicker at the very best.
 
-    Does not even ask the cluster as long as the shortest task that it was seen to do, if any was,
-    takes longer than the work.
+    For little work the cluster is not asked again whether its workers are still those of before.
     """
-    if seconds <= _trips.get(client, 0.0):
-        return None
+    if client in _last:
+        known, ping = _last[client]
+        if seconds <= known.round_trip:
+            return None
+        if ping > _ASKING_SHARE * seconds:
+            return known
     threads, ping = _workers(client)
     saved = seconds * (1 - 1 / _expected(client, threads))
     return _overheads(client, seconds, threads, ping) if saved > ping else None
@@ -96,16 +101,18 @@ def _overheads(
             trip = _round_trip(client)
             known = Overheads(trip, trip, trip, n_workers, float(n_workers))
             _bounds[identity] = known
-        _trips[client] = known.round_trip
         saved = seconds * (1 - 1 / known.n_workers)
-        if identity in _measured or _TRIPS_OF_ALL * known.round_trip > MEASURING_SHARE * saved:
-            return known
-        # Who is computing something would only tell how long that takes.
-        idle = {name: threads[name] for name, keys in client.processing().items()
-                if not keys and name in threads}  # fmt: skip
-        if idle:
-            everybody = len(idle) == len(threads)
-            known = _measured[identity] = _measure(client, idle, everybody, known)
+        if identity not in _measured and _TRIPS_OF_ALL * known.round_trip < MEASURING_SHARE * saved:
+            # Who is computing something would only tell how long that takes.
+            idle = {
+                name: threads[name]
+                for name, keys in client.processing().items()
+                if name in threads and not keys
+            }
+            if idle:
+                everybody = len(idle) == len(threads)
+                known = _measured[identity] = _measure(client, idle, everybody, known)
+        _last[client] = known, ping
         return known
 
 

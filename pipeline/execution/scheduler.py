@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distributed import Client
@@ -50,7 +50,7 @@ def scheduler_needed(*also: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def workers_missed(client: Callable[[], Client | None]) -> Iterator[None]:
+def workers_missed(client: Client) -> Iterator[None]:
     """Log a warning while a cluster has no workers, and once more when it has some again.
 
     Tasks wait for workers without an end: a batch system may start them in an hour.
@@ -58,18 +58,17 @@ def workers_missed(client: Callable[[], Client | None]) -> Iterator[None]:
     Parameters
     ----------
     client
-        Returns the client, or None as long as there is none.
+        Whose cluster.
     """
     over = threading.Event()
 
     def look() -> None:
         n_absent = 0
         while not over.wait(_INTERVAL):
-            one = client()
-            if one is None or one.status != "running":
+            if client.status != "running":
                 continue
             try:
-                there = bool(one.nthreads())
+                there = bool(client.nthreads())
             except (OSError, RuntimeError):  # the run itself meets this, too
                 continue
             if there and n_absent >= 2:
@@ -79,7 +78,7 @@ def workers_missed(client: Callable[[], Client | None]) -> Iterator[None]:
                 logger.warning(
                     "no worker is connected to the scheduler at %s: the run waits for one; what "
                     "was written is complete, so it can also be interrupted and repeated later",
-                    one.scheduler.address if one.scheduler else "?",
+                    client.scheduler.address if client.scheduler else "?",
                 )
 
     threading.Thread(target=look, name="oectflow workers missed", daemon=True).start()

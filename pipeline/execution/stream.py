@@ -19,7 +19,7 @@ from oectflow.pipeline.execution.overheads import count_workers
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.scheduler import gone, scheduler_needed
+from oectflow.pipeline.execution.scheduler import gone, scheduler_needed, workers_missed
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 #: How often an experiment is submitted whose workers die for no reason that is in its batches.
@@ -133,7 +133,7 @@ def run_on_cluster(
             submit(job)
 
     # Nothing here but what asks the cluster can raise an OSError.
-    with scheduler_needed(OSError):
+    with scheduler_needed(OSError), workers_missed(client):
         client.subscribe_topic(topic, heard)
         try:
             fill_window()

@@ -17,7 +17,11 @@ from oectflow.pipeline.execution import overheads
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.decide import Decision
 from oectflow.pipeline.execution.graph import delayed_experiment, experiment_graph
-from oectflow.pipeline.execution.overheads import cluster_overheads, correct_effective
+from oectflow.pipeline.execution.overheads import (
+    cluster_overheads,
+    correct_effective,
+    overheads_if_worth_it,
+)
 from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
@@ -240,6 +244,11 @@ def test_overheads__are_measured_once_and_in_steps(client, monkeypatch):
     before = submitted()
     assert cluster_overheads(client, 1e6) == measured
     assert submitted() == before
+    # For little work, the workers are not asked for again.
+    with monkeypatch.context() as patched:
+        patched.delattr(Client, "nthreads")
+        assert overheads_if_worth_it(client, measured.round_trip) is None
+        assert overheads_if_worth_it(client, 1.01 * measured.round_trip) == measured
     # One batch shows nothing; a hundred that took as long as one process would have, much.
     alone = 1e3
     decision = Decision(True, 1, alone, alone / measured.effective, alone)
