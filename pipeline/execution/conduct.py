@@ -165,7 +165,7 @@ def _auto(
         others = cluster_overheads(crew.client, 0.0) if crew.client else thread_overheads()
         explore(queue, planner, crew.client, others.round_trip, crew.n_workers)
         queue = deque(sorted(queue, key=is_computed_here))
-    plan.alone_seconds, plan.at_least = planner.seconds_left(), planner.is_bounded
+    plan.alone_seconds, plan.at_least = planner.seconds_left(), planner.timings.any_is_bound
     may_divide = True
     while queue:
         if may_divide and choose(planner, crew, plan):
@@ -175,7 +175,7 @@ def _auto(
                 continue
             plan.take("cluster")
             seconds = plan.batch_seconds or math.inf
-            known = None if planner.is_bounded else plan.overheads
+            known = None if planner.timings.any_is_bound else plan.overheads
             decision = planner.decide(known) if known else None
             begin = time.perf_counter()
             yield from run_on_cluster(queue, features, planner, listener, crew.client, seconds)

@@ -148,7 +148,7 @@ def explore(
     pool = ThreadPoolExecutor(1)
     with workers_missed(client):
         for group in groups:
-            if not _is_quick(group, planner, client, pool, here_is_free=not slow):
+            if not _timed_at_once(group, planner, client, pool, here_is_free=not slow):
                 slow.append(group)
         pool.shutdown(wait=False)
         if slow:
@@ -233,7 +233,7 @@ def _groups(jobs: Sequence[Job], planner: Planner, trip: float, n_workers: int) 
             )
 
 
-def _is_quick(
+def _timed_at_once(
     group: _Group, planner: Planner, client: Client, pool: ThreadPoolExecutor, here_is_free: bool
 ) -> bool:
     """Compute the first block; if it is there soon, go on from there until the cost is known."""
@@ -285,13 +285,22 @@ def _scout(
         if all(scout.begun is not None and now - scout.begun > long for scout in waiting):
             break
         time.sleep(trip)
+    _take_over(groups, scouts, planner, client)
+
+
+def _take_over(
+    groups: Sequence[_Group], scouts: Sequence[_Scout], planner: Planner, client: Client
+) -> None:
+    """Learn from what is done, and leave the rest running."""
     for scout in scouts:
         done = [(job, future) for job, _, future in scout.sent if future.status == "finished"]
         for job, some in groupby(done[:_LEAST], key=lambda one: one[0]):
-            planner.probed(job, client.gather([future for _, future in some]))
+            layout = job.layouts[scout.group.source]
+            planner.timings.probed(layout, client.gather([future for _, future in some]))
         if scout.begun is not None and not scout.is_timed:
             job, batch, _ = scout.sent[0]
-            planner.at_least(job, batch, scout.begun)
+            lengths = job.layouts[batch.source].lengths[batch.start : batch.stop]
+            planner.timings.at_least(scout.spec.name, scout.begun, float(lengths.sum()))
     for group in groups:
         first = group.first
         if first is None:
@@ -333,5 +342,5 @@ def _submit(
 
 
 def _learn(group: _Group, planner: Planner, parts: Sequence[Extracted]) -> None:
-    planner.probed(group.jobs[0], parts)
+    planner.timings.probed(group.jobs[0].layouts[group.source], parts)
     planner.keep(group.jobs[0], parts, [spec.name for spec in group.specs])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future as LocalFuture
@@ -11,9 +10,7 @@ from dataclasses import replace
 from typing import Any
 from weakref import WeakSet
 
-import numpy as np
 from distributed import Future
-from numpy.typing import NDArray
 
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.assemble import Extracted
@@ -29,6 +26,7 @@ from oectflow.pipeline.execution.plan import (
 )
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord, FeaturePlan
+from oectflow.pipeline.execution.timings import Timings
 
 #: Share of a worker's memory that the samples of one batch may take; results, temporaries and the
 #: worker itself need the rest.
@@ -69,11 +67,7 @@ class Planner:
         self.book = book
         self.extractors = extractors
         self.features: dict[str, FeaturePlan] = {}
-        self._probed: dict[str, float] = {}
-        # Of features of which nothing is done, when one began, and its samples.
-        self._running: dict[str, tuple[float, float]] = {}
-        self._timed: defaultdict[str, NDArray[np.float64]] = defaultdict(lambda: np.zeros(2))
-        self._opening: dict[str, float] = {}
+        self.timings = Timings(book)
         self._n_bytes = BATCH_BYTES
         self._bytes_per_row: float | None = None
         names = dict.fromkeys(name for job in jobs for name in job.missing)
@@ -102,7 +96,7 @@ class Planner:
         return [
             name
             for name in job.missing
-            if self.extractors[name].source in job.layouts and self.cost(name) is None
+            if self.extractors[name].source in job.layouts and self.timings.cost(name) is None
         ]
 
     def groups(self, job: Job) -> dict[tuple[str, int], list[str]]:
@@ -115,61 +109,10 @@ class Planner:
                 groups.setdefault((extractor.source, block), []).append(name)
         return groups
 
-    def cost(self, name: str, length: float = 1.0) -> float | None:
-        """Return what something costs per sample, in s, at least; None if that is not known."""
-        known = self.book.get(name, length)
-        if known is None:
-            known = self._probed.get(name)
-        if known is None and (running := self._running.get(name)):
-            known = (time.perf_counter() - running[0]) / running[1]
-        return known
-
-    @property
-    def is_bounded(self) -> bool:
-        """Whether of some costs only a lower bound is known."""
-        return bool(self._running)
-
     @property
     def batch_bytes(self) -> int:
         """Samples that a batch may hold, in bytes."""
         return self._n_bytes
-
-    def probed(self, job: Job, parts: Sequence[Extracted]) -> None:
-        """Take steps of one source that were computed in order to time them, in order."""
-        source = parts[0].source
-        lengths = job.layouts[source].lengths
-        samples = [max(1.0, float(lengths[part.start : part.stop].sum())) for part in parts]
-        for part, n in zip(parts, samples, strict=True):
-            for name, seconds in part.seconds.items():
-                self._running.pop(name, None)
-                if name in self._probed:
-                    self._timed[name] += (seconds, n)
-                    self._probed[name] = float(self._timed[name][0] / self._timed[name][1])
-                else:
-                    # The first call may import or compile something: it counts until the second.
-                    self._probed[name] = seconds / n
-        reading, n = parts[-1].reading, samples[-1]
-        per_sample = min(part.reading / k for part, k in zip(parts, samples, strict=True))
-        # Opening the file takes the same time for one step and for many.  Whatever disturbed one of
-        # the smaller parts made it longer, and what it seems to tell of the difference less.
-        slopes = [
-            (reading - part.reading) / (n - fewer)
-            for part, fewer in zip(parts, samples, strict=True)
-            if fewer < n
-        ]
-        per_sample = min(max([0.0, *slopes]), per_sample) if slopes else per_sample
-        opening = max(0.0, reading - per_sample * n)
-        # Of several experiments, the one counts that was read while the least was going on.
-        self._probed[f"read {source}"] = min(
-            self._probed.get(f"read {source}", math.inf), per_sample
-        )
-        self._opening[source] = min(self._opening.get(source, math.inf), opening)
-        self.book.learn(f"open {source}", self._opening[source])
-
-    def at_least(self, job: Job, batch: StepBatch, begun: float) -> None:
-        """Take a batch of one feature into account that has run since a time in the past, in s."""
-        samples = float(job.layouts[batch.source].lengths[batch.start : batch.stop].sum())
-        self._running[batch.features[0]] = begun, max(samples, 1.0)
 
     def keep(self, job: Job, parts: Sequence[Extracted], features: Sequence[str]) -> None:
         """Make steps of some features part of the results of an experiment."""
@@ -208,7 +151,7 @@ class Planner:
         """
         longest = short = total = 0.0
         for (name, length), n in self._left.items():
-            cost = self.cost(name, length) or 0.0
+            cost = self.timings.cost(name, length) or 0.0
             extractor = self.extractors.get(name)
             block = extractor.steps_per_block(extractor.params) if extractor else 0
             total += n * cost
@@ -225,13 +168,9 @@ class Planner:
         writing = self._sum(self._left, "write")
         seconds = self.seconds_left() - writing
         sources = {name.removeprefix("read ") for name, _ in self._left if name.startswith("read ")}
-        opening = max(map(self._opening_of, sources), default=0.0)
+        opening = max(map(self.timings.opening, sources), default=0.0)
         overheads = replace(overheads, per_worker=overheads.per_worker + opening)
         return decide(seconds, self._items, overheads, self._n_left, writing)
-
-    def _opening_of(self, source: str) -> float:
-        known = self._opening.get(source)
-        return known if known is not None else self.book.get(f"open {source}") or 0.0
 
     def decide_one(self, job: Job, overheads: Overheads) -> Decision:
         """Decide about one experiment: its files are written by one, whoever computes it."""
@@ -244,7 +183,7 @@ class Planner:
 
     def _sum(self, load: Mapping[tuple[str, float], float], only: str = "") -> float:
         return sum(
-            n * (self.cost(name, length) or 0.0)
+            n * (self.timings.cost(name, length) or 0.0)
             for (name, length), n in load.items()
             if name == only or not only
         )
@@ -252,7 +191,7 @@ class Planner:
     def plan(self, job: Job, batch_seconds: float) -> None:
         """Fill in the batches of an experiment, with what is known now."""
         predicted = {
-            name: self.cost(name, _length(job, self.extractors[name].source)) or 0.0
+            name: self.timings.cost(name, _length(job, self.extractors[name].source)) or 0.0
             for names in self.groups(job).values()
             for name in names
         }
@@ -262,7 +201,7 @@ class Planner:
                 source,
                 # What takes longer than a batch should, however much, is one of its own.
                 max(predicted[name], 2 * batch_seconds / (block * _length(job, source)))
-                if name in self._running and batch_seconds < math.inf
+                if self.timings.is_bound(name) and batch_seconds < math.inf
                 else predicted[name],
                 block,
                 job.first.get(name, 0),
@@ -271,7 +210,7 @@ class Planner:
             for name in names
         ]
         reading = {
-            source: self.cost(f"read {source}", _length(job, source)) or 0.0
+            source: self.timings.cost(f"read {source}", _length(job, source)) or 0.0
             for source in job.layouts
         }
         self._lengths = {source: _length(job, source) for source in job.layouts}
@@ -287,8 +226,8 @@ class Planner:
         for cost in costs:
             layout = job.layouts[cost.source]
             row = self.features.setdefault(cost.name, FeaturePlan(cost.name))
-            row.timed = row.timed or self.cost(cost.name) is not None
-            row.at_least = row.at_least or cost.name in self._running
+            row.timed = row.timed or self.timings.cost(cost.name) is not None
+            row.at_least = row.at_least or self.timings.is_bound(cost.name)
             row.n_steps += layout.n_steps
             row.n_tasks += sum(cost.name in batch.features for batch in job.batches)
             row.n_tasks += sum(cost.name in part.seconds for part in job.done)
@@ -308,7 +247,7 @@ class Planner:
             False where its times say little: threads that wait for each other take longer.
         """
         self._count(job, -1)
-        self.alone_done += record.n_steps * (self.cost("write", record.n_steps) or 0.0)
+        self.alone_done += record.n_steps * (self.timings.cost("write", record.n_steps) or 0.0)
         deadly = {p.feature for p in record.problems if p.error_type.endswith(_DEADLY)}
         self.book.mark_deadly(deadly)
         _harmless.update(type(self.extractors[name]) for name in record.seconds)
@@ -325,11 +264,11 @@ class Planner:
             samples = float(layout.lengths.sum())
             mine = {n: s for n, s in amounts.items() if self.extractors[n].source == source}
             for name, seconds in mine.items():
-                self._running.pop(name, None)
+                self.timings.settle(name)
                 if costs:
                     self.book.learn(name, seconds / max(samples, 1.0), length)
-                elif self.book.get(name) is None and name in self._probed:
-                    self.book.learn(name, self._probed[name], length)
+                elif self.book.get(name) is None and (timed := self.timings.cost(name)):
+                    self.book.learn(name, timed, length)
         if record.reading and costs:
             total = sum(float(job.layouts[source].lengths.sum()) for source, _ in self.groups(job))
             for source, _ in self.groups(job):
@@ -378,11 +317,11 @@ class Planner:
         (name, *others) = event["features"]
         length = self._lengths.get(event["source"])
         row = self.features.get(name)
-        if others or name not in self._running or length is None or row is None:
+        if others or not self.timings.is_bound(name) or length is None or row is None:
             return
-        self._probed[name] = event["seconds"] / max(event["n_steps"] * length, 1.0)
-        self._running.pop(name, None)
-        row.predicted_seconds = self._probed[name] * row.n_samples
+        cost = event["seconds"] / max(event["n_steps"] * length, 1.0)
+        self.timings.settle(name, cost)
+        row.predicted_seconds = cost * row.n_samples
         row.at_least = False
 
     def _count(self, job: Job, sign: int) -> None:

@@ -96,7 +96,7 @@ def run_on_cluster(
 
     def is_slow() -> bool:
         """Whether the workers have turned out to be slower than this process alone."""
-        if planner.granularity != "auto" or planner.is_bounded or not planner.safe:
+        if planner.granularity != "auto" or planner.timings.any_is_bound or not planner.safe:
             return False
         if planner.n_batches_done < 2 * n_workers:
             return False

@@ -154,15 +154,15 @@ def test_planner__a_probe_counts_until_an_experiment_is_done(tmp_path):
     plan, book = planner([one], tmp_path)
     assert plan.unknown(one) == ["tau", "peak"]
     # The first call compiles; the second one counts.
-    plan.probed(
-        one,
+    plan.timings.probed(
+        one.layouts["transient"],
         [
             Extracted("transient", 0, 1, {}, (), {"tau": seconds, "peak": seconds}, 1e-4)
             for seconds in (5.0, 1e-3)
         ],
     )
     assert plan.unknown(one) == []
-    assert plan.cost("tau") == 1e-3 / 10_000
+    assert plan.timings.cost("tau") == 1e-3 / 10_000
     assert book.get("tau") is None
 
 
@@ -170,12 +170,11 @@ def test_planner__what_is_not_done_yet_costs_as_much_as_it_has_taken(tmp_path):
     jobs = [job(n_steps=20), job(1, n_steps=20)]
     plan, book = planner(jobs, tmp_path)
     book.learn("peak", 1e-4 / 10_000, 10_000)
-    batch = StepBatch("transient", 0, 1, ("tau",))
-    plan.at_least(jobs[0], batch, time.perf_counter() - 3.0)
-    assert plan.is_bounded
-    cost = plan.cost("tau")
+    plan.timings.at_least("tau", time.perf_counter() - 3.0, 10_000)
+    assert plan.timings.any_is_bound
+    cost = plan.timings.cost("tau")
     assert cost >= 3.0 / 10_000
-    assert plan.cost("tau") > cost
+    assert plan.timings.cost("tau") > cost
     # However long a batch should be: nobody knows how much longer it takes.
     plan.plan(jobs[0], 100.0)
     assert all(len(batch.features) == 1 for batch in jobs[0].batches)
@@ -185,8 +184,8 @@ def test_planner__what_is_not_done_yet_costs_as_much_as_it_has_taken(tmp_path):
         "kind": "batch", "source": "transient", "features": ("tau",), "n_steps": 1, "seconds": 8.0,
     }  # fmt: skip
     plan.batch_done(event)
-    assert not plan.is_bounded
-    assert plan.cost("tau") == 8.0 / 10_000
+    assert not plan.timings.any_is_bound
+    assert plan.timings.cost("tau") == 8.0 / 10_000
     row = plan.features["tau"]
     assert (row.predicted_seconds, row.at_least) == (pytest.approx(20 * 8.0, rel=1e-12), False)
 
@@ -269,13 +268,13 @@ def test_planner__reading_has_a_part_that_is_the_same_for_any_number_of_steps(tm
         Extracted("transient", start, start + n, {}, (), {"tau": 1e-3}, opening + n * per_step)
         for start, n in zip(starts[:-1], sizes, strict=True)
     ]
-    plan.probed(one, parts)
-    assert plan.cost("read transient") == pytest.approx(per_step / 10_000, rel=1e-12)
+    plan.timings.probed(one.layouts["transient"], parts)
+    assert plan.timings.cost("read transient") == pytest.approx(per_step / 10_000, rel=1e-12)
     assert book.get("open transient") == pytest.approx(opening, rel=1e-12)
     # A part that was disturbed does not count.
     parts[2] = replace(parts[2], reading=10 * parts[2].reading)
-    plan.probed(one, parts)
-    assert plan.cost("read transient") == pytest.approx(per_step / 10_000, rel=1e-12)
+    plan.timings.probed(one.layouts["transient"], parts)
+    assert plan.timings.cost("read transient") == pytest.approx(per_step / 10_000, rel=1e-12)
 
 
 def test_planner__memory_bounds_batches_and_pressure_shrinks_them(tmp_path):
