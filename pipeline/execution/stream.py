@@ -166,7 +166,7 @@ def run_on_cluster(
         finally:
             if client.status == "running":
                 client.unsubscribe_topic(topic)
-                begun = [future for job in (*running.values(), *queue) for _, future in job.pending]
+                begun = [future for job in running.values() for _, future in job.pending]
                 client.cancel([*running, *(one for one in begun if isinstance(one, Future))])
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import oectflow.pipeline.execution.conduct as conduct_module
 import oectflow.pipeline.execution.run as run_module
+import oectflow.pipeline.execution.stream as stream_module
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.errors import ConfigError, StorageError
 from oectflow.pipeline.execution.costs import CostBook
@@ -212,6 +213,38 @@ def test_auto__the_rest_is_done_here_if_the_cluster_is_slower(lab, tmp_path, cli
     assert report.plan.ways == ["cluster", "inline"]
     run(lab, tmp_path / "reference", features, client=client, granularity="step")
     same_results(out, tmp_path / "reference")
+
+
+def test_auto__the_rest_that_is_done_here_keeps_what_the_cluster_has_begun(
+    lab, tmp_path, client, monkeypatch
+):
+    believe(monkeypatch, 1e-6)
+    # Whatever the workers do, they are too slow.
+    monkeypatch.setattr(stream_module, "LEAST_MARGIN", -1.0)
+    monkeypatch.setattr(Planner, "_is_safe", lambda planner, name: True)
+    for i in range(3, 8):
+        device = simulate_device(i, n_transfer=0, n_transient=5, n_cycles=4, period=0.06)
+        device.write(lab / f"device{i}.h5")
+    here = os.getpid()
+
+    @register("transient.slower_here")
+    class SlowerHere(BaseExtractor):
+        source = "transient"
+        unit = "A"
+
+        def extract_single_step(self, step_data, params):
+            # So the first experiment is still being timed when the others enter, and comes last.
+            time.sleep(
+                2.0 if os.getpid() == here and step_data["continuous_time"][0] == 0 else 0.05
+            )
+            return step_data["drain_current"].mean()
+
+    features = {"mean": {"extractor": "transient.slower_here", "input": "transient"}}
+    report = run(lab, tmp_path / "out", features, client=client)
+    assert report.ok
+    assert report.plan.ways == ["cluster", "inline"]
+    run(lab, tmp_path / "reference", features, client=client, granularity="experiment")
+    same_results(tmp_path / "out", tmp_path / "reference")
 
 
 def test_lazy__a_cluster_is_started_only_for_enough_work(lab, tmp_path, client, monkeypatch):
