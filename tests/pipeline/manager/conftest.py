@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numba
+import platformdirs
 import pytest
 import yaml
 from distributed import Client
@@ -45,6 +48,9 @@ def make_device() -> Callable[..., SimulatedExperiment]:
 def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with ``data/raw``, in which the test runs and which is the user's home."""
     monkeypatch.chdir(tmp_path)
+    # Workers need not compile the kernels in every new home.
+    compiled = numba.config.CACHE_DIR or platformdirs.user_cache_path("oectflow") / "kernels"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", os.fspath(compiled))
     monkeypatch.setenv("HOME", str(tmp_path))
     raw = tmp_path / "data" / "raw"
     raw.mkdir(parents=True)
