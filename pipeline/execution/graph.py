@@ -106,7 +106,10 @@ def experiment_graph(
         parts.append(add(batch.label, batch.start, batch.n_logical, *call, root=root))
     running = [TaskRef(one.key) for _, one in job.pending if isinstance(one, Future)]
     table = add("derive", 0, 0, derive_features, task, features, List(*parts, *job.done, *running))
-    digest = add("hash", 0, 0, hash_source, task, root=True)
+    # Dask blames every task that was given to a worker which died.  If that was this one, it comes
+    # after all others from now on, so that one of them is blamed.
+    after = (table,) if job.attempts else ()
+    digest = add("hash", 0, 0, hash_source, task, *after, root=not after)
     sink = add("write", 0, 0, write_experiment, task, features, table, digest)
     return graph, sink.key
 

@@ -223,8 +223,16 @@ def _log_event(topic: str, event: dict[str, Any]) -> None:
         worker.log_event(topic, event)
 
 
-def hash_source(task: ExperimentTask) -> str:
-    """Return the content hash of the raw file, or ``""`` where it cannot be read."""
+def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG001 - an order
+    """Return the content hash of the raw file, or ``""`` where it cannot be read.
+
+    Parameters
+    ----------
+    task
+        Names the file.
+    after
+        Whatever has to be there before.
+    """
     try:
         return content_hash(task.path)
     except OSError:

@@ -100,6 +100,10 @@ def test_window__waits_and_shrinks_batches_when_a_worker_is_short_of_memory(tmp_
 def killed(job, batch):
     graph, _ = experiment_graph(job, {"peak": Transient()}, FeatureSet("none"))
     (key,) = (k for k in graph if k[2] == batch.start and k[3] == batch.n_logical)
+    return killed_at(key)
+
+
+def killed_at(key):
     state = WorkerState(
         address="tcp://127.0.0.1:1", status="closed", pid=1, name="a", memory_limit=0,
         local_directory="", server_id="a", nanny="", scheduler=None,
@@ -149,6 +153,23 @@ def test_killed__what_was_begun_before_is_part_of_the_next_attempt(tmp_path):
     assert one.pending == []
     steps = [step for batch in one.batches for step in range(batch.start, batch.stop)]
     assert sorted(steps) == list(range(20))
+
+
+def test_killed__the_hash_is_not_blamed_twice(tmp_path):
+    one = job(n_steps=20)
+    plan = planner([one], tmp_path)
+    plan.plan(one, 100.0)
+
+    def needs_of_hash():
+        graph, _ = experiment_graph(one, {"peak": Transient()}, FeatureSet("none"))
+        (key,) = (key for key in graph if key[0].startswith("hash-"))
+        return {name.rpartition("-")[0] for name, *_ in graph[key].dependencies}, key
+
+    needs, key = needs_of_hash()
+    assert needs == set()
+    assert try_again(one, killed_at(key), plan)
+    assert one.isolated == set()
+    assert needs_of_hash()[0] == {"derive"}
 
 
 def test_graph__long_tasks_go_first_and_read_for_themselves(tmp_path):
