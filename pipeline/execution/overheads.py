@@ -185,8 +185,9 @@ def _round_trip(client: Client) -> float:
 def _measure(
     client: Client, idle: Mapping[str, int], everybody: bool, known: Overheads
 ) -> Overheads:
-    trip, n_workers = known.round_trip, known.n_workers
-    per_worker = _per_batch(client, _BATCHES // 2, trip, list(idle)[:1])
+    # The first tasks of a connection take longer than all others.
+    trip, n_workers = min(known.round_trip, _round_trip(client)), known.n_workers
+    per_worker = _per_batch(client, _BATCHES, trip, list(idle)[:1])
     # Long against the turns in which processes get a core.
     seconds = _TRIPS_OF_ALL / 2 * trip
     begin = time.perf_counter()

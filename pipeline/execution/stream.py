@@ -143,11 +143,11 @@ def run_on_cluster(
                     told.clear()
                     fill_window()
                     continue
-                # Some may have joined.
-                n_workers = count_workers(client)
                 job = running.pop(future)
                 if future.cancelled():
                     raise gone()
+                # Some may have joined.
+                n_workers = count_workers(client)
                 error = future.exception()
                 if isinstance(error, StorageError):
                     raise stopped(error) from error
