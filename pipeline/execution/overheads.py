@@ -197,20 +197,24 @@ def _measure(
         for _ in range(n)
     ]
     effective = n_workers * float(sum(client.gather(futures))) / len(futures)
+    handing_out = time.perf_counter() - begin - seconds
     if len(futures) < _BATCHES:
         # To choose from a list takes the scheduler longer.
         chosen = None if everybody else list(idle)
         per_batch = _per_batch(client, _BATCHES, trip, chosen)
     else:
-        handing_out = time.perf_counter() - begin - seconds - trip
-        per_batch = max(handing_out / len(futures), trip / len(futures) ** 2)
+        per_batch = _of_each(handing_out, len(futures), trip)
     return Overheads(trip, per_batch, per_worker, n_workers, max(1.0, effective))
 
 
 def _per_batch(client: Client, n: int, trip: float, workers: Sequence[str] | None) -> float:
     begin = time.perf_counter()
     client.gather(client.map(_nothing, range(n), key=[_key() for _ in range(n)], workers=workers))
-    seconds = time.perf_counter() - begin
+    return _of_each(time.perf_counter() - begin, n, trip)
+
+
+def _of_each(seconds: float, n: int, trip: float) -> float:
+    """Return the time of one of ``n`` batches, of which the first took a round trip, in s."""
     # Where many return as quickly as one, they are still not free.
     return max(seconds - trip, trip / n) / n
 

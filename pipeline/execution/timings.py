@@ -68,7 +68,7 @@ class Timings:
         samples = [max(1.0, float(layout.lengths[part.start : part.stop].sum())) for part in parts]
         for part, n in zip(parts, samples, strict=True):
             for name, seconds in part.seconds.items():
-                self._running.pop(name, None)
+                self.settle(name)
                 if name in self._probed:
                     self._timed[name] += (seconds, n)
                     self._probed[name] = float(self._timed[name][0] / self._timed[name][1])
