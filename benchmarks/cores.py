@@ -1,6 +1,7 @@
 """Whether workers are busy from the first second to the last, and what Dask costs them.
 
     python benchmarks/cores.py [--json PATH] [--workers 2] [--parts slow real]
+    python benchmarks/cores.py --parts real --experiments 8 --steps 4688   (a tenth of workload B)
 
 slow  80 experiments × 5 steps with an extractor that computes for 50 ms per step (it spins for so
       much CPU time).  Every second in which the workers compute: CPU seconds per second, of the run
@@ -9,12 +10,12 @@ slow  80 experiments × 5 steps with an extractor that computes for 50 ms per st
       many cores as workers these share them with the scheduler, so they have less; where others use
       the machine this says more about them.
 
-real  Workload B scaled down (--experiments × --steps, 100 cycles, the bundled features, real
-      kernels, real reading and writing) through a cluster, beside the same ``of.extract`` alone in
-      a process without one.  Overhead is all CPU time of workers and scheduler beyond that of the
-      process alone, as a share of the workers' CPU time; its own start and imports are counted
-      nowhere.  CPU time, so a busy machine disturbs little; in turns, the median of --rounds.
-      Wanted: at most 5 %.
+real  Workload B scaled down (--experiments × --steps of 100 cycles, the files of headline.py, the
+      bundled features, real kernels, real reading and writing) through a cluster.  Beside it, in
+      turns, as many processes as workers, side by side, each with its share of the files and
+      without Dask: they share the cores, the caches and the memory as workers do.  Overhead is all
+      CPU time of the run (workers, scheduler and this process) beyond theirs, as a share of the
+      workers'; imports are counted nowhere.  The median of --rounds.  Wanted: at most 5 %.
 """
 
 from __future__ import annotations
@@ -32,24 +33,28 @@ from typing import Any
 import _machine
 from _lab import timed_feature, write_lab
 from distributed import Client
+from headline_data import Size, make_data
 
 import oectflow as of
-from oectflow.pipeline.inputs.simulate import simulate_device
 
 SPIN_S = 0.05
 WANTED_CORES, WANTED_OVERHEAD = 0.95, 0.05
+#: Computes alone once it reads a line; prints its CPU time in s.
 _ALONE = """
 import sys, time
 import oectflow as of
 import dask
+from pathlib import Path
 from oectflow.extractors.warm import warm_up
 
-small, raw, out = sys.argv[1:]
+small, out, *raw = map(Path, sys.argv[1:])
 warm_up()
 dask.config.set(num_workers=1)
-of.extract(small, "all", out + "-small", progress=False)
+of.extract(small, "all", out / "small", progress=False)
+print("ready", flush=True)
+sys.stdin.readline()
 before = time.process_time()
-report = of.extract(raw, "all", out, progress=False)
+report = of.extract(raw, "all", out / "real", progress=False)
 print(time.process_time() - before)
 sys.exit(not report.ok)
 """
@@ -112,43 +117,58 @@ def slow_steps(client: Client, folder: Path, n_workers: int) -> dict[str, Any]:
     }
 
 
-def real_kernels(client: Client, folder: Path, n: int, n_steps: int, rounds: int) -> dict[str, Any]:
-    """Compare the CPU time of a cluster with that of one process without."""
-    for name, count in (("small", 2), ("real", n)):
-        for i in range(count):
-            (folder / name).mkdir(exist_ok=True)
-            simulate_device(
-                i, n_transfer=n_steps, n_transient=n_steps, n_cycles=100, period=0.1
-            ).write(folder / name / f"{i}.h5")
-    of.extract(folder / "small", "all", folder / "small-out", client=client, progress=False)
-    workers, schedulers, alone, seconds = [], [], [], []
-    for turn in range(rounds):
-        out = folder / f"alone-{turn}"
-        done = subprocess.run(
-            [sys.executable, "-c", _ALONE, folder / "small", folder / "real", out],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        alone.append(float(done.stdout))
-        before = cpu_by_role()
-        report = of.extract(
-            folder / "real", "all", folder / f"out-{turn}", client=client, progress=False
+def side_by_side(small: Path, paths: list[Path], out: Path, n: int) -> tuple[float, float]:
+    """Compute files in ``n`` processes without Dask; return their CPU time and the wall time, s."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _ALONE, small, out / str(i), *paths[i::n]],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
+        for i in range(n)
+    ]  # fmt: skip
+    for process in processes:
+        assert process.stdout is not None
+        process.stdout.readline()
+    begin = time.perf_counter()
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    cpu = sum(float(process.communicate()[0]) for process in processes)
+    if any(process.returncode for process in processes):
+        sys.exit("a process without Dask failed")
+    return cpu, time.perf_counter() - begin
+
+
+def real_kernels(client: Client, folder: Path, n: int, n_steps: int, rounds: int) -> dict[str, Any]:
+    """Compare the CPU time of a cluster with that of as many processes without."""
+    n_workers = sum(client.nthreads().values())
+    small = make_data(folder / "small", Size(2, 100), n_workers)[0].parent
+    paths = make_data(folder / "real", Size(n, n_steps), n_workers)
+    of.extract(small, "all", folder / "small-out", client=client, progress=False)
+    alone, through = [], []
+    for turn in range(rounds):
+        cpu, seconds = side_by_side(small, paths, folder / f"alone-{turn}", n_workers)
+        alone.append({"cpu": cpu, "seconds": seconds})
+        before = cpu_by_role()
+        report = of.extract(paths, "all", folder / f"out-{turn}", client=client, progress=False)
         after = cpu_by_role()
         if not report.ok:
             sys.exit(str(report))
-        workers.append(after["workers"] - before["workers"])
-        schedulers.append(after["scheduler"] - before["scheduler"])
-        seconds.append(report.seconds)
-    shares = [(w + s - a) / w for w, s, a in zip(workers, schedulers, alone, strict=True)]
+        through.append({r: after[r] - before[r] for r in after} | {"seconds": report.seconds})
+    shares = [
+        (sum(one[role] for role in before) - other["cpu"]) / one["workers"]
+        for one, other in zip(through, alone, strict=True)
+    ]
     return {
         "part": "real",
-        "run s": statistics.median(seconds),
-        "workers CPU s": statistics.median(workers),
-        "scheduler CPU s": statistics.median(schedulers),
-        "alone CPU s": statistics.median(alone),
+        "run s": statistics.median(one["seconds"] for one in through),
+        "side by side s": statistics.median(one["seconds"] for one in alone),
+        **{f"{role} CPU s": statistics.median(one[role] for one in through) for role in before},
+        "side by side CPU s": statistics.median(one["cpu"] for one in alone),
         "overhead %": 100 * statistics.median(shares),
         "wanted": f"≤ {100 * WANTED_OVERHEAD:g} %",
-        "rounds": {"workers": workers, "scheduler": schedulers, "alone": alone},
+        "rounds": {"cluster": through, "side by side": alone, "overhead": shares},
         "explain": report.explain(),
     }
 
@@ -160,7 +180,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--experiments", type=int, default=10, help="of the part real")
     parser.add_argument("--steps", type=int, default=500, help="of the part real")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     about = _machine.describe()
     _machine.check_load(abort=False)

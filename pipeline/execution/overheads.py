@@ -7,7 +7,6 @@ where there is enough work to gain by it.
 from __future__ import annotations
 
 import math
-import os
 import threading
 import time
 import uuid
@@ -17,7 +16,9 @@ from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import dask
 import dask.threaded
+from dask.system import CPU_COUNT
 from distributed import Client
 
 from oectflow.pipeline.execution.decide import LEAST_MARGIN, Decision, Overheads
@@ -236,16 +237,17 @@ def _share_of_core(seconds: float) -> float:
     return (time.thread_time() - cpu) / elapsed
 
 
-@cache
 def thread_overheads() -> Overheads:
     """Return what the threads of this process cost; ``effective`` is only an upper bound.
 
     A round trip is taken as the upper bound of everything.  How much threads do together depends on
     how long an extractor holds the interpreter's lock, so it is learnt from what they have done.
     """
-    n_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    n_workers = n_workers or os.cpu_count() or 1
+    return _thread_overheads(dask.config.get("num_workers", None) or CPU_COUNT)
 
+
+@cache
+def _thread_overheads(n_workers: int) -> Overheads:
     trips = []
     for _ in range(_TRIPS + 1):
         begin = time.perf_counter()
