@@ -247,7 +247,10 @@ def _timed_at_once(
         )
         wait_here([group.first], 2 * probe.enough)
     else:
-        group.first = _submit(batch, job, group.specs, client, priority=1)
+        group.first = client.submit(
+            read_and_extract, job.task, group.specs, batch.source, batch.start, batch.stop,
+            key=_key(batch, job), priority=1,
+        )  # fmt: skip
         try:
             wait(group.first, 2 * probe.enough)
         except TimeoutError:
@@ -260,7 +263,7 @@ def _timed_at_once(
         if planner.safe:
             parts += first_parts(*more)
         elif batch.stop < probe.n_steps:
-            key = (f"{batch.label}-{uuid.uuid4().hex[:8]}", job.index, batch.stop, 1)
+            key = _key(replace(batch, start=batch.stop), job)
             parts += client.submit(first_parts, *more, key=key, priority=1).result()
     except KilledWorker:
         # Which step and feature is to blame is found when they are computed in a graph.
@@ -318,27 +321,33 @@ def _take_over(
 def _send(scouts: Sequence[_Scout], n: int, client: Client) -> None:
     """Hand out at most ``n`` blocks, one of every feature in turn."""
     left = list(scouts)
-    while left and n > 0:
-        for scout in left[:n]:
+    places: list[tuple[_Scout, Job, StepBatch]] = []
+    while left and len(places) < n:
+        for scout in left[: n - len(places)]:
             place = next(scout.blocks, None)
             if place is None:
                 left.remove(scout)
-                continue
-            batch = scout.group.batch(*place, [scout.spec])
-            future = _submit(batch, place[0], [scout.spec], client)
-            scout.sent.append((place[0], batch, future))
-            scout.begun = scout.begun or time.perf_counter()
-            n -= 1
+            else:
+                places.append((scout, place[0], scout.group.batch(*place, [scout.spec])))
+    if not places:
+        return
+    # One message for all of them: the scheduler is quicker than with one for each.
+    futures = client.map(
+        read_and_extract,
+        [job.task for _, job, _ in places],
+        [[scout.spec] for scout, *_ in places],
+        [batch.source for *_, batch in places],
+        [batch.start for *_, batch in places],
+        [batch.stop for *_, batch in places],
+        key=[_key(batch, job) for _, job, batch in places],
+    )
+    for (scout, job, batch), future in zip(places, futures, strict=True):
+        scout.sent.append((job, batch, future))
+        scout.begun = scout.begun or time.perf_counter()
 
 
-def _submit(
-    batch: StepBatch, job: Job, specs: Sequence[FeatureSpec], client: Client, priority: int = 0
-) -> Future:
-    return client.submit(
-        read_and_extract, job.task, specs, batch.source, batch.start, batch.stop,
-        key=(f"{batch.label}-{uuid.uuid4().hex[:8]}", job.index, batch.start, batch.n_logical),
-        priority=priority,
-    )  # fmt: skip
+def _key(batch: StepBatch, job: Job) -> tuple[str, int, int, int]:
+    return (f"{batch.label}-{uuid.uuid4().hex[:8]}", job.index, batch.start, batch.n_logical)
 
 
 def _learn(group: _Group, planner: Planner, parts: Sequence[Extracted]) -> None:

@@ -149,19 +149,21 @@ class Planner:
         In the end the workers wait for those that begin last, unless enough short ones are left to
         do meanwhile.
         """
-        longest = short = total = 0.0
+        longest = long = short = 0.0
         for (name, length), n in self._left.items():
             cost = self.timings.cost(name, length) or 0.0
             extractor = self.extractors.get(name)
             block = extractor.steps_per_block(extractor.params) if extractor else 0
-            total += n * cost
             if cost * length * block > batch_seconds:
                 longest = max(longest, cost * length * block)
+                long += n * cost
             else:
                 short += n * cost
         round_of_all = n_workers * longest
-        # One may well take two standard deviations longer than they do on average.
-        return short < (1 + 2 * VARIATION) * round_of_all and total < _LAST_ROUNDS * round_of_all
+        # One may well take two standard deviations longer than they do on average, or, where that
+        # is not known yet, any time.
+        enough = math.inf if self.timings.any_is_bound else (1 + 2 * VARIATION) * round_of_all
+        return short < enough and long < _LAST_ROUNDS * round_of_all
 
     def decide(self, overheads: Overheads) -> Decision:
         """Decide about all that is not finished."""
