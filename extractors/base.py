@@ -27,6 +27,8 @@ COMMON_STATUSES: dict[str, str] = {
     "absent": "there is no such step, cycle or sweep direction",
     "error": "the extractor raised; the column 'problems' of this row says why",
 }
+#: Of what goes by the gate period.
+NO_PERIOD = {"no_period": "the gate period or the sampling interval is unknown"}
 OK, ABSENT, ERROR = range(3)
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from oectflow.extractors.base import (
     COMMON_STATUSES,
+    NO_PERIOD,
     BaseExtractor,
     Batch,
     Columns,
@@ -33,7 +34,7 @@ _WORDS = {
     "too_few": "fewer than four samples in the window",
     "cut": "the window reaches beyond the end of the step",
     "no_window": "no window was found or given",
-    "no_period": "the gate period or the sampling interval is unknown",
+    **NO_PERIOD,
 }
 _ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
 

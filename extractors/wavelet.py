@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from oectflow.extractors.base import (
     COMMON_STATUSES,
+    NO_PERIOD,
     BaseExtractor,
     Batch,
     Columns,
@@ -35,7 +36,7 @@ _WORDS = {
     "nan": "a sample is not a finite number",
     "no_data": "the step has no sample",
     "cut": "the step has no such complete phase",
-    "no_period": "the gate period or the sampling interval is unknown",
+    **NO_PERIOD,
 }
 _ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
 _STATUS = np.array([_ALL_WORDS.index(word) for word in OUTCOMES], np.int8)

@@ -52,7 +52,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "oectflow.pipeline.inputs.step_layout": ("Layout",),
     "oectflow.pipeline.inputs.ingest": ("IngestReport", "IngestRecord"),
     "oectflow.pipeline.features.feature": ("Feature",),
-    "oectflow.pipeline.features.feature_set": ("Derived", "Failure"),
+    "oectflow.pipeline.features.derive": ("Derived", "Failure"),
     "oectflow.pipeline.features.expressions": ("Expression",),
     "oectflow.pipeline.execution.report": ("FeaturePlan",),
     "oectflow.pipeline.outputs.sink": ("Problem",),

@@ -302,8 +302,8 @@ def _take_over(
             planner.timings.probed(layout, client.gather([future for _, future in some]))
         if scout.begun is not None and not scout.is_timed:
             job, batch, _ = scout.sent[0]
-            lengths = job.layouts[batch.source].lengths[batch.start : batch.stop]
-            planner.timings.at_least(scout.spec.name, scout.begun, float(lengths.sum()))
+            samples = job.layouts[batch.source].samples(batch.start, batch.stop)
+            planner.timings.at_least(scout.spec.name, scout.begun, samples)
     for group in groups:
         first = group.first
         if first is None:

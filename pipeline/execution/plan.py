@@ -174,7 +174,7 @@ def _auto(
     """Divide the steps of one source by time and memory, for features with the same blocks."""
     batches = []
     for start, stop in _ranges(layout, features, seconds, reading, n_bytes):
-        samples = float(layout.lengths[start:stop].sum())
+        samples = layout.samples(start, stop)
         groups = [list(features)]
         if stop - start <= features[0].block:
             # Nothing else is left to divide.
@@ -248,7 +248,7 @@ def _at_border(
     if stop == layout.n_steps or at == len(layout.borders):
         return stop
     below, above = int(layout.borders[at - 1]), int(layout.borders[at])
-    saved = reading * float(layout.lengths[below:above].sum())
+    saved = reading * layout.samples(below, above)
     shift, border = min((abs(cost[b] - cost[stop]), b) for b in (below, above))
     return border if border > start and shift <= saved else stop
 

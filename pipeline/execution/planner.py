@@ -234,7 +234,7 @@ class Planner:
             row.n_tasks += sum(cost.name in batch.features for batch in job.batches)
             row.n_tasks += sum(cost.name in part.seconds for part in job.done)
             row.n_tasks += sum(cost.name in batch.features for batch, _ in job.pending)
-            samples = float(layout.lengths.sum())
+            samples = layout.samples()
             row.n_samples += samples
             row.predicted_seconds += predicted[cost.name] * samples
 
@@ -263,7 +263,7 @@ class Planner:
             self.book.learn("write", record.finishing / record.n_steps, record.n_steps)
         for source, layout in job.layouts.items():
             length = _length(job, source)
-            samples = float(layout.lengths.sum())
+            samples = layout.samples()
             mine = {n: s for n, s in amounts.items() if self.extractors[n].source == source}
             for name, seconds in mine.items():
                 self.timings.settle(name)
@@ -272,7 +272,7 @@ class Planner:
                 elif self.book.get(name) is None and (timed := self.timings.cost(name)):
                     self.book.learn(name, timed, length)
         if record.reading and costs:
-            total = sum(float(job.layouts[source].lengths.sum()) for source, _ in self.groups(job))
+            total = sum(job.layouts[source].samples() for source, _ in self.groups(job))
             for source, _ in self.groups(job):
                 self.book.learn(f"read {source}", record.reading / total, _length(job, source))
 
@@ -287,7 +287,7 @@ class Planner:
     def pieces(self, job: Job, batch: StepBatch) -> list[StepBatch]:
         """Return a batch in four, or as it is where its samples are too few to fill a worker."""
         layout = job.layouts[batch.source]
-        samples = float(layout.lengths[batch.start : batch.stop].sum())
+        samples = layout.samples(batch.start, batch.stop)
         if 4 * samples * layout.nbytes_per_sample < self._n_bytes:
             return [batch]
         extractor = self.extractors[batch.features[0]]
@@ -302,7 +302,7 @@ class Planner:
         """
         if self._bytes_per_row is not None:
             return 2 * self._bytes_per_row * max(job.task.n_steps.values(), default=0)
-        return float(sum(x.nbytes_per_sample * x.lengths.sum() for x in job.layouts.values()))
+        return float(sum(x.nbytes_per_sample * x.samples() for x in job.layouts.values()))
 
     def batch_done(self, event: Mapping[str, Any]) -> None:
         """Take a batch into account that was announced: what one process would have needed."""
@@ -337,11 +337,11 @@ class Planner:
         for (source, _), names in self.groups(job).items():
             # A few classes of lengths, however many experiments there are.
             length = 2.0 ** int(math.log2(max(_length(job, source), 1.0)))
-            lengths = job.layouts[source].lengths
+            layout = job.layouts[source]
             for name in names:
-                load[name, length] += float(lengths[job.first.get(name, 0) :].sum())
+                load[name, length] += layout.samples(job.first.get(name, 0))
             first = min(job.first.get(name, 0) for name in names)
-            load[f"read {source}", length] += float(lengths[first:].sum())
+            load[f"read {source}", length] += layout.samples(first)
         rows = max(job.task.n_steps.values(), default=0) if job.task else 0
         load["write", float(rows)] += rows
         return load
@@ -357,4 +357,4 @@ class Planner:
 def _length(job: Job, source: str) -> float:
     """Return the samples of a typical step."""
     layout = job.layouts[source]
-    return float(layout.lengths.sum()) / max(layout.n_steps, 1)
+    return layout.samples() / max(layout.n_steps, 1)

@@ -65,7 +65,7 @@ class Timings:
 
     def probed(self, layout: Layout, parts: Sequence[Extracted]) -> None:
         """Take steps of one source that were computed in order to time them, in order."""
-        samples = [max(1.0, float(layout.lengths[part.start : part.stop].sum())) for part in parts]
+        samples = [max(1.0, layout.samples(part.start, part.stop)) for part in parts]
         for part, n in zip(parts, samples, strict=True):
             for name, seconds in part.seconds.items():
                 self.settle(name)

@@ -14,8 +14,8 @@ from oectflow.pipeline.errors import (
     ParameterError,
     UnknownExtractor,
 )
+from oectflow.pipeline.features.build import build_feature
 from oectflow.pipeline.features.config import load_config
-from oectflow.pipeline.features.feature import build_feature
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 #: The key that an error is about.

@@ -6,7 +6,6 @@ import hashlib
 import inspect
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -15,14 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.extractors.base import (
-    ABSENT,
     COMMON_STATUSES,
-    ERROR,
-    OK,
-    SOURCES,
     BaseExtractor,
     Variable,
-    get_extractor,
 )
 from oectflow.extractors.fingerprint import definition_fingerprint
 from oectflow.pipeline.errors import ConfigError
@@ -37,16 +31,6 @@ STATUSES: dict[str, str] = COMMON_STATUSES | {
 }
 UNDEFINED = list(STATUSES).index("undefined")
 
-#: Columns that every result has, so no feature can be called so.
-RESERVED = frozenset(
-    {
-        *("experiment_id", "chip_id", "device_id", "step_index", "problems"),
-        *("sampling_interval", "gate_period", "duty_cycle", "timing_source"),
-        *SOURCES,
-    }
-)
-_NAME = re.compile(r"[^\W\d](?:[\w -]*\w)?")
-_MAX_NAME = 128
 #: Raise it when an expression gives other numbers for the same program.
 _EXPRESSION_VERSION = 1
 
@@ -357,79 +341,6 @@ class Feature:
         ):
             return variable
         return replace(variable, shape=sizes, dims=self._dims(len(sizes)), labels={})
-
-
-def build_feature(spec: FeatureSpec) -> Feature:
-    """Return the feature that a configuration entry means, without looking at other features.
-
-    Raises
-    ------
-    ConfigError
-        Its name, extractor, parameters, expression or input is wrong.
-    """
-    if not _NAME.fullmatch(spec.name) or len(spec.name) > _MAX_NAME:
-        raise ConfigError(
-            "a name begins with a letter and has letters, digits, _, - and blanks, "
-            f"at most {_MAX_NAME}"
-        )
-    if spec.name in RESERVED:
-        raise ConfigError("this name is taken by a column that every result has")
-    if spec.extractor is not None:
-        return _build_extracted(spec, get_extractor(spec.extractor, spec.params))
-    if spec.func is None:
-        raise ConfigError("give 'extractor' or 'func'")
-    raw = [name for name in spec.inputs if name in SOURCES]
-    if raw:
-        raise ConfigError(
-            f"func works on features, not on raw {raw[0]!r} data; derive a class from "
-            "BaseExtractor, decorate it with @register('my.name') and use extractor: my.name"
-        )
-    params = spec.params or {}
-    if isinstance(spec.func, str):
-        expression = Expression.parse(spec.func, spec.inputs, params)
-        return Feature.from_function(spec, expression, expression.inputs)
-    if not spec.inputs:
-        raise ConfigError("input is missing: name the features that the function takes")
-    return Feature.from_function(spec, spec.func, spec.inputs)
-
-
-def _build_extracted(spec: FeatureSpec, extractor: BaseExtractor) -> Feature:
-    if spec.inputs not in ((), (extractor.source,)):
-        raise ConfigError(
-            f"extractor {extractor.name!r} reads {extractor.source!r}, "
-            f"but input is {', '.join(spec.inputs)!r}"
-        )
-    return Feature.from_extractor(spec, extractor)
-
-
-def derived_status(
-    value: NDArray[np.float64], inputs: Iterable[str], have: Mapping[str, NDArray[Any]]
-) -> NDArray[np.int8]:
-    """Say for each step whether a derived feature has a value, and if not, why.
-
-    Parameters
-    ----------
-    value
-        The feature, shape (n_steps, ...).
-    inputs
-        Names of the features from which it was computed.
-    have
-        All columns, among them the status of the inputs.
-
-    Returns
-    -------
-    Codes of :data:`STATUSES`, shape (n_steps,).
-    """
-    n_steps = len(value)
-    there = np.isfinite(value).any(axis=tuple(range(1, value.ndim)))
-    status = np.full(n_steps, UNDEFINED, np.int8)
-    for code in (ABSENT, ERROR):
-        for name in inputs:
-            codes = have.get(column_name(name, "status"))
-            if codes is not None and len(codes) == n_steps:
-                status[(codes == code).all(axis=tuple(range(1, codes.ndim)))] = code
-    status[there] = OK
-    return status
 
 
 def _function_name(function: Any) -> str:

@@ -7,50 +7,19 @@ import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NoReturn, Self
 
-import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from oectflow.extractors.base import ERROR, SOURCES, Source, Variable
+from oectflow.extractors.base import SOURCES, Source, Variable
 from oectflow.pipeline.errors import ConfigError, did_you_mean
+from oectflow.pipeline.features.build import build_feature
 from oectflow.pipeline.features.config import FeatureConfig, FeatureSpec, load_config, parse_config
+from oectflow.pipeline.features.derive import Derived, Failure, compute_derived
 from oectflow.pipeline.features.expressions import Expression
-from oectflow.pipeline.features.feature import (
-    Column,
-    Feature,
-    build_feature,
-    column_name,
-    derived_status,
-)
+from oectflow.pipeline.features.feature import Column, Feature, column_name
 from oectflow.pipeline.features.postprocessing import transform
-
-
-class Derived(NamedTuple):
-    """Derived features of one experiment.
-
-    Attributes
-    ----------
-    columns
-        ``name`` and ``name_status`` for each, first axis the step.
-    variables
-        What each of them is.
-    owners
-        The feature to which each belongs.
-    """
-
-    columns: dict[str, NDArray[Any]]
-    variables: dict[str, Variable]
-    owners: dict[str, str]
-
-
-class Failure(NamedTuple):
-    """Why a derived feature has no value."""
-
-    feature: str
-    error_type: str
-    message: str
 
 
 class FeatureSet:
@@ -232,31 +201,8 @@ class FeatureSet:
         The features, and why one has no value.  One that failed is NaN with the status ``error`` at
         every step, and so are those that need it.
         """
-        have = dict(columns)
-        known = _columns(self._features)
-        n_steps = max((len(column) for column in have.values()), default=0)
-        result = Derived({}, {}, {})
-        failures: dict[str, Failure] = {}
-        for feature in self.derived:
-            if wanted is not None and feature.name not in wanted:
-                continue
-            broken = next((failures[name] for name in feature.upstream if name in failures), None)
-            try:
-                if broken:
-                    raise _UpstreamFailed(f"its input {broken.feature!r} failed: {broken.message}")
-                inputs = [known[name].take(have) for name in feature.inputs]
-                value = feature.derive(inputs, n_steps)
-                status = derived_status(value, feature.upstream, have)
-            except Exception as error:  # noqa: BLE001 - a user's function can raise anything
-                failures[feature.name] = Failure(feature.name, type(error).__name__, str(error))
-                value = feature.failed_value(n_steps)
-                status = np.full(n_steps, ERROR, np.int8)
-            for name, array in (("value", value), ("status", status)):
-                column = column_name(feature.name, name)
-                have[column] = result.columns[column] = array
-                result.variables[column] = feature.fitting_variable(name, array)
-                result.owners[column] = feature.name
-        return result, list(failures.values())
+        features = [one for one in self.derived if wanted is None or one.name in wanted]
+        return compute_derived(features, _columns(self._features), columns)
 
     def to_config(self) -> dict[str, Any]:
         """Return the dict from which :meth:`load` builds an equal feature set."""
@@ -432,10 +378,6 @@ class FeatureSet:
 
 
 _HEADER = ("feature", "from", "inputs", "unit")
-
-
-class _UpstreamFailed(Exception):
-    """A derived feature cannot be computed because one that it needs could not."""
 
 
 def _cycle(needs: Mapping[str, list[str]]) -> str:

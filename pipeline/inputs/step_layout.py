@@ -42,6 +42,10 @@ class Layout:
     borders: NDArray[np.int64]
     nbytes_per_sample: int
 
+    def samples(self, start: int = 0, stop: int | None = None) -> int:
+        """Return the number of samples in steps ``start:stop``."""
+        return int(self.lengths[start:stop].sum())
+
 
 @dataclass(frozen=True)
 class SourceSteps:

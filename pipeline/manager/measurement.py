@@ -180,7 +180,7 @@ class Measurement:
         n_steps = experiment.n_steps("transient")
         if not n_steps:
             return None
-        n_samples = int(experiment.layout("transient").lengths.sum())
+        n_samples = experiment.layout("transient").samples()
         return {
             "step_count": n_steps,
             "total_data_points": n_samples,

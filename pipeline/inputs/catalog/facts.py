@@ -129,7 +129,7 @@ def experiment_columns(experiment: Experiment) -> dict[str, Any]:
     """
     steps = {f"{name}_steps": experiment.n_steps(name) for name in ("transfer", "transient")}
     layouts = [experiment.layout(name) for name in experiment.sources]
-    points = sum(int(x.lengths.sum()) * x.nbytes_per_sample // 8 for x in layouts)
+    points = sum(x.samples() * x.nbytes_per_sample // 8 for x in layouts)
     return (
         identity_columns(experiment.experiment_id, experiment.chip_id, experiment.device_id)
         | attribute_columns(experiment.attributes | steps)

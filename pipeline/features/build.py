@@ -1,0 +1,65 @@
+"""From the entry of a configuration to a feature."""
+
+from __future__ import annotations
+
+import re
+
+from oectflow.extractors.base import SOURCES, BaseExtractor, get_extractor
+from oectflow.pipeline.errors import ConfigError
+from oectflow.pipeline.features.config import FeatureSpec
+from oectflow.pipeline.features.expressions import Expression
+from oectflow.pipeline.features.feature import Feature
+
+#: Columns that every result has, so no feature can be called so.
+RESERVED = frozenset(
+    {
+        *("experiment_id", "chip_id", "device_id", "step_index", "problems"),
+        *("sampling_interval", "gate_period", "duty_cycle", "timing_source"),
+        *SOURCES,
+    }
+)
+_NAME = re.compile(r"[^\W\d](?:[\w -]*\w)?")
+_MAX_NAME = 128
+
+
+def build_feature(spec: FeatureSpec) -> Feature:
+    """Return the feature that a configuration entry means, without looking at other features.
+
+    Raises
+    ------
+    ConfigError
+        Its name, extractor, parameters, expression or input is wrong.
+    """
+    if not _NAME.fullmatch(spec.name) or len(spec.name) > _MAX_NAME:
+        raise ConfigError(
+            "a name begins with a letter and has letters, digits, _, - and blanks, "
+            f"at most {_MAX_NAME}"
+        )
+    if spec.name in RESERVED:
+        raise ConfigError("this name is taken by a column that every result has")
+    if spec.extractor is not None:
+        return _build_extracted(spec, get_extractor(spec.extractor, spec.params))
+    if spec.func is None:
+        raise ConfigError("give 'extractor' or 'func'")
+    raw = [name for name in spec.inputs if name in SOURCES]
+    if raw:
+        raise ConfigError(
+            f"func works on features, not on raw {raw[0]!r} data; derive a class from "
+            "BaseExtractor, decorate it with @register('my.name') and use extractor: my.name"
+        )
+    params = spec.params or {}
+    if isinstance(spec.func, str):
+        expression = Expression.parse(spec.func, spec.inputs, params)
+        return Feature.from_function(spec, expression, expression.inputs)
+    if not spec.inputs:
+        raise ConfigError("input is missing: name the features that the function takes")
+    return Feature.from_function(spec, spec.func, spec.inputs)
+
+
+def _build_extracted(spec: FeatureSpec, extractor: BaseExtractor) -> Feature:
+    if spec.inputs not in ((), (extractor.source,)):
+        raise ConfigError(
+            f"extractor {extractor.name!r} reads {extractor.source!r}, "
+            f"but input is {', '.join(spec.inputs)!r}"
+        )
+    return Feature.from_extractor(spec, extractor)
