@@ -283,7 +283,8 @@ def show(result: dict[str, Any], console: Console) -> None:
     if not peer:
         console.print("e: left out, neither this environment nor --peer has autotau")
     words = ", ".join(f"{name} {100 * share:.1f} %" for name, share in result["shares"].items())
-    console.print(f"workers' time in b: {words}")
+    alone = not result["shares"]["fit"]
+    console.print("b was computed without the workers" if alone else f"workers' time in b: {words}")
     words = ", ".join(f"{name} {n / 1e6:,.0f} MB" for name, n in result["peak_bytes"].items())
     console.print(f"peak memory (PSS) in b: {words}")
     same = result["agreement"]

@@ -47,6 +47,7 @@ import oectflow as of
 from oectflow.pipeline.execution import tasks
 from oectflow.pipeline.execution.overheads import cluster_overheads
 from oectflow.pipeline.execution.prepare import Job, prepare
+from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.inputs.simulate import simulate_device
 
 ARMS = ("sequential", "step", "fixed", "cold", "warm")
@@ -119,11 +120,13 @@ def sequential(raw: Path, features: dict[str, Any], out: Path) -> None:
         sorted(raw.glob("*.h5")), feature_set, out, force=True, expand_multidim=False, topic=""
     )
     assert isinstance(job, Job)
-    specs = [tasks.FeatureSpec(f.name, f.extractor) for f in feature_set.extracted if f.extractor]
+    extractors = {f.name: f.extractor for f in feature_set.extracted if f.extractor}
+    specs = list(tasks.feature_specs(extractors).values())
     source = specs[0].extractor.source
     part = tasks.read_and_extract(job.task, specs, source, 0, job.layouts[source].n_steps)
-    table = tasks.derive_features(job.task, feature_set, [part])
-    tasks.write_experiment(job.task, feature_set, table, tasks.hash_source(job.task))
+    sealed = Sealed(feature_set)
+    table = tasks.derive_features(job.task, sealed, [part])
+    tasks.write_experiment(job.task, sealed, table, tasks.hash_source(job.task))
 
 
 def fingerprint(out: Path) -> str:

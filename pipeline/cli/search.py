@@ -16,19 +16,6 @@ if TYPE_CHECKING:
     from oectflow.pipeline.inputs.catalog import SearchResult
 
 _SHOWN = 50
-_COLUMNS = (
-    "id",
-    "test_id",
-    "chip_id",
-    "device_id",
-    "description",
-    "status",
-    "created_at",
-    "transfer_steps",
-    "transient_steps",
-    "has_features",
-    "file_state",
-)
 
 
 @takes_filters
@@ -88,11 +75,14 @@ def _as_csv(found: SearchResult) -> None:
 
 
 def _as_table(found: SearchResult, most: int) -> None:
+    from oectflow.pipeline.inputs.catalog.entry import SHOWN_COLUMNS
+
     n = len(found)
     if not n:
         note("no experiment fits; leave out a filter, or scan again")
         return
     shown = found[: min(n, most)]
-    show(table(_COLUMNS, ([cell(getattr(entry, c)) for c in _COLUMNS] for entry in shown)))
+    names = ("id", *SHOWN_COLUMNS)
+    show(table(names, ([cell(getattr(entry, name)) for name in names] for entry in shown)))
     more = f", the first {len(shown)} are shown; --limit shows more" if n > len(shown) else ""
     say(f"{n:,} experiment{'' if n == 1 else 's'}{more}")

@@ -27,6 +27,7 @@ from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan
 from oectflow.pipeline.execution.scheduler import gone, scheduler_needed
+from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.execution.stream import Listener, failure, run_on_cluster, stopped
 from oectflow.pipeline.features.feature_set import FeatureSet
 
@@ -100,7 +101,7 @@ class Crew:
 
 def conduct(
     jobs: Sequence[Job],
-    features: FeatureSet,
+    features: Sealed[FeatureSet],
     planner: Planner,
     crew: Crew,
     plan: RunPlan,
@@ -155,7 +156,7 @@ def conduct(
 
 def _auto(
     queue: deque[Job],
-    features: FeatureSet,
+    features: Sealed[FeatureSet],
     planner: Planner,
     crew: Crew,
     plan: RunPlan,
@@ -226,7 +227,7 @@ def _threads(planner: Planner) -> Overheads:
 
 
 def _here(
-    job: Job, features: FeatureSet, planner: Planner, crew: Crew, plan: RunPlan
+    job: Job, features: Sealed[FeatureSet], planner: Planner, crew: Crew, plan: RunPlan
 ) -> ExperimentRecord:
     """Run an experiment in this process."""
     if crew.client is None:

@@ -221,7 +221,7 @@ def _groups(jobs: Sequence[Job], planner: Planner, trip: float, n_workers: int) 
             yield _Group(
                 [one for one in jobs[at:] if planner.groups(one).get((source, block)) == names],
                 source,
-                [FeatureSpec(name, planner.extractors[name]) for name in names],
+                [planner.specs[name] for name in names],
                 Probe(
                     start=0,
                     n_steps=layout.n_steps,

@@ -30,10 +30,10 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Future
 
-from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.isolate import extract_isolated
 from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.prepare import Job
+from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.execution.tasks import (
     FeatureSpec,
     derive_features,
@@ -52,7 +52,7 @@ _URGENT = 10**9
 
 
 def experiment_graph(
-    job: Job, extractors: Mapping[str, BaseExtractor], features: FeatureSet
+    job: Job, extracted: Mapping[str, FeatureSpec], features: Sealed[FeatureSet]
 ) -> tuple[dict[Key, Any], Key]:
     """Build the graph of one experiment.
 
@@ -60,8 +60,8 @@ def experiment_graph(
     ----------
     job
         The experiment and its batches.
-    extractors
-        By feature.
+    extracted
+        What computes them, by feature.
     features
         The feature set, for the derived ones.
 
@@ -84,12 +84,12 @@ def experiment_graph(
     short = [batch for batch in job.batches if not batch.urgency]
     for batch in short:
         in_batch = together.setdefault((batch.source, batch.start, batch.stop), [])
-        in_batch += [FeatureSpec(name, extractors[name]) for name in batch.features]
+        in_batch += [extracted[name] for name in batch.features]
     sharing = Counter((batch.source, batch.start, batch.stop) for batch in short)
     reads: dict[tuple[str, int, int], TaskRef] = {}
     parts = []
     for batch in job.batches:
-        specs = tuple(FeatureSpec(name, extractors[name]) for name in batch.features)
+        specs = tuple(extracted[name] for name in batch.features)
         steps = (batch.source, batch.start, batch.stop)
         root = True
         if batch in job.isolated:
@@ -130,7 +130,7 @@ def batches_of(key: Key, batches: Sequence[StepBatch]) -> list[StepBatch]:
 
 
 def delayed_experiment(
-    job: Job, extractors: Mapping[str, BaseExtractor], features: FeatureSet
+    job: Job, extracted: Mapping[str, FeatureSpec], features: Sealed[FeatureSet]
 ) -> Delayed:
     """Build the graph of one experiment for ``client.compute``.
 
@@ -140,7 +140,7 @@ def delayed_experiment(
     Few layers per experiment keep Dask's optimisation linear in the number of experiments; with a
     layer per task it is quadratic.
     """
-    graph, sink = experiment_graph(job, extractors, features)
+    graph, sink = experiment_graph(job, extracted, features)
     urgency = {(b.label, b.start, b.n_logical): b.urgency for b in job.batches}
     end = max(urgency.values(), default=0) + 1
     parts: defaultdict[int, dict[Key, Any]] = defaultdict(dict)

@@ -11,8 +11,8 @@ from oectflow.pipeline.execution.overheads import MEASURING_SHARE, thread_overhe
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.execution.tasks import (
-    FeatureSpec,
     derive_features,
     hash_source,
     read_and_extract,
@@ -24,7 +24,7 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 _PROGRESS_SECONDS = 0.25
 
 
-def run_inline(job: Job, planner: Planner, features: FeatureSet) -> ExperimentRecord:
+def run_inline(job: Job, planner: Planner, features: Sealed[FeatureSet]) -> ExperimentRecord:
     """Run an experiment without Dask: for little work, everything else would take longer.
 
     Raises
@@ -35,14 +35,14 @@ def run_inline(job: Job, planner: Planner, features: FeatureSet) -> ExperimentRe
     planner.plan(job, _PROGRESS_SECONDS)
     parts = list(job.done)
     for batch in job.batches:
-        specs = [FeatureSpec(name, planner.extractors[name]) for name in batch.features]
+        specs = [planner.specs[name] for name in batch.features]
         parts.append(read_and_extract(job.task, specs, batch.source, batch.start, batch.stop))
     table = derive_features(job.task, features, parts)
     return write_experiment(job.task, features, table, hash_source(job.task))
 
 
 def run_on_threads(
-    job: Job, planner: Planner, features: FeatureSet, batch_seconds: float
+    job: Job, planner: Planner, features: Sealed[FeatureSet], batch_seconds: float
 ) -> ExperimentRecord:
     """Run the graph of an experiment in the threads of this process.
 
@@ -53,7 +53,7 @@ def run_on_threads(
     """
     alone = planner.seconds_of(job)
     planner.plan(job, batch_seconds)
-    graph, sink = experiment_graph(job, planner.extractors, features)
+    graph, sink = experiment_graph(job, planner.specs, features)
     begin = time.perf_counter()
     record: ExperimentRecord = dask.threaded.get(graph, sink)
     seconds = time.perf_counter() - begin - record.finishing

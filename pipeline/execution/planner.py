@@ -26,6 +26,7 @@ from oectflow.pipeline.execution.plan import (
 )
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord, FeaturePlan
+from oectflow.pipeline.execution.tasks import feature_specs
 from oectflow.pipeline.execution.timings import Timings
 
 #: Share of a worker's memory that the samples of one batch may take; results, temporaries and the
@@ -66,6 +67,8 @@ class Planner:
         self.granularity = granularity
         self.book = book
         self.extractors = extractors
+        #: What tasks get of them.
+        self.specs = feature_specs(extractors)
         self.features: dict[str, FeaturePlan] = {}
         self.timings = Timings(book)
         self._n_bytes = BATCH_BYTES

@@ -24,6 +24,7 @@ from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job, prepare
 from oectflow.pipeline.execution.progress import RunProgress
 from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan, RunReport
+from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.outputs.sink import remove_leftovers
@@ -298,7 +299,9 @@ def _carry_out(run: _Run, crew: Crew, *, progress: bool) -> None:
             {job.task.experiment_id: job.n_logical(run.planner.extractors) for job in run.jobs},
             shown=progress and bool(run.jobs),
         ) as bar:
-            finished = conduct(run.jobs, run.features, run.planner, crew, run.plan, bar.event)
+            finished = conduct(
+                run.jobs, Sealed(run.features), run.planner, crew, run.plan, bar.event
+            )
             for job, record in finished:
                 bar.finish(job.task.experiment_id)
                 run.records[job.index] = replace(record, finished=time.perf_counter() - begin)

@@ -20,6 +20,7 @@ from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.scheduler import gone, scheduler_needed, workers_missed
+from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 #: How often an experiment is submitted whose workers die for no reason that is in its batches.
@@ -37,7 +38,7 @@ Finished = Iterator[tuple[Job, ExperimentRecord]]
 
 def run_on_cluster(
     queue: deque[Job],
-    features: FeatureSet,
+    features: Sealed[FeatureSet],
     planner: Planner,
     listener: Listener,
     client: Client,
@@ -104,7 +105,7 @@ def run_on_cluster(
         return quicker * (1 + LEAST_MARGIN) < 1
 
     def submit(job: Job) -> None:
-        future = client.compute(delayed_experiment(job, planner.extractors, features))
+        future = client.compute(delayed_experiment(job, planner.specs, features))
         running[future] = job
         running_already = sum(not future.done() for _, future in job.pending)
         left[job.task.experiment_id] = len(job.batches) + running_already

@@ -32,6 +32,7 @@ from oectflow.pipeline.execution.assemble import (
 )
 from oectflow.pipeline.execution.evaluate import Steps, evaluate, timing_columns
 from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
@@ -44,10 +45,30 @@ _RECORDED_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """A feature to extract: its name and the extractor that computes it."""
+    """A feature to extract.
+
+    Attributes
+    ----------
+    name
+        Of the feature.
+    extractors
+        All of the run, by feature.
+    """
 
     name: str
-    extractor: BaseExtractor
+    extractors: Sealed[Mapping[str, BaseExtractor]]
+
+    @property
+    def extractor(self) -> BaseExtractor:
+        """The one that computes it."""
+        return self.extractors.value[self.name]
+
+
+def feature_specs(extractors: Mapping[str, BaseExtractor]) -> dict[str, FeatureSpec]:
+    """Return what tasks get of the extractors of a run, by feature."""
+    # Together, as classes from one notebook share most of their code.
+    sealed: Sealed[Mapping[str, BaseExtractor]] = Sealed(dict(extractors))
+    return {name: FeatureSpec(name, sealed) for name in extractors}
 
 
 @dataclass(frozen=True)
@@ -242,11 +263,12 @@ def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG
 
 def derive_features(
     task: ExperimentTask,
-    features: FeatureSet,
+    sealed: Sealed[FeatureSet],
     parts: Sequence[Extracted | Sequence[Extracted]],
 ) -> Table:
     """Put the parts of one experiment together and compute its derived features."""
     begin = time.perf_counter()
+    features = sealed.value
     flat = [one for part in parts for one in ([part] if isinstance(part, Extracted) else part)]
     table = assemble(flat, features, task.n_steps)
     if task.reused:
@@ -263,7 +285,7 @@ def software_versions() -> dict[str, str]:
 
 
 def write_experiment(
-    task: ExperimentTask, features: FeatureSet, table: Table, content_hash: str
+    task: ExperimentTask, sealed: Sealed[FeatureSet], table: Table, content_hash: str
 ) -> ExperimentRecord:
     """Write the Parquet file of one experiment.
 
@@ -277,6 +299,7 @@ def write_experiment(
         The folder cannot be written.
     """
     begin = time.perf_counter()
+    features = sealed.value
     described = describe(table, features)
     identity = {
         "experiment_id": task.experiment_id,

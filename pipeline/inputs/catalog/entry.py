@@ -118,6 +118,19 @@ class CatalogEntry:
 
 #: The columns of a table of experiments, in the order of the attributes.
 FRAME_COLUMNS = tuple(f.name for f in fields(CatalogEntry) if f.name not in ("workflow", "legacy"))
+#: Those that people look at first.
+SHOWN_COLUMNS = (
+    "test_id",
+    "chip_id",
+    "device_id",
+    "description",
+    "status",
+    "created_at",
+    "transfer_steps",
+    "transient_steps",
+    "has_features",
+    "file_state",
+)
 
 _FROM_EXPERIMENTS = [column for column in experiments.c if column.name != "search_text"]
 _STATEMENT = select(

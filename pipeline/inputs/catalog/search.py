@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Any, overload
 
 from sqlalchemy import Select, func, select
 
-from oectflow.pipeline.inputs.catalog.entry import FRAME_COLUMNS, CatalogEntry, load_entries
+from oectflow.pipeline.inputs.catalog.entry import (
+    FRAME_COLUMNS,
+    SHOWN_COLUMNS,
+    CatalogEntry,
+    load_entries,
+)
 from oectflow.pipeline.inputs.catalog.filters import (
     WALKED,
     check_order,
@@ -28,18 +33,6 @@ _FIRST = 2000
 _PAGE = 100
 _CHUNK = 5_000
 _SHOWN = 20
-_SHOWN_COLUMNS = (
-    "test_id",
-    "chip_id",
-    "device_id",
-    "description",
-    "status",
-    "created_at",
-    "transfer_steps",
-    "transient_steps",
-    "has_features",
-    "file_state",
-)
 
 
 def search(store: Store, filters: Mapping[str, Any]) -> SearchResult:
@@ -173,7 +166,7 @@ class SearchResult(Sequence[CatalogEntry]):
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in _SHOWN_COLUMNS)
+        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in SHOWN_COLUMNS)
         body = "".join(f"<tr>{_cells(entry)}</tr>" for entry in self._shown())
         more = f"<p>… and {self._n - _SHOWN:,} more</p>" if self._n > _SHOWN else ""
         return (
@@ -203,6 +196,6 @@ def _counted(n: int) -> str:
 
 
 def _cells(entry: CatalogEntry) -> str:
-    values = (getattr(entry, name) for name in _SHOWN_COLUMNS)
+    values = (getattr(entry, name) for name in SHOWN_COLUMNS)
     texts = ("" if value is None else html.escape(str(value)) for value in values)
     return "".join(f"<td style='text-align:left'>{text}</td>" for text in texts)

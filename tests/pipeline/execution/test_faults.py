@@ -26,7 +26,7 @@ from oectflow.pipeline.execution.isolate import extract_isolated, worker_memory
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.prepare import prepare
 from oectflow.pipeline.execution.run import extract, plan
-from oectflow.pipeline.execution.tasks import FeatureSpec
+from oectflow.pipeline.execution.tasks import feature_specs
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import open_results, problems_frame
@@ -96,7 +96,7 @@ def test_greedy__a_step_that_allocates_without_end_is_recorded(lab, tmp_path):
             return step_data["drain_current"].mean()
 
     task = task_of(lab / "device0.h5", tmp_path)
-    spec = FeatureSpec("mean", Greedy())
+    (spec,) = feature_specs({"mean": Greedy()}).values()
     results = extract_isolated(task, [spec], "transient", 0, 5)
     assert [len(result.problems) for result in results] == [0, 0, 1, 0, 0]
     assert results[2].problems[0].error_type in ("MemoryError", "_ArrayMemoryError")
@@ -119,7 +119,7 @@ def test_isolated__bounded_by_the_memory_limit_of_the_worker(lab, tmp_path, clie
             return limit - psutil.Process().memory_info().vms
 
     task = task_of(lab / "device0.h5", tmp_path)
-    arguments = (task, [FeatureSpec("left", Left())], "transient", 0, 1)
+    arguments = (task, [*feature_specs({"left": Left()}).values()], "transient", 0, 1)
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     (of_a_worker,) = {worker["memory_limit"] for worker in workers}
     (there,) = client.submit(extract_isolated, *arguments).result()

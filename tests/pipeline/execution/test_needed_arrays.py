@@ -11,7 +11,7 @@ from oectflow.pipeline.execution import tasks
 from oectflow.pipeline.execution.evaluate import evaluate
 from oectflow.pipeline.execution.tasks import (
     ExperimentTask,
-    FeatureSpec,
+    feature_specs,
     needed_arrays,
     read_steps,
 )
@@ -82,7 +82,7 @@ def task(tmp_path):
 @pytest.mark.parametrize("extractor", BUILT_IN, ids=str)
 def test_declared_arrays_suffice(task, extractor):
     steps = read_steps(task, extractor.source, 0, 6)
-    declared = needed_arrays([FeatureSpec("f", extractor)])
+    declared = needed_arrays(feature_specs({"f": extractor}).values())
     alone = read_steps(task, extractor.source, 0, 6, declared)
     if declared is not None:
         assert set(alone.batch.arrays) == set(declared)
@@ -108,11 +108,12 @@ def test_an_extractor_is_given_what_it_declares_and_no_more(task):
 
 
 def test_features_of_one_task_share_what_they_read():
-    peak, tau = (FeatureSpec(n, get_extractor(f"transient.{n}")) for n in ("cycles", "tau_on_off"))
-    current = FeatureSpec("peak", get_extractor("transient.peak_current"))
+    names = ("cycles", "tau_on_off", "peak_current")
+    extractors = {name: get_extractor(f"transient.{name}") for name in names}
+    peak, tau, current, greedy = feature_specs(extractors | {"greedy": Greedy()}).values()
     assert needed_arrays([current]) == ("drain_current",)
     assert needed_arrays([peak, tau, current]) == ("drain_current", "original_time")
-    assert needed_arrays([current, FeatureSpec("greedy", Greedy())]) is None
+    assert needed_arrays([current, greedy]) is None
 
 
 def test_rows_that_nobody_needs_are_not_read(task, monkeypatch):
@@ -122,7 +123,7 @@ def test_rows_that_nobody_needs_are_not_read(task, monkeypatch):
         experiment_module, "read_rows", lambda *args: (seen.append(args[1]), original(*args))[1]
     )
     for name in ("peak_current", "tau_on_off"):
-        spec = FeatureSpec(name, get_extractor(f"transient.{name}"))
+        (spec,) = feature_specs({name: get_extractor(f"transient.{name}")}).values()
         tasks.read_and_extract(task, [spec], "transient", 0, 6)
     assert seen == [[2], [1, 2]]
 

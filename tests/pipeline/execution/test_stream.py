@@ -27,7 +27,9 @@ from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.execution.stream import ATTEMPTS, WindowMemory, try_again
+from oectflow.pipeline.execution.tasks import feature_specs
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.inputs.step_layout import Layout
@@ -97,8 +99,11 @@ def test_window__waits_and_shrinks_batches_when_a_worker_is_short_of_memory(tmp_
         assert after.stop - after.start <= (before.stop - before.start + 1) // 2
 
 
+PEAK = feature_specs({"peak": Transient()})
+
+
 def killed(job, batch):
-    graph, _ = experiment_graph(job, {"peak": Transient()}, FeatureSet("none"))
+    graph, _ = experiment_graph(job, PEAK, Sealed(FeatureSet("none")))
     (key,) = (k for k in graph if k[2] == batch.start and k[3] == batch.n_logical)
     return killed_at(key)
 
@@ -161,7 +166,7 @@ def test_killed__the_hash_is_not_blamed_twice(tmp_path):
     plan.plan(one, 100.0)
 
     def needs_of_hash():
-        graph, _ = experiment_graph(one, {"peak": Transient()}, FeatureSet("none"))
+        graph, _ = experiment_graph(one, PEAK, Sealed(FeatureSet("none")))
         (key,) = (key for key in graph if key[0].startswith("hash-"))
         return {name.rpartition("-")[0] for name, *_ in graph[key].dependencies}, key
 
@@ -179,9 +184,9 @@ def test_graph__long_tasks_go_first_and_read_for_themselves(tmp_path):
         for step in range(2)
         for features, urgency in ((("peak",), 0), (("on",), 0), (("tau",), 2))
     ]
-    extractors = dict.fromkeys(("peak", "on", "tau"), Transient())
+    extracted = feature_specs(dict.fromkeys(("peak", "on", "tau"), Transient()))
     features = FeatureSet.load({"peak": {"extractor": "transient.peak_current"}})
-    layers = delayed_experiment(one, extractors, features).dask.layers.values()
+    layers = delayed_experiment(one, extracted, Sealed(features)).dask.layers.values()
     priority = {
         (key[0].rpartition("-")[0], key[2]): layer.annotations["priority"]
         for layer in layers
