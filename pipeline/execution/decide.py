@@ -157,6 +157,8 @@ def decide(
     root = math.sqrt(seconds / max(overheads.per_batch, seconds / n_items**2))
     wanted = {*range(1, 9), *(k * w for k in (1, 2, 3, 4, 6, 8, 16)), math.ceil(root)}
     least = math.ceil(seconds / overheads.enough) if overheads.enough else n_items
+    # Batches that go round evenly: otherwise shorter ones seem better only because they do.
+    least = w * math.ceil(least / w) if least > w else least
     numbers = {min(n_items, max(n, least)) for n in wanted}
     predicted, n_batches = min(
         (wall_seconds(seconds, n_items, n, overheads, n_experiments, writing), n)

@@ -129,3 +129,12 @@ def test_wall_seconds__agrees_with_the_simulation(n_batches):
     batch = 2.0 / n_batches * min(8, n_batches) / min(6, n_batches) + 2e-3
     late = np.sqrt(2 * np.log(min(8, n_batches)) * 200 / n_batches * -(-n_batches // 8)) * step / 2
     assert played - step - 1e-9 <= predicted <= played + batch + late + 1e-9
+
+
+def test_decide__batches_are_as_long_as_is_enough_and_go_round_evenly():
+    overheads = Overheads(7e-3, 1.9e-3, 1e-3, 96, 96.0)
+    # The shortest length at which the dispatcher is busy for half of the time.
+    assert overheads.enough == pytest.approx(2 * 96 * 1.9e-3, rel=1e-12)
+    decision = decide(341.0, 3600, overheads)
+    # 341 s / 0.365 s are 935 batches, or 9.7 for each worker.
+    assert decision.n_batches == 10 * 96
