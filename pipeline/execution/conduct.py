@@ -20,6 +20,7 @@ from oectflow.pipeline.execution.overheads import (
     cluster_overheads,
     correct_effective,
     count_workers,
+    measured_again,
     overheads_if_worth_it,
     thread_overheads,
 )
@@ -200,6 +201,9 @@ def choose(planner: Planner, crew: Crew, plan: RunPlan) -> bool:
     else:
         overheads = crew.overheads(seconds, planner.book)
     cluster = planner.decide(overheads) if overheads else None
+    if crew.client and cluster and not (must or cluster.divide):
+        overheads = measured_again(crew.client, seconds) or overheads
+        cluster = planner.decide(overheads) if overheads else None
     if cluster and (must or cluster.divide):
         plan.overheads, plan.batch_seconds = overheads, cluster.batch_seconds
         plan.predicted_seconds = cluster.predicted

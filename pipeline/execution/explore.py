@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from distributed import Client, Future, KilledWorker, wait
+from distributed.comm import get_address_host
+from distributed.utils import get_ip
 
 from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.overheads import cluster_overheads
@@ -276,7 +278,11 @@ def _scout(
     groups: Sequence[_Group], planner: Planner, client: Client, trip: float, n_workers: int
 ) -> None:
     """Let the cluster compute single features until it is known which of them take long."""
-    n_free = n_workers - sum(isinstance(group.first, Future) for group in groups)
+    # What is computed here takes a core from workers on this machine.
+    n_free = n_workers - sum(
+        isinstance(group.first, Future) or (group.first is not None and _are_here(client))
+        for group in groups
+    )
     # Now, or never: soon nobody will be free to measure it with.
     n_steps = n_workers * max(group.probe.steps_per_worker for group in groups)
     long = cluster_overheads(client, 2 * trip * n_steps).enough
@@ -289,6 +295,12 @@ def _scout(
             break
         time.sleep(trip)
     _take_over(groups, scouts, planner, client)
+
+
+def _are_here(client: Client) -> bool:
+    """Return whether workers run on the machine of this process."""
+    hosts = {get_address_host(address) for address in client.nthreads()}
+    return not hosts.isdisjoint(("127.0.0.1", "::1", get_ip()))
 
 
 def _take_over(

@@ -38,6 +38,8 @@ _ASKING_SHARE = 0.01
 _VALID_SECONDS = 300.0
 
 _measured: dict[str, Overheads] = {}
+#: When that was, and how long it took, in s.
+_taken: dict[str, tuple[float, float]] = {}
 _bounds: dict[str, Overheads] = {}
 #: Of every cluster, what was told last, and how long it took to ask for its workers, in s.
 _last: WeakKeyDictionary[Client, tuple[Overheads, float]] = WeakKeyDictionary()
@@ -102,8 +104,7 @@ def _overheads(
             trip = _round_trip(client)
             known = Overheads(trip, trip, trip, n_workers, float(n_workers))
             _bounds[identity] = known
-        saved = seconds * (1 - 1 / known.n_workers)
-        if identity not in _measured and _TRIPS_OF_ALL * known.round_trip < MEASURING_SHARE * saved:
+        if identity not in _measured and _pays(known, seconds):
             # Who is computing something would only tell how long that takes.
             idle = {
                 name: threads[name]
@@ -111,10 +112,51 @@ def _overheads(
                 if name in threads and not keys
             }
             if idle:
-                everybody = len(idle) == len(threads)
-                known = _measured[identity] = _measure(client, idle, everybody, known)
+                begin = time.perf_counter()
+                known = _measure(client, idle, len(idle) == len(threads), known)
+                _measured[identity] = known
+                _taken[identity] = begin, time.perf_counter() - begin
         _last[client] = known, ping
         return known
+
+
+def _pays(known: Overheads, seconds: float) -> bool:
+    """Whether a full measurement takes little of what all workers could save."""
+    saved = seconds * (1 - 1 / known.n_workers)
+    return _TRIPS_OF_ALL * known.round_trip < MEASURING_SHARE * saved
+
+
+@scheduler_needed(OSError)
+def measured_again(client: Client, seconds: float) -> Overheads | None:
+    """Measure a cluster anew whose workers seemed to do little together.
+
+    Somebody else may have used their cores for just that moment.
+
+    Parameters
+    ----------
+    client
+        Whose cluster.
+    seconds
+        What the work takes one process.
+
+    Returns
+    -------
+    None where the workers do all that they can, where it does not pay, or where it would take more
+    than a small share of the time since the last measurement.
+    """
+    if client not in _last:
+        return None
+    known, _ = _last[client]
+    identity = _identity(client, known.n_workers)
+    if identity not in _taken or known.effective >= known.n_workers or not _pays(known, seconds):
+        return None
+    when, took = _taken[identity]
+    if took > MEASURING_SHARE * (time.perf_counter() - when):
+        return None
+    with _lock:
+        _measured.pop(identity, None)
+        _bounds.pop(identity, None)
+    return cluster_overheads(client, seconds)
 
 
 @scheduler_needed(OSError)

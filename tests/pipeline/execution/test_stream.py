@@ -6,6 +6,7 @@ import time
 from concurrent.futures import Future as LocalFuture
 from dataclasses import replace
 from types import SimpleNamespace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ from distributed.scheduler import WorkerState
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.execution import overheads
 from oectflow.pipeline.execution.costs import CostBook
-from oectflow.pipeline.execution.decide import Decision
+from oectflow.pipeline.execution.decide import Decision, Overheads
 from oectflow.pipeline.execution.graph import delayed_experiment, experiment_graph
 from oectflow.pipeline.execution.overheads import (
     cluster_overheads,
     correct_effective,
+    measured_again,
     overheads_if_worth_it,
 )
 from oectflow.pipeline.execution.plan import StepBatch
@@ -284,3 +286,36 @@ def test_overheads__are_measured_once_and_in_steps(client, monkeypatch):
     corrected = cluster_overheads(client, 1e6)
     assert corrected.effective == pytest.approx((measured.effective + 1) / 2, rel=1e-9)
     assert corrected.spread >= measured.spread
+
+
+@pytest.mark.parametrize(
+    ("effective", "seconds_ago", "work", "n_measured"),
+    [
+        (1.0, 1e3, 1e6, 1),
+        # They do what they can; it was only just now; there is too little to gain.
+        (2.0, 1e3, 1e6, 0),
+        (1.0, 0.0, 1e6, 0),
+        (1.0, 1e3, 1e-3, 0),
+    ],
+)
+def test_overheads__workers_that_seemed_busy_are_looked_at_again(
+    client, monkeypatch, effective, seconds_ago, work, n_measured
+):
+    monkeypatch.setattr(overheads, "_VALID_SECONDS", 1e9)
+    poor = Overheads(5e-3, 1e-3, 1e-3, 2, effective)
+    better = replace(poor, effective=1.9)
+    seen = []
+
+    def measure(*args):
+        seen.append(args)
+        return better
+
+    identity = overheads._identity(client, 2)
+    monkeypatch.setattr(overheads, "_measure", measure)
+    monkeypatch.setattr(overheads, "_bounds", {})
+    monkeypatch.setattr(overheads, "_measured", {identity: poor})
+    monkeypatch.setattr(overheads, "_taken", {identity: (time.perf_counter() - seconds_ago, 0.05)})
+    monkeypatch.setattr(overheads, "_last", WeakKeyDictionary({client: (poor, 0.0)}))
+    assert measured_again(client, work) == (better if n_measured else None)
+    assert len(seen) == n_measured
+    assert cluster_overheads(client, work) == (better if n_measured else poor)
