@@ -13,6 +13,7 @@ from scipy.optimize import brentq
 from oectflow.extractors.base import NO_PERIOD, BaseExtractor, Params, register
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate
+from oectflow.extractors.timing import gate_timing
 
 
 class DecayTimeParams(Params):
@@ -119,10 +120,7 @@ def fit_off_phase(
     -------
     ``tau`` in s and a word of ``DecayTime.statuses``; NaN where there is no answer.
     """
-    interval = step_data.get("sampling_interval", np.nan)
-    if params["sample_rate"] is not None:
-        interval = 1.0 / params["sample_rate"]
-    period = params["period"] or step_data.get("gate_period", np.nan)
+    (interval,), (period,) = gate_timing(step_data, 1, params)
     if not (interval > 0 and period > 0):
         return np.nan, "no_period"
     n_cycles = gate.count_cycles(current.size, period / interval)

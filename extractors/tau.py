@@ -22,6 +22,7 @@ from oectflow.extractors.base import (
 from oectflow.extractors.evolution import evolve_window
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate, transitions
+from oectflow.extractors.timing import gate_timing
 
 _WORDS = {
     "low_r2": "an exponential was fitted, but R2 is below the threshold",
@@ -244,12 +245,7 @@ class TauOnOff(BaseExtractor):
                 f"it has to begin at a multiple of revalidation_interval={block}"
             )
         unknown = np.full(len(batch), np.nan)
-        interval = np.array(batch.values.get("sampling_interval", unknown), np.float64)
-        if params["sample_rate"] is not None:
-            interval[:] = 1.0 / params["sample_rate"]
-        period = np.array(batch.values.get("gate_period", unknown), np.float64)
-        if params["period"] is not None:
-            period[:] = params["period"]
+        interval, period = gate_timing(batch.values, len(batch), params)
         duty_cycle = np.asarray(batch.values.get("duty_cycle", unknown), np.float64)
         offsets = _own(batch.offsets)
         n_cycles = transitions.count_all_cycles(offsets, interval, period)

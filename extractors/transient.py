@@ -20,6 +20,7 @@ from oectflow.extractors.base import (
     stack_steps,
 )
 from oectflow.extractors.kernels import peaks
+from oectflow.extractors.timing import gate_timing
 
 _NO_DATA = {"no_data": "no sample of the step is a finite number"}
 
@@ -199,13 +200,7 @@ class Cycles(BaseExtractor):
         current = batch.arrays["drain_current"]
         value = np.empty((len(batch), params["n_cycles"]))
         codes = np.empty(len(batch), np.int8)
-        unknown = np.full(len(batch), np.nan)
-        interval = batch.values.get("sampling_interval", unknown)
-        if params["sample_rate"] is not None:
-            interval = np.full(len(batch), 1.0 / params["sample_rate"])
-        period = batch.values.get("gate_period", unknown)
-        if params["period"] is not None:
-            period = np.full(len(batch), params["period"])
+        interval, period = gate_timing(batch.values, len(batch), params)
         peaks.cycle_peaks(
             current,
             batch.arrays.get("original_time", np.full(current.size, np.nan)),

@@ -29,6 +29,7 @@ from oectflow.extractors.dwt import (
     wavelet_features,
 )
 from oectflow.extractors.kernels import gate
+from oectflow.extractors.timing import gate_timing
 
 _WORDS = {
     "short": "fewer samples than (taps - 1) 2^level: computed with fewer levels, see 'level'",
@@ -187,14 +188,11 @@ class Dwt(BaseExtractor):
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Compute the features of many steps; the same bits as one by one."""
-        unknown = np.full(len(batch), np.nan)
-        interval = np.asarray(batch.values.get("sampling_interval", unknown), np.float64)
-        if params["sample_rate"] is not None:
-            interval = np.full(len(batch), 1.0 / params["sample_rate"])
+        interval, period = gate_timing(batch.values, len(batch), params)
         begins, ends = batch.offsets[:-1], batch.offsets[1:]
         failed = np.zeros(len(batch), np.int8)
         if params["part"] != "step":
-            begins, ends, failed = phases(batch, interval, params)
+            begins, ends, failed = phases(batch, interval, period, params)
         found = wavelet_features(
             batch.arrays["drain_current"],
             begins,
@@ -223,7 +221,10 @@ class Dwt(BaseExtractor):
 
 
 def phases(
-    batch: Batch, interval: NDArray[np.float64], params: Mapping[str, Any]
+    batch: Batch,
+    interval: NDArray[np.float64],
+    period: NDArray[np.float64],
+    params: Mapping[str, Any],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
     """Find one phase of one gate cycle in every step.
 
@@ -234,21 +235,17 @@ def phases(
     batch
         Steps with ``drain_current``, and ``original_time``, ``gate_period``, ``duty_cycle`` where
         they are known.
-    interval
-        Sampling intervals.  Shape (n_steps,), in s.
+    interval, period
+        Sampling intervals and gate periods.  Shape (n_steps,), in s.
     params
-        ``part``, ``cycle`` and ``period`` of :class:`DwtParams`.
+        ``part`` and ``cycle`` of :class:`DwtParams`.
 
     Returns
     -------
     Begin and end of the phases, equal where there is none, shape (n_steps,); and the status of
     those steps, else 0.
     """
-    unknown = np.full(len(batch), np.nan)
-    period = np.array(batch.values.get("gate_period", unknown), np.float64)
-    if params["period"] is not None:
-        period[:] = params["period"]
-    duty_cycle = batch.values.get("duty_cycle", unknown)
+    duty_cycle = batch.values.get("duty_cycle", np.full(len(batch), np.nan))
     begins = batch.offsets[:-1].copy()
     ends = begins.copy()
     failed = np.zeros(len(batch), np.int8)

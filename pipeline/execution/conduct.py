@@ -202,8 +202,9 @@ def choose(planner: Planner, crew: Crew, plan: RunPlan) -> bool:
         overheads = crew.overheads(seconds, planner.book)
     cluster = planner.decide(overheads) if overheads else None
     if crew.client and cluster and not (must or cluster.divide):
-        overheads = measured_again(crew.client, seconds) or overheads
-        cluster = planner.decide(overheads) if overheads else None
+        again = measured_again(crew.client, seconds)
+        if again is not None:
+            overheads, cluster = again, planner.decide(again)
     if cluster and (must or cluster.divide):
         plan.overheads, plan.batch_seconds = overheads, cluster.batch_seconds
         plan.predicted_seconds = cluster.predicted

@@ -265,7 +265,7 @@ def _timed_at_once(
         if planner.safe:
             parts += first_parts(*more)
         elif batch.stop < probe.n_steps:
-            key = _key(replace(batch, start=batch.stop), job)
+            key = _key(group.batch(job, batch.stop, group.specs), job)
             parts += client.submit(first_parts, *more, key=key, priority=1).result()
     except KilledWorker:
         # Which step and feature is to blame is found when they are computed in a graph.
