@@ -30,11 +30,11 @@ import tau_others
 from rich.console import Console
 from rich.table import Table
 
-from oectflow.extractors.base import Batch
 from oectflow.extractors.kernels.cycles import fit_windows
 from oectflow.extractors.kernels.exponential import DECAY, N_COLUMNS, RISE, TAU
 from oectflow.extractors.kernels.windows import search_tables, search_windows
 from oectflow.extractors.tau import TauOnOff
+from oectflow.measurement import Batch
 
 HERE = Path(__file__).resolve().parent
 REAL_TRACE = HERE.parents[1] / "shared" / "data" / "autotau_transient.csv"

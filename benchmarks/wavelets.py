@@ -22,10 +22,11 @@ import numpy as np
 import pywt
 from numpy.typing import NDArray
 
-from oectflow.extractors.base import BaseExtractor, Batch, extractor_names, get_extractor
+from oectflow.extractors.base import BaseExtractor, extractor_names, get_extractor
 from oectflow.extractors.cache import content_key
 from oectflow.extractors.dwt import wavedec, wavelet_features
 from oectflow.extractors.prompts import DWTPromptGenerator
+from oectflow.measurement import Batch
 
 WAVELET = "db4"
 LEVEL = 3

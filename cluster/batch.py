@@ -18,7 +18,7 @@ from oectflow.cluster.local import LOOPBACK, free_port
 from oectflow.cluster.processes import SchedulerProcess
 from oectflow.cluster.security import temporary_certificates, written_certificates
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT, as_environment
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 #: Name of the cluster class in dask-jobqueue.
 BATCH_SYSTEMS = {

@@ -19,8 +19,8 @@ from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up
 from oectflow.cluster.remote import start_kubernetes, start_ssh
 from oectflow.cluster.security import given_certificates
 from oectflow.cluster.versions import CHECKED_PACKAGES, check_versions, version_probe
-from oectflow.pipeline.config_file import read_config_file, shorten
-from oectflow.pipeline.errors import ClusterError, did_you_mean
+from oectflow.config_file import read_config_file, shorten
+from oectflow.errors import ClusterError, did_you_mean
 
 #: The section of Dask's configuration that says which cluster to use where nothing is said.
 CONFIG_SECTION = "oectflow.cluster"

@@ -17,7 +17,7 @@ from distributed.system import MEMORY_LIMIT
 from oectflow.cluster.processes import ProcessCluster
 from oectflow.cluster.security import temporary_certificates
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 #: From this many cores on, one is left to the scheduler and the notebook.
 CORES_TO_SPARE_ONE = 8

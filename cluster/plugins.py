@@ -16,7 +16,7 @@ from distributed import Worker, WorkerPlugin
 
 from oectflow.cluster.local import scratch_folder
 from oectflow.cluster.versions import differences, installed_versions
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 if sys.platform != "win32":
     import fcntl

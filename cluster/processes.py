@@ -26,7 +26,7 @@ from distributed import Security
 from distributed.core import Status
 from distributed.deploy.spec import ProcessInterface, SpecCluster
 
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 _SECONDS_TO_EXIT = 15.0
 

@@ -13,7 +13,7 @@ from distributed.deploy.cluster import Cluster
 from oectflow.cluster.local import LOOPBACK
 from oectflow.cluster.security import given_certificates
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT, as_environment
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 
 def start_ssh(

@@ -14,7 +14,7 @@ from typing import Any
 import dask
 from distributed import Security
 
-from oectflow.pipeline.errors import ClusterError, did_you_mean
+from oectflow.errors import ClusterError, did_you_mean
 
 _FILES = ("ca_file", "cert", "key")
 

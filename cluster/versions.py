@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 #: Results must not depend on which worker computed them, and pickles must be understood.
 CHECKED_PACKAGES = ("oectflow", "dask", "distributed", "numba", "numpy", "scipy", "h5py", "pyarrow")

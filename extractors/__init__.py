@@ -13,13 +13,13 @@ from oectflow.extractors import (  # noqa: F401 - registers what is built in
 )
 from oectflow.extractors.base import (
     BaseExtractor,
-    Batch,
     Params,
     Variable,
     extractor_names,
     get_extractor,
     register,
 )
+from oectflow.measurement import Batch
 
 __all__ = [
     "BaseExtractor",

@@ -10,16 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from oectflow.pipeline.errors import ConfigError, ParameterError, UnknownExtractor, did_you_mean
-
-Source = Literal["transfer", "transient"]
-SOURCES: tuple[Source, ...] = ("transfer", "transient")
+from oectflow.errors import ConfigError, ParameterError, UnknownExtractor, did_you_mean
+from oectflow.measurement import kinds
 
 #: Status codes 0, 1, 2 mean the same in every feature; an extractor's own words follow.
 COMMON_STATUSES: dict[str, str] = {
@@ -36,68 +34,6 @@ class Params(BaseModel):
     """Base of an extractor's parameters: unknown names and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive steps of one source, as contiguous arrays.
-
-    Attributes
-    ----------
-    arrays
-        Samples of all steps, one after the other: ``Vg``, ``Id`` (transfer) or
-        ``continuous_time``, ``original_time``, ``drain_current`` (transient).  Each of shape
-        (n_samples,), float64, in V, A, s.
-    offsets
-        Step ``i`` is ``offsets[i]:offsets[i + 1]``.  Shape (n_steps + 1,), int64.
-    values
-        One number per step, shape (n_steps,), float64, NaN where unknown.  A transient has
-        ``sampling_interval`` and ``gate_period`` (s) and ``duty_cycle`` (share of the period in
-        which the gate is on).
-    first_step
-        Index of the first step along its source.
-    """
-
-    arrays: Mapping[str, NDArray[np.float64]]
-    offsets: NDArray[np.int64]
-    values: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
-    first_step: int = 0
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    def step(self, i: int) -> dict[str, Any]:
-        """Return step ``i`` of the batch: views of its arrays, and its values as floats."""
-        a, b = self.offsets[i], self.offsets[i + 1]
-        return {name: array[a:b] for name, array in self.arrays.items()} | {
-            name: float(value[i]) for name, value in self.values.items()
-        }
-
-    @classmethod
-    def from_steps(cls, steps: Sequence[Mapping[str, Any]]) -> Batch:
-        """Concatenate steps given as dicts of equally long arrays and plain numbers.
-
-        Raises
-        ------
-        ValueError
-            The arrays of a step differ in length.
-        """
-        arrays: dict[str, NDArray[np.float64]] = {}
-        values: dict[str, NDArray[np.float64]] = {}
-        offsets = np.zeros(len(steps) + 1, np.int64)
-        for name in steps[0] if steps else ():
-            parts = [np.asarray(step[name], np.float64) for step in steps]
-            if parts[0].ndim == 0:
-                values[name] = np.array(parts)
-            else:
-                ends = np.cumsum([len(part) for part in parts])
-                if arrays and not np.array_equal(ends, offsets[1:]):
-                    raise ValueError(
-                        f"{name!r} and {next(iter(arrays))!r} of a step differ in length"
-                    )
-                arrays[name] = np.concatenate(parts)
-                offsets[1:] = ends
-        return cls(arrays, offsets, values)
 
 
 @dataclass(frozen=True)
@@ -154,8 +90,8 @@ class BaseExtractor:
     """
 
     name: ClassVar[str] = ""
-    #: The data it needs.
-    source: ClassVar[Source]
+    #: Name of the kind of measurement that it needs, see :func:`oectflow.measurement.kinds`.
+    source: ClassVar[str]
     #: SI unit of the value.
     unit: ClassVar[str] = ""
     #: One line for tables: what the number is.
@@ -384,9 +320,11 @@ def register(name: str) -> Callable[[E_], E_]:
     def decorate(cls: E_) -> E_:
         if not (isinstance(cls, type) and issubclass(cls, BaseExtractor)):
             raise ConfigError(f"@register({name!r}): {cls!r} does not derive from BaseExtractor")
-        if getattr(cls, "source", None) not in SOURCES:
+        source = getattr(cls, "source", None)
+        if source not in kinds():
             raise ConfigError(
-                f"@register({name!r}): set {cls.__name__}.source to 'transfer' or 'transient'"
+                f"@register({name!r}): {cls.__name__}.source is {source!r}, expected one of "
+                f"{', '.join(kinds())}"
             )
         other = _registry.get(name)
         # The same class defined again (a notebook cell run twice) replaces the old one.

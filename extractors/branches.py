@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
-from oectflow.extractors.base import ERROR, BaseExtractor, Batch, Columns, Params, Variable
+from oectflow.extractors.base import ERROR, BaseExtractor, Columns, Params, Variable
 from oectflow.extractors.kernels import sweeps
+from oectflow.measurement import Batch
 
 WORDS = {
     "edge": "the extreme lies on the first or last point of the branch: it may be beyond",

@@ -9,8 +9,8 @@ import numpy as np
 import pywt
 from numpy.typing import ArrayLike, NDArray
 
+from oectflow.errors import ParameterError, did_you_mean
 from oectflow.extractors.kernels import padding, wavelets
-from oectflow.pipeline.errors import ParameterError, did_you_mean
 
 Mode = Literal["symmetric", "smooth", "antireflect", "reflect", "periodic", "zero", "constant"]
 MODES: tuple[Mode, ...] = get_args(Mode)

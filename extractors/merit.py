@@ -9,14 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from oectflow.extractors.base import (
-    COMMON_STATUSES,
-    Batch,
-    Columns,
-    Params,
-    Variable,
-    register,
-)
+from oectflow.extractors.base import COMMON_STATUSES, Columns, Params, Variable, register
 from oectflow.extractors.branches import (
     GRADIENTS,
     GROWTH,
@@ -32,6 +25,7 @@ from oectflow.extractors.branches import (
     status_table,
 )
 from oectflow.extractors.kernels import merit, sweeps
+from oectflow.measurement import Batch
 
 _FEW = {"too_few": WORDS["too_few"], "no_data": WORDS["no_data"]}
 _FLAT = {"flat": "the current does not change along the branch"}

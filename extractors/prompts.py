@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.errors import ParameterError, did_you_mean
 from oectflow.extractors.cache import CacheStats, ContentCache
 from oectflow.extractors.dwt import (
     MODES,
@@ -20,7 +21,6 @@ from oectflow.extractors.dwt import (
     filters,
     wavelet_features,
 )
-from oectflow.pipeline.errors import ParameterError, did_you_mean
 
 Detail = Literal["minimal", "balanced", "detailed"]
 DETAILS: tuple[Detail, ...] = ("minimal", "balanced", "detailed")

@@ -13,7 +13,6 @@ from oectflow.extractors.base import (
     COMMON_STATUSES,
     NO_PERIOD,
     BaseExtractor,
-    Batch,
     Columns,
     Params,
     Variable,
@@ -23,6 +22,7 @@ from oectflow.extractors.evolution import evolve_window
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate, transitions
 from oectflow.extractors.timing import gate_timing
+from oectflow.measurement import Batch
 
 _WORDS = {
     "low_r2": "an exponential was fitted, but R2 is below the threshold",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.extractors.base import COMMON_STATUSES, Batch, Columns, Params, Variable, register
+from oectflow.extractors.base import COMMON_STATUSES, Columns, Params, Variable, register
 from oectflow.extractors.branches import (
     DIRECTIONS,
     GRADIENTS,
@@ -25,6 +25,7 @@ from oectflow.extractors.branches import (
     status_table,
 )
 from oectflow.extractors.kernels import peaks, sweeps
+from oectflow.measurement import Batch
 
 _ONSET_WORDS = WORDS | {"ambiguous": NO_GROWTH}
 _STATUS_OF_CODE = status_table(

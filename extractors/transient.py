@@ -13,7 +13,6 @@ from oectflow.extractors.base import (
     COMMON_STATUSES,
     NO_PERIOD,
     BaseExtractor,
-    Batch,
     Columns,
     Params,
     register,
@@ -21,6 +20,7 @@ from oectflow.extractors.base import (
 )
 from oectflow.extractors.kernels import peaks
 from oectflow.extractors.timing import gate_timing
+from oectflow.measurement import Batch
 
 _NO_DATA = {"no_data": "no sample of the step is a finite number"}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from oectflow.extractors.base import Batch, extractor_names, get_extractor
+from oectflow.extractors.base import extractor_names, get_extractor
+from oectflow.measurement import Batch
 
 
 def tiny_batches() -> dict[str, Batch]:

@@ -13,7 +13,6 @@ from oectflow.extractors.base import (
     COMMON_STATUSES,
     NO_PERIOD,
     BaseExtractor,
-    Batch,
     Columns,
     Params,
     Variable,
@@ -30,6 +29,7 @@ from oectflow.extractors.dwt import (
 )
 from oectflow.extractors.kernels import gate
 from oectflow.extractors.timing import gate_timing
+from oectflow.measurement import Batch
 
 _WORDS = {
     "short": "fewer samples than (taps - 1) 2^level: computed with fewer levels, see 'level'",

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from oectflow.pipeline.errors import InputError
+from oectflow.errors import InputError
 from oectflow.pipeline.inputs.ingest import ingest
 from oectflow.pipeline.inputs.simulate import damage, simulate_lab
 

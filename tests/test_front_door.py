@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import oectflow as of
-from oectflow.pipeline import errors
+from oectflow import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 

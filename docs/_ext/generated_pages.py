@@ -18,7 +18,7 @@ from feature_pages import write_pages
 from typer.cli import get_docs_for_click
 
 import oectflow as of
-import oectflow.pipeline.errors as oectflow_errors
+import oectflow.errors as oectflow_errors
 from oectflow.pipeline.cli import main
 
 #: Headings of the front door's page by where a name is defined; the first that fits counts.
@@ -34,7 +34,7 @@ GROUPS = {
     "oectflow.pipeline.outputs.results": "Results",
     "oectflow.pipeline.outputs": "Pictures",
     "oectflow.extractors": "Extractors",
-    "oectflow.pipeline.errors": "Errors",
+    "oectflow.errors": "Errors",
     "": "More",
 }
 #: Documented beside the front door: what is imported from its module, and what results consist of.
@@ -56,7 +56,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "oectflow.pipeline.features.expressions": ("Expression",),
     "oectflow.pipeline.execution.report": ("FeaturePlan",),
     "oectflow.pipeline.outputs.sink": ("Problem",),
-    "oectflow.pipeline.errors": (),
+    "oectflow.errors": (),
 }
 
 

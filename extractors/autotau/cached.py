@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau.auto import AutoTauFitter, Best
 from oectflow.extractors.autotau.fits import OFF, ON, fit_windows, resampled_points
 from oectflow.extractors.autotau.trace import Trace
-from oectflow.pipeline.errors import ParameterError
 
 
 class CachedAutoTauFitter:

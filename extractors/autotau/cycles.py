@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from oectflow.errors import ParameterError, did_you_mean
 from oectflow.extractors.autotau.auto import AutoTauFitter, offset_in_period
 from oectflow.extractors.autotau.fits import OFF, ON, fit_windows, resampled_points
 from oectflow.extractors.autotau.records import CycleResults, Record
 from oectflow.extractors.autotau.search import Window
 from oectflow.extractors.autotau.trace import logger
-from oectflow.pipeline.errors import ParameterError, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau.models import adjust, exp_decay, exp_rise
 from oectflow.extractors.autotau.trace import Trace
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import cycles, exponential, uneven, windows
 from oectflow.extractors.kernels.nodes import TAU_MIN
-from oectflow.pipeline.errors import ParameterError
 
 #: What a status says; the words are those of the extractor ``transient.tau_on_off``.
 STATUSES = {

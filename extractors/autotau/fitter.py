@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau import plots
 from oectflow.extractors.autotau.fits import (
     MODELS,
@@ -27,7 +28,6 @@ from oectflow.extractors.autotau.models import (
     normalize_signal,
 )
 from oectflow.extractors.autotau.trace import Trace, logger
-from oectflow.pipeline.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,12 +7,12 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau.auto import AutoTauFitter, Best
 from oectflow.extractors.autotau.cycles import CyclesAutoTauFitter, CyclesTauFitter
 from oectflow.extractors.autotau.fits import OFF, ON
 from oectflow.extractors.autotau.records import Record
 from oectflow.extractors.autotau.search import threads
-from oectflow.pipeline.errors import ParameterError
 
 
 class ParallelAutoTauFitter(AutoTauFitter):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import OectflowError, ParameterError
+from oectflow.errors import OectflowError, ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau import plots
 from oectflow.extractors.autotau.fits import OFF, ON, Fits, fit_windows
 from oectflow.extractors.autotau.fitter import TauFitter
 from oectflow.extractors.autotau.trace import Trace, logger
-from oectflow.pipeline.errors import ParameterError
 
 if TYPE_CHECKING:
     import pandas as pd

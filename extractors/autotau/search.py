@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau.fits import OFF, ON, fit_windows, search_starts
 from oectflow.extractors.autotau.trace import Trace
-from oectflow.pipeline.errors import ParameterError
 
 #: Adjusted R2 needs more samples than parameters plus one.
 MIN_LENGTH = 5

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import differential_evolution
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau.auto import AutoTauFitter, WindowPair
 from oectflow.extractors.autotau.fits import OFF, ON, fit_windows, resampled_points
 from oectflow.extractors.autotau.search import Window
-from oectflow.pipeline.errors import ParameterError
 
 #: What a window without an admissible fit is worth: less than any adjusted R2 above 0.
 _NOTHING = 1.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.kernels.gate import count_cycles, cycle_starts, recorded_clock
-from oectflow.pipeline.errors import ParameterError
 
 logger = logging.getLogger("oectflow.autotau")
 

@@ -16,6 +16,7 @@ import typer
 from rich.markup import escape
 
 import oectflow
+from oectflow.errors import OectflowError
 from oectflow.pipeline.cli import (
     catalog,
     extract,
@@ -30,7 +31,6 @@ from oectflow.pipeline.cli import (
     status,
 )
 from oectflow.pipeline.cli.output import messages, say
-from oectflow.pipeline.errors import OectflowError
 
 EXIT_STATUS = (
     "Exit status: 0 all is well; 1 something failed, the rest is written; "

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from oectflow.errors import CatalogError
 from oectflow.pipeline.cli.output import AsJson, emit_json, messages, say
 from oectflow.pipeline.cli.place import CatalogOption, need_catalog
-from oectflow.pipeline.errors import CatalogError
 
 
 def sync(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from oectflow.errors import CatalogError, ConfigError
 from oectflow.pipeline.cli.filters import Filters, takes_filters
 from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, messages, note, say
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog, need_catalog
-from oectflow.pipeline.errors import CatalogError, ConfigError
 
 if TYPE_CHECKING:
     from distributed import Client

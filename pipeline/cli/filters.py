@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 
 _PANEL = "Filters"
 _RANGE = re.compile(r"(.*?)\.\.(.*)", re.DOTALL)

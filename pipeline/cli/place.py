@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 
 if TYPE_CHECKING:
     from oectflow.pipeline.inputs.catalog import Catalog, CatalogConfig

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from oectflow.errors import CatalogError
 from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, progress_bar, say
 from oectflow.pipeline.cli.place import CatalogOption, need_catalog
-from oectflow.pipeline.errors import CatalogError
 
 
 def scan(

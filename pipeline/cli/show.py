@@ -11,10 +11,10 @@ import typer
 from rich.markup import escape
 from rich.tree import Tree
 
+from oectflow.errors import CatalogError, InputError
 from oectflow.pipeline.cli.output import AsJson, emit_json, note, say, table
 from oectflow.pipeline.cli.output import show as show_it
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog, need_catalog
-from oectflow.pipeline.errors import CatalogError, InputError
 
 if TYPE_CHECKING:
     from oectflow.pipeline.inputs.catalog import CatalogEntry, FeatureRecord

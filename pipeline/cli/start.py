@@ -7,10 +7,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from oectflow.errors import StorageError
 from oectflow.pipeline.cli.extract import Workers
 from oectflow.pipeline.cli.output import messages, note, say
 from oectflow.pipeline.cli.place import CONFIG_NAME
-from oectflow.pipeline.errors import StorageError
 
 
 def init(

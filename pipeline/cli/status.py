@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from oectflow.errors import InputError, OectflowError
 from oectflow.pipeline.cli.extract import Out, default_out
 from oectflow.pipeline.cli.output import (
     AsJson,
@@ -22,7 +23,6 @@ from oectflow.pipeline.cli.output import (
     table,
 )
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog
-from oectflow.pipeline.errors import InputError, OectflowError
 
 if TYPE_CHECKING:
     from oectflow.pipeline.features.feature_set import FeatureSet

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.errors import OutputError
 from oectflow.extractors.base import ABSENT, ERROR, OK, Columns, Variable, missing
-from oectflow.pipeline.errors import OutputError
 from oectflow.pipeline.execution.evaluate import TIMING
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet

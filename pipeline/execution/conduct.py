@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from distributed import Client
 
-from oectflow.pipeline.errors import StorageError
+from oectflow.errors import StorageError
 from oectflow.pipeline.execution import tasks
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.decide import Overheads

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from oectflow.atomic_write import atomic_write
+
 #: Weight of the newest measurement in the running mean.
 _NEW_SHARE = 0.3
 #: Costs that differ by less are the same to every decision, and not worth a new file.
@@ -105,10 +107,9 @@ class CostBook:
             "costs": self._costs,
             "deadly": sorted(self._deadly),
         }
-        temporary = self._path.with_suffix(".tmp")
         try:
-            temporary.write_text(json.dumps(content, indent=1, sort_keys=True))
-            temporary.replace(self._path)
+            with atomic_write(self._path) as temporary:
+                temporary.write_text(json.dumps(content, indent=1, sort_keys=True))
         except OSError:
             # Whoever called is about to report, or has reported, that the disk is full.
             return

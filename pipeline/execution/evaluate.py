@@ -8,15 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from oectflow.extractors.base import (
-    ERROR,
-    BaseExtractor,
-    Batch,
-    Columns,
-    Variable,
-    missing,
-    stack_steps,
-)
+from oectflow.extractors.base import ERROR, BaseExtractor, Columns, Variable, missing, stack_steps
+from oectflow.measurement import Batch
 
 #: Per-step numbers of a transient that are written beside the features.
 TIMING: dict[str, Variable] = {

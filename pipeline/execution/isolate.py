@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 from distributed import get_worker
 
-from oectflow.extractors.base import Batch
+from oectflow.measurement import Batch
 from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.evaluate import Steps, evaluate
 from oectflow.pipeline.execution.tasks import (

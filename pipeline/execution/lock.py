@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from oectflow.pipeline.errors import OutputError, StorageError
+from oectflow.errors import OutputError, StorageError
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import ConfigError, did_you_mean
+from oectflow.errors import ConfigError, did_you_mean
 from oectflow.pipeline.inputs.step_layout import Layout
 
 #: Samples of one batch held by a worker; eight features and their temporaries fit beside it.

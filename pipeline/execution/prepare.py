@@ -10,8 +10,8 @@ from typing import Any
 
 from distributed import Future
 
+from oectflow.errors import InputError, OutputError
 from oectflow.extractors.base import BaseExtractor
-from oectflow.pipeline.errors import InputError, OutputError
 from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.report import ExperimentRecord

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from distributed import Client, default_client
 from distributed import performance_report as dask_performance_report
 
+from oectflow.atomic_write import remove_leftovers
 from oectflow.cluster.local import default_workers
-from oectflow.pipeline.errors import ConfigError, RunFailed, StorageError
+from oectflow.errors import ConfigError, RunFailed, StorageError
 from oectflow.pipeline.execution.conduct import Crew, conduct, way_of
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.lock import only_run_in
@@ -27,7 +28,6 @@ from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan, RunRep
 from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
-from oectflow.pipeline.outputs.sink import remove_leftovers
 
 
 def extract(

@@ -11,7 +11,7 @@ from distributed import Client
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 logger = logging.getLogger(__name__)
 

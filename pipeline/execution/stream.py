@@ -11,7 +11,7 @@ from typing import Any
 
 from distributed import Client, Future, KilledWorker
 
-from oectflow.pipeline.errors import StorageError
+from oectflow.errors import StorageError
 from oectflow.pipeline.execution.decide import LEAST_MARGIN
 from oectflow.pipeline.execution.explore import collect
 from oectflow.pipeline.execution.graph import batches_of, delayed_experiment

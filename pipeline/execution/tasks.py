@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from distributed import get_worker
 
-from oectflow.extractors.base import BaseExtractor, Batch, Columns
-from oectflow.pipeline.errors import InputError, UnreadableFile
+from oectflow.errors import InputError, UnreadableFile
+from oectflow.extractors.base import BaseExtractor, Columns
+from oectflow.measurement import Batch
 from oectflow.pipeline.execution.assemble import (
     Extracted,
     Table,

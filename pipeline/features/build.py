@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-from oectflow.extractors.base import SOURCES, BaseExtractor, get_extractor
-from oectflow.pipeline.errors import ConfigError
+from oectflow.errors import ConfigError
+from oectflow.extractors.base import BaseExtractor, get_extractor
+from oectflow.measurement import kinds
 from oectflow.pipeline.features.config import FeatureSpec
 from oectflow.pipeline.features.expressions import Expression
 from oectflow.pipeline.features.feature import Feature
@@ -15,7 +16,7 @@ RESERVED = frozenset(
     {
         *("experiment_id", "chip_id", "device_id", "step_index", "problems"),
         *("sampling_interval", "gate_period", "duty_cycle", "timing_source"),
-        *SOURCES,
+        *kinds(),
     }
 )
 _NAME = re.compile(r"[^\W\d](?:[\w -]*\w)?")
@@ -41,7 +42,7 @@ def build_feature(spec: FeatureSpec) -> Feature:
         return _build_extracted(spec, get_extractor(spec.extractor, spec.params))
     if spec.func is None:
         raise ConfigError("give 'extractor' or 'func'")
-    raw = [name for name in spec.inputs if name in SOURCES]
+    raw = [name for name in spec.inputs if name in kinds()]
     if raw:
         raise ConfigError(
             f"func works on features, not on raw {raw[0]!r} data; derive a class from "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from oectflow.pipeline.errors import (
+from oectflow.errors import (
     ConfigError,
     ExpressionError,
     ParameterError,

@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from oectflow.pipeline.config_file import read_config_file, shorten
-from oectflow.pipeline.errors import ConfigError, did_you_mean
+from oectflow.config_file import read_config_file, shorten
+from oectflow.errors import ConfigError, did_you_mean
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 SourceOrBoth = Literal["transfer", "transient", "both"]

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from oectflow.extractors.base import SOURCES
-from oectflow.pipeline.errors import ConfigError
+from oectflow.errors import ConfigError
+from oectflow.measurement import kinds
 from oectflow.pipeline.features.feature import Feature
 
 
@@ -40,7 +40,7 @@ class FeatureGraph:
         """The graph in the language of Graphviz."""
         used = {name for feature in self.nodes.values() for name in feature.inputs}
         lines = [f"digraph {_quoted(self.name)} {{", "  rankdir=LR;", "  node [shape=box];"]
-        lines += [f"  {_quoted(name)} [shape=cylinder];" for name in SOURCES if name in used]
+        lines += [f"  {_quoted(name)} [shape=cylinder];" for name in kinds() if name in used]
         for feature in self.nodes.values():
             label = f"{feature.name}\n{feature.definition}"
             lines.append(f"  {_quoted(feature.name)} [label={_quoted(label)}];")

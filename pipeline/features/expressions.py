@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import ExpressionError
+from oectflow.errors import ExpressionError
 from oectflow.pipeline.features.parsing import MAX_LENGTH, parse_text, short_text
 from oectflow.pipeline.features.programs import Program, run_program
 

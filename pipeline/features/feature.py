@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.errors import ConfigError
 from oectflow.extractors.base import (
     COMMON_STATUSES,
     BaseExtractor,
     Variable,
 )
 from oectflow.extractors.fingerprint import definition_fingerprint
-from oectflow.pipeline.errors import ConfigError
 from oectflow.pipeline.features.callables import callable_fingerprint
 from oectflow.pipeline.features.config import FeatureSpec
 from oectflow.pipeline.features.expressions import Expression

@@ -12,8 +12,9 @@ from typing import Any, NoReturn, Self
 import yaml
 from numpy.typing import NDArray
 
-from oectflow.extractors.base import SOURCES, Source, Variable
-from oectflow.pipeline.errors import ConfigError, did_you_mean
+from oectflow.errors import ConfigError, did_you_mean
+from oectflow.extractors.base import Variable
+from oectflow.measurement import kinds
 from oectflow.pipeline.features.build import build_feature
 from oectflow.pipeline.features.config import FeatureConfig, FeatureSpec, load_config, parse_config
 from oectflow.pipeline.features.derive import Derived, Failure, compute_derived
@@ -144,10 +145,10 @@ class FeatureSet:
         return [self._features[name] for name in self._derived]
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[str, ...]:
         """The data that have to be read."""
         needed = {feature.extractor.source for feature in self.extracted if feature.extractor}
-        return tuple(source for source in SOURCES if source in needed)
+        return tuple(source for source in kinds() if source in needed)
 
     @property
     def variables(self) -> dict[str, Variable]:

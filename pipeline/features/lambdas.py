@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from oectflow.pipeline.errors import ConfigError
+from oectflow.errors import ConfigError
 
 
 def function_text(function: Callable[..., Any]) -> str:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from oectflow.pipeline.errors import ExpressionError, did_you_mean
+from oectflow.errors import ExpressionError, did_you_mean
 from oectflow.pipeline.features.functions import CONSTANTS, FUNCTIONS, METHODS, STATIC, Function
 from oectflow.pipeline.features.programs import Program
 

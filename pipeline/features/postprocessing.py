@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from oectflow.pipeline.config_file import shorten
-from oectflow.pipeline.errors import ConfigError, did_you_mean
+from oectflow.config_file import shorten
+from oectflow.errors import ConfigError, did_you_mean
 from oectflow.pipeline.features.config import PostProcessing
 
 # Where the values do not differ, NumPy's standard deviation may be an ulp instead of 0; the range

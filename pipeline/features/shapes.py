@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from oectflow.errors import ExpressionError
 from oectflow.extractors.base import Variable
-from oectflow.pipeline.errors import ExpressionError
 from oectflow.pipeline.features.expressions import Expression
 
 # An axis is recognised in the result by its length, so each gets its own, twice: a length that

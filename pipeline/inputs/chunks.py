@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import UnreadableFile
+from oectflow.errors import UnreadableFile
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, 3
 _FILTERS = {(_DEFLATE,), (_SHUFFLE, _DEFLATE), (_DEFLATE, _FLETCHER32)}

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import NotAnExperiment, UnreadableFile, did_you_mean
+from oectflow.errors import NotAnExperiment, UnreadableFile, did_you_mean
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows
 from oectflow.pipeline.inputs.hdf5 import FileIdentity, content_hash, explain, open_file, plain
 from oectflow.pipeline.inputs.step_layout import ARRAYS, Layout, read_source

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from oectflow.pipeline.errors import InputError
+from oectflow.errors import InputError
 from oectflow.pipeline.inputs.experiment import Experiment
 
 Experiments = str | os.PathLike[str] | Experiment | Iterable[str | os.PathLike[str] | Experiment]

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import xxhash
 
-from oectflow.pipeline.errors import UnreadableFile
+from oectflow.errors import UnreadableFile
 
 #: What h5py raises on damaged metadata or data: HDF5's own errors, names that are gone, types and
 #: sizes that make no sense.

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
-from oectflow.pipeline.errors import IngestError, did_you_mean
+from oectflow.errors import IngestError, did_you_mean
 from oectflow.pipeline.inputs.instrument_folder import TEST_INFO, read_folder, read_test_info
 from oectflow.pipeline.inputs.raw_format import (
     NAME_KEYS,

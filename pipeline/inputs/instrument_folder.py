@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import IngestError
+from oectflow.errors import IngestError
 from oectflow.pipeline.inputs.raw_format import TransferStep, TransientStep
 
 TEST_INFO = "test_info.json"

@@ -18,9 +18,7 @@ import json
 import math
 import os
 import re
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,8 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from oectflow.atomic_write import atomic_write
 
 FORMAT_VERSION = "2.0_direct_new_storage"
 #: The root keys of ``test_info.json`` that name the file, in this order.
@@ -116,7 +116,7 @@ def write_experiment(
         The file cannot be written.
     """
     target = Path(path)
-    with appears_whole(target) as partial, h5py.File(partial, "x") as file:
+    with atomic_write(target) as partial, h5py.File(partial, "x") as file:
         for name, value in attributes.items():
             file.attrs[_text(name)] = _attribute(value)
         file.attrs["format_version"] = FORMAT_VERSION
@@ -162,21 +162,6 @@ def _name_part(value: Any) -> str:
     text = "" if value is None else _text(str(value)).strip()
     text = re.sub(r'[\\/:*?"<>|\r\n\t]', "_", text)
     return re.sub(r"\s+", " ", text)[:_LONGEST_NAME_PART].rstrip() or "NA"
-
-
-@contextmanager
-def appears_whole(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target`` that takes its place on success only."""
-    # The dot and the ending keep catalogs from indexing it; the name is short because the
-    # target's may already be as long as the file system allows.
-    partial = target.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _write_transfer(group: Any, steps: Sequence[TransferStep], compression: int) -> None:

@@ -34,12 +34,12 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import InputError, OectflowError, StorageError, did_you_mean
+from oectflow.atomic_write import atomic_write
+from oectflow.errors import InputError, OectflowError, StorageError, did_you_mean
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.hdf5 import open_file, reading
 from oectflow.pipeline.inputs.raw_format import (
-    appears_whole,
     samples_per_chunk,
     sweeps_per_chunk,
 )
@@ -196,7 +196,7 @@ def repack_file(source: Path, target: Path, on_conflict: OnConflict = "skip") ->
     try:
         experiment = Experiment(source)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with appears_whole(target) as partial:
+        with atomic_write(target) as partial:
             with open_file(source, "the file") as old:
                 # By address: a dataset may have more than one name.
                 lengths = {

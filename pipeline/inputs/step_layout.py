@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import UnreadableFile
+from oectflow.errors import UnreadableFile
 
 #: Names of the arrays of each source, in the order of the rows in the file.
 ARRAYS = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import OutputError, UnknownFeature, did_you_mean
+from oectflow.errors import OutputError, UnknownFeature, did_you_mean
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.inputs.catalog import Catalog, CatalogEntry, FeatureRecord
 from oectflow.pipeline.manager.extraction import (

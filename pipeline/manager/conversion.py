@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from oectflow.pipeline.errors import CatalogError, ConfigError, IngestError
+from oectflow.errors import CatalogError, ConfigError, IngestError
 from oectflow.pipeline.inputs.catalog import CatalogConfig, CatalogEntry
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.ingest import IngestRecord, OnConflict, find_folders, ingest

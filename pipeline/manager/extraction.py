@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from distributed import Client, default_client
 
 from oectflow.cluster.connect import connect
-from oectflow.pipeline.errors import ConfigError, OutputError, did_you_mean
+from oectflow.errors import ConfigError, OutputError, did_you_mean
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
 from oectflow.pipeline.execution.run import extract, extract_lazily
 from oectflow.pipeline.features.feature_set import FeatureSet

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import ConfigError, OutputError, RunFailed
+from oectflow.errors import ConfigError, OutputError, RunFailed
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.features.config import load_config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from distributed import Client
 
-from oectflow.pipeline.errors import ConfigError, OutputError
+from oectflow.atomic_write import atomic_write
+from oectflow.errors import ConfigError, OutputError
 from oectflow.pipeline.inputs.catalog import CatalogConfig, CatalogEntry
 from oectflow.pipeline.manager.catalog import CONFIG_NAME, ManagedCatalog, find_config
 from oectflow.pipeline.manager.conversion import Conversions
@@ -305,14 +305,11 @@ class UnifiedExperimentManager(Conversions, Upkeep):
             info = experiment.get_info()
             rows.append(info["basic_info"] | info["status_info"] | info["data_info"])
         path = Path(output_path)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            pd.DataFrame(rows).to_csv(temporary, index=False)
-            temporary.replace(path)
+            with atomic_write(path) as temporary:
+                pd.DataFrame(rows).to_csv(temporary, index=False)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return True
 
     def close(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import OutputError
+from oectflow.atomic_write import atomic_write
+from oectflow.errors import OutputError
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
 
 if TYPE_CHECKING:
@@ -288,15 +288,12 @@ class Measurement:
         if not workflow:
             return False
         path = Path(output_path)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         text = json.dumps(workflow, indent=indent, ensure_ascii=False)
         try:
-            temporary.write_text(text, encoding="utf-8")
-            temporary.replace(path)
+            with atomic_write(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return True
 
     def export_workflow(self, output_path: str | os.PathLike[str]) -> bool:

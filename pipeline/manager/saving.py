@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from oectflow.pipeline.errors import ConfigError
+from oectflow.atomic_write import atomic_write
+from oectflow.errors import ConfigError
 from oectflow.pipeline.features.config import load_config
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.features.lambdas import function_text
@@ -77,12 +77,9 @@ def write_config(path: Path, content: Mapping[str, Any]) -> None:
         It cannot be written.
     """
     text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from oectflow.pipeline.errors import InputError, OutputError, StorageError
+from oectflow.atomic_write import atomic_write
+from oectflow.errors import InputError, OutputError, StorageError
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.find import Experiments, open_experiments
 from oectflow.pipeline.outputs.plots.axes import GREY, literal, need_matplotlib, set_unit
@@ -172,9 +173,11 @@ def film(
         else FFMpegWriter(fps=fps, codec="h264", extra_args=["-pix_fmt", "yuv420p"])
     )
     # The writer reads the kind of film off the name.
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.tmp{path.suffix}")
     try:
-        with writer.saving(figure, str(temporary), _DPI):
+        with (
+            atomic_write(path, path.suffix) as temporary,
+            writer.saving(figure, str(temporary), _DPI),
+        ):
             trail: list[list[Branch]] = []
             for step in shown:
                 now = branches(experiment.step("transfer", step), device_type)
@@ -183,13 +186,10 @@ def film(
                 writer.grab_frame()
                 trail = [*trail, now][-_TRAIL:]
                 yield step
-        temporary.replace(path)
     except subprocess.CalledProcessError as error:
         raise StorageError(f"{path}: ffmpeg cannot write it ({error})") from error
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def make_film(raw: str, out: str, fps: int, every: int, device_type: DeviceType) -> int:

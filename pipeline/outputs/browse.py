@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oectflow.pipeline.errors import OectflowError, OutputError
+from oectflow.errors import OectflowError, OutputError
 from oectflow.pipeline.inputs.find import Experiments, open_experiments
 from oectflow.pipeline.outputs.plots import plot_transfer, plot_transient
 from oectflow.pipeline.outputs.plots.axes import need_matplotlib, with_unit

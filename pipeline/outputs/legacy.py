@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pyarrow as pa
 
-from oectflow.pipeline.errors import OutputError, UnreadableFile
+from oectflow.errors import OutputError, UnreadableFile
 from oectflow.pipeline.inputs.hdf5 import open_file, plain
 from oectflow.pipeline.outputs.sink import read_metadata
 

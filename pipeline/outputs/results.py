@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.errors import OutputError
 from oectflow.extractors.base import Variable, missing
-from oectflow.pipeline.errors import OutputError
 from oectflow.pipeline.outputs.sink import (
     read_columns,
     read_metadata,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import math
 import os
-import uuid
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.atomic_write import atomic_write
+from oectflow.errors import OutputError, StorageError, UnknownFeature, did_you_mean
 from oectflow.extractors.base import Variable
-from oectflow.pipeline.errors import OutputError, StorageError, UnknownFeature, did_you_mean
 from oectflow.pipeline.outputs.sink import (
     read_columns,
     read_metadata,
@@ -204,15 +204,12 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
     """
     if path.exists() and read_metadata(path) is not None:
         raise OutputError(f"{path}: is a result file of a run; choose another path")
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_parquet(temporary, compression="zstd", index=False)
-        temporary.replace(path)
+        with atomic_write(path) as temporary:
+            frame.to_parquet(temporary, compression="zstd", index=False)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def config_folder(root: str | os.PathLike[str], config: str) -> Path:

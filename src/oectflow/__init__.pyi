@@ -1,6 +1,16 @@
 # What `import oectflow as of` offers.  A name is imported when it is first used, from where this
 # file says, so that a worker process, which needs few of them, starts quickly.
 from .cluster.connect import connect
+from .errors import (
+    CatalogError,
+    ClusterError,
+    ConfigError,
+    InputError,
+    OectflowError,
+    OutputError,
+    RunFailed,
+    UnknownFeature,
+)
 from .extractors import (
     BaseExtractor,
     Batch,
@@ -12,16 +22,6 @@ from .extractors import (
 )
 from .extractors.prompts import DWTPromptGenerator
 from .pipeline.demo import make_demo
-from .pipeline.errors import (
-    CatalogError,
-    ClusterError,
-    ConfigError,
-    InputError,
-    OectflowError,
-    OutputError,
-    RunFailed,
-    UnknownFeature,
-)
 from .pipeline.execution.report import ExperimentRecord, RunPlan, RunReport
 from .pipeline.execution.run import extract, plan
 from .pipeline.inputs.catalog import Catalog, CatalogConfig, CatalogEntry, SearchResult

@@ -17,7 +17,7 @@ from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
 from oectflow.cluster.connect import connect
 from oectflow.cluster.remote import start_kubernetes, start_ssh
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 needs_jobqueue = pytest.mark.usefixtures("jobqueue", "home")
 

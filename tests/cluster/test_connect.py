@@ -10,7 +10,7 @@ from oectflow.cluster import connect as module
 from oectflow.cluster.connect import connect
 from oectflow.cluster.security import given_certificates, temporary_certificates
 from oectflow.cluster.versions import check_versions
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 
 @pytest.fixture(scope="module")

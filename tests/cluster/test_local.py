@@ -19,7 +19,7 @@ from distributed import Client, Security
 
 from oectflow.cluster.connect import connect
 from oectflow.cluster.local import default_workers, free_port
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 #: Compiles nothing: these tests are about processes.
 NO_KERNELS = "tests_no_kernels"

@@ -22,7 +22,7 @@ from oectflow.cluster.plugins import (
     parse_cpu_list,
 )
 from oectflow.cluster.settings import DASK_CONFIG, as_environment
-from oectflow.pipeline.errors import ClusterError
+from oectflow.errors import ClusterError
 
 
 def test_one_compiles_first__others_load(tmp_path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import Field
 
+from oectflow.errors import ConfigError, OectflowError, ParameterError, UnknownExtractor
 from oectflow.extractors import base
 from oectflow.extractors.base import (
     ABSENT,
@@ -16,7 +17,6 @@ from oectflow.extractors.base import (
     ERROR,
     OK,
     BaseExtractor,
-    Batch,
     Params,
     Variable,
     extractor_names,
@@ -25,7 +25,7 @@ from oectflow.extractors.base import (
     register,
     stack_steps,
 )
-from oectflow.pipeline.errors import ConfigError, OectflowError, ParameterError, UnknownExtractor
+from oectflow.measurement import Batch
 
 SWEEP = {"Vg": np.array([0.0, 0.1, 0.2]), "Id": np.array([1e-6, 2e-6, 4e-6])}
 
@@ -149,10 +149,12 @@ def test_register__no_extractor(registry):
 
 
 def test_register__no_source(registry):
-    with pytest.raises(ConfigError, match=r"set Lost\.source to 'transfer' or 'transient'"):
+    with pytest.raises(
+        ConfigError, match=r"Lost\.source is None, expected one of transfer, output"
+    ):
         register("transfer.lost")(type("Lost", (BaseExtractor,), {}))
-    with pytest.raises(ConfigError, match=r"set Lost\.source"):
-        register("transfer.lost")(type("Lost", (BaseExtractor,), {"source": "output"}))
+    with pytest.raises(ConfigError, match=r"Lost\.source is"):
+        register("transfer.lost")(type("Lost", (BaseExtractor,), {"source": "curves"}))
     assert "transfer.lost" not in registry
 
 
@@ -236,7 +238,7 @@ def test_batch__from_steps_and_back():
     assert batch.offsets.dtype == np.int64
     for i, step in enumerate(steps):
         back = batch.step(i)
-        assert back.keys() == step.keys()
+        assert back.keys() == {*step, "sample"}
         np.testing.assert_array_equal(back["drain_current"], step["drain_current"])
         np.testing.assert_array_equal(back["original_time"], step["original_time"])
         assert isinstance(back["gate_period"], float)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.stats import linregress
 
-from oectflow.extractors.base import Batch, get_extractor, stack_steps
+from oectflow.errors import ParameterError
+from oectflow.extractors.base import get_extractor, stack_steps
 from oectflow.extractors.kernels import merit, sweeps
-from oectflow.pipeline.errors import ParameterError
+from oectflow.measurement import Batch
 from tests.extractors import naive
 
 EPS = np.finfo(np.float64).eps

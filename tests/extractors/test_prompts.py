@@ -10,8 +10,8 @@ import pytest
 import pywt
 import xarray as xr
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.prompts import FEATURES, DWTPromptGenerator, as_series, top_lags
-from oectflow.pipeline.errors import ParameterError
 
 
 def batch(shape=(4, 3, 96), seed=0):

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
-from oectflow.extractors.base import Batch, get_extractor, stack_steps
+from oectflow.errors import ParameterError
+from oectflow.extractors.base import get_extractor, stack_steps
 from oectflow.extractors.tau import TauOnOff
-from oectflow.pipeline.errors import ParameterError
+from oectflow.measurement import Batch
 from tests.extractors import naive_tau
 
 ON, OFF = 0, 1

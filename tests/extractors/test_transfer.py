@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oectflow.errors import ParameterError
 from oectflow.extractors import transfer
-from oectflow.extractors.base import Batch, get_extractor, stack_steps
+from oectflow.extractors.base import get_extractor, stack_steps
 from oectflow.extractors.kernels import sweeps
-from oectflow.pipeline.errors import ParameterError
+from oectflow.measurement import Batch
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
 from tests.extractors import naive

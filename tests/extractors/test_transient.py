@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import find_peaks
 
+from oectflow.errors import ParameterError
 from oectflow.extractors import transient
-from oectflow.extractors.base import Batch, stack_steps
+from oectflow.extractors.base import stack_steps
 from oectflow.extractors.kernels import peaks
-from oectflow.pipeline.errors import ParameterError
+from oectflow.measurement import Batch
 from tests.extractors import naive
 from tests.extractors.transients import (
     DEFAULTS,

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import pywt
 
+from oectflow.errors import ParameterError
 from oectflow.extractors import wavelet  # noqa: F401 - registers the extractor
-from oectflow.extractors.base import COMMON_STATUSES, Batch, get_extractor
-from oectflow.pipeline.errors import ParameterError
+from oectflow.extractors.base import COMMON_STATUSES, get_extractor
+from oectflow.measurement import Batch
 
 INTERVAL = 1e-3
 PERIOD = 0.4

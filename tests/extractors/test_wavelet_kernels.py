@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import pywt
 
+from oectflow.errors import ParameterError
 from oectflow.extractors import dwt
 from oectflow.extractors.kernels.selection import median_magnitude
 from oectflow.extractors.kernels.wavelets import fitting_level
-from oectflow.pipeline.errors import ParameterError
 
 WAVELETS = pywt.wavelist(kind="discrete")
 LENGTHS = (*range(1, 71), 99, 100, 101, 199, 336, 500, 1000, 1001)

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from sqlalchemy import ColumnElement, select
 
-from oectflow.pipeline.errors import CatalogError, did_you_mean
+from oectflow.errors import CatalogError, did_you_mean
 from oectflow.pipeline.inputs.catalog import features, integrity, legacy
 from oectflow.pipeline.inputs.catalog.config import (
     CatalogConfig,

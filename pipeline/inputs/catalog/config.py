@@ -20,8 +20,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from oectflow.pipeline.config_file import read_config_file, shorten
-from oectflow.pipeline.errors import CatalogError, did_you_mean
+from oectflow.config_file import read_config_file, shorten
+from oectflow.errors import CatalogError, did_you_mean
 
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 _HEADER = """\

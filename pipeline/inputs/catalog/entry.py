@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog.schema import experiments, raw_files, workflows
 from oectflow.pipeline.inputs.experiment import Experiment
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from oectflow.pipeline.errors import InputError, NotAnExperiment, UnreadableFile
+from oectflow.errors import InputError, NotAnExperiment, UnreadableFile
 from oectflow.pipeline.inputs.catalog.workflow import Parameters, flatten_workflow, tidy_text
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.hdf5 import content_hash

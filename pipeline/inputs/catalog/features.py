@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from sqlalchemy import Connection, delete, insert, select
 
-from oectflow.pipeline.errors import CatalogError, InputError
+from oectflow.errors import CatalogError, InputError
 from oectflow.pipeline.inputs.catalog.facts import identity_columns
 from oectflow.pipeline.inputs.catalog.feature_sets import intern_set
 from oectflow.pipeline.inputs.catalog.indexing import insert_experiment, refresh_features

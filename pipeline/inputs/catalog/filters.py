@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select, true
 
-from oectflow.pipeline.errors import CatalogError, did_you_mean
+from oectflow.errors import CatalogError, did_you_mean
 from oectflow.pipeline.inputs.catalog.schema import (
     FILE_STATES,
     SORTED_BY,

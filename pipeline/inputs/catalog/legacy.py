@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, text
 
-from oectflow.pipeline.errors import CatalogError, InputError
+from oectflow.errors import CatalogError, InputError
 from oectflow.pipeline.inputs.catalog.facts import attribute_columns, identity_columns
 from oectflow.pipeline.inputs.catalog.indexing import insert_experiment
 from oectflow.pipeline.inputs.catalog.scan import ScanProblem

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from sqlalchemy import ColumnElement, and_, select
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog.config import Discovery
 from oectflow.pipeline.inputs.catalog.discover import Found, discover
 from oectflow.pipeline.inputs.catalog.indexing import Outcome, mark_vanished, record_facts

@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog.schema import APPLICATION_ID, SCHEMA_VERSION
 
 #: How long a writer waits for its turn.  Transactions take milliseconds; a backup or a vacuum of a

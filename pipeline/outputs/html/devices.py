@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from oectflow.pipeline.errors import OectflowError
+from oectflow.errors import OectflowError
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.outputs.html import pictures
 from oectflow.pipeline.outputs.html.summary import Feature, File, readable

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from oectflow.pipeline.errors import StorageError
+from oectflow.atomic_write import atomic_write
+from oectflow.errors import StorageError
 from oectflow.pipeline.inputs.find import Experiments, open_experiments
 from oectflow.pipeline.outputs.html import pictures, summary
 from oectflow.pipeline.outputs.html.devices import Devices
@@ -147,21 +147,13 @@ def _throughput(run: Run | None) -> pictures.Picture | None:
 
 def _write(out: Path, parts: Iterator[str]) -> Path:
     """Write a file whole or not at all."""
-    temporary = out.with_name(f".{out.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with _explained(out):
-            file = temporary.open("w", encoding="utf-8")
-        with file:
-            for part in parts:
-                with _explained(out):
-                    file.write(part)
-            with _explained(out):
-                file.flush()
-                os.fsync(file.fileno())
-        with _explained(out):
-            temporary.replace(out)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with (
+        _explained(out),
+        atomic_write(out) as temporary,
+        temporary.open("w", encoding="utf-8") as file,
+    ):
+        for part in parts:
+            file.write(part)
     return out
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oectflow.pipeline.errors import OutputError
+from oectflow.errors import OutputError
 from oectflow.pipeline.outputs.plots.axes import with_unit
 from oectflow.pipeline.outputs.plots.choose import choose
 from oectflow.pipeline.outputs.sink import read_metadata, read_problems

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oectflow.pipeline.errors import OectflowError
+from oectflow.errors import OectflowError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import OutputError, did_you_mean
+from oectflow.errors import OutputError, did_you_mean
 from oectflow.pipeline.outputs.plots.axes import literal
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import OutputError, did_you_mean
+from oectflow.errors import OutputError, did_you_mean
 from oectflow.pipeline.outputs.plots.axes import (
     COLOURS,
     GREY,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import OectflowError
+from oectflow.errors import OectflowError
 from oectflow.pipeline.outputs.plots.axes import (
     BLUE,
     GREY,

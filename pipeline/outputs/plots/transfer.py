@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.errors import OectflowError, did_you_mean
 from oectflow.extractors import get_extractor
 from oectflow.extractors.kernels import sweeps
-from oectflow.pipeline.errors import OectflowError, did_you_mean
 from oectflow.pipeline.outputs.plots.axes import (
     colour_bar,
     count_axis,

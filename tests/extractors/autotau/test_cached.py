@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau import AutoTauFitter, CachedAutoTauFitter
-from oectflow.pipeline.errors import ParameterError
 
 ASKED = {"sample_step": 1e-3, "period": 0.2}
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau import TauFitter, exp_decay, exp_rise
-from oectflow.pipeline.errors import ParameterError
 
 # SciPy's tolerances of 1e-15 leave an error of sqrt(eps) times the condition in tau; R2 is flat
 # there, so it agrees to rounding.

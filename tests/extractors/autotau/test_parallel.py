@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau import (
     AutoTauFitter,
     CyclesAutoTauFitter,
@@ -11,7 +12,6 @@ from oectflow.extractors.autotau import (
     ParallelCyclesAutoTauFitter,
     ParallelCyclesTauFitter,
 )
-from oectflow.pipeline.errors import ParameterError
 
 WINDOWS = {
     "window_on_offset": 0.0,

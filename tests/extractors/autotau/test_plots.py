@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from oectflow.errors import OectflowError, ParameterError
 from oectflow.extractors.autotau import (
     AutoTauFitter,
     CyclesAutoTauFitter,
@@ -12,7 +13,6 @@ from oectflow.extractors.autotau import (
     TauFitter,
     WindowFinder,
 )
-from oectflow.pipeline.errors import OectflowError, ParameterError
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("agg")

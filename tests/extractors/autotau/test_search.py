@@ -6,8 +6,8 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
+from oectflow.errors import ParameterError
 from oectflow.extractors.autotau import AutoTauFitter, SmartWindowSearchFitter, WindowFinder
-from oectflow.pipeline.errors import ParameterError
 
 
 def small_trace(seed):

@@ -53,7 +53,7 @@ def test_extract__without_a_catalog(oectflow, lab: Path, monkeypatch) -> None:
 
 
 def test_extract__catalog_that_cannot_be_told(oectflow, lab: Path, monkeypatch) -> None:
-    from oectflow.pipeline.errors import CatalogError
+    from oectflow.errors import CatalogError
     from oectflow.pipeline.inputs.catalog import Catalog
 
     def fail(*_: Any) -> None:

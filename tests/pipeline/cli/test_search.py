@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oectflow.errors import CatalogError
 from oectflow.pipeline.cli.filters import Filters, parse_workflow
-from oectflow.pipeline.errors import CatalogError
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.catalog.filters import FILTER_NAMES
 

@@ -15,8 +15,8 @@ import pytest
 import oectflow.pipeline.execution.conduct as conduct_module
 import oectflow.pipeline.execution.run as run_module
 import oectflow.pipeline.execution.stream as stream_module
+from oectflow.errors import ConfigError, StorageError
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.errors import ConfigError, StorageError
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.decide import Overheads
 from oectflow.pipeline.execution.planner import Planner

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from oectflow.extractors.base import ABSENT, ERROR, OK, BaseExtractor, Batch, Variable
+from oectflow.extractors.base import ABSENT, ERROR, OK, BaseExtractor, Variable
+from oectflow.measurement import Batch
 from oectflow.pipeline.execution.evaluate import Steps, evaluate, timing_columns
 
 

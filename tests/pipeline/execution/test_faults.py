@@ -18,8 +18,8 @@ from distributed import Client, Future, LocalCluster
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
+from oectflow.errors import ClusterError, OutputError, StorageError
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.errors import ClusterError, OutputError, StorageError
 from oectflow.pipeline.execution import overheads
 from oectflow.pipeline.execution import scheduler as scheduler_module
 from oectflow.pipeline.execution.isolate import extract_isolated, worker_memory

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oectflow.pipeline.errors import ConfigError
+from oectflow.errors import ConfigError
 from oectflow.pipeline.execution.plan import (
     BATCH_BYTES,
     FeatureCost,

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from oectflow.errors import ConfigError, InputError, RunFailed
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.errors import ConfigError, InputError, RunFailed
 from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import damage, simulate_device

@@ -11,8 +11,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oectflow.pipeline.config_file import MAX_BYTES
-from oectflow.pipeline.errors import ConfigError
+from oectflow.config_file import MAX_BYTES
+from oectflow.errors import ConfigError
 from oectflow.pipeline.features.config import (
     FeatureConfig,
     list_bundled,

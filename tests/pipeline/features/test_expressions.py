@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
-from oectflow.pipeline.errors import ExpressionError
+from oectflow.errors import ExpressionError
 from oectflow.pipeline.features.expressions import Expression
 from oectflow.pipeline.features.functions import FUNCTIONS
 from oectflow.pipeline.features.parsing import MAX_LENGTH

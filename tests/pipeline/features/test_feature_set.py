@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from oectflow.extractors.base import BaseExtractor, Params, Variable, register
-from oectflow.pipeline.errors import (
+from oectflow.errors import (
     ConfigError,
     ExpressionError,
     ParameterError,
     UnknownExtractor,
 )
+from oectflow.extractors.base import BaseExtractor, Params, Variable, register
 from oectflow.pipeline.features.config import list_bundled
 from oectflow.pipeline.features.feature import STATUSES, UNDEFINED
 from oectflow.pipeline.features.feature_set import FeatureSet

@@ -9,7 +9,7 @@ import os
 import numpy as np
 import pytest
 
-from oectflow.pipeline.errors import ConfigError
+from oectflow.errors import ConfigError
 from oectflow.pipeline.features.expressions import Expression
 from oectflow.pipeline.features.lambdas import function_text
 

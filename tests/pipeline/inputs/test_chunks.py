@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numpy.lib.stride_tricks import sliding_window_view
 
-from oectflow.pipeline.errors import UnreadableFile
+from oectflow.errors import UnreadableFile
 from oectflow.pipeline.inputs import chunks
 from oectflow.pipeline.inputs.chunks import read_rows
 from oectflow.pipeline.inputs.codec import fletcher32, unshuffle

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import xxhash
 
-from oectflow.pipeline.errors import NotAnExperiment, UnreadableFile
+from oectflow.errors import NotAnExperiment, UnreadableFile
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
 
 KINDS = ("regular_serial", "regular_parallel_writer", "ragged_ptype_serial")

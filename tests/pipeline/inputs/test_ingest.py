@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from oectflow.pipeline.errors import IngestError
+from oectflow.errors import IngestError
 from oectflow.pipeline.inputs import ingest as ingest_module
 from oectflow.pipeline.inputs.ingest import IngestRecord, convert_folder, ingest
 from oectflow.pipeline.inputs.simulate import damage, simulate_device

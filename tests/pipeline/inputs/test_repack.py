@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import oectflow as of
-from oectflow.pipeline.errors import InputError, UnreadableFile
+from oectflow.errors import InputError, UnreadableFile
 from oectflow.pipeline.inputs import chunks, repack
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.simulate import simulate_device

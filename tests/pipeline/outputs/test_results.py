@@ -8,8 +8,8 @@ import dask
 import numpy as np
 import pytest
 
+from oectflow.errors import OutputError
 from oectflow.extractors.base import COMMON_STATUSES, Variable
-from oectflow.pipeline.errors import OutputError
 from oectflow.pipeline.outputs.results import open_results, problems_frame, results_frame
 from oectflow.pipeline.outputs.sink import Problem, Results, write_results
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import duckdb
 import numpy as np
 import pandas as pd
@@ -11,8 +13,8 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
 
+from oectflow.errors import OutputError
 from oectflow.extractors.base import COMMON_STATUSES, Variable
-from oectflow.pipeline.errors import OutputError
 from oectflow.pipeline.outputs import sink
 from oectflow.pipeline.outputs.sink import (
     Problem,
@@ -21,7 +23,6 @@ from oectflow.pipeline.outputs.sink import (
     read_metadata,
     read_problems,
     read_variables,
-    remove_leftovers,
     result_path,
     write_results,
 )
@@ -130,7 +131,7 @@ def test_write__a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeyp
     before = path.read_bytes()
 
     def full(table, file, **options):
-        file.write(b"half a file")
+        Path(file).write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sink.pq, "write_table", full)
@@ -160,14 +161,6 @@ def test_read_metadata__newer_format(tmp_path, monkeypatch):
         write_results(path, results())
     with pytest.raises(OutputError, match="upgrade oectflow"):
         read_metadata(path)
-
-
-def test_remove_leftovers__only_of_the_named_files(tmp_path):
-    mine = tmp_path / "a[1].parquet"
-    (tmp_path / ".a[1].parquet.0123.tmp").touch()
-    (tmp_path / ".b.parquet.0123.tmp").touch()
-    remove_leftovers([mine])
-    assert [p.name for p in tmp_path.iterdir()] == [".b.parquet.0123.tmp"]
 
 
 def test_result_path__no_surprises(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog import Catalog, CatalogConfig, load_catalog_config
 
 # Every key that configuration files in use have.

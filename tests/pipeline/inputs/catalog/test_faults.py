@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog import Catalog, load_catalog_config
 from oectflow.pipeline.inputs.experiment import Experiment
 

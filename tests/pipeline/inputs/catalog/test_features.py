@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from oectflow.errors import CatalogError
 from oectflow.extractors.base import Variable
-from oectflow.pipeline.errors import CatalogError
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.outputs.sink import FORMAT, Results, write_results

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import pytest
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog import Catalog
 
 MakeFile = Callable[..., Path]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog import Catalog
 
 SYNC_HISTORY = "CREATE TABLE sync_history (id INTEGER PRIMARY KEY, experiment_id INTEGER)"

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 import pytest
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog import Catalog, CatalogConfig, ScanReport, facts
 from oectflow.pipeline.inputs.catalog.readers import Item, read_all
 from oectflow.pipeline.inputs.experiment import Experiment

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.catalog.feature_sets import intern_set
 from oectflow.pipeline.inputs.catalog.filters import ORDERS

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from oectflow.pipeline.errors import CatalogError
+from oectflow.errors import CatalogError
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.catalog.schema import SCHEMA_VERSION, metadata
 from oectflow.pipeline.inputs.catalog.store import Store

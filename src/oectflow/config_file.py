@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from oectflow.pipeline.errors import OectflowError
+from oectflow.errors import OectflowError
 
 #: Real ones have a few KB.
 MAX_BYTES = 256 * 1024

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from oectflow.cluster.connect import connect
-from oectflow.pipeline.config_file import MAX_BYTES, MAX_NODES, read_config_file, shorten
-from oectflow.pipeline.errors import (
+from oectflow.config_file import MAX_BYTES, MAX_NODES, read_config_file, shorten
+from oectflow.errors import (
     CatalogError,
     ClusterError,
     ConfigError,

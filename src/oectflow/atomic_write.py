@@ -1,0 +1,73 @@
+"""Files that appear whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# File systems take names of 255 bytes; what is added to a name needs 22 of them and a suffix.
+_LONGEST_NAME_BYTES = 200
+# What a file system answers that cannot sync a folder (CIFS, some FUSE): the rename is done.
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
+
+
+@contextmanager
+def atomic_write(target: Path, suffix: str = "") -> Iterator[Path]:
+    """Yield a path beside ``target``; the file written there takes its place on success only.
+
+    The file and the rename are synced, so that both survive a power cut where the file system
+    offers that.
+
+    Parameters
+    ----------
+    target
+        The file to create or replace.
+    suffix
+        End of the temporary name, for writers that read the format off it.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written or renamed.
+    """
+    partial = target.with_name(f"{_prefix(target)}.{uuid.uuid4().hex[:16]}.tmp{suffix}")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def remove_leftovers(targets: Iterable[Path]) -> None:
+    """Delete unfinished versions of these files that a killed process left behind."""
+    for target in targets:
+        for leftover in target.parent.glob(f"{glob.escape(_prefix(target))}.*.tmp*"):
+            leftover.unlink(missing_ok=True)
+
+
+def _prefix(target: Path) -> str:
+    # The leading dot hides an unfinished file from every reader of the folder.
+    short = os.fsencode(target.name)[:_LONGEST_NAME_BYTES]
+    return "." + short.decode(errors="ignore")
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)

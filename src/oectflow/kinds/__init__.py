@@ -1,0 +1,1 @@
+"""The kinds of measurement that are built in, one module each."""
