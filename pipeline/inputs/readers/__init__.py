@@ -1,0 +1,1 @@
+"""Readers: from what an instrument left behind to measurements, one module per format."""

@@ -1,0 +1,75 @@
+"""What a reader is, and which one takes a path.
+
+An installed package announces its own readers under the entry point group ``oectflow.readers``:
+each entry names an object with the attributes of :class:`Reader`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from oectflow.measurement import Measurement
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Whether a reader can read a path.
+
+    Attributes
+    ----------
+    confidence
+        0 (it cannot) to 1 (nothing else writes this).  The reader with the largest one reads.
+    reason
+        What it saw, for the user: ``"first line is 'SetupTitle'"``.
+    """
+
+    confidence: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader found in a path.
+
+    Attributes
+    ----------
+    measurements
+        The experiments in it; each has its own warnings.
+    files
+        All files that were read for it, so that nobody reads them a second time on their own.
+    """
+
+    measurements: Sequence[Measurement]
+    files: Sequence[Path] = field(default=())
+
+
+class Reader(Protocol):
+    """Reads one format.
+
+    Attributes
+    ----------
+    name
+        One word, for commands and records: ``"instrument"``, ``"text"``, ``"excel"``.
+    title
+        What it reads, for people.
+    """
+
+    name: str
+    title: str
+
+    def recognises(self, path: Path) -> Recognition:
+        """Look at a file or folder, briefly; nothing is raised for what is not its own."""
+        ...
+
+    def read(self, path: Path) -> Reading:
+        """Read a file or folder that it recognises.
+
+        Raises
+        ------
+        IngestError
+            It cannot be read; the message names file, place and remedy.
+        """
+        ...
