@@ -144,7 +144,7 @@ def write_one(path: Path, seed: int, n_steps: int) -> None:
                 data.id.write_direct_chunk((row, at), stored)
         for first in range(0, n_steps, PART):
             steps = device(seed, min(PART, n_steps - first), CYCLES, first).transient_steps
-            current = six_digits(np.concatenate([step.drain_current for step in steps]))
+            current = six_digits(np.concatenate([step.arrays["Id"] for step in steps]))
             data[2, first * SAMPLES : first * SAMPLES + current.size] = current
     partial.rename(path)
 

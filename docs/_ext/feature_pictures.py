@@ -74,11 +74,11 @@ def _steps() -> dict[str, Step]:
     )
     sweep, trace = device.transfer_steps[0], device.transient_steps[0]
     return {
-        "transfer": {"Vg": sweep.Vg, "Id": sweep.Id},
+        "transfer": {"Vg": sweep.arrays["Vg"], "Id": sweep.arrays["Id"]},
         "transient": {
-            "continuous_time": trace.original_time,
-            "original_time": trace.original_time,
-            "drain_current": trace.drain_current,
+            "continuous_time": trace.arrays["time"],
+            "original_time": trace.arrays["time"],
+            "drain_current": trace.arrays["Id"],
             "sampling_interval": 1 / _SAMPLE_RATE,
             "gate_period": _PERIOD,
             "duty_cycle": _DUTY_CYCLE,

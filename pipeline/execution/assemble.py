@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oectflow.errors import OutputError
 from oectflow.extractors.base import ABSENT, ERROR, OK, Columns, Variable, missing
-from oectflow.pipeline.execution.evaluate import TIMING
+from oectflow.pipeline.execution.evaluate import value_variables
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.outputs.sink import (
@@ -48,11 +48,11 @@ class Table:
     Attributes
     ----------
     n_rows
-        The larger of the numbers of transfer and transient steps.
+        The largest of the numbers of steps by kind.
     columns, variables
         Arrays by name, first axis the row, and what they are.
     owners
-        Feature to which each variable belongs, ``""`` for the timing of the transient.
+        Feature to which each variable belongs, ``""`` for the numbers of the steps.
     problems
         Everything that went wrong.
     seconds
@@ -102,9 +102,10 @@ def assemble(parts: Sequence[Extracted], features: FeatureSet, n_steps: Mapping[
         variables[name] = variable
         owners[name] = owner
 
-    if any(part.source == "transient" for part in parts):
-        for name, variable in TIMING.items():
-            add(name, variable, "")
+    for source in dict.fromkeys(part.source for part in parts):
+        for name, variable in value_variables(source).items():
+            if any(name in part.columns for part in parts):
+                add(name, variable, "")
     for feature in features.extracted:
         without_steps = feature.extractor is not None and feature.extractor.source not in n_steps
         if feature.name in seconds or without_steps:
@@ -150,7 +151,7 @@ def add_reused(table: Table, features: FeatureSet, path: Path, reused: Sequence[
     names = [
         name
         for name, owner in owners.items()
-        if name not in table.columns and (owner in reused or name in TIMING)
+        if name not in table.columns and owner in ("", *reused)
     ]
     words = {
         name: {"unit": value.unit, "description": value.description}

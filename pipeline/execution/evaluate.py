@@ -9,26 +9,26 @@ from typing import Any
 import numpy as np
 
 from oectflow.extractors.base import ERROR, BaseExtractor, Columns, Variable, missing, stack_steps
-from oectflow.measurement import Batch
+from oectflow.measurement import Batch, get_kind
 
-#: Per-step numbers of a transient that are written beside the features.
-TIMING: dict[str, Variable] = {
-    "sampling_interval": Variable("s", "time between two samples of the transient"),
-    "gate_period": Variable("s", "duration of one gate cycle"),
-    "duty_cycle": Variable("", "share of the gate period in which the gate is on"),
-    "timing_source": Variable(
-        "",
-        "where the gate period was found",
-        dtype="int8",
-        statuses={
-            "unknown": "no gate period was found",
-            "absent": "there is no such transient step",
-            "step": "in the parameters of the step",
-            "workflow": "in the workflow",
-            "trace": "in the measured current, by autocorrelation",
-            "caller": "given by the caller",
-        },
-    ),
+#: Written beside the numbers of a trace under a gate square wave.
+TIMING_SOURCE = Variable(
+    "",
+    "where the gate period was found",
+    dtype="int8",
+    statuses={
+        "unknown": "no gate period was found",
+        "absent": "there is no such transient step",
+        "step": "in the parameters of the step",
+        "workflow": "in the workflow",
+        "trace": "in the measured current, by autocorrelation",
+        "caller": "given by the caller",
+    },
+)
+_PLACES = {
+    "curve": "number of the curve among those of its file",
+    "file_step": "step of the file in which the curve was found",
+    "file_position": "point of that step at which the curve begins",
 }
 
 
@@ -39,18 +39,15 @@ class Steps:
     Attributes
     ----------
     source
-        ``"transfer"`` or ``"transient"``.
+        Their kind of measurement.
     batch
         The samples; an unreadable step has none.
-    timing_source
-        For each step of a transient, a word of ``TIMING["timing_source"]``.
     unreadable
         Index in the batch -> why the step could not be read.
     """
 
     source: str
     batch: Batch
-    timing_source: tuple[str, ...] = ()
     unreadable: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -104,12 +101,28 @@ def _no_result(extractor: BaseExtractor) -> dict[str, Any]:
     }
 
 
-def timing_columns(steps: Steps) -> Columns:
-    """Return the sampling interval, gate period, duty cycle and their origin for each step."""
-    words = list(TIMING["timing_source"].statuses)
-    unknown = np.full(len(steps.batch), np.nan)
-    columns: Columns = {
-        name: steps.batch.values.get(name, unknown) for name in TIMING if name != "timing_source"
+def value_variables(source: str) -> dict[str, Variable]:
+    """Return what the numbers of a kind's steps are, by their columns in results."""
+    kind = get_kind(source)
+    variables = {
+        kind.column(value): Variable(value.unit, value.description) for value in kind.values
     }
-    columns["timing_source"] = np.array([words.index(w) for w in steps.timing_source], np.int8)
+    variables |= {f"{source}_{name}": Variable("", text) for name, text in _PLACES.items()}
+    return variables | ({"timing_source": TIMING_SOURCE} if kind.gated else {})
+
+
+def value_columns(steps: Steps) -> Columns:
+    """Return the numbers of the steps, and where the gate period is from, by column."""
+    kind, batch = get_kind(steps.source), steps.batch
+    unknown = np.full(len(batch), np.nan)
+    columns: Columns = {
+        kind.column(value): batch.values.get(value.name, unknown) for value in kind.values
+    }
+    columns |= {
+        f"{kind.name}_{name}": batch.values[name] for name in _PLACES if name in batch.values
+    }
+    if kind.gated:
+        words = list(TIMING_SOURCE.statuses)
+        codes = [words.index(word) for word in batch.timing_source]
+        columns["timing_source"] = np.array(codes, np.int8)
     return columns

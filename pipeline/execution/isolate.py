@@ -123,7 +123,6 @@ def _given_up(source: str, start: int, stop: int, spec: FeatureSpec, reason: str
     nothing = Steps(
         source,
         Batch({}, np.zeros(n_steps + 1, np.int64), {}, start),
-        ("unknown",) * n_steps,
         dict.fromkeys(range(n_steps), reason),
     )
     columns, _ = evaluate(spec.extractor, nothing)

@@ -20,8 +20,8 @@ import numpy as np
 from distributed import get_worker
 
 from oectflow.errors import InputError, UnreadableFile
-from oectflow.extractors.base import BaseExtractor, Columns
-from oectflow.measurement import Batch
+from oectflow.extractors.base import BaseExtractor
+from oectflow.measurement import Batch, get_kind
 from oectflow.pipeline.execution.assemble import (
     Extracted,
     Table,
@@ -31,7 +31,7 @@ from oectflow.pipeline.execution.assemble import (
     describe,
     row_outcomes,
 )
-from oectflow.pipeline.execution.evaluate import Steps, evaluate, timing_columns
+from oectflow.pipeline.execution.evaluate import Steps, evaluate, value_columns
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.features.feature import column_name
@@ -135,14 +135,14 @@ def read_steps(
                 f"{task.path}: changed since the run began; "
                 "wait until it is complete, then run again"
             )
-        block = _experiment(task.path, task.identity).block(source, start, stop, arrays)
+        batch = _experiment(task.path, task.identity).block(source, start, stop, arrays)
     except InputError as error:
         if stop - start > 1:
             return _joined([read_steps(task, source, i, i + 1, arrays) for i in range(start, stop)])
-        nothing = Batch({}, np.zeros(2, np.int64), {}, start)
-        return Steps(source, nothing, ("unknown",), {0: str(error)})
-    batch = Batch(block.arrays, block.offsets, block.values, start)
-    return Steps(source, batch, block.timing_source)
+        unknown = ("unknown",) if get_kind(source).gated else ()
+        nothing = Batch({}, np.zeros(2, np.int64), {}, start, unknown)
+        return Steps(source, nothing, {0: str(error)})
+    return Steps(source, batch)
 
 
 @lru_cache(maxsize=4)
@@ -165,10 +165,11 @@ def _joined(parts: Sequence[Steps]) -> Steps:
             for name in readable.values
         },
         parts[0].batch.first_step,
+        tuple(word for part in parts for word in part.batch.timing_source),
+        readable.sample,
     )
-    words = tuple(word for part in parts for word in part.timing_source)
     unreadable = {i: part.unreadable[0] for i, part in enumerate(parts) if part.unreadable}
-    return Steps(parts[0].source, batch, words, unreadable)
+    return Steps(parts[0].source, batch, unreadable)
 
 
 def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: Steps) -> Extracted:
@@ -181,7 +182,7 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
     """
     steps = _writable(steps)
     start, n_steps = steps.batch.first_step, len(steps.batch)
-    columns: Columns = timing_columns(steps) if steps.source == "transient" else {}
+    columns = value_columns(steps)
     problems: list[Problem] = []
     seconds = {}
     for spec in specs:
@@ -203,7 +204,9 @@ def _writable(steps: Steps) -> Steps:
     # kernel a second time.
     if all(array.flags.writeable for array in steps.batch.arrays.values()):
         return steps
-    arrays = {name: array.copy() for name, array in steps.batch.arrays.items()}
+    # An array and its aliases are one object, and stay one.
+    copies = {id(array): array.copy() for array in steps.batch.arrays.values()}
+    arrays = {name: copies[id(array)] for name, array in steps.batch.arrays.items()}
     return replace(steps, batch=replace(steps.batch, arrays=arrays))
 
 

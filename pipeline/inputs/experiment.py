@@ -1,8 +1,8 @@
 """One raw HDF5 file, read-only: its metadata, its steps, and ranges of steps in one read.
 
-The file holds one experiment: ``/transfer`` (sweeps, padded with NaN to the longest one) and
-``/transient`` (current traces, one after the other), each with a table of its steps.  No handle
-outlives a call, so an :class:`Experiment` may be pickled, kept, and used in any thread or process.
+The file holds one experiment: a group for each kind of measurement, sweeps padded with NaN to the
+longest one, traces one after the other, each with a table of its steps.  No handle outlives a call,
+so an :class:`Experiment` may be pickled, kept, and used in any thread or process.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from __future__ import annotations
 import html
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,48 +20,19 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.errors import NotAnExperiment, UnreadableFile, did_you_mean
+from oectflow.errors import NotAnExperiment, UnreadableFile
+from oectflow.measurement import Batch, Extra, get_kind, kinds
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows
 from oectflow.pipeline.inputs.hdf5 import FileIdentity, content_hash, explain, open_file, plain
-from oectflow.pipeline.inputs.step_layout import ARRAYS, Layout, read_source
-from oectflow.pipeline.inputs.timing import complete_from_trace, declared_timing
+from oectflow.pipeline.inputs.step_layout import Layout, SourceSteps, read_source
+from oectflow.pipeline.inputs.step_table import step_values
+from oectflow.pipeline.inputs.timing import TIMING, complete_from_trace, declared_timing
 
 if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-__all__ = ["Block", "Experiment", "FileIdentity", "Layout"]
-
-_UNITS = {"Vg": "V", "Id": "A", "continuous_time": "s", "original_time": "s", "drain_current": "A"}
-_VALUES = {"sampling_interval": "s", "gate_period": "s", "duty_cycle": ""}
-
-
-@dataclass(frozen=True)
-class Block:
-    """Consecutive steps of one source, as contiguous arrays.
-
-    Attributes
-    ----------
-    arrays
-        Samples of all steps, one after the other: ``Vg`` (V), ``Id`` (A), or ``continuous_time``,
-        ``original_time`` (s), ``drain_current`` (A).  Each of shape (n_samples,), float64.
-    offsets
-        Step ``i`` is ``offsets[i]:offsets[i + 1]``.  Shape (n_steps + 1,), int64.
-    values
-        For transient ``sampling_interval``, ``gate_period`` (s) and ``duty_cycle``, NaN where
-        unknown.  Each of shape (n_steps,), float64.
-    first_step
-        Index of the first step along its source.
-    timing_source
-        For transient, where the gate period of each step is from: ``"step"``, ``"workflow"``,
-        ``"trace"`` or ``"unknown"`` (``"caller"`` where somebody puts in their own).
-    """
-
-    arrays: dict[str, NDArray[np.float64]]
-    offsets: NDArray[np.int64]
-    values: dict[str, NDArray[np.float64]]
-    first_step: int
-    timing_source: tuple[str, ...]
+__all__ = ["Experiment", "FileIdentity", "Layout"]
 
 
 class Experiment:
@@ -88,7 +58,9 @@ class Experiment:
     format_version
         ``"2.0_direct_new_storage"`` or ``"2.0_new_storage"``, depending on the writer.
     sources
-        ``"transfer"`` and ``"transient"``, those with at least one step.
+        Kinds of measurement with at least one step: ``"transfer"``, ``"output"``, …
+    sample
+        What the file says of the device: ``W``, ``L``, ``d`` (m), materials; ``{}`` where nothing.
 
     Raises
     ------
@@ -109,7 +81,12 @@ class Experiment:
         with self._open("the metadata") as file:
             attributes = {name: plain(value) for name, value in file.attrs.items()}
             self.format_version = _check_format(self.path, attributes)
-            found = {name: read_source(file, self.path, name) for name in ARRAYS if name in file}
+            found = {
+                name: read_source(file, self.path, kind)
+                for name, kind in kinds().items()
+                if name in file
+            }
+            self.sample: dict[str, Any] = _read_sample(file)
         self.attributes: dict[str, Any] = attributes
         self.experiment_id = str(attributes.get("test_id") or self.path.stem)
         self.chip_id = str(attributes.get("chip_id", ""))
@@ -118,15 +95,15 @@ class Experiment:
         self.sources: tuple[str, ...] = tuple(name for name in found if self.n_steps(name))
 
     def n_steps(self, source: str) -> int:
-        """Return the number of steps of ``"transfer"`` or ``"transient"``, 0 where it is absent."""
-        _check_source(source)
+        """Return the number of steps of a kind of measurement, 0 where it is absent."""
+        get_kind(source)
         return len(self._sources[source].table) if source in self._sources else 0
 
     def layout(self, source: str) -> Layout:
-        """Return how the steps of a source lie in the file, without reading a sample."""
+        """Return how the steps of a kind lie in the file, without reading a sample."""
         if not self.n_steps(source):
             nothing = np.zeros(0, np.int64)
-            return Layout(0, nothing, np.zeros(1, np.int64), 8 * len(ARRAYS[source]))
+            return Layout(0, nothing, np.zeros(1, np.int64), 8 * len(get_kind(source).rows))
         return self._sources[source].layout()
 
     def step_table(self, source: str) -> pd.DataFrame:
@@ -161,16 +138,16 @@ class Experiment:
         Parameters
         ----------
         source
-            ``"transfer"`` or ``"transient"``.
+            Kind of measurement: ``"transfer"``, ``"output"``, ``"transient"``, …
         index
             Which step; negative counts from the end.
 
         Returns
         -------
-        Float64 arrays by name, as in :class:`Block`, and for transient the floats
-        ``sampling_interval``, ``gate_period`` (s) and ``duty_cycle``, NaN where unknown.  A
-        transfer step has no padding: points without ``Vg`` are dropped, so a step of nothing but
-        NaN has arrays of length 0.  A transient keeps every sample, NaN or not.
+        Float64 arrays and numbers by name, and the ``sample``, as
+        :meth:`~oectflow.measurement.Batch.step` gives them; NaN where a number is unknown.  A
+        sweep has no padding: points without a value of its first array are dropped, so a step of
+        nothing but NaN has arrays of length 0.  A trace keeps every sample, NaN or not.
 
         Raises
         ------
@@ -183,28 +160,52 @@ class Experiment:
         if not -n_steps <= index < n_steps:
             raise IndexError(f"{self.path}: {source} has {n_steps} steps, there is no step {index}")
         start = index % n_steps
-        block = self.block(source, start, start + 1)
-        return block.arrays | {name: float(value[0]) for name, value in block.values.items()}
+        return self.block(source, start, start + 1).step(0)
+
+    def extra(self, source: str, index: int) -> dict[str, Extra]:
+        """Read the columns of one step that its kind does not know, with heading and unit.
+
+        Raises
+        ------
+        IndexError
+            There is no such step.
+        UnreadableFile
+            They are damaged.
+        """
+        if not 0 <= index < self.n_steps(source):
+            raise IndexError(f"{self.path}: {source} has no step {index}")
+        found = self._sources[source]
+        where = f"extra/{source}"
+        with self._open(f"/{where}, step {index},") as file:
+            extras = {}
+            for name, dataset in file[where].items() if where in file else ():
+                if found.kind.layout == "traces":
+                    values = dataset[found.starts[index] : found.stops[index]]
+                else:
+                    measured = ~np.isnan(file[source]["measurement_data"][index, 0])
+                    values = dataset[index][measured]
+                heading, unit = (str(plain(dataset.attrs[key])) for key in ("heading", "units"))
+                extras[name] = Extra(np.asarray(values, np.float64), heading, unit)
+        return extras
 
     def block(
         self, source: str, start: int, stop: int, arrays: Collection[str] | None = None
-    ) -> Block:
+    ) -> Batch:
         """Read the steps ``start:stop`` of a source, in one read of one contiguous range.
 
         Parameters
         ----------
         source
-            ``"transfer"`` or ``"transient"``.
+            Kind of measurement: ``"transfer"``, ``"output"``, ``"transient"``, …
         start, stop
             Range of the steps.
         arrays
-            Names of the arrays to read; None for all.  Beyond them is read what the timing takes
-            where it is not declared.
+            Names or aliases of the arrays to read; None for all that there are.  Beyond them is
+            read what the timing takes where it is not declared.
 
         Returns
         -------
-        The samples, without the padding of transfer steps, and what is known of the timing; see
-        :meth:`step`.
+        The samples without padding, and the numbers of the steps; see :meth:`step`.
 
         Raises
         ------
@@ -218,58 +219,94 @@ class Experiment:
             raise IndexError(
                 f"{self.path}: {source} has {n_steps} steps, there is no range {start}:{stop}"
             )
-        names = [name for name in ARRAYS[source] if arrays is None or name in arrays]
-        if source not in self._sources or start == stop:
-            values = {name: np.zeros(0) for name in _VALUES} if source == "transient" else {}
+        kind = get_kind(source)
+        found = self._sources.get(source)
+        present = {array.name for array in (*kind.rows, *(found.optional if found else ()))}
+        names = {
+            name: array.name
+            for name, array in kind.array_names.items()
+            if array.name in present and (arrays is None or name in arrays)
+        }
+        if found is None or start == stop:
             empty = {name: np.zeros(0) for name in names}
-            return Block(empty, np.zeros(1, np.int64), values, start, ())
-        found = self._sources[source]
-        if source == "transfer":
-            data = self._read_sweeps(start, stop)
-            measured = ~np.isnan(data[:, 0])
-            sweeps = {name: data[:, ARRAYS[source].index(name)][measured] for name in names}
-            return Block(sweeps, _offsets(measured.sum(axis=1)), {}, start, ())
-        starts, stops = found.starts[start:stop], found.stops[start:stop]
-        offsets = _offsets(stops - starts)
-        timing = declared_timing(found.table[start:stop], lambda: self.workflow)
-        needed = set(names)
-        if np.isnan(timing.sampling_interval).any():
-            needed.add("original_time")
-        if np.isnan(timing.gate_period).any():
-            needed.add("drain_current")
-        traces = self._read_traces(start, stop, [n for n in ARRAYS[source] if n in needed], offsets)
-        nothing = np.zeros(offsets[-1])
-        timing = complete_from_trace(
-            timing,
-            traces.get("original_time", nothing),
-            traces.get("drain_current", nothing),
-            offsets,
-        )
-        values = {name: getattr(timing, name) for name in _VALUES}
-        kept = {name: traces[name] for name in names}
-        return Block(kept, offsets, values, start, timing.source)
+            values = {value.name: np.zeros(0) for value in kind.values}
+            return Batch(empty, np.zeros(1, np.int64), values, start, (), self.sample)
+        values = step_values(kind, found.table[start:stop])
+        needed = set(names.values())
+        recorded = {array.name for array in found.optional}
+        # A number that nobody declared is what was measured; whoever reads, it is the same.
+        typical = [n for n in recorded & values.keys() if np.isnan(values[n]).any()]
+        needed.update(typical)
+        timing_source: tuple[str, ...] = ()
+        if kind.layout == "sweeps":
+            data, offsets = self._read_sweeps(found, start, stop, needed)
+        else:
+            offsets = _offsets(found.stops[start:stop] - found.starts[start:stop])
+            if kind.gated:
+                timing = declared_timing(found.table[start:stop], lambda: self.workflow)
+                if np.isnan(timing.sampling_interval).any():
+                    needed.add("original_time")
+                if np.isnan(timing.gate_period).any():
+                    needed.add("drain_current")
+            data = self._read_traces(found, start, stop, needed, offsets)
+            if kind.gated:
+                nothing = np.zeros(offsets[-1])
+                timing = complete_from_trace(
+                    timing,
+                    data.get("original_time", nothing),
+                    data.get("drain_current", nothing),
+                    offsets,
+                )
+                values |= {name: getattr(timing, name) for name in TIMING}
+                timing_source = timing.source
+        for name in typical:
+            measured = [_median(part) for part in np.split(data[name], offsets[1:-1])]
+            values[name] = np.where(np.isnan(values[name]), measured, values[name])
+        samples = {name: data[own] for name, own in names.items()}
+        return Batch(samples, offsets, values, start, timing_source, self.sample)
 
     def to_xarray(self) -> xr.DataTree:
         """Read everything into one labelled tree, for exploring.
 
         Returns
         -------
-        A node ``transfer`` with ``Vg`` and ``Id`` along (step, point), and a node ``transient``
-        with ``continuous_time``, ``original_time`` and ``drain_current`` along (step, sample), and
-        the timing along (step,).  Shorter steps are padded with NaN.  Units are in the attributes
-        of each variable, the file's attributes at the root.
+        A node for each kind, with its arrays along (step, point) or (step, sample), what the file
+        has beside them (``extra_…``), and the numbers of the steps as coordinates along (step,).
+        Where an array and a number have one name, the array has its alias: ``Vd_measured``.
+        Shorter steps are padded with NaN.  Units are in the attributes of each variable, the
+        file's attributes and the sample (``sample_…``) at the root.
         """
         import xarray as xr
 
-        tree = xr.DataTree(xr.Dataset(attrs=self.attributes), name=self.experiment_id)
+        sample = {f"sample_{name}": value for name, value in self.sample.items() if name != "units"}
+        root = xr.Dataset(attrs=self.attributes | sample)
+        tree = xr.DataTree(root, name=self.experiment_id)
         for source in self.sources:
-            block = self.block(source, 0, self.n_steps(source))
-            dims = ("step", "point" if source == "transfer" else "sample")
-            node = xr.Dataset(coords={"step": np.arange(self.n_steps(source))})
-            for name, values in block.arrays.items():
-                node[name] = (dims, _padded(values, block.offsets), {"units": _UNITS[name]})
-            for name, values in block.values.items():
-                node = node.assign_coords({name: ("step", values, {"units": _VALUES[name] or "1"})})
+            kind, n_steps = get_kind(source), self.n_steps(source)
+            block = self.block(source, 0, n_steps)
+            dims = ("step", kind.sample)
+            node = xr.Dataset(coords={"step": np.arange(n_steps)})
+            for array in kind.arrays:
+                if array.name in block.arrays:
+                    name = array.aliases[0] if array.name in block.values else array.name
+                    padded = _padded(block.arrays[array.name], block.offsets)
+                    node[name] = (dims, padded, {"units": array.unit})
+            extras = [self.extra(source, i) for i in range(n_steps)] if self._has_extra else []
+            for name in dict.fromkeys(name for extra in extras for name in extra):
+                lengths = np.diff(block.offsets)
+                columns = [
+                    extra[name].values if name in extra else np.full(length, np.nan)
+                    for extra, length in zip(extras, lengths, strict=True)
+                ]
+                one = next(extra[name] for extra in extras if name in extra)
+                padded = _padded(np.concatenate(columns), block.offsets)
+                units = {"units": one.unit, "heading": one.heading}
+                node[f"extra_{name}"] = (dims, padded, units)
+            for value in kind.values:
+                numbers = block.values[value.name]
+                if kind.gated or not np.isnan(numbers).all():
+                    units = {"units": value.unit or "1"}
+                    node = node.assign_coords({value.name: ("step", numbers, units)})
             if block.timing_source:
                 node = node.assign_coords(timing_source=("step", list(block.timing_source)))
             tree[source] = xr.DataTree(node)
@@ -300,16 +337,16 @@ class Experiment:
             for name in ("description", "status", "created_at")
             if name in self.attributes
         ]
-        for source in ARRAYS:
-            lengths = self.layout(source).lengths
+        for source, found in self._sources.items():
+            lengths = found.layout().lengths
             word = "no steps"
             if len(lengths):
-                upper = "up to " if source == "transfer" or lengths.min() < lengths.max() else ""
-                unit = "points" if source == "transfer" else "samples"
+                padded = found.kind.layout == "sweeps"
+                upper = "up to " if padded or lengths.min() < lengths.max() else ""
                 steps = f"{len(lengths):,} step" + "s" * (len(lengths) > 1)
-                word = f"{steps} of {upper}{lengths.max():,} {unit}"
+                word = f"{steps} of {upper}{lengths.max():,} {found.kind.sample}s"
             rows.append((source, word))
-        return rows
+        return rows if self._sources else [*rows, ("measured", "no steps")]
 
     @contextmanager
     def _open(self, what: str) -> Iterator[h5py.File]:
@@ -320,36 +357,62 @@ class Experiment:
         with open_file(self.path, what) as file:
             yield file
 
-    def _read_sweeps(self, start: int, stop: int) -> NDArray[np.float64]:
-        with self._samples("transfer", start, stop) as dataset:
-            return np.asarray(dataset[start:stop], np.float64)
+    def _read_sweeps(
+        self, found: SourceSteps, start: int, stop: int, names: Collection[str]
+    ) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
+        """Read arrays of sweeps without their padding, and where each step begins."""
+        rows = {row.name: i for i, row in enumerate(found.kind.rows)}
+        own = [array for array in found.optional if array.name in names]
+        with self._samples(found, start, stop) as group:
+            data = np.asarray(group["measurement_data"][start:stop], np.float64)
+            beside = {a.name: np.asarray(group[a.dataset][start:stop], np.float64) for a in own}
+        measured = ~np.isnan(data[:, 0])
+        arrays = {name: data[:, rows[name]][measured] for name in names if name in rows}
+        arrays |= {name: array[measured] for name, array in beside.items()}
+        return arrays, _offsets(measured.sum(axis=1))
 
     def _read_traces(
-        self, start: int, stop: int, names: Sequence[str], offsets: NDArray[np.int64]
+        self,
+        found: SourceSteps,
+        start: int,
+        stop: int,
+        names: Collection[str],
+        offsets: NDArray[np.int64],
     ) -> dict[str, NDArray[np.float64]]:
-        """Read arrays of transient steps, which usually lie one after the other."""
-        found = self._sources["transient"]
+        """Read arrays of traces, which usually lie one after the other."""
         starts, stops = found.starts[start:stop], found.stops[start:stop]
         filled = stops > starts
         low, high = (starts[filled].min(), stops[filled].max()) if filled.any() else (0, 0)
-        rows = [ARRAYS["transient"].index(name) for name in names]
-        with self._samples("transient", start, stop) as dataset:
-            data = read_rows(dataset, rows, int(low), int(high))
+        rows = {row.name: i for i, row in enumerate(found.kind.rows) if row.name in names}
+        own = [array for array in found.optional if array.name in names]
+        with self._samples(found, start, stop) as group:
+            measured = read_rows(
+                group["measurement_data"], list(rows.values()), int(low), int(high)
+            )
+            data = dict(zip(rows, measured, strict=True))
+            for array in own:
+                data[array.name] = np.asarray(group[array.dataset][low:high], np.float64)
         if high - low != offsets[-1] or np.any(starts[filled] - low != offsets[:-1][filled]):
             # Steps with gaps or in another order: no known writer does it, the table allows it.
             samples = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])
-            data = [row[samples - low] for row in data]
-        return dict(zip(names, data, strict=True))
+            data = {name: row[samples - low] for name, row in data.items()}
+        return data
 
     @contextmanager
-    def _samples(self, source: str, start: int, stop: int) -> Iterator[h5py.Dataset]:
+    def _samples(self, found: SourceSteps, start: int, stop: int) -> Iterator[h5py.Group]:
         steps = f"step {start}" if stop - start == 1 else f"steps {start}:{stop}"
+        source = found.kind.name
         with self._open(f"/{source}/measurement_data, {steps},") as file:
             dataset = file[source]["measurement_data"]
-            if dataset.shape != self._sources[source].shape:
+            if dataset.shape != found.shape:
                 raise ValueError(f"its shape is now {dataset.shape}")
             need_filters(self.path, dataset)
-            yield dataset
+            yield file[source]
+
+    @cached_property
+    def _has_extra(self) -> bool:
+        with self._open("/extra") as file:
+            return "extra" in file
 
     def _read_json(self, name: str) -> Any:
         with self._open(f"/{name}") as file:
@@ -375,14 +438,26 @@ def _check_format(path: Path, attributes: dict[str, Any]) -> str:
     )
 
 
-def _check_source(source: str) -> None:
-    if source not in ARRAYS:
-        raise ValueError(f"unknown source {source!r}{did_you_mean(source, ARRAYS)}")
+def _read_sample(file: h5py.File) -> dict[str, Any]:
+    if "sample" not in file:
+        return {}
+    found = {name: plain(value) for name, value in file["sample"].attrs.items()}
+    units = {
+        name.removeprefix("unit_"): found.pop(name)
+        for name in list(found)
+        if name.startswith("unit_")
+    }
+    return found | ({"units": units} if units else {})
 
 
 def _text(column: NDArray[Any]) -> Any:
     """Return a column of the step table; bytes, perhaps cut within a character, become str."""
     return plain(column) if column.dtype.kind in "SO" else column
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    known = values[~np.isnan(values)]
+    return float(np.median(known)) if known.size else float("nan")
 
 
 def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:

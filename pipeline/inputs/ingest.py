@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from oectflow.errors import IngestError, did_you_mean
+from oectflow.measurement import Measurement
 from oectflow.pipeline.inputs.instrument_folder import TEST_INFO, read_folder, read_test_info
 from oectflow.pipeline.inputs.raw_format import (
     NAME_KEYS,
     file_name,
     name_parts,
     root_attributes,
-    write_experiment,
+    write_measurement,
 )
 
 OnConflict = Literal["skip", "overwrite", "rename"]
@@ -186,13 +187,16 @@ def convert_folder(
             "output_filename": path.name,
         }
         names = dict(zip(NAME_KEYS, name_parts(info.tidy), strict=True))
-        write_experiment(
+        documents = {"json": json.dumps(info.original)}
+        if contents.workflow_json is not None:
+            documents["workflow"] = contents.workflow_json
+        write_measurement(
             path,
-            root_attributes(info.tidy) | names | provenance,
-            contents.transfer_steps,
-            contents.transient_steps,
-            json.dumps(info.original),
-            contents.workflow_json,
+            Measurement(
+                root_attributes(info.tidy) | names | provenance,
+                [*contents.transfer_steps, *contents.transient_steps],
+                documents=documents,
+            ),
         )
     except IngestError as error:
         return IngestRecord(folder, "failed", reason=str(error))

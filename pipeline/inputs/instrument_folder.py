@@ -22,7 +22,8 @@ import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
 from oectflow.errors import IngestError
-from oectflow.pipeline.inputs.raw_format import TransferStep, TransientStep
+from oectflow.measurement import Step
+from oectflow.pipeline.inputs.step_table import find_parameter
 
 TEST_INFO = "test_info.json"
 WORKFLOW = "workflow.json"
@@ -56,8 +57,8 @@ class FolderInfo:
 class FolderContents:
     """The measurements of one folder, and what was wrong with some of them."""
 
-    transfer_steps: list[TransferStep]
-    transient_steps: list[TransientStep]
+    transfer_steps: list[Step]
+    transient_steps: list[Step]
     workflow_json: str | None
     warnings: tuple[str, ...]
 
@@ -131,8 +132,8 @@ def read_folder(folder_info: FolderInfo) -> FolderContents:
     """
     folder = folder_info.path.parent
     names = {path.name for path in folder.iterdir()}
-    transfer_steps: list[TransferStep] = []
-    transient_steps: list[TransientStep] = []
+    transfer_steps: list[Step] = []
+    transient_steps: list[Step] = []
     warnings: list[str] = []
     for number, info in enumerate(folder_info.tidy["steps"], 1):
         kind = str(info.get("type", "")).lower() if isinstance(info, Mapping) else "malformed"
@@ -153,12 +154,11 @@ def read_folder(folder_info: FolderInfo) -> FolderContents:
                 f"{label}: names {name} and {', '.join(others)}; only the first is read"
             )
         if kind == "transfer":
-            transfer_steps.append(TransferStep(first, second, info))
+            transfer_steps.append(Step("transfer", {"Vg": first, "Id": second}, info=info))
             continue
-        time_step_ms, flaw = _time_step_ms(info)
-        if flaw:
+        if flaw := _flaw_of_time_step(info):
             warnings.append(f"{label}: {flaw}")
-        transient_steps.append(TransientStep(first, second, info, time_step_ms))
+        transient_steps.append(Step("transient", {"time": first, "Id": second}, info=info))
     if not transfer_steps and not transient_steps:
         why = "; ".join(warnings[:3]) or "none is a transfer or transient"
         raise IngestError(f"{folder_info.path}: no step can be read: {why}")
@@ -200,30 +200,13 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _time_step_ms(info: Mapping[str, Any]) -> tuple[float, str]:
-    """Return the sampling interval (ms) that a step's parameters give, and a warning or ``""``."""
-    candidates = list(_values_of("timeStep", info.get("parameters")))
-    for value in candidates:
-        try:
-            time_step_ms = float(value)
-        except (TypeError, ValueError):
-            continue
-        if 0 < time_step_ms < math.inf and not isinstance(value, bool):
-            return time_step_ms, ""
-    seen = f"timeStep is {candidates[0]!r}" if candidates else "no timeStep"
-    return 1.0, f"{seen}, continuous_time assumes 1 ms"
-
-
-def _values_of(key: str, entries: Any) -> Iterator[Any]:
-    """Yield the values of ``key``, outermost first."""
-    if isinstance(entries, Mapping):
-        if key in entries:
-            yield entries[key]
-        for value in entries.values():
-            yield from _values_of(key, value)
-    elif isinstance(entries, list):
-        for value in entries:
-            yield from _values_of(key, value)
+def _flaw_of_time_step(info: Mapping[str, Any]) -> str:
+    """Return what is wrong with the sampling interval that a step's parameters give, or ``""``."""
+    value = find_parameter(info, ("timeStep",))
+    if value is not None and value > 0:
+        return ""
+    seen = "no timeStep" if value is None else f"timeStep is {value!r}"
+    return f"{seen}, continuous_time follows the recorded times"
 
 
 def _read_text(path: Path) -> str:

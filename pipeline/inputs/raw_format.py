@@ -9,17 +9,25 @@
     /transient/measurement_data  (3, n_samples): continuous_time, original_time, drain_current
     /transient/step_info_table   one row per step, with start_data_index and end_data_index
 
+Newer things stand beside these, where the software that knows only the above passes them by::
+
+    /output, /impedance          like /transfer, with the rows of their kind
+    /transient/gate_voltage      and other arrays that a kind may have: one dataset each
+    /extra/<kind>/<name>         columns that no kind knows, with their heading and unit
+    /sample                      geometry and materials of the device, as attributes
+
+Columns of a step table that begin with ``value_`` are numbers in SI units, for steps whose
+parameters do not give them.
+
 The chunks are ours: they follow the steps, so that reading one step decompresses little else.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +36,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from oectflow.atomic_write import atomic_write
+from oectflow.measurement import Kind, Measurement, Step, get_kind
+from oectflow.pipeline.inputs.step_table import find_parameter, fits_int64, plain_text, step_table
 
 FORMAT_VERSION = "2.0_direct_new_storage"
 #: The root keys of ``test_info.json`` that name the file, in this order.
 NAME_KEYS = ("chip_id", "device_number", "description", "test_id")
 
-_STEP_KEYS = ("type", "start_time", "end_time", "reason", "data_file")
 _TEXT = h5py.string_dtype("utf-8")
 _CHUNK_BYTES = 64 * 1024
 _SMALLEST_CHUNK, _LARGEST_CHUNK = 8 * 1024, 1024 * 1024
@@ -42,52 +51,8 @@ _LONGEST_NAME_PART = 120
 _LONGEST_STEM_BYTES = 248
 
 
-@dataclass(frozen=True)
-class TransferStep:
-    """One gate sweep.
-
-    Attributes
-    ----------
-    Vg, Id
-        Gate voltage in V and drain current in A, in the order measured.  Shape (n_points,).
-    info
-        The step's entry in ``test_info.json``.
-    """
-
-    Vg: NDArray[np.float64]
-    Id: NDArray[np.float64]
-    info: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class TransientStep:
-    """One current trace under a gate square wave.
-
-    Attributes
-    ----------
-    original_time, drain_current
-        Time as measured, in s, and current in A.  Shape (n_samples,).
-    info
-        The step's entry in ``test_info.json``.
-    time_step_ms
-        Nominal sampling interval, in ms; ``continuous_time`` is built from it.
-    """
-
-    original_time: NDArray[np.float64]
-    drain_current: NDArray[np.float64]
-    info: Mapping[str, Any]
-    time_step_ms: float = 1.0
-
-
-def write_experiment(
-    path: str | os.PathLike[str],
-    attributes: Mapping[str, Any],
-    transfer_steps: Sequence[TransferStep],
-    transient_steps: Sequence[TransientStep],
-    test_info_json: str,
-    workflow_json: str | None = None,
-    *,
-    compression: int = 4,
+def write_measurement(
+    path: str | os.PathLike[str], measurement: Measurement, *, compression: int = 4
 ) -> Path:
     """Write one experiment; the file appears whole, or not at all.
 
@@ -95,12 +60,9 @@ def write_experiment(
     ----------
     path
         The file, which is replaced where it exists.
-    attributes
-        Attributes of the root: text, numbers and booleans.
-    transfer_steps, transient_steps
-        The steps in measured order; a kind without steps gets no group.
-    test_info_json, workflow_json
-        The instrument's descriptions, kept as text.
+    measurement
+        Its attributes (text, numbers and booleans), steps, sample and documents.  A kind without
+        steps gets no group.
     compression
         gzip level, 0 to 9.
 
@@ -111,23 +73,140 @@ def write_experiment(
     Raises
     ------
     ValueError
-        The two arrays of a step differ in length.
+        An array that every step has is missing, the arrays of a step differ in length, or a name
+        is not one of the kind's.
     OSError
         The file cannot be written.
     """
     target = Path(path)
+    by_kind: dict[str, list[Step]] = {}
+    for step in measurement.steps:
+        by_kind.setdefault(step.kind, []).append(step)
     with atomic_write(target) as partial, h5py.File(partial, "x") as file:
-        for name, value in attributes.items():
-            file.attrs[_text(name)] = _attribute(value)
+        for name, value in measurement.attributes.items():
+            file.attrs[plain_text(name)] = _attribute(value)
         file.attrs["format_version"] = FORMAT_VERSION
-        file.create_dataset("raw/json", data=_text(test_info_json), dtype=_TEXT)
-        if workflow_json is not None:
-            file.create_dataset("raw/workflow", data=_text(workflow_json), dtype=_TEXT)
-        if transfer_steps:
-            _write_transfer(file.create_group("transfer"), transfer_steps, compression)
-        if transient_steps:
-            _write_transient(file.create_group("transient"), transient_steps, compression)
+        for name, text in measurement.documents.items():
+            file.create_dataset(f"raw/{name}", data=plain_text(text), dtype=_TEXT)
+        for kind in (get_kind(name) for name in by_kind):
+            _write_kind(file, kind, by_kind[kind.name], compression)
+        if measurement.sample:
+            _write_sample(file.create_group("sample"), measurement.sample)
     return target
+
+
+def _write_kind(file: h5py.File, kind: Kind, steps: Sequence[Step], compression: int) -> None:
+    group = file.create_group(kind.name)
+    arrays = [_checked(kind, i, step) for i, step in enumerate(steps)]
+    lengths = np.array([len(step) for step in steps])
+    names = [row.name for row in kind.rows]
+    if kind.gated:
+        _add_continuous_time(arrays, steps)
+    rows = [_laid_out(kind, [step[name] for step in arrays], lengths) for name in names]
+    chunks: tuple[int, ...]
+    if kind.layout == "sweeps":
+        chunks = sweeps_per_chunk(len(steps), len(rows), int(lengths.max()))
+        dimensions, title = ["step_index", "data_type", "data_point"], "3D"
+    else:
+        chunks = (1, samples_per_chunk(lengths))
+        dimensions, title = ["data_type", "data_point"], "2D"
+    data = np.stack(rows, axis=-2)
+    measured = _write_array(group, "measurement_data", data, chunks, compression)
+    measured.attrs["dimension_labels"] = np.array(dimensions, _TEXT)
+    measured.attrs["data_type_labels"] = np.array(names, _TEXT)
+    measured.attrs["description"] = (
+        f"{title} {kind.name} measurement data: [{', '.join(dimensions)}]"
+    )
+    # A dataset of one array has the chunks of measurement_data without the axis of its rows.
+    chunks = chunks[:-2] + chunks[-1:]
+    for array in kind.optional:
+        if any(array.name in step for step in arrays):
+            found = [step.get(array.name) for step in arrays]
+            laid_out = _laid_out(kind, found, lengths)
+            dataset = _write_array(group, array.dataset, laid_out, chunks, compression)
+            dataset.attrs["description"] = array.description
+            dataset.attrs["units"] = array.unit
+    for name in dict.fromkeys(name for step in steps for name in step.extra):
+        extras = [step.extra.get(name) for step in steps]
+        columns = [None if one is None else one.values for one in extras]
+        laid_out = _laid_out(kind, columns, lengths)
+        where = f"extra/{kind.name}/{plain_text(name).replace('/', '_')}"
+        dataset = _write_array(file, where, laid_out, chunks, compression)
+        first = next(one for one in extras if one is not None)
+        dataset.attrs["heading"] = plain_text(first.heading)
+        dataset.attrs["units"] = plain_text(first.unit)
+    spans: dict[str, list[int]] = {}
+    if kind.layout == "traces":
+        ends = np.cumsum(lengths)
+        spans = {"start_data_index": list(ends - lengths), "end_data_index": list(ends)}
+    _write_table(group, step_table(kind, steps, spans), compression)
+
+
+def _checked(kind: Kind, index: int, step: Step) -> dict[str, NDArray[np.float64]]:
+    """Return the arrays of a step by the kind's own names."""
+    arrays = {
+        kind.array(name).name: np.asarray(values, np.float64)
+        for name, values in step.arrays.items()
+    }
+    built = {"continuous_time"} if kind.gated else set()
+    missing = [row.name for row in kind.rows if row.name not in arrays and row.name not in built]
+    if missing:
+        raise ValueError(f"step {index}: a {kind.name} step needs {missing[0]}, it has none")
+    extras = [np.asarray(extra.values) for extra in step.extra.values()]
+    shapes = {array.shape for array in [*arrays.values(), *extras]}
+    if len(shapes) > 1 or len(next(iter(shapes))) != 1:
+        seen = " and ".join(sorted(map(str, shapes)))
+        raise ValueError(f"step {index}: arrays of shape {seen}, expected one length for all")
+    return arrays
+
+
+def _add_continuous_time(
+    arrays: Sequence[dict[str, NDArray[np.float64]]], steps: Sequence[Step]
+) -> None:
+    """Add the time that runs through all steps, from the interval that each declares."""
+    start = 0.0
+    for step, given in zip(steps, arrays, strict=True):
+        length = len(given["original_time"])
+        interval = _interval_of(step, given["original_time"])
+        time = np.arange(length, dtype=np.float64) * interval + start
+        given["continuous_time"] = time
+        if length:
+            start = time[-1] + interval
+
+
+def _interval_of(step: Step, time: NDArray[np.float64]) -> float:
+    """Return the interval that the step declares, else the usual one of its times, in s."""
+    declared = find_parameter(step.info, ("timeStep",))
+    interval = step.values.get("sampling_interval", np.nan if declared is None else declared / 1000)
+    if not interval > 0 and len(time) > 1:
+        interval = float(np.median(np.diff(time)))
+    # A clock that says nothing leaves what instruments of this format default to.
+    return interval if 0 < interval < np.inf else 1e-3
+
+
+def _laid_out(
+    kind: Kind, arrays: Sequence[ArrayLike | None], lengths: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the arrays of all steps as they lie in a dataset, NaN for a step that has none."""
+    whole = [
+        np.full(length, np.nan) if array is None else np.asarray(array, np.float64)
+        for array, length in zip(arrays, lengths, strict=True)
+    ]
+    if kind.layout == "traces":
+        return np.concatenate(whole)
+    out = np.full((len(whole), int(lengths.max(initial=0))), np.nan)
+    for row, array in zip(out, whole, strict=True):
+        row[: len(array)] = array
+    return out
+
+
+def _write_sample(group: h5py.Group, sample: Mapping[str, Any]) -> None:
+    for name, value in sample.items():
+        if name == "units":
+            for key, unit in value.items():
+                group.attrs[plain_text(f"unit_{key}")] = plain_text(unit)
+        elif value is not None:
+            group.attrs[plain_text(name)] = _attribute(value)
 
 
 def root_attributes(test_info: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,62 +238,9 @@ def file_name(test_info: Mapping[str, Any]) -> str:
 
 
 def _name_part(value: Any) -> str:
-    text = "" if value is None else _text(str(value)).strip()
+    text = "" if value is None else plain_text(str(value)).strip()
     text = re.sub(r'[\\/:*?"<>|\r\n\t]', "_", text)
     return re.sub(r"\s+", " ", text)[:_LONGEST_NAME_PART].rstrip() or "NA"
-
-
-def _write_transfer(group: Any, steps: Sequence[TransferStep], compression: int) -> None:
-    arrays = [_stacked(i, step.Vg, step.Id) for i, step in enumerate(steps)]
-    longest = max(array.shape[1] for array in arrays)
-    data = np.full((len(steps), 2, longest), np.nan)
-    for row, array in zip(data, arrays, strict=True):
-        row[:, : array.shape[1]] = array
-    _write_measurement(
-        group,
-        data,
-        sweeps_per_chunk(*data.shape),
-        ["step_index", "data_type", "data_point"],
-        ["Vg", "Id"],
-        "3D transfer measurement data: [step_index, data_type, data_point]",
-        compression,
-    )
-    _write_table(group, _table([step.info for step in steps], {}), compression)
-
-
-def _write_transient(group: Any, steps: Sequence[TransientStep], compression: int) -> None:
-    arrays = [_stacked(i, step.original_time, step.drain_current) for i, step in enumerate(steps)]
-    lengths = np.array([array.shape[1] for array in arrays])
-    ends = np.cumsum(lengths)
-    data = np.empty((3, ends[-1]))
-    data[1:] = np.concatenate(arrays, axis=1)
-    start = 0.0
-    for step, end, length in zip(steps, ends, lengths, strict=True):
-        interval = step.time_step_ms / 1000.0
-        time = np.arange(length) * interval + start
-        data[0, end - length : end] = time
-        if length:
-            start = time[-1] + interval
-    _write_measurement(
-        group,
-        data,
-        (1, samples_per_chunk(lengths)),
-        ["data_type", "data_point"],
-        ["continuous_time", "original_time", "drain_current"],
-        "2D transient measurement data: [data_type, data_point]",
-        compression,
-    )
-    spans = {"start_data_index": list(ends - lengths), "end_data_index": list(ends)}
-    _write_table(group, _table([step.info for step in steps], spans), compression)
-
-
-def _stacked(index: int, first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
-    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(
-            f"step {index}: arrays of shape {a.shape} and {b.shape}, expected two of equal length"
-        )
-    return np.stack([a, b])
 
 
 def sweeps_per_chunk(n_steps: int, n_rows: int, n_points: int) -> tuple[int, int, int]:
@@ -234,21 +260,12 @@ def samples_per_chunk(lengths: NDArray[np.int64]) -> int:
     return min(total, longest * math.ceil(_SMALLEST_CHUNK / step_bytes))
 
 
-def _write_measurement(
-    group: Any,
-    data: NDArray[np.float64],
-    chunks: tuple[int, ...],
-    dimensions: list[str],
-    types: list[str],
-    description: str,
-    compression: int,
-) -> None:
+def _write_array(
+    group: Any, name: str, data: NDArray[np.float64], chunks: tuple[int, ...], compression: int
+) -> Any:
     # HDF5 knows no chunks for a dataset without elements.
     storage = _storage(compression) | {"chunks": chunks} if data.size else {}
-    dataset = group.create_dataset("measurement_data", data=data, **storage)
-    dataset.attrs["dimension_labels"] = np.array(dimensions, _TEXT)
-    dataset.attrs["data_type_labels"] = np.array(types, _TEXT)
-    dataset.attrs["description"] = description
+    return group.create_dataset(name, data=data, **storage)
 
 
 def _write_table(group: Any, table: NDArray[np.void], compression: int) -> None:
@@ -266,76 +283,9 @@ def _storage(compression: int) -> dict[str, Any]:
     }
 
 
-def _table(infos: Sequence[Mapping[str, Any]], spans: Mapping[str, list[int]]) -> NDArray[np.void]:
-    """Return the step entries as a structured array, one row per step."""
-    rows = [_flat_step(index, info) for index, info in enumerate(infos)]
-    # Steps may lack entries: the order is that of first sight, group by group.
-    groups = ("step_index", *_STEP_KEYS), "param_", "workflow_"
-    seen = dict.fromkeys(name for row in rows for name in row)
-    names = [name for name in groups[0] if name in seen]
-    names += [name for prefix in groups[1:] for name in seen if name.startswith(prefix)]
-    columns = {name: _column([row.get(name) for row in rows]) for name in names}
-    columns |= {name: np.array(span, np.int64) for name, span in spans.items()}
-    table = np.empty(len(rows), [(name, column.dtype) for name, column in columns.items()])
-    for name, column in columns.items():
-        table[name] = column
-    return table
-
-
-def _flat_step(index: int, info: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {"step_index": index}
-    flat |= {key: info[key] for key in _STEP_KEYS if info.get(key) is not None}
-    for key, prefix in (("parameters", "param"), ("workflow_info", "workflow")):
-        entries = info.get(key)
-        if isinstance(entries, Mapping):
-            flat |= _flatten(entries, prefix)
-    return flat
-
-
-def _flatten(entries: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in entries.items():
-        name = f"{prefix}_{_text(key)}"
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, name)
-        elif value is not None:
-            flat[name] = value
-    return flat
-
-
-def _column(values: Sequence[Any]) -> NDArray[Any]:
-    """Return one column in the type that holds all its values; ``None`` is a missing entry."""
-    known = [value for value in values if value is not None]
-    complete = len(known) == len(values)
-    booleans = sum(isinstance(value, bool) for value in known)
-    if not booleans and all(isinstance(value, int | float) for value in known):
-        if complete and all(_fits_int64(value) for value in known):
-            return np.array(values, np.int64)
-        return np.array([np.nan if value is None else float(value) for value in values])
-    # Width in bytes, not characters: a cut inside a character would make the text unreadable.
-    cells = [b"" if value is None else _cell(value).encode() for value in values]
-    least = 50 if complete and booleans == len(values) else 10
-    return np.array(cells, f"S{max(least, *map(len, cells))}")
-
-
-def _fits_int64(value: float) -> bool:
-    return isinstance(value, int) and -(2**63) <= value < 2**63
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list | dict):
-        return _text(json.dumps(value, ensure_ascii=False))
-    return _text(str(value))
-
-
 def _attribute(value: Any) -> Any:
     if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, int) and not isinstance(value, bool) and not _fits_int64(value):
+        return plain_text(value)
+    if isinstance(value, int) and not isinstance(value, bool) and not fits_int64(value):
         return str(value)
     return value
-
-
-def _text(value: str) -> str:
-    """Return ``value`` without what HDF5 text cannot hold: NUL and halves of surrogate pairs."""
-    return value.replace("\0", "").encode("utf-8", "replace").decode("utf-8")

@@ -29,6 +29,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
+from oectflow.measurement import Measurement, Step
 from oectflow.pipeline.inputs.protocol import (
     step_entries,
     transfer_parameters,
@@ -37,12 +38,10 @@ from oectflow.pipeline.inputs.protocol import (
 )
 from oectflow.pipeline.inputs.raw_format import (
     NAME_KEYS,
-    TransferStep,
-    TransientStep,
     file_name,
     name_parts,
     root_attributes,
-    write_experiment,
+    write_measurement,
 )
 
 Array = NDArray[np.float64]
@@ -72,8 +71,8 @@ class SimulatedExperiment:
         and ``tau_off`` is NaN there.
     """
 
-    transfer_steps: Sequence[TransferStep]
-    transient_steps: Sequence[TransientStep]
+    transfer_steps: Sequence[Step]
+    transient_steps: Sequence[Step]
     test_info: Mapping[str, Any]
     workflow: Sequence[Mapping[str, Any]]
     truth: Mapping[str, Array] = field(repr=False)
@@ -86,13 +85,14 @@ class SimulatedExperiment:
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the experiment as one raw HDF5 file and return its path."""
         names = dict(zip(NAME_KEYS, name_parts(self.test_info), strict=True))
-        return write_experiment(
+        documents = {
+            "json": json.dumps(self.test_info),
+            "workflow": json.dumps(self.workflow, ensure_ascii=False),
+        }
+        steps = [*self.transfer_steps, *self.transient_steps]
+        return write_measurement(
             path,
-            root_attributes(self.test_info) | names,
-            self.transfer_steps,
-            self.transient_steps,
-            json.dumps(self.test_info),
-            json.dumps(self.workflow, ensure_ascii=False),
+            Measurement(root_attributes(self.test_info) | names, steps, documents=documents),
         )
 
     def write_folder(self, folder: str | os.PathLike[str]) -> Path:
@@ -103,11 +103,11 @@ class SimulatedExperiment:
             text = json.dumps(document, indent=4, ensure_ascii=False)
             (folder / f"{name}.json").write_text(text, encoding="utf-8")
         for transfer in self.transfer_steps:
-            time = np.arange(len(transfer.Vg), dtype=np.float64) * _TRANSFER_INTERVAL_S
-            columns = {"Time": time, "Vg": transfer.Vg, "Id": transfer.Id}
+            time = np.arange(len(transfer), dtype=np.float64) * _TRANSFER_INTERVAL_S
+            columns = {"Time": time, "Vg": transfer.arrays["Vg"], "Id": transfer.arrays["Id"]}
             _write_csv(folder / transfer.info["data_file"], columns)
         for step in self.transient_steps:
-            columns = {"Time": step.original_time, "Id": step.drain_current}
+            columns = {"Time": step.arrays["time"], "Id": step.arrays["Id"]}
             _write_csv(folder / step.info["data_file"], columns)
         return folder
 
@@ -254,11 +254,13 @@ def simulate_device(
         "steps": infos,
     }
     by_kind = {kind: [i for i in infos if i["type"] == kind] for kind in parameters}
-    interval_ms = parameters["transient"]["timeStep"]
     return SimulatedExperiment(
-        [TransferStep(Vg, row, i) for row, i in zip(Id, by_kind["transfer"], strict=True)],
         [
-            TransientStep(time, row, i, interval_ms)
+            Step("transfer", {"Vg": Vg, "Id": row}, info=i)
+            for row, i in zip(Id, by_kind["transfer"], strict=True)
+        ],
+        [
+            Step("transient", {"time": time, "Id": row}, info=i)
             for row, i in zip(current, by_kind["transient"], strict=True)
         ],
         test_info,

@@ -11,12 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.errors import UnreadableFile
-
-#: Names of the arrays of each source, in the order of the rows in the file.
-ARRAYS = {
-    "transfer": ("Vg", "Id"),
-    "transient": ("continuous_time", "original_time", "drain_current"),
-}
+from oectflow.measurement import Array, Kind
 
 
 @dataclass(frozen=True)
@@ -53,18 +48,21 @@ class SourceSteps:
 
     Attributes
     ----------
-    source
-        ``"transfer"`` or ``"transient"``.
+    kind
+        What kind of measurement it holds.
     table
         The step table, one record per step.
+    optional
+        Arrays that have a dataset of their own in this file.
     shape, chunks
         Of ``measurement_data``; ``chunks`` is None where it is stored in one piece.
     starts, stops
         Samples of each step along the last axis.  Shape (n_steps,).
     """
 
-    source: str
+    kind: Kind
     table: NDArray[Any]
+    optional: tuple[Array, ...]
     shape: tuple[int, ...]
     chunks: tuple[int, ...] | None
     starts: NDArray[np.int64]
@@ -73,7 +71,7 @@ class SourceSteps:
     def layout(self) -> Layout:
         """Return the lengths of the steps, and which of them begin with an HDF5 chunk."""
         n_steps = len(self.table)
-        if self.source == "transfer":
+        if self.kind.layout == "sweeps":
             every = self.chunks[0] if self.chunks else 1
             first = np.arange(0, n_steps, every)
         elif self.chunks:
@@ -86,11 +84,11 @@ class SourceSteps:
             n_steps,
             self.stops - self.starts,
             np.unique(np.concatenate([[0], first, [n_steps]])).astype(np.int64),
-            8 * len(ARRAYS[self.source]),
+            8 * (len(self.kind.rows) + len(self.optional)),
         )
 
 
-def read_source(file: h5py.File, path: Path, source: str) -> SourceSteps:
+def read_source(file: h5py.File, path: Path, kind: Kind) -> SourceSteps:
     """Read the step table of a group, and check the shape of its samples against it.
 
     Raises
@@ -98,22 +96,24 @@ def read_source(file: h5py.File, path: Path, source: str) -> SourceSteps:
     UnreadableFile
         A dataset is missing, or has another shape than the steps need.
     """
+    source, group = kind.name, file[kind.name]
     for name in ("measurement_data", "step_info_table"):
-        if name not in file[source]:
+        if name not in group:
             raise UnreadableFile(
                 f"{path}: there is no dataset /{source}/{name}; "
                 "the conversion was not finished, convert the measurement again"
             )
-    data = file[source]["measurement_data"]
-    table = file[source]["step_info_table"]
+    data = group["measurement_data"]
+    table = group["step_info_table"]
     if table.ndim != 1 or table.dtype.names is None:
         raise UnreadableFile(
             f"{path}: /{source}/step_info_table is {table.dtype} of shape {table.shape}, "
             "expected one record per step; convert the measurement again"
         )
     records = table[:]
-    n_rows, n_steps = len(ARRAYS[source]), len(records)
-    expected = (n_steps, n_rows, "n_points") if source == "transfer" else (n_rows, "n_samples")
+    n_rows, n_steps = len(kind.rows), len(records)
+    sweeps = kind.layout == "sweeps"
+    expected = (n_steps, n_rows, "n_points") if sweeps else (n_rows, "n_samples")
     fits = len(data.shape) == len(expected) and all(
         isinstance(want, str) or want == got for want, got in zip(expected, data.shape, strict=True)
     )
@@ -123,18 +123,26 @@ def read_source(file: h5py.File, path: Path, source: str) -> SourceSteps:
             f"numbers of shape ({', '.join(map(str, expected))}) for the {n_steps} steps in its "
             "table; convert the measurement again"
         )
-    if source == "transfer":
+    optional = tuple(array for array in kind.optional if array.dataset in group)
+    for array in optional:
+        shape = group[array.dataset].shape
+        if shape != data.shape[:-2] + data.shape[-1:]:
+            raise UnreadableFile(
+                f"{path}: /{source}/{array.dataset} has the shape {shape}, measurement_data "
+                f"{data.shape}; convert the measurement again"
+            )
+    if sweeps:
         starts = np.zeros(n_steps, np.int64)
         stops = np.full(n_steps, data.shape[2], np.int64)
     else:
-        starts, stops = _ranges(path, records, data.shape[1])
-    return SourceSteps(source, records, data.shape, data.chunks, starts, stops)
+        starts, stops = _ranges(path, source, records, data.shape[1])
+    return SourceSteps(kind, records, optional, data.shape, data.chunks, starts, stops)
 
 
 def _ranges(
-    path: Path, table: NDArray[Any], total: int
+    path: Path, source: str, table: NDArray[Any], total: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where each transient step begins and ends."""
+    """Return where each step of a trace begins and ends."""
     n_steps = len(table)
     names = ("start_data_index", "end_data_index")
     if not set(names) <= set(table.dtype.names or ()):
@@ -148,7 +156,7 @@ def _ranges(
     if wrong.size:
         i = wrong[0]
         raise UnreadableFile(
-            f"{path}: /transient/step_info_table puts step {i} at samples "
+            f"{path}: /{source}/step_info_table puts step {i} at samples "
             f"{ranges[0, i]:.0f}:{ranges[1, i]:.0f}, but there are {total}; "
             "convert the measurement again"
         )

@@ -19,6 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.pipeline.inputs.periodicity import find_period
+from oectflow.pipeline.inputs.step_table import VALUE_PREFIX, number, parameter_column
+
+#: The numbers of a step that are found here.
+TIMING = ("sampling_interval", "gate_period", "duty_cycle")
 
 _PARAMETERS = ("timeStep", "topTime", "bottomTime")
 
@@ -61,7 +65,9 @@ def declared_timing(table: NDArray[Any], workflow: Callable[[], Any]) -> Timing:
     NaN and ``"unknown"`` where neither tells.  A parameter that is zero, negative or no number
     counts as missing; ``topTime`` and ``bottomTime`` count only together.
     """
-    interval, top, bottom = _given(np.array([_column(table, name) for name in _PARAMETERS]))
+    interval, top, bottom = _given(
+        np.array([parameter_column(table, name) for name in _PARAMETERS])
+    )
     source = np.where(np.isnan(top), "unknown", "step").astype(object)
     if np.isnan(interval).any() or np.isnan(top).any():
         commands = np.array([_timing_of(c) for c in _commands(table, workflow())]).T
@@ -73,8 +79,15 @@ def declared_timing(table: NDArray[Any], workflow: Callable[[], Any]) -> Timing:
             np.where(planned, planned_bottom, bottom),
         )
         source[planned] = "workflow"
-    period = top + bottom
-    return Timing(interval / 1000, period / 1000, top / period, tuple(source))
+    timing = [interval / 1000, (top + bottom) / 1000, top / (top + bottom)]
+    # What a reader worked out stands in columns of its own, in SI units.
+    for i, name in enumerate(TIMING):
+        if VALUE_PREFIX + name in (table.dtype.names or ()):
+            own = table[VALUE_PREFIX + name]
+            timing[i] = np.where(own > 0, own, timing[i])
+            if name == "gate_period":
+                source[own > 0] = "step"
+    return Timing(timing[0], timing[1], timing[2], tuple(source))
 
 
 def complete_from_trace(
@@ -143,35 +156,11 @@ def _given(ms: NDArray[np.float64]) -> NDArray[np.float64]:
     return given
 
 
-def _column(table: NDArray[Any], parameter: str) -> NDArray[np.float64]:
-    """Return a parameter of each step as it stands, NaN where there is none."""
-    result = np.full(len(table), np.nan)
-    names = [name for name in table.dtype.names or () if name.startswith("param_")]
-    # The step's own parameter comes before one that is nested in another.
-    for name in sorted(names, key=len):
-        if name.endswith(f"_{parameter}"):
-            column = table[name]
-            if column.dtype.kind in "fiu":
-                values = column.astype(np.float64)
-            else:
-                values = np.array([_number(value) for value in column.tolist()])
-            result = np.where(result > 0, result, values)
-    return result
-
-
-def _number(value: Any) -> float:
-    """Return a parameter as a number; numbers may be stored as text."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
 def _timing_of(command: Mapping[str, Any]) -> tuple[float, ...]:
     params = command.get("params")
     if not isinstance(params, Mapping):
         params = {}
-    return tuple(_number(params.get(name)) for name in _PARAMETERS)
+    return tuple(number(params.get(name)) for name in _PARAMETERS)
 
 
 def _commands(table: NDArray[Any], workflow: Any) -> list[Mapping[str, Any]]:
@@ -211,7 +200,7 @@ def _n_executions(node: Mapping[str, Any]) -> int:
     """Return how many commands a node executes: one, or those of a loop in all its iterations."""
     if node.get("type") != "loop":
         return 1
-    iterations = _number(node.get("iterations"))
+    iterations = number(node.get("iterations"))
     if not iterations >= 1 or np.isinf(iterations):
         return 0
     return int(iterations) * sum(map(_n_executions, _nodes(node.get("steps"))))

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+#: The arrays of a transient that existing notebooks know.
+TRACE = ("continuous_time", "original_time", "drain_current")
 
 
 class Measurement:
@@ -88,7 +90,8 @@ class Measurement:
         InputError
             It cannot be read.
         """
-        return self.open().step("transfer", step_index)
+        step = self.open().step("transfer", step_index)
+        return {name: step[name] for name in ("Vg", "Id")}
 
     def get_transient_step_measurement(self, step_index: int) -> dict[str, Array]:
         """Return one transient.
@@ -106,7 +109,7 @@ class Measurement:
             It cannot be read.
         """
         step = self.open().step("transient", step_index)
-        return {name: value for name, value in step.items() if isinstance(value, np.ndarray)}
+        return {name: step[name] for name in TRACE}
 
     def get_transfer_all_measurement(self) -> dict[str, Any] | None:
         """Return all sweeps.
@@ -146,7 +149,7 @@ class Measurement:
         """Return all transients one after the other; as for one step, None if there is none."""
         experiment = self.open()
         n_steps = experiment.n_steps("transient")
-        return experiment.block("transient", 0, n_steps).arrays if n_steps else None
+        return dict(experiment.block("transient", 0, n_steps, TRACE).arrays) if n_steps else None
 
     def get_transfer_step_info_table(self) -> pd.DataFrame | None:
         """Return the table of transfer steps, None if there is none."""

@@ -59,8 +59,10 @@ class Value:
         As of an array; NaN stands where it is unknown.
     parameters
         Names of the instrument's parameters that give it, the first that is there counts.
-    scale
-        What one unit of the parameter is in ``unit``.
+    divisor
+        How many of the parameter's units make one ``unit``: 1000 for mV.
+    per
+        Parameter by which the number is divided, too, ``""`` for none.
     column
         Its column in results.
     """
@@ -69,7 +71,8 @@ class Value:
     unit: str
     description: str
     parameters: tuple[str, ...] = ()
-    scale: float = 1.0
+    divisor: float = 1.0
+    per: str = ""
     column: str = ""
 
 

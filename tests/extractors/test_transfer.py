@@ -410,7 +410,7 @@ def test_von__auto_is_the_type_of_the_device(polarity):
     device = simulate_device(3, polarity=polarity, n_transfer=6, n_transient=0, fade=0.2)
     right, wrong = ("N", "P") if polarity == "n" else ("P", "N")
     for sweep in device.transfer_steps:
-        step = {"Vg": sweep.Vg, "Id": sweep.Id}
+        step = {"Vg": sweep.arrays["Vg"], "Id": sweep.arrays["Id"]}
         for name in ("transfer.Von", "transfer.Von_coords"):
             for branch in ("forward", "reverse"):
                 auto, same, other = (

@@ -12,7 +12,8 @@ import pytest
 from scipy.optimize import least_squares
 
 import oectflow as of
-from oectflow.pipeline.inputs.raw_format import TransferStep, TransientStep, write_experiment
+from oectflow.measurement import Measurement, Step
+from oectflow.pipeline.inputs.raw_format import write_measurement
 
 
 def extract(raw, out, features="all"):
@@ -23,16 +24,13 @@ def write(path: Path, transfers=(), transients=(), period_ms: float | None = 100
     """Write raw steps: (Vg, Id) pairs and currents at 1 kHz."""
     timing = {} if period_ms is None else {"topTime": period_ms / 2, "bottomTime": period_ms / 2}
     info = {"parameters": {"timeStep": 1, **timing}}
-    return write_experiment(
-        path,
-        {"test_id": path.stem, "chip_id": "#1", "device_number": "1"},
-        [TransferStep(np.asarray(v), np.asarray(i), {"type": "transfer"}) for v, i in transfers],
-        [
-            TransientStep(np.arange(len(i)) * 1e-3, np.asarray(i), {"type": "transient"} | info)
-            for i in transients
-        ],
-        "{}",
-    )
+    attributes = {"test_id": path.stem, "chip_id": "#1", "device_number": "1"}
+    steps = [Step("transfer", {"Vg": np.asarray(v), "Id": np.asarray(i)}) for v, i in transfers]
+    steps += [
+        Step("transient", {"time": np.arange(len(i)) * 1e-3, "Id": np.asarray(i)}, info=info)
+        for i in transients
+    ]
+    return write_measurement(path, Measurement(attributes, steps, documents={"json": "{}"}))
 
 
 def sweep(n: int = 41, top: float = 0.6, scale: float = 1e-3, twice: bool = False):

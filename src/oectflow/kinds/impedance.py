@@ -13,8 +13,8 @@ IMPEDANCE = register_kind(
             Array("Vdc", "V", "bias as measured", "bias", ("Vdc_measured",)),
         ),
         values=(
-            Value("Vdc", "V", "bias", ("biasVoltage",), 1e-3),
-            Value("amplitude", "V", "amplitude of the alternating voltage", ("amplitude",), 1e-3),
+            Value("Vdc", "V", "bias", ("biasVoltage",), 1000),
+            Value("amplitude", "V", "amplitude of the alternating voltage", ("amplitude",), 1000),
         ),
         x="frequency",
         y="Z_imag",

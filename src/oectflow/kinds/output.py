@@ -14,7 +14,7 @@ OUTPUT = register_kind(
             Array("time", "s", "time as recorded", "time"),
             *errors_of_currents(),
         ),
-        values=(Value("Vg", "V", "gate voltage", ("gateVoltage",), 1e-3),),
+        values=(Value("Vg", "V", "gate voltage", ("gateVoltage",), 1000),),
         x="Vd",
         y="Id",
         curve_by="Vg",

@@ -15,8 +15,15 @@ TRANSFER = register_kind(
             *errors_of_currents(),
         ),
         values=(
-            Value("Vd", "V", "drain voltage", ("drainVoltage",), 1e-3),
-            Value("sweep_rate", "V/s", "how fast the gate voltage changes"),
+            Value("Vd", "V", "drain voltage", ("drainVoltage",), 1000),
+            # Steps in mV, each after a time in ms.
+            Value(
+                "sweep_rate",
+                "V/s",
+                "how fast the gate voltage changes",
+                ("gateVoltageStep",),
+                per="timeStep",
+            ),
         ),
         x="Vg",
         y="Id",

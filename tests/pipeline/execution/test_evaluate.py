@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from oectflow.extractors.base import ABSENT, ERROR, OK, BaseExtractor, Variable
 from oectflow.measurement import Batch
-from oectflow.pipeline.execution.evaluate import Steps, evaluate, timing_columns
+from oectflow.pipeline.execution.evaluate import Steps, evaluate, value_columns
 
 
 class Mean(BaseExtractor):
@@ -46,7 +48,8 @@ class PerCycle(Mean):
 
 def steps(*lengths: int, unreadable: dict[int, str] | None = None) -> Steps:
     batch = Batch.from_steps([{"x": np.arange(float(n)), "gate_period": 0.2} for n in lengths])
-    return Steps("transient", batch, ("step",) * len(lengths), unreadable or {})
+    batch = replace(batch, timing_source=("step",) * len(lengths))
+    return Steps("transient", batch, unreadable or {})
 
 
 def test_evaluate__an_exception_costs_its_step_only():
@@ -108,8 +111,8 @@ def test_evaluate__an_exception_without_text_still_says_something():
     assert evaluate(Silent(), steps(2))[1] == {0: ("KeyError", "KeyError()")}
 
 
-def test_timing_columns__words_as_codes():
-    columns = timing_columns(steps(2, 2))
+def test_value_columns__words_as_codes():
+    columns = value_columns(steps(2, 2))
     np.testing.assert_array_equal(columns["gate_period"], [0.2, 0.2])
     assert np.isnan(columns["sampling_interval"]).all()
     assert columns["timing_source"].tolist() == [2, 2]

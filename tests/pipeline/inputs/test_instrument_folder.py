@@ -42,7 +42,7 @@ def test_read_folder__finds_the_csv_of_a_step(
 ) -> None:
     sweeps = {name: f"Vg,Id\n0,{i}\n".encode() for i, name in enumerate(files)}
     (step,) = read_transfer(tmp_path, sweeps, entry).transfer_steps
-    assert step.Id[0] == files.index(chosen)
+    assert step.arrays["Id"][0] == files.index(chosen)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gbk"])
@@ -58,8 +58,8 @@ def test_read_folder__finds_the_csv_of_a_step(
 def test_read_folder__encodings_and_headings(tmp_path: Path, encoding: str, text: str) -> None:
     found = read_transfer(tmp_path, {"1.csv": text.encode(encoding)})
     assert found.warnings == ()
-    np.testing.assert_array_equal(found.transfer_steps[0].Vg, [1])
-    np.testing.assert_array_equal(found.transfer_steps[0].Id, [2])
+    np.testing.assert_array_equal(found.transfer_steps[0].arrays["Vg"], [1])
+    np.testing.assert_array_equal(found.transfer_steps[0].arrays["Id"], [2])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gbk"])
@@ -77,15 +77,15 @@ def test_read_folder__numbers_are_read_exactly(tmp_path: Path, flaw: str) -> Non
     cells += ["1e-320", "-0.0", "inf", "NaN", "1E-3", "5"]
     text = "Vg,Id\n" + "".join(f"0.5,{cell}\n" for cell in cells) + flaw
     (step,) = read_transfer(tmp_path, {"1.csv": text.encode()}).transfer_steps
-    np.testing.assert_array_equal(step.Id[: len(cells)], [float(cell) for cell in cells])
+    np.testing.assert_array_equal(step.arrays["Id"][: len(cells)], [float(cell) for cell in cells])
 
 
 def test_read_folder__cells_that_are_no_numbers(tmp_path: Path) -> None:
     text = "\r\nVg,Id\r\n0,1\r\n\r\n0.1,1_000\r\n0.2,\r\n0.3,4,5\r\nx,6\r\n0.5"
     found = read_transfer(tmp_path, {"1.csv": text.encode()})
     (step,) = found.transfer_steps
-    np.testing.assert_array_equal(step.Vg, [0, 0.1, 0.2, 0.3, np.nan, 0.5])
-    np.testing.assert_array_equal(step.Id, [1, np.nan, np.nan, 4, 6, np.nan])
+    np.testing.assert_array_equal(step.arrays["Vg"], [0, 0.1, 0.2, 0.3, np.nan, 0.5])
+    np.testing.assert_array_equal(step.arrays["Id"], [1, np.nan, np.nan, 4, 6, np.nan])
     (warning,) = found.warnings
     assert "step 1 (transfer): 1.csv, line 5: Id is '1_000'" in warning
     assert "3 more" in warning

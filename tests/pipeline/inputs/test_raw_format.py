@@ -7,11 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
+from oectflow.measurement import Measurement, Step
 from oectflow.pipeline.inputs.raw_format import (
-    TransferStep,
-    TransientStep,
     file_name,
-    write_experiment,
+    write_measurement,
 )
 
 
@@ -31,16 +30,16 @@ def test_file_name(parts: tuple[Any, ...], name: str) -> None:
     assert file_name(dict(zip(keys, parts, strict=True))) == name
 
 
-def test_write_experiment__whole_or_not_at_all(tmp_path: Path) -> None:
+def test_write_measurement__whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "experiment.h5"
     path.write_bytes(b"what was there")
-    ok = TransferStep(np.zeros(3), np.zeros(3), {})
-    odd = TransferStep(np.zeros(3), np.zeros(2), {})
-    with pytest.raises(ValueError, match=r"step 1: arrays of shape \(3,\) and \(2,\)"):
-        write_experiment(path, {}, [ok, odd], [], "{}")
+    ok = Step("transfer", {"Vg": np.zeros(3), "Id": np.zeros(3)})
+    odd = Step("transfer", {"Vg": np.zeros(3), "Id": np.zeros(2)})
+    with pytest.raises(ValueError, match=r"step 1: arrays of shape \(2,\) and \(3,\)"):
+        write_measurement(path, Measurement({}, [ok, odd]))
     assert path.read_bytes() == b"what was there"
     assert list(tmp_path.iterdir()) == [path]
-    write_experiment(path, {}, [ok], [], "{}")
+    write_measurement(path, Measurement({}, [ok]))
     with h5py.File(path) as file:
         assert file["transfer/measurement_data"].shape == (1, 2, 3)
     assert list(tmp_path.iterdir()) == [path]
@@ -58,11 +57,11 @@ def test_write_experiment__whole_or_not_at_all(tmp_path: Path) -> None:
         ([0, 0], None),
     ],
 )
-def test_write_experiment__transient_chunks(
+def test_write_measurement__transient_chunks(
     tmp_path: Path, lengths: list[int], chunk: int | None
 ) -> None:
-    steps = [TransientStep(np.zeros(n), np.ones(n), {}) for n in lengths]
-    path = write_experiment(tmp_path / "x.h5", {}, [], steps, "{}", compression=1)
+    steps = [Step("transient", {"time": np.zeros(n), "Id": np.ones(n)}) for n in lengths]
+    path = write_measurement(tmp_path / "x.h5", Measurement({}, steps), compression=1)
     with h5py.File(path) as file:
         dataset = file["transient/measurement_data"]
         assert dataset.chunks == (None if chunk is None else (1, chunk))
@@ -72,11 +71,11 @@ def test_write_experiment__transient_chunks(
 @pytest.mark.parametrize(
     ("n_steps", "n_points", "chunk"), [(3, 121, 3), (500, 121, 33), (4, 5000, 1), (2, 0, None)]
 )
-def test_write_experiment__transfer_chunks(
+def test_write_measurement__transfer_chunks(
     tmp_path: Path, n_steps: int, n_points: int, chunk: int | None
 ) -> None:
-    step = TransferStep(np.zeros(n_points), np.zeros(n_points), {})
-    path = write_experiment(tmp_path / "x.h5", {}, [step] * n_steps, [], "{}")
+    step = Step("transfer", {"Vg": np.zeros(n_points), "Id": np.zeros(n_points)})
+    path = write_measurement(tmp_path / "x.h5", Measurement({}, [step] * n_steps))
     with h5py.File(path) as file:
         chunks = file["transfer/measurement_data"].chunks
         assert chunks == (None if chunk is None else (chunk, 2, n_points))

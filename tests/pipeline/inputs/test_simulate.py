@@ -54,7 +54,7 @@ def test_transient__least_squares_finds_the_time_constants(
     )
     truth = device.truth
     for step, transient in enumerate(device.transient_steps):
-        signal = transient.drain_current * (1 if polarity == "n" else -1)
+        signal = transient.arrays["Id"] * (1 if polarity == "n" else -1)
         assert (signal > 0).all()
         for cycle in range(3):
             start = 80 * cycle
@@ -96,7 +96,7 @@ def test_transient__solves_the_relaxation_equation() -> None:
         value = result.y[0, -1]
     # The solver's tolerance per unit step, over the fewer than 100 steps that it takes.
     np.testing.assert_allclose(
-        device.transient_steps[0].drain_current, np.concatenate(solution), rtol=1e-10
+        device.transient_steps[0].arrays["Id"], np.concatenate(solution), rtol=1e-10
     )
 
 
@@ -120,18 +120,18 @@ def test_transient__phase_borders(
         fade=0,
     )
     (step,) = device.transient_steps
-    rising = np.diff(step.drain_current) > 0
-    assert len(step.drain_current) == starts[-1]
+    rising = np.diff(step.arrays["Id"]) > 0
+    assert len(step.arrays["Id"]) == starts[-1]
     # A phase's first sample holds what the one before has reached; the change comes after it.
     turns_on = np.flatnonzero(rising[1:] & ~rising[:-1]) + 1
     np.testing.assert_array_equal(turns_on, [start + first_on for start in starts[:-1]])
     turns_off = np.flatnonzero(~rising[1:] & rising[:-1]) + 1
     np.testing.assert_array_equal(turns_off, starts[1:-1])
-    np.testing.assert_allclose(np.diff(step.original_time), 1 / sample_rate, rtol=1e-12)
+    np.testing.assert_allclose(np.diff(step.arrays["time"]), 1 / sample_rate, rtol=1e-12)
     parameters = step.info["parameters"]
     assert parameters["topTime"] + parameters["bottomTime"] == pytest.approx(1000 * period)
     assert parameters["topTime"] == pytest.approx(1000 * period * duty_cycle)
-    assert parameters["timeStep"] == step.time_step_ms == 1000 / sample_rate
+    assert parameters["timeStep"] == 1000 / sample_rate
 
 
 @pytest.mark.parametrize("polarity", ["n", "p"])
@@ -139,9 +139,9 @@ def test_transfer__numeric_derivatives_find_gm_max_and_Von(polarity: Polarity) -
     device = noiseless(polarity=polarity, n_transfer=2, n_points=20_001, fade=0.1)
     h, w = 1e-4, 0.05
     for step, sweep in enumerate(device.transfer_steps):
-        assert (np.sign(sweep.Id) == (1 if polarity == "n" else -1)).all()
+        assert (np.sign(sweep.arrays["Id"]) == (1 if polarity == "n" else -1)).all()
         for direction, part in enumerate((slice(0, 10_001), slice(10_001, None))):
-            Vg, Id = sweep.Vg[part], sweep.Id[part]
+            Vg, Id = sweep.arrays["Vg"][part], sweep.arrays["Id"][part]
             gm = np.gradient(Id, Vg)
             best = int(np.argmax(np.abs(gm)))
             # At the maximum gm'' / gm = -1 / (2 w²).  The central difference errs by h²/6 of it,
@@ -157,9 +157,9 @@ def test_transfer__numeric_derivatives_find_gm_max_and_Von(polarity: Polarity) -
 
 def test_transfer__sweep_goes_there_and_back() -> None:
     (sweep,) = noiseless(polarity="p", n_transfer=1, n_points=161).transfer_steps
-    assert len(sweep.Vg) == len(sweep.Id) == 161
-    assert np.argmin(sweep.Vg) == 80
-    np.testing.assert_array_equal(sweep.Vg, sweep.Vg[::-1])
+    assert len(sweep.arrays["Vg"]) == len(sweep.arrays["Id"]) == 161
+    assert np.argmin(sweep.arrays["Vg"]) == 80
+    np.testing.assert_array_equal(sweep.arrays["Vg"], sweep.arrays["Vg"][::-1])
     parameters = sweep.info["parameters"]
     assert [parameters[f"gateVoltage{key}"] for key in ("Start", "End", "Step")] == [
         200,
@@ -183,12 +183,15 @@ def test_noise__has_the_size_asked_for() -> None:
     noisy = simulate_device(3, transfer_noise=0.01, transient_noise=0.02)
     transient = np.concatenate(
         [
-            a.drain_current - b.drain_current
+            a.arrays["Id"] - b.arrays["Id"]
             for a, b in zip(noisy.transient_steps, clean.transient_steps, strict=True)
         ]
     )
     transfer = np.concatenate(
-        [a.Id / b.Id - 1 for a, b in zip(noisy.transfer_steps, clean.transfer_steps, strict=True)]
+        [
+            a.arrays["Id"] / b.arrays["Id"] - 1
+            for a, b in zip(noisy.transfer_steps, clean.transfer_steps, strict=True)
+        ]
     )
     # The standard deviation of n normal numbers is itself known to 1/sqrt(2 n); five times that.
     for noise, size in ((transient, 0.02 * 1e-3), (transfer, 0.01)):
@@ -198,7 +201,7 @@ def test_noise__has_the_size_asked_for() -> None:
 def test_adc__few_levels() -> None:
     device = simulate_device(3, n_transient=1, adc_bits=8, max_current=1e-6)
     least = 4e-6 / 2**8
-    levels = device.transient_steps[0].drain_current / least
+    levels = device.transient_steps[0].arrays["Id"] / least
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-9)
     assert len(np.unique(np.rint(levels))) > 50
 
@@ -208,8 +211,8 @@ def test_seed__fixes_everything() -> None:
     for a, b, c in zip(
         first.transient_steps, again.transient_steps, other.transient_steps, strict=True
     ):
-        np.testing.assert_array_equal(a.drain_current, b.drain_current)
-        assert (a.drain_current != c.drain_current).any()
+        np.testing.assert_array_equal(a.arrays["Id"], b.arrays["Id"])
+        assert (a.arrays["Id"] != c.arrays["Id"]).any()
     assert first.file_name == again.file_name != other.file_name
 
 
