@@ -23,7 +23,9 @@ MAX_BYTES = 256 * 1024
 MAX_NODES = 50_000
 
 
-def read_config_file(path: Path | Traversable, raises: type[OectflowError]) -> Any:
+def read_config_file(
+    path: Path | Traversable, raises: type[OectflowError], *, as_text: bool = False
+) -> Any:
     """Return what a YAML file contains, or a JSON file, if its name ends in ``.json``.
 
     Parameters
@@ -32,6 +34,8 @@ def read_config_file(path: Path | Traversable, raises: type[OectflowError]) -> A
         The file.
     raises
         The error to raise.
+    as_text
+        Leave everything in YAML the text that it is: a chip called 007 is no number.
 
     Raises
     ------
@@ -54,7 +58,9 @@ def read_config_file(path: Path | Traversable, raises: type[OectflowError]) -> A
     except UnicodeDecodeError as error:
         raise raises(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     try:
-        return _parse_json(text) if path.name.lower().endswith(".json") else _parse_yaml(text)
+        return (
+            _parse_json(text) if path.name.lower().endswith(".json") else _parse_yaml(text, as_text)
+        )
     except RecursionError:
         raise raises(f"{path}: nested too deeply") from None
     except (yaml.YAMLError, ValueError) as error:
@@ -89,13 +95,13 @@ def _parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=unique)
 
 
-def _parse_yaml(text: str) -> Any:
+def _parse_yaml(text: str, as_text: bool) -> Any:
     # The parser in Python: the one in C lets a deeply nested file crash the process.
     root = yaml.compose(text, yaml.SafeLoader)
     if root is None:
         return None
     _count_nodes(root, {}, set())
-    return yaml.safe_load(text)
+    return yaml.load(text, yaml.BaseLoader) if as_text else yaml.safe_load(text)
 
 
 def _count_nodes(node: yaml.Node, counted: dict[int, int], open_nodes: set[int]) -> int:
