@@ -92,6 +92,8 @@ class RunCounters:
         Length in s and number of the intervals in which throughput is counted.
     n_dots
         How many batches are kept.
+    sources
+        Kinds of measurement.
     clock
         Tells the time since the epoch in s.
     """
@@ -100,6 +102,7 @@ class RunCounters:
     bin_seconds: float = 2.0
     n_bins: int = 300
     n_dots: int = 1000
+    sources: tuple[str, ...] = ("transfer", "transient")
     clock: Callable[[], float] = time.time
     rows: OrderedDict[tuple[str, str], ExperimentRow] = field(default_factory=OrderedDict)
     outcomes: Counter[str] = field(default_factory=Counter)

@@ -6,6 +6,7 @@ that ran before; it is sent by value, so the scheduler needs no oectflow.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import Any
 
@@ -35,14 +36,20 @@ STATES = {
 
 
 class RunPage(SchedulerPlugin):
-    """Counts the events of runs in the scheduler, and serves the page."""
+    """Counts the events of runs in the scheduler, and serves the page.
+
+    Parameters
+    ----------
+    sources
+        Kinds of measurement, which the scheduler need not know.
+    """
 
     name = "oectflow-page"
     #: A second client that connects keeps what has been counted.
     idempotent = True
 
-    def __init__(self) -> None:
-        self.counters = RunCounters()
+    def __init__(self, sources: tuple[str, ...]) -> None:
+        self.counters = RunCounters(sources=sources)
 
     async def start(self, scheduler: Scheduler) -> None:
         """Called by Dask when the plugin is registered."""
@@ -68,11 +75,14 @@ def add_page(client: Client, by_value: bool) -> None:
     if not by_value:
         logger.info("no page /%s: the scheduler runs another version of Python", PAGE)
         return
+    # Not at the top: this module goes to schedulers without oectflow.
+    from oectflow.measurement import kinds
+
     modules = (counters_module, __import__(__name__, fromlist=["*"]))
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
-        client.register_plugin(RunPage())
+        client.register_plugin(RunPage(tuple(kinds())))
     except Exception as error:  # noqa: BLE001 - a run needs no page, whatever the scheduler says
         logger.info("no page /%s: %s", PAGE, error)
     finally:
@@ -139,7 +149,7 @@ class Page:
         self.rates = ColumnDataSource({"time": []})
         self.dots = {
             source: ColumnDataSource({n: [] for n in ("time", "n_steps", "seconds", "features")})
-            for source in ("transient", "transfer")
+            for source in counters.sources
         }
         self.throughput = self._throughput()
         self._shown: list[str] = []
@@ -213,13 +223,14 @@ class Page:
         from bokeh.models import HoverTool
 
         plot = _figure("Batch sizes in use", "steps per batch", y_axis_type="log")
-        marks = {"transient": "circle", "transfer": "triangle"}
-        for colour, (source, dots) in zip(COLOURS, self.dots.items(), strict=False):
+        marks = itertools.cycle(("triangle", "square", "circle", "diamond"))
+        colours = itertools.cycle(COLOURS)
+        for mark, colour, (source, dots) in zip(marks, colours, self.dots.items(), strict=False):
             plot.scatter(
                 x="time",
                 y="n_steps",
                 source=dots,
-                marker=marks[source],
+                marker=mark,
                 size=7,
                 fill_alpha=0.6,
                 line_alpha=0.8,

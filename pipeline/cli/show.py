@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,9 +13,11 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from oectflow.errors import CatalogError, InputError
+from oectflow.measurement import get_kind
 from oectflow.pipeline.cli.output import AsJson, emit_json, note, say, table
 from oectflow.pipeline.cli.output import show as show_it
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog, need_catalog
+from oectflow.pipeline.inputs.step_table import VALUE_PREFIX
 
 if TYPE_CHECKING:
     from oectflow.pipeline.inputs.catalog import CatalogEntry, FeatureRecord
@@ -84,6 +87,8 @@ def _find(
 
 def _show_attributes(experiment: Experiment) -> None:
     show_it(table(("attribute", "value"), sorted(experiment.attributes.items())))
+    if experiment.sample:
+        show_it(table(("sample", "value"), sorted(experiment.sample.items())))
 
 
 def _show_workflow(experiment: Experiment) -> None:
@@ -113,7 +118,8 @@ def _grow(tree: Tree, steps: Any, depth: int) -> None:
 def _show_steps(experiment: Experiment) -> None:
     for source in experiment.sources:
         rows = _steps(experiment, source)
-        titles = ("step", "samples", "start_time", "end_time", "reason", "parameters")
+        known = [v.name for v in get_kind(source).values if any(v.name in row for row in rows)]
+        titles = ("step", "samples", *known, "start_time", "end_time", "reason", "parameters")
         grid = table(titles, ([_cell(row, title) for title in titles] for row in rows[:_STEPS]))
         grid.title, grid.title_justify = f"{source} steps", "left"
         show_it(grid)
@@ -133,9 +139,15 @@ def _steps(experiment: Experiment, source: str) -> list[dict[str, Any]]:
     lengths = experiment.layout(source).lengths
     said = json.loads(experiment.step_table(source).to_json(orient="records", date_format="iso"))
     hidden = ("start_data_index", "end_data_index", "step_index")
+    numbers = experiment.declared_values(source)
     return [
         {"step": i, "samples": int(n)}
-        | {key: value for key, value in row.items() if key not in hidden and value is not None}
+        | {name: float(values[i]) for name, values in numbers.items() if not isnan(values[i])}
+        | {
+            key: value
+            for key, value in row.items()
+            if key not in hidden and not key.startswith(VALUE_PREFIX) and value is not None
+        }
         for i, (n, row) in enumerate(zip(lengths, said, strict=True))
     ]
 
@@ -160,6 +172,7 @@ def _document(
             "experiment_id": experiment.experiment_id,
             "path": experiment.path,
             "attributes": experiment.attributes,
+            "sample": experiment.sample,
             "workflow": experiment.workflow,
             "steps": {source: _steps(experiment, source) for source in experiment.sources},
         }

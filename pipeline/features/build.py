@@ -15,8 +15,9 @@ from oectflow.pipeline.features.feature import Feature
 RESERVED = frozenset(
     {
         *("experiment_id", "chip_id", "device_id", "step_index", "problems"),
-        *("sampling_interval", "gate_period", "duty_cycle", "timing_source"),
+        "timing_source",
         *kinds(),
+        *(kind.column(value) for kind in kinds().values() for value in kind.values),
     }
 )
 _NAME = re.compile(r"[^\W\d](?:[\w -]*\w)?")

@@ -16,15 +16,26 @@ from collections.abc import Callable, Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from oectflow.config_file import read_config_file, shorten
 from oectflow.errors import ConfigError, did_you_mean
+from oectflow.measurement import kinds
 
 _SUFFIXES = (".yaml", ".yml", ".json")
-SourceOrBoth = Literal["transfer", "transient", "both"]
+
+
+def _known_kind(name: str) -> str:
+    if name != "both" and name not in kinds():
+        hint = did_you_mean(name, [*kinds(), "both"])
+        raise PydanticCustomError("kind", "no kind of measurement{hint}", {"hint": hint})
+    return name
+
+
+SourceOrBoth = Annotated[str, AfterValidator(_known_kind)]
 
 
 class _Section(BaseModel):

@@ -115,6 +115,12 @@ class Experiment:
         table = self._sources[source].table
         return pd.DataFrame({name: _text(table[name]) for name in table.dtype.names or ()})
 
+    def declared_values(self, source: str) -> dict[str, NDArray[np.float64]]:
+        """Return the numbers of all steps of a kind that the step table tells, NaN elsewhere."""
+        if not self.n_steps(source):
+            return {}
+        return step_values(get_kind(source), self._sources[source].table)
+
     @cached_property
     def workflow(self) -> Any:
         """The workflow that the instrument ran, parsed from ``/raw/workflow``; None if absent."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from oectflow.errors import OectflowError, OutputError
 from oectflow.pipeline.inputs.find import Experiments, open_experiments
-from oectflow.pipeline.outputs.plots import plot_transfer, plot_transient
+from oectflow.pipeline.outputs.plots import plot_curves, plot_transfer, plot_transient
 from oectflow.pipeline.outputs.plots.axes import need_matplotlib, with_unit
 from oectflow.pipeline.outputs.plots.choose import one_experiment, with_experiments
 
@@ -90,7 +90,7 @@ class Pages:
     def sizes(self, name: str) -> tuple[int, int]:
         """Return the numbers of steps and of gate cycles of an experiment, at least 1 each."""
         experiment = self.experiments[name]
-        n_steps = max(experiment.n_steps(source) for source in ("transfer", "transient"))
+        n_steps = max((experiment.n_steps(source) for source in experiment.sources), default=0)
         if self.feature not in self.results:
             return max(1, n_steps), 1
         one = one_experiment(self.results, name)
@@ -107,7 +107,15 @@ class Pages:
 
         experiment = self.experiments[name]
         figure = Figure(figsize=(13, 4.6), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1, 1.25))
+        others = [name for name in experiment.sources if name not in ("transfer", "transient")]
+        left, right, *rest = figure.subplots(
+            1, 2 + len(others), width_ratios=(1, 1.25, *[1] * len(others))
+        )
+        for ax, source in zip(rest, others, strict=True):
+            if step < experiment.n_steps(source):
+                plot_curves(experiment, source, ax, steps=[step])
+            else:
+                _say(ax, f"no {source} step {step}")
         if step < experiment.n_steps("transfer"):
             plot_transfer(experiment, left, steps=[step])
             left.set_title(f"transfer, step {step}", fontsize="medium")

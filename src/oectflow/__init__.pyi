@@ -39,6 +39,7 @@ from .pipeline.outputs.legacy import open_legacy_features
 from .pipeline.outputs.plots import (
     plot_bands,
     plot_chip,
+    plot_curves,
     plot_degradation,
     plot_feature,
     plot_run,
@@ -87,6 +88,7 @@ __all__ = [
     "plan",
     "plot_bands",
     "plot_chip",
+    "plot_curves",
     "plot_degradation",
     "plot_feature",
     "plot_run",

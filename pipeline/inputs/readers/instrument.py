@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from oectflow.measurement import Measurement, Step
+from oectflow.measurement import Measurement
 from oectflow.pipeline.inputs.instrument_folder import TEST_INFO, read_folder, read_test_info
 from oectflow.pipeline.inputs.raw_format import root_attributes
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
@@ -33,14 +33,7 @@ class InstrumentReader:
         """
         info = read_test_info(path)
         found = read_folder(info)
-        steps = [
-            Step("transfer", {"Vg": step.Vg, "Id": step.Id}, info=step.info)
-            for step in found.transfer_steps
-        ]
-        steps += [
-            Step("transient", {"time": step.original_time, "Id": step.drain_current}, {}, step.info)
-            for step in found.transient_steps
-        ]
+        steps = [*found.transfer_steps, *found.transient_steps]
         documents = {"json": json.dumps(info.original)}
         if found.workflow_json is not None:
             documents["workflow"] = found.workflow_json

@@ -91,6 +91,7 @@ def draw(
     try:
         if raw is not None:
             drawn += pictures.of_sweeps(raw, _device_type(file))
+            drawn += pictures.of_curves(raw)
         if raw is not None and fitted:
             drawn += pictures.of_fits(raw, one, fitted)
     except OectflowError as error:

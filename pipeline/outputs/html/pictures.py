@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oectflow.measurement import get_kind
 from oectflow.pipeline.outputs.html.summary import Feature
 from oectflow.pipeline.outputs.plots import (
     plot_chip,
+    plot_curves,
     plot_degradation,
     plot_feature,
     plot_transfer,
@@ -110,6 +112,15 @@ def of_sweeps(experiment: Experiment, device_type: Any) -> Iterator[Picture]:
             f"Transfer curves of {experiment.experiment_id}: drain current against gate voltage",
             "Transfer curves, with the largest transconductance and the onset voltage",
         )
+
+
+def of_curves(experiment: Experiment) -> Iterator[Picture]:
+    """Draw every kind of measurement that has no picture of its own."""
+    for source in experiment.sources:
+        if source not in ("transfer", "transient"):
+            ax = plot_curves(experiment, source)
+            title = get_kind(source).title
+            yield take(ax.figure, f"{title} of {experiment.experiment_id}", title)
 
 
 def of_fits(experiment: Experiment, one: xr.Dataset, fitted: str) -> Iterator[Picture]:

@@ -161,8 +161,7 @@ def plot_transfer(
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    # Without the upper end of the map, which is too light on white.
-    map_: Any = ScalarMappable(Normalize(min(steps), max(*steps, min(steps) + 1)), _colour_map())
+    map_: Any = ScalarMappable(Normalize(min(steps), max(*steps, min(steps) + 1)), colour_map())
     other = ax.twinx() if right else None
     for index in steps:
         colour = map_.to_rgba(index)
@@ -232,7 +231,8 @@ def _legend(ax: Axes, right: str | None, marks: bool) -> None:
     )
 
 
-def _colour_map() -> Any:
+def colour_map() -> Any:
+    """Return the colours of steps: viridis without its light end, which is hard to see on white."""
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 

@@ -37,7 +37,7 @@ MISTAKES: list[tuple[str, int | None, str]] = [
     ("  - name: gm\n    extractor: transfer.gm_max", 3, "two features of this name"),
     ("  - {name: a, func: gm, input: [{}]}", 3, "found an empty mapping"),
     ("colour: red", 3, "unknown key 'colour'"),
-    ("data_type: tranfer", 3, "'transfer', 'transient' or 'both'"),
+    ("data_type: tranfer", 3, "did you mean 'transfer'?"),
     ("postprocessing:\n  - {type: normalise, target: gm}", 4, "'normalize' or 'filter'"),
     ("features: []", None, "line 3: key 'features' stands twice"),
     ("  - [", None, "line 4"),

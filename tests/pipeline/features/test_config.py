@@ -138,7 +138,7 @@ def test_list_bundled__each_loads_and_has_its_own_name() -> None:
             {"data_source": {"load_mode": "all"}},
             "load_mode: .*'batch' or 'step_by_step', found 'all'",
         ),
-        ({"data_type": "output"}, "data_type: .*found 'output'"),
+        ({"data_type": "outputs"}, "data_type: .*did you mean 'output'"),
         (
             {"features": [ONE | {"unti": "S"}]},
             "feature 'gm': unknown key 'unti'; did you mean 'unit'",
