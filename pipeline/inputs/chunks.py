@@ -4,12 +4,16 @@ h5py reads whatever HDF5 can; it inflates with zlib, and that is most of the tim
 takes.  Chunks of the filters that laboratories have on disk (shuffle, gzip, fletcher32, each of
 them optional) are taken as they are stored and decoded here, with libdeflate.  Everything else is
 left to h5py, and h5py has the last word wherever decoding fails.
+
+HDF5 gives the fill value, mostly 0.0, for whatever was never stored or is lost from the index of a
+file.  Nothing measured looks like that, so it is refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +29,9 @@ from oectflow.errors import UnreadableFile
 _DEFLATE, _SHUFFLE, _FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, 3
 _FILTERS = {(_DEFLATE,), (_SHUFFLE, _DEFLATE), (_DEFLATE, _FLETCHER32)}
 _FILTERS |= {(_SHUFFLE, _DEFLATE, _FLETCHER32)}
+
+#: What HDF5 says of a chunk that has no place in the file.
+_NOWHERE = ("address isn't defined", "storage is not allocated")
 
 
 class _Undecodable(Exception):
@@ -52,7 +59,7 @@ def read_rows(
     Raises
     ------
     OSError
-        A chunk is damaged; the message names it.  Or whatever else h5py raises.
+        A chunk is damaged or was never stored; the message names it.  Or whatever else h5py raises.
     """
     if not _is_known(dataset):
         return _read_plainly(dataset, rows, start, stop)
@@ -64,6 +71,25 @@ def read_rows(
             return _read_plainly(dataset, rows, start, stop)
         except OSError as error:
             raise OSError(f"{found} ({error})") from error
+
+
+def read_slab(dataset: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
+    """Read ``start:stop`` along the first axis of a dataset of numbers; OSError as read_rows."""
+    data = np.asarray(dataset[start:stop])
+    _need_stored(dataset, data, (start, *(0 for _ in dataset.shape[1:])))
+    return data
+
+
+def read_all(dataset: h5py.Dataset) -> NDArray[Any]:
+    """Read a small dataset of any type, such as a table; OSError as read_rows."""
+    data: NDArray[Any] = dataset[()]
+    if dataset.chunks is not None:
+        spans = zip(dataset.shape, dataset.chunks, strict=True)
+        for at in itertools.product(*(range(0, n, step) for n, step in spans)):
+            _stored_chunk(dataset, at)
+    else:
+        _need_space(dataset)
+    return data
 
 
 def need_filters(path: Path, dataset: h5py.Dataset) -> None:
@@ -103,10 +129,74 @@ def _read_plainly(
     dataset: h5py.Dataset, rows: Sequence[int], start: int, stop: int
 ) -> list[NDArray[np.float64]]:
     if dataset.chunks is None or dataset.chunks[0] == 1:
-        return [np.asarray(dataset[row, start:stop], np.float64) for row in rows]
+        found = [np.asarray(dataset[row, start:stop]) for row in rows]
+        for row, values in zip(rows, found, strict=True):
+            _need_stored(dataset, values[None], (row, start))
+        return [np.asarray(values, np.float64) for values in found]
     # Rows share chunks, which HDF5 would inflate once for each row.
-    data = np.asarray(dataset[:, start:stop], np.float64)
-    return [data[row].copy() for row in rows]
+    data = np.asarray(dataset[:, start:stop])
+    _need_stored(dataset, data, (0, start))
+    return [np.array(data[row], np.float64) for row in rows]
+
+
+def _need_stored(dataset: h5py.Dataset, data: NDArray[Any], origin: tuple[int, ...]) -> None:
+    """Raise OSError where what was read at ``origin`` is a fill value that stands for nothing.
+
+    Only a part that begins with the fill value is looked up.
+    """
+    if not data.size:
+        return
+    fill = dataset.fillvalue
+    steps = dataset.chunks
+    if steps is None:
+        if _same(data.flat[0], fill):
+            _need_space(dataset)
+        return
+    firsts = [
+        np.array([max(low - first, 0) for low in range(first // step * step, first + n, step)])
+        for first, n, step in zip(origin, data.shape, steps, strict=True)
+    ]
+    for where in np.argwhere(_same(data[np.ix_(*firsts)], fill)):
+        at = tuple(
+            (first + int(inside[k])) // step * step
+            for first, inside, k, step in zip(origin, firsts, where, steps, strict=True)
+        )
+        _stored_chunk(dataset, at)
+
+
+def _same(values: Any, fill: Any) -> Any:
+    return (values == fill) | ((values != values) & (fill != fill))  # NaN is itself
+
+
+def _need_space(dataset: h5py.Dataset) -> None:
+    """Raise OSError where a dataset in one piece was made, but nothing was written into it."""
+    properties = dataset.id.get_create_plist()
+    in_one_piece = properties.get_layout() == h5py.h5d.CONTIGUOUS
+    elsewhere = in_one_piece and properties.get_external_count()
+    if dataset.size and in_one_piece and not elsewhere and dataset.id.get_offset() is None:
+        raise OSError(
+            f"it was made for {dataset.size:,} values, but none was ever stored; the acquisition "
+            "or the copy did not finish"
+        )
+
+
+def _stored_chunk(dataset: h5py.Dataset, at: tuple[int, ...]) -> tuple[int, bytes]:
+    """Return the filter mask and the bytes of a chunk as they are stored; OSError without them."""
+    try:
+        found: tuple[int, bytes] = dataset.id.read_direct_chunk(at)
+    except (OSError, RuntimeError, MemoryError) as error:
+        # A size of nothing, which is no memory to be had, is how older HDF5 says so.
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in _NOWHERE):
+            raise
+        n = dataset.id.get_num_chunks()
+        spans = zip(dataset.shape, dataset.chunks, strict=True)
+        whole = int(np.prod([-(-size // step) for size, step in spans]))
+        raise OSError(
+            f"the chunk at {at} is not stored ({n} of {whole} chunks are in the file), and HDF5 "
+            "would give its fill value instead; the acquisition or the copy did not finish, or "
+            "the file is damaged"
+        ) from error
+    return found
 
 
 def _read_chunks(
@@ -137,11 +227,7 @@ def _inflated(
     # Compiled code is not worth its import to those who only look at metadata.
     from oectflow.pipeline.inputs.codec import fletcher32
 
-    try:
-        skipped, stored = dataset.id.read_direct_chunk(at)
-    except RuntimeError as error:
-        # Never written: h5py knows the fill value.
-        raise _Undecodable(f"the chunk at {at} is not stored") from error
+    skipped, stored = _stored_chunk(dataset, at)
     data: Any = stored
     shuffled = False
     for i in reversed(range(len(filters))):

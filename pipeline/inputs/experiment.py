@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from oectflow.errors import NotAnExperiment, UnreadableFile
 from oectflow.measurement import Batch, Extra, get_kind, kinds
-from oectflow.pipeline.inputs.chunks import need_filters, read_rows
+from oectflow.pipeline.inputs.chunks import need_filters, read_rows, read_slab
 from oectflow.pipeline.inputs.hdf5 import FileIdentity, content_hash, explain, open_file, plain
 from oectflow.pipeline.inputs.step_layout import Layout, SourceSteps, read_source
 from oectflow.pipeline.inputs.step_table import step_values
@@ -186,10 +186,10 @@ class Experiment:
             extras = {}
             for name, dataset in file[where].items() if where in file else ():
                 if found.kind.layout == "traces":
-                    values = dataset[found.starts[index] : found.stops[index]]
+                    values = read_slab(dataset, found.starts[index], found.stops[index])
                 else:
                     measured = ~np.isnan(file[source]["measurement_data"][index, 0])
-                    values = dataset[index][measured]
+                    values = read_slab(dataset, index, index + 1)[0][measured]
                 heading, unit = (str(plain(dataset.attrs[key])) for key in ("heading", "units"))
                 extras[name] = Extra(np.asarray(values, np.float64), heading, unit)
         return extras
@@ -370,8 +370,11 @@ class Experiment:
         rows = {row.name: i for i, row in enumerate(found.kind.rows)}
         own = [array for array in found.optional if array.name in names]
         with self._samples(found, start, stop) as group:
-            data = np.asarray(group["measurement_data"][start:stop], np.float64)
-            beside = {a.name: np.asarray(group[a.dataset][start:stop], np.float64) for a in own}
+            data = np.asarray(read_slab(group["measurement_data"], start, stop), np.float64)
+            beside = {
+                a.name: np.asarray(read_slab(group[a.dataset], start, stop), np.float64)
+                for a in own
+            }
         measured = ~np.isnan(data[:, 0])
         arrays = {name: data[:, rows[name]][measured] for name in names if name in rows}
         arrays |= {name: array[measured] for name, array in beside.items()}
@@ -397,7 +400,8 @@ class Experiment:
             )
             data = dict(zip(rows, measured, strict=True))
             for array in own:
-                data[array.name] = np.asarray(group[array.dataset][low:high], np.float64)
+                column = read_slab(group[array.dataset], int(low), int(high))
+                data[array.name] = np.asarray(column, np.float64)
         if high - low != offsets[-1] or np.any(starts[filled] - low != offsets[:-1][filled]):
             # Steps with gaps or in another order: no known writer does it, the table allows it.
             samples = np.concatenate([np.arange(a, b) for a, b in zip(starts, stops, strict=True)])

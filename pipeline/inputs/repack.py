@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import InputError, OectflowError, StorageError, did_you_mean
-from oectflow.pipeline.inputs.chunks import need_filters, read_rows
+from oectflow.pipeline.inputs.chunks import need_filters, read_rows, read_slab
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.hdf5 import open_file, reading
 from oectflow.pipeline.inputs.raw_format import (
@@ -320,6 +320,9 @@ def _read(dataset: h5py.Dataset, where: tuple[Any, ...]) -> Any:
     if dataset.ndim == 2 and dataset.dtype == np.float64:
         row, span = where
         return read_rows(dataset, [row], span.start, span.stop)[0]
+    (span, *_) = where
+    if isinstance(span, slice):
+        return read_slab(dataset, span.start, min(span.stop, dataset.shape[0]))
     return dataset[where]
 
 

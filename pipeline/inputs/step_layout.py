@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from oectflow.errors import UnreadableFile
 from oectflow.measurement import Array, Kind
+from oectflow.pipeline.inputs.chunks import read_all
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def read_source(file: h5py.File, path: Path, kind: Kind) -> SourceSteps:
             f"{path}: /{source}/step_info_table is {table.dtype} of shape {table.shape}, "
             "expected one record per step; convert the measurement again"
         )
-    records = table[:]
+    records = read_all(table)
     n_rows, n_steps = len(kind.rows), len(records)
     sweeps = kind.layout == "sweeps"
     expected = (n_steps, n_rows, "n_points") if sweeps else (n_rows, "n_samples")

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from oectflow.errors import OutputError, UnreadableFile
+from oectflow.pipeline.inputs.chunks import read_all
 from oectflow.pipeline.inputs.hdf5 import open_file, plain
 from oectflow.pipeline.outputs.sink import read_metadata
 
@@ -186,7 +187,7 @@ def _variable(kind: str, name: str, dataset: h5py.Dataset) -> tuple[tuple[str], 
     if unit != written:
         about["units_in_file"] = written
     dim = "step" if kind == "transfer" else "transient_entry"
-    return (dim,), np.asarray(dataset[()]), about
+    return (dim,), np.asarray(read_all(dataset)), about
 
 
 def _attribute(value: Any) -> Any:
