@@ -49,7 +49,12 @@ class BuiltIn:
 
 
 #: Where two are equally confident, the first reads.
-BUILT_IN = (BuiltIn("instrument", folders=True),)
+BUILT_IN = (
+    BuiltIn("instrument", folders=True),
+    BuiltIn("palmsens"),
+    BuiltIn("gamry"),
+    BuiltIn("biologic"),
+)
 
 
 @dataclass(frozen=True)
