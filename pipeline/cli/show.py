@@ -13,11 +13,9 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from oectflow.errors import CatalogError, InputError
-from oectflow.measurement import get_kind
 from oectflow.pipeline.cli.output import AsJson, emit_json, note, say, table
 from oectflow.pipeline.cli.output import show as show_it
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog, need_catalog
-from oectflow.pipeline.inputs.step_table import VALUE_PREFIX
 
 if TYPE_CHECKING:
     from oectflow.pipeline.inputs.catalog import CatalogEntry, FeatureRecord
@@ -116,6 +114,8 @@ def _grow(tree: Tree, steps: Any, depth: int) -> None:
 
 
 def _show_steps(experiment: Experiment) -> None:
+    from oectflow.measurement import get_kind
+
     for source in experiment.sources:
         rows = _steps(experiment, source)
         known = [v.name for v in get_kind(source).values if any(v.name in row for row in rows)]
@@ -136,6 +136,8 @@ def _cell(row: Mapping[str, Any], title: str) -> Any:
 
 def _steps(experiment: Experiment, source: str) -> list[dict[str, Any]]:
     """Return a row per step: the samples it has, then what the file says about it."""
+    from oectflow.pipeline.inputs.step_table import VALUE_PREFIX
+
     lengths = experiment.layout(source).lengths
     said = json.loads(experiment.step_table(source).to_json(orient="records", date_format="iso"))
     hidden = ("start_data_index", "end_data_index", "step_index")
