@@ -102,7 +102,7 @@ class BaseExtractor:
     formula: ClassVar[str] = ""
     #: Where it comes from.
     reference: ClassVar[str] = ""
-    #: Raise it when the numbers change for a reason that is not in the source code.
+    #: Raise it when the numbers change.  Where an extractor is not built in, its code counts, too.
     version: ClassVar[int] = 1
     #: Parameters with types and defaults; None takes anything.
     Params: ClassVar[type[Params] | None] = None

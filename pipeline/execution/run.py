@@ -233,6 +233,7 @@ def _prepared(
     records: dict[int, ExperimentRecord] = {}
     topic = f"oectflow-{uuid.uuid4().hex[:8]}"
     paths = find_experiments(experiments)
+    features = features.pinned()
     prepared = prepare(
         paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic
     )

@@ -20,7 +20,7 @@ from oectflow.extractors.base import (
     Variable,
 )
 from oectflow.extractors.fingerprint import definition_fingerprint
-from oectflow.pipeline.features.callables import callable_fingerprint
+from oectflow.extractors.pinning import callable_fingerprint
 from oectflow.pipeline.features.config import FeatureSpec
 from oectflow.pipeline.features.expressions import Expression
 from oectflow.pipeline.features.shapes import trial_shape
@@ -92,8 +92,6 @@ class Feature:
         ``"value"``, ``"status"`` and companions.
     output_shape
         What the user says about the result of a Python function.
-    code
-        Fingerprint of a Python function.
     """
 
     name: str
@@ -106,7 +104,6 @@ class Feature:
     upstream: tuple[str, ...] = ()
     variables: Mapping[str, Variable] = field(default_factory=dict)
     output_shape: tuple[int | str, ...] | None = None
-    code: str = ""
 
     @classmethod
     def from_extractor(cls, spec: FeatureSpec, extractor: BaseExtractor) -> Feature:
@@ -140,9 +137,7 @@ class Feature:
             A Python function does not take these inputs and parameters.
         """
         params = dict(spec.params or {})
-        code = ""
         if not isinstance(function, Expression):
-            code = callable_fingerprint(function)
             try:
                 inspect.signature(function).bind(*inputs, **params)
             except TypeError as error:
@@ -158,7 +153,6 @@ class Feature:
             unit=spec.unit,
             description=spec.description,
             output_shape=shape,
-            code=code,
         )
         return replace(feature, variables=feature._derived_variables("", (), (), {}))
 
@@ -223,7 +217,9 @@ class Feature:
             # The numbers of params are part of the program.
             parts = ["expression", _EXPRESSION_VERSION, repr(self.expression.program), *upstream]
         else:
-            parts = ["function", self.code, _plain(self.params), *upstream]
+            assert self.expression is not None
+            code = callable_fingerprint(self.expression)
+            parts = ["function", code, _plain(self.params), *upstream]
         text = json.dumps(parts, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -177,6 +178,16 @@ class FeatureSet:
             )
         self._fingerprints = {name: found[name] for name in self._features}
         return dict(self._fingerprints)
+
+    def pinned(self) -> FeatureSet:
+        """Return a copy for one run, with fingerprints that were taken now.
+
+        A global that a function uses may have changed since those of this set were taken.
+        """
+        features = copy(self)
+        features._fingerprints = {}
+        features.fingerprints()
+        return features
 
     def __getstate__(self) -> dict[str, Any]:
         # Taken here: on a worker, the source of a class from a notebook cannot be read.
