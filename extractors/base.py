@@ -104,6 +104,9 @@ class BaseExtractor:
     reference: ClassVar[str] = ""
     #: Raise it when the numbers change.  Where an extractor is not built in, its code counts, too.
     version: ClassVar[int] = 1
+    #: Keys of the sample that it uses, such as ``("W", "L")``; it is given no others.  Where one of
+    #: them changes, the feature is computed anew.
+    sample_keys: ClassVar[tuple[str, ...]] = ()
     #: Parameters with types and defaults; None takes anything.
     Params: ClassVar[type[Params] | None] = None
     #: Status words beside the common ones: word -> meaning.

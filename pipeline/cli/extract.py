@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from oectflow.pipeline.execution.plan import Granularity
     from oectflow.pipeline.execution.report import RunPlan, RunReport
     from oectflow.pipeline.inputs.catalog import Catalog
+    from oectflow.pipeline.inputs.samples import Samples
 
 Workers = Annotated[int | None, typer.Option(help="Worker processes; by default one per core.")]
+SamplesOption = Annotated[
+    Path | None,
+    typer.Option(help="Table of the devices (CSV, YAML or Excel): W, L, d, materials."),
+]
 FeaturesOption = Annotated[
     str, typer.Option("--features", "-f", help="A bundled set, or a YAML or JSON file.")
 ]
@@ -59,6 +64,7 @@ def extract(
         str, typer.Option(help="auto, step, experiment, or a number of steps per task.")
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Compute everything anew.")] = False,
+    samples: SamplesOption = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be computed, and stop.")
     ] = False,
@@ -73,8 +79,10 @@ def extract(
     """
     from oectflow.pipeline.features.feature_set import FeatureSet
     from oectflow.pipeline.inputs.find import find_experiments
+    from oectflow.pipeline.inputs.samples import read_samples
 
     size = _granularity(granularity)
+    table = None if samples is None else read_samples(samples)
     # A mistake in the features should not cost the start of a cluster.
     feature_set = FeatureSet.load(features)
     if experiments and filters.wanted():
@@ -83,7 +91,10 @@ def extract(
     folder = out or default_out(catalog)
     paths = find_experiments(experiments or from_catalog(filters, catalog))
     if dry:
-        plan = _planned(paths, feature_set, folder, granularity=size, force=force, workers=workers)
+        plan = _planned(
+            paths, feature_set, folder,
+            granularity=size, force=force, workers=workers, samples=table,
+        )  # fmt: skip
         if as_json:
             emit_json(plan)
         else:
@@ -101,6 +112,7 @@ def extract(
             granularity=size,
             force=force,
             quiet=quiet,
+            samples=table,
         )
         recorded, reason = _record(opened, folder)
     finally:
@@ -127,13 +139,16 @@ def run(
     granularity: Granularity = "auto",
     force: bool = False,
     quiet: bool = False,
+    samples: Samples | None = None,
 ) -> RunReport:
     """Extract, on a cluster that is started only if there is enough work for it."""
     from oectflow.cluster.connect import connect
     from oectflow.pipeline.execution.run import extract as run_extract
     from oectflow.pipeline.execution.run import extract_lazily
 
-    options: dict[str, Any] = {"granularity": granularity, "force": force, "progress": not quiet}
+    options: dict[str, Any] = {
+        "granularity": granularity, "force": force, "progress": not quiet, "samples": samples
+    }  # fmt: skip
 
     with ExitStack() as started:
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oectflow.errors import OutputError
 from oectflow.extractors.base import ABSENT, ERROR, OK, Columns, Variable, missing
-from oectflow.pipeline.execution.evaluate import value_variables
+from oectflow.pipeline.execution.evaluate import used_sample, value_variables
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.outputs.sink import (
@@ -199,8 +199,18 @@ def add_derived(table: Table, features: FeatureSet) -> Table:
     )
 
 
-def describe(table: Table, features: FeatureSet) -> dict[str, dict[str, Any]]:
-    """Return the metadata of every feature: definition, fingerprint, time, outcomes by word."""
+def describe(
+    table: Table, features: FeatureSet, sample: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the metadata of every feature: definition, fingerprint, time, outcomes by word.
+
+    Parameters
+    ----------
+    table, features
+        What was computed.
+    sample
+        What is known of the device; a feature says what it has used of that.
+    """
     described = dict(table.kept)
     fingerprints = features.fingerprints()
     for name in table.owners.values():
@@ -211,6 +221,9 @@ def describe(table: Table, features: FeatureSet) -> dict[str, dict[str, Any]]:
             "seconds": table.seconds.get(name, 0.0),
             "counts": _counts(table, name),
         }
+        extractor = features.features[name].extractor
+        if extractor is not None and extractor.sample_keys:
+            described[name]["sample"] = used_sample(extractor, sample)
     return described
 
 

@@ -62,7 +62,7 @@ def evaluate(extractor: BaseExtractor, steps: Steps) -> tuple[Columns, dict[int,
     """
     errors = {i: ("UnreadableFile", message) for i, message in steps.unreadable.items()}
     # What other features of the same task use must not change the numbers of this one.
-    batch = steps.batch
+    batch = replace(steps.batch, sample=used_sample(extractor, steps.batch.sample))
     if extractor.arrays is not None:
         own = {name: batch.arrays[name] for name in extractor.arrays if name in batch.arrays}
         batch = replace(batch, arrays=own)
@@ -87,6 +87,11 @@ def evaluate(extractor: BaseExtractor, steps: Steps) -> tuple[Columns, dict[int,
     for name, variable in extractor.variables.items():
         columns[name][list(errors)] = ERROR if name == "status" else missing(variable)
     return columns, errors
+
+
+def used_sample(extractor: BaseExtractor, sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an extractor gets to know of a sample: what it has said that it uses."""
+    return {key: sample[key] for key in extractor.sample_keys if key in sample}
 
 
 def _no_result(extractor: BaseExtractor) -> dict[str, Any]:

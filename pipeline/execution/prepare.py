@@ -10,14 +10,16 @@ from typing import Any
 
 from distributed import Future
 
-from oectflow.errors import InputError, OutputError
+from oectflow.errors import ConfigError, InputError, OutputError
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.assemble import Extracted
+from oectflow.pipeline.execution.evaluate import used_sample
 from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.tasks import ExperimentTask
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.samples import Samples, sample_of
 from oectflow.pipeline.inputs.step_layout import Layout
 from oectflow.pipeline.outputs.sink import read_earlier, result_path
 
@@ -79,6 +81,7 @@ def prepare(
     force: bool,
     expand_multidim: bool,
     topic: str,
+    samples: Samples | None = None,
 ) -> Iterator[Job | ExperimentRecord]:
     """Look at every experiment and say what is to be done, or why nothing is.
 
@@ -103,14 +106,20 @@ def prepare(
                 )
             seen[str(out_path)] = path
             metadata = read_earlier(out_path)
-        except (InputError, OutputError) as error:
+            sample, warnings = sample_of(experiment, samples)
+        except (InputError, OutputError, ConfigError) as error:
             yield ExperimentRecord(path.stem, str(path), "failed", str(error))
             continue
         reused: tuple[str, ...] = ()
         if metadata is not None and not force and same_source(metadata, experiment):
-            reused = _reusable(metadata, features, fingerprints)
+            reused = _reusable(metadata, features, fingerprints, sample)
         complete = set(features.features) <= set(reused)
-        if metadata is not None and complete and _same_form(metadata, features, expand_multidim):
+        if (
+            metadata is not None
+            and complete
+            and _same_form(metadata, features, expand_multidim)
+            and metadata["identity"].get("sample", {}) == sample
+        ):
             yield ExperimentRecord(
                 name,
                 str(path),
@@ -118,6 +127,7 @@ def prepare(
                 out_path=str(out_path),
                 reused=reused,
                 n_bytes=out_path.stat().st_size,
+                warnings=tuple(warnings),
             )
             continue
         sources = experiment.sources
@@ -134,6 +144,8 @@ def prepare(
                 reused=reused,
                 expand_multidim=expand_multidim,
                 topic=topic,
+                sample=sample,
+                warnings=tuple(warnings),
             ),
             {source: experiment.layout(source) for source in sources},
             tuple(f.name for f in features.extracted if f.name not in reused),
@@ -160,7 +172,10 @@ def _same_form(metadata: Mapping[str, Any], features: FeatureSet, expand_multidi
 
 
 def _reusable(
-    metadata: Mapping[str, Any], features: FeatureSet, fingerprints: Mapping[str, str]
+    metadata: Mapping[str, Any],
+    features: FeatureSet,
+    fingerprints: Mapping[str, str],
+    sample: Mapping[str, Any],
 ) -> tuple[str, ...]:
     """Return the features of an earlier run that are still what would be computed now.
 
@@ -174,6 +189,11 @@ def _reusable(
         if name in earlier
         and (earlier[name]["fingerprint"] != fingerprint or earlier[name]["counts"].get("error"))
     }
+    for feature in features.extracted:
+        if feature.extractor is not None and feature.name in earlier:
+            used = used_sample(feature.extractor, sample)
+            if used != earlier[feature.name].get("sample", {}):
+                stale.add(feature.name)
     for feature in features.derived:
         if any(needed in stale or needed not in earlier for needed in feature.upstream):
             stale.add(feature.name)

@@ -52,6 +52,8 @@ class ExperimentRecord:
         Bytes of the results as arrays.
     problems
         The first problems.
+    warnings
+        What is odd, but did not stop anything: a table of samples that contradicts the raw file.
     finished
         Seconds from the begin of the run until it was written or had failed; NaN where there was
         nothing to do.
@@ -73,6 +75,7 @@ class ExperimentRecord:
     finishing: float = 0.0
     n_bytes_in_memory: int = 0
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
     finished: float = math.nan
 
 
@@ -287,6 +290,10 @@ class RunReport:
         lines += [f"failed: {record.reason}" for record in self.failed[:_SHOWN_FAILURES]]
         if len(self.failed) > _SHOWN_FAILURES:
             lines.append(f"… and {len(self.failed) - _SHOWN_FAILURES} more")
+        warnings = [f"{r.experiment_id}: {one}" for r in records for one in r.warnings]
+        lines += [f"warning: {warning}" for warning in warnings[:_SHOWN_FAILURES]]
+        if len(warnings) > _SHOWN_FAILURES:
+            lines.append(f"… and {len(warnings) - _SHOWN_FAILURES} more warnings")
         lines.append(f"{self.seconds:.1f} s, {self.n_bytes / 1e6:.2f} MB in {self.out}")
         return "\n".join(lines)
 

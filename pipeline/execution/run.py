@@ -28,6 +28,7 @@ from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan, RunRep
 from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
+from oectflow.pipeline.inputs.samples import read_samples
 
 
 def extract(
@@ -42,6 +43,7 @@ def extract(
     progress: bool = True,
     expand_multidim: bool = False,
     performance_report: str | os.PathLike[str] | None = None,
+    samples: Any = None,
 ) -> RunReport:
     """Compute features of experiments and write one Parquet file for each.
 
@@ -77,6 +79,10 @@ def extract(
         Write ``name_0``, ``name_1``, … instead of list columns.
     performance_report
         An HTML file to write, in which Dask shows what every worker did when.
+    samples
+        Geometry and materials of the devices: a table (``devices.csv``, ``.yaml``, ``.xlsx``), a
+        DataFrame or a mapping, see :func:`oectflow.read_samples`.  Raw files stay as they are; what
+        one says itself counts, and a contradiction is a warning.
 
     Returns
     -------
@@ -87,7 +93,7 @@ def extract(
     InputError
         There is no experiment at the place named.
     ConfigError
-        The features or an option are wrong.
+        The features, the samples or an option are wrong.
     StorageError
         The output folder cannot be made or written; what was written is complete.
     OutputError
@@ -113,7 +119,7 @@ def extract(
     with _reported(client, performance_report):
         return _extract(
             experiments, features, out, Crew(client), granularity, on_error,
-            force=force, progress=progress, expand_multidim=expand_multidim,
+            force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
         )  # fmt: skip
 
 
@@ -128,6 +134,7 @@ def extract_lazily(
     force: bool = False,
     progress: bool = True,
     expand_multidim: bool = False,
+    samples: Any = None,
 ) -> RunReport:
     """Do what :func:`extract` does, on a cluster that is started only if there is enough work.
 
@@ -137,13 +144,13 @@ def extract_lazily(
         Starts the cluster; called once at most.  The caller closes what it has returned.
     n_workers
         How many workers the cluster will have; by default those of ``connect("local")``.
-    experiments, features, out, granularity, force, progress, expand_multidim
+    experiments, features, out, granularity, force, progress, expand_multidim, samples
         As in :func:`extract`.
     """
     crew = Crew(None, connect, default_workers() if n_workers is None else n_workers)
     return _extract(
         experiments, features, out, crew, granularity, "record",
-        force=force, progress=progress, expand_multidim=expand_multidim,
+        force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
     )  # fmt: skip
 
 
@@ -157,12 +164,13 @@ def plan(
     granularity: Granularity = "auto",
     force: bool = False,
     expand_multidim: bool = False,
+    samples: Any = None,
 ) -> RunPlan:
     """Say what :func:`extract` would do, without computing or writing anything.
 
     Parameters
     ----------
-    experiments, features, out, client, granularity, force, expand_multidim
+    experiments, features, out, client, granularity, force, expand_multidim, samples
         As in :func:`extract`.
     n_workers
         Without a client: how many workers a cluster would have that could be started; by default
@@ -178,7 +186,7 @@ def plan(
     InputError
         There is no experiment at the place named.
     ConfigError
-        The features or an option are wrong.
+        The features, the samples or an option are wrong.
 
     Examples
     --------
@@ -188,7 +196,7 @@ def plan(
     check_granularity(granularity)
     run = _prepared(
         experiments, FeatureSet.load(features), Path(out).expanduser(), granularity,
-        force=force, expand_multidim=expand_multidim,
+        force=force, expand_multidim=expand_multidim, samples=samples,
     )  # fmt: skip
     client = client or _active_client()
     crew = Crew(client, None if n_workers is None else _no_cluster, n_workers or 1)
@@ -227,16 +235,19 @@ def _prepared(
     *,
     force: bool,
     expand_multidim: bool,
+    samples: Any,
 ) -> _Run:
     """Look at the experiments and at what is there of their results."""
     jobs: list[Job] = []
     records: dict[int, ExperimentRecord] = {}
     topic = f"oectflow-{uuid.uuid4().hex[:8]}"
+    table = None if samples is None else read_samples(samples)
     paths = find_experiments(experiments)
     features = features.pinned()
     prepared = prepare(
-        paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic
-    )
+        paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic,
+        samples=table,
+    )  # fmt: skip
     for index, item in enumerate(prepared):
         if isinstance(item, Job):
             jobs.append(item)
@@ -264,6 +275,7 @@ def _extract(
     force: bool,
     progress: bool,
     expand_multidim: bool,
+    samples: Any,
 ) -> RunReport:
     check_granularity(granularity)
     if on_error not in ("record", "raise"):
@@ -278,7 +290,7 @@ def _extract(
         begin = time.perf_counter()
         run = _prepared(
             experiments, feature_set, folder, granularity,
-            force=force, expand_multidim=expand_multidim,
+            force=force, expand_multidim=expand_multidim, samples=samples,
         )  # fmt: skip
         _carry_out(run, crew, progress=progress)
     run.plan.actual_seconds = time.perf_counter() - begin

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
@@ -90,6 +90,10 @@ class ExperimentTask:
         Write ``name_0``, ``name_1``, … instead of lists.
     topic
         Where progress is announced.
+    sample
+        What is known of the device, by the raw file and the table of samples.
+    warnings
+        What the results should say beside the numbers.
     """
 
     path: str
@@ -102,6 +106,8 @@ class ExperimentTask:
     reused: tuple[str, ...]
     expand_multidim: bool
     topic: str
+    sample: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 #: By topic: called with every progress event where no Dask worker carries it to the client.
@@ -180,7 +186,7 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
     All variables of all these features; where an extractor raised, NaN, the status ``error`` and a
     problem.
     """
-    steps = _writable(steps)
+    steps = _writable(replace(steps, batch=replace(steps.batch, sample=task.sample)))
     start, n_steps = steps.batch.first_step, len(steps.batch)
     columns = value_columns(steps)
     problems: list[Problem] = []
@@ -304,7 +310,7 @@ def write_experiment(
     """
     begin = time.perf_counter()
     features = sealed.value
-    described = describe(table, features)
+    described = describe(table, features, task.sample)
     identity = {
         "experiment_id": task.experiment_id,
         "chip_id": task.chip_id,
@@ -315,7 +321,7 @@ def write_experiment(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "expand_multidim": task.expand_multidim,
         "features": described,
-        "identity": identity,
+        "identity": identity | {"sample": dict(task.sample)},
         "n_rows": table.n_rows,
         "source": {
             "path": task.path,
@@ -325,6 +331,7 @@ def write_experiment(
             "n_steps": dict(task.n_steps),
         },
         "versions": software_versions(),
+        "warnings": list(task.warnings),
     }
     results = Results(
         identity | {"step_index": np.arange(table.n_rows)},
@@ -360,6 +367,7 @@ def write_experiment(
         finishing=table.finishing + time.perf_counter() - begin,
         n_bytes_in_memory=sum(array.nbytes for array in table.columns.values()),
         problems=table.problems[:_RECORDED_PROBLEMS],
+        warnings=task.warnings,
     )
     _log_event(
         task.topic,

@@ -356,6 +356,15 @@ def _check_range(quantity: Quantity, value: float, written: str) -> None:
         )
 
 
+def check_possible(name: str, value: float) -> None:
+    """Raise ConfigError where a number in SI units cannot be."""
+    quantity = QUANTITIES.get(name)
+    if quantity is not None:
+        _check_range(quantity, value, f"{value:g} {quantity.unit}")
+    elif name.removeprefix("u_") in QUANTITIES and value < 0:
+        raise ConfigError(f"{name}={value:g}: an uncertainty is 0 or more")
+
+
 def check_together(sample: Mapping[str, Any]) -> None:
     """Raise ConfigError where numbers that are possible alone are not so together."""
     if "W" in sample and "d" in sample and sample["d"] > 10 * sample["W"]:

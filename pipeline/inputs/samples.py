@@ -31,11 +31,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oectflow.config_file import shorten
 from oectflow.errors import ConfigError
+from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.sample_keys import (
     QUANTITIES,
     TEXTS,
     Share,
+    check_possible,
     check_together,
     identifier,
     parse,
@@ -95,7 +98,8 @@ class Samples:
 
         Returns
         -------
-        Both together; and a sentence for each contradiction.
+        Both together; and a sentence for each contradiction, or one if the table does not have the
+        device.
 
         Raises
         ------
@@ -106,7 +110,12 @@ class Samples:
         row = _Row("the raw file", "", "", mine, own.get("units", {}))
         chosen = {name: (row, value) for name, value in mine.items()}
         contradictions = []
-        for name, (other, value) in self._chosen(chip_id, device_id).items():
+        found = self._chosen(chip_id, device_id)
+        if not found:
+            contradictions.append(
+                f"the table of samples says nothing of chip {chip_id!r}, device {device_id!r}"
+            )
+        for name, (other, value) in found.items():
             if name in mine and not alike(mine[name], value):
                 contradictions.append(
                     f"{name}: the raw file says {_shown(name, mine[name])}, {other.place} says "
@@ -183,6 +192,47 @@ def read_samples(source: Any) -> Samples:
     return Samples([_row(entry, si=si) for entry in entries])
 
 
+def sample_of(experiment: Experiment, samples: Samples | None) -> tuple[Sample, list[str]]:
+    """Return what is known of the device of an experiment, and what is odd about it.
+
+    Parameters
+    ----------
+    experiment
+        What its file says counts.
+    samples
+        Completes it.
+
+    Returns
+    -------
+    The sample: numbers are finite and possible; and a sentence for each contradiction, and for each
+    value of the file that cannot be.
+
+    Raises
+    ------
+    ConfigError
+        Two rows of the table contradict each other.
+    """
+    own: Sample = {}
+    odd = []
+    for name, value in experiment.sample.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name == "units" or (isinstance(value, str) and not _is_number(name)):
+            own[name] = value
+        elif not is_number:
+            odd.append(f"/sample: {name} is {shorten(value)}, expected a number; left out")
+        elif math.isfinite(value):
+            try:
+                check_possible(name, float(value))
+            except ConfigError as error:
+                odd.append(f"/sample: {error}; left out")
+            else:
+                own[name] = float(value)
+    if samples is None:
+        return own, odd
+    merged, contradictions = samples.complete(experiment.chip_id, experiment.device_id, own)
+    return merged, odd + contradictions
+
+
 def alike(a: Any, b: Any) -> bool:
     """Whether two values of a sample are the same: numbers to nine digits."""
     if isinstance(a, Share | str) or isinstance(b, Share | str):
@@ -252,6 +302,10 @@ def _resolved(chosen: Mapping[str, tuple[_Row, Any]]) -> Sample:
     check_together(sample)
     units = {name: row.units[name] for name, (row, _) in chosen.items() if name in row.units}
     return sample | {"units": units} if units else sample
+
+
+def _is_number(name: str) -> bool:
+    return name in QUANTITIES or name.removeprefix("u_") in QUANTITIES
 
 
 def _check_commas(entries: Sequence[Entry]) -> None:

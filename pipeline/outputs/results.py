@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from oectflow.errors import OutputError
 from oectflow.extractors.base import Variable, missing
+from oectflow.pipeline.inputs.samples import unit_of
 from oectflow.pipeline.outputs.sink import (
     read_columns,
     read_metadata,
@@ -53,9 +55,10 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     One variable per feature under the feature's name, and its companions such as ``tau_status``
     and ``tau_r_squared``; dimensions ``experiment``, ``step`` and, where a feature has them,
     ``cycle``, ``phase``, ``direction``, …; coordinates ``experiment`` (its id), ``chip_id``,
-    ``device_id``; ``units``, ``description`` and the name of the ``feature`` in ``attrs``.  NaN
-    where an experiment has fewer steps or cycles than the largest one.  ``results.oect.plot`` draws
-    them.
+    ``device_id``, and what is known of the sample (``sample_W`` in m, ``sample_semiconductor``, …;
+    NaN or ``""`` where it is not known); ``units``, ``description`` and the name of the ``feature``
+    in ``attrs``.  NaN where an experiment has fewer steps or cycles than the largest one.
+    ``results.oect.plot`` draws them.
 
     Raises
     ------
@@ -104,6 +107,9 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
         coordinates["cycle"] = np.arange(sizes["cycle"])
     for key in ("chip_id", "device_id"):
         coordinates[key] = ("experiment", [file.identity[key] for file in files])
+    for name, (unit, values) in _sample_columns(files).items():
+        attributes = {"units": unit} if unit else {}
+        coordinates[name] = ("experiment", values, attributes)
     for file in files:
         for variable in file.variables.values():
             coordinates |= {dim: list(labels) for dim, labels in variable.labels.items()}
@@ -120,8 +126,9 @@ def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
 
     Returns
     -------
-    One row per step with the columns of the Parquet files; a column that a file lacks is missing
-    values there.
+    One row per step with the columns of the Parquet files, and what is known of the sample
+    (``sample_W`` in m, ``sample_semiconductor``, …); a column that a file lacks is missing values
+    there.
 
     Raises
     ------
@@ -129,6 +136,7 @@ def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
         There are no results.
     """
     import dask.dataframe as dd
+    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -138,7 +146,12 @@ def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
         [_plain(pq.read_schema(file.path)) for file in files], promote_options="permissive"
     )
     meta = _to_pandas(schema.empty_table())
-    return dd.from_map(_load_frame, [str(file.path) for file in files], schema=schema, meta=meta)
+    columns = {name: values for name, (_, values) in _sample_columns(files).items()}
+    for name, values in columns.items():
+        meta[name] = pd.Series([], dtype=pd.Series(values).dtype)
+    samples = [{name: values[i] for name, values in columns.items()} for i in range(len(files))]
+    paths = [str(file.path) for file in files]
+    return dd.from_map(_load_frame, paths, samples, schema=schema, meta=meta)
 
 
 def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
@@ -260,7 +273,21 @@ def _plain(schema: Any) -> Any:
     return pa.schema([(field.name, plain(field.type)) for field in schema])
 
 
-def _load_frame(path: str, schema: Any) -> Any:
+def _sample_columns(files: Sequence[_File]) -> dict[str, tuple[str, list[Any]]]:
+    """Return unit and values, one for each file, of everything that is known of some sample."""
+    samples: list[dict[str, Any]] = [file.metadata["identity"].get("sample", {}) for file in files]
+    columns: dict[str, tuple[str, list[Any]]] = {}
+    for name in dict.fromkeys(key for sample in samples for key in sample if key != "units"):
+        values = [sample.get(name) for sample in samples]
+        unit = next(unit_of(name, sample) for sample in samples if name in sample)
+        if any(isinstance(value, str) for value in values):
+            columns[f"sample_{name}"] = unit, ["" if v is None else str(v) for v in values]
+        else:
+            columns[f"sample_{name}"] = unit, [math.nan if v is None else v for v in values]
+    return columns
+
+
+def _load_frame(path: str, sample: Mapping[str, Any], schema: Any) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -268,7 +295,7 @@ def _load_frame(path: str, schema: Any) -> Any:
     for field in schema:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))
-    return _to_pandas(table.select(schema.names).cast(schema))
+    return _to_pandas(table.select(schema.names).cast(schema)).assign(**sample)
 
 
 def _to_pandas(table: Any) -> Any:

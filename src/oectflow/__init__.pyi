@@ -28,6 +28,7 @@ from .pipeline.inputs.catalog import Catalog, CatalogConfig, CatalogEntry, Searc
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.ingest import ingest
 from .pipeline.inputs.repack import repack
+from .pipeline.inputs.samples import Samples, read_samples
 from .pipeline.manager.experiment import UnifiedExperiment
 from .pipeline.manager.feature_set import FeatureSet
 from .pipeline.manager.manager import UnifiedExperimentManager
@@ -70,6 +71,7 @@ __all__ = [
     "RunFailed",
     "RunPlan",
     "RunReport",
+    "Samples",
     "SearchResult",
     "UnifiedExperiment",
     "UnifiedExperimentManager",
@@ -96,6 +98,7 @@ __all__ = [
     "plot_transient",
     "problems_frame",
     "process_data_pipeline",
+    "read_samples",
     "register",
     "repack",
     "report",
