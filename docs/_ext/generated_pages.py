@@ -60,7 +60,7 @@ MODULES: dict[str, tuple[str, ...]] = {
         "register_kind",
     ),
     "oectflow.pipeline.inputs.step_layout": ("Layout",),
-    "oectflow.pipeline.inputs.ingest": ("IngestReport", "IngestRecord"),
+    "oectflow.pipeline.inputs.ingest_report": ("IngestReport", "IngestRecord", "Unread"),
     "oectflow.pipeline.features.feature": ("Feature",),
     "oectflow.pipeline.features.derive": ("Derived", "Failure"),
     "oectflow.pipeline.features.expressions": ("Expression",),

@@ -1,4 +1,4 @@
-"""``ingest``: instrument folders become raw files."""
+"""``ingest``: what instruments left behind becomes raw files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oectflow.pipeline.cli.place import CatalogOption, find_catalog
 
 
 def ingest(
-    source: Annotated[Path, typer.Argument(help="Folder with instrument folders in it.")],
+    source: Annotated[Path, typer.Argument(help="Folder with measurements in it, or one file.")],
     out: Annotated[
         Path | None,
         typer.Argument(help="Folder of the HDF5 files; by default the one of the configuration."),
@@ -29,9 +29,11 @@ def ingest(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert instrument folders (CSV and test_info.json) into one HDF5 file each.
+    """Convert what instruments left behind into HDF5 files, one per experiment.
 
-    A folder that cannot be converted is named with the reason; the others are converted.
+    Folders with a test_info.json are tests of the laboratory's own instrument; all other files are
+    offered to the readers.  What cannot be converted is named with the reason, as is what nobody
+    could read; the rest is converted.
     """
     from oectflow.pipeline.inputs.ingest import ingest as run_ingest
 
@@ -40,7 +42,7 @@ def ingest(
         if place is None or place.config is None:
             raise CatalogError("no folder for the HDF5 files: name one: oectflow ingest SOURCE OUT")
         out = Path(place.config.roots.raw_data)
-    with progress_bar("ingest", "folders", quiet=quiet) as progress:
+    with progress_bar("ingest", "sources", quiet=quiet) as progress:
         report = run_ingest(
             source, out, on_conflict=on_conflict, workers=workers, progress=progress
         )
@@ -48,4 +50,4 @@ def ingest(
         emit_json(report)
     else:
         say(report)
-    raise typer.Exit(1 if report.failed else 0)
+    raise typer.Exit(1 if report.failed or not report.records else 0)

@@ -1,95 +1,29 @@
-"""Turn instrument folders into raw HDF5 files, one per experiment, many at a time."""
+"""Turn folders of the instrument and files of others into raw HDF5 files, one per experiment."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from oectflow.errors import IngestError, did_you_mean
-from oectflow.measurement import Measurement
-from oectflow.pipeline.inputs.instrument_folder import TEST_INFO, read_folder, read_test_info
-from oectflow.pipeline.inputs.raw_format import (
-    NAME_KEYS,
-    file_name,
-    name_parts,
-    root_attributes,
-    write_measurement,
-)
-
-OnConflict = Literal["skip", "overwrite", "rename"]
-Status = Literal["written", "skipped", "failed"]
+from oectflow.pipeline.inputs.convert import OnConflict, convert_files, convert_folder
+from oectflow.pipeline.inputs.ingest_report import IngestRecord, IngestReport, Unread
+from oectflow.pipeline.inputs.raw_format import file_name
+from oectflow.pipeline.inputs.readers.registry import plug_ins
+from oectflow.pipeline.inputs.readers.test_info import TEST_INFO, read_test_info
+from oectflow.pipeline.inputs.sources import Sources, find_sources
 
 _DIED = "the process that converted it died; did the memory run out?"
 # Starting a process takes 0.7 s, in which one converts 50 MB.
 _BYTES_WORTH_A_PROCESS = 50_000_000
 
-
-@dataclass(frozen=True)
-class IngestRecord:
-    """What became of one instrument folder.
-
-    Attributes
-    ----------
-    folder
-        The instrument folder.
-    status
-        ``"written"``, ``"skipped"`` (a file of this name exists) or ``"failed"``.
-    path
-        The HDF5 file, None where there is none.
-    reason
-        Why it was skipped or failed.
-    n_transfer, n_transient
-        Steps written.
-    warnings
-        Everything that was left out or assumed, with the step it concerns.
-    """
-
-    folder: Path
-    status: Status
-    path: Path | None = None
-    reason: str = ""
-    n_transfer: int = 0
-    n_transient: int = 0
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What became of every folder, in the order of their paths."""
-
-    records: tuple[IngestRecord, ...]
-
-    @property
-    def written(self) -> list[IngestRecord]:
-        """The folders that became a file."""
-        return [record for record in self.records if record.status == "written"]
-
-    @property
-    def skipped(self) -> list[IngestRecord]:
-        """The folders whose file was there already."""
-        return [record for record in self.records if record.status == "skipped"]
-
-    @property
-    def failed(self) -> list[IngestRecord]:
-        """The folders that could not be converted."""
-        return [record for record in self.records if record.status == "failed"]
-
-    def __str__(self) -> str:
-        counts = f"{len(self.written)} written, {len(self.skipped)} skipped"
-        lines = [f"{counts}, {len(self.failed)} failed"]
-        lines += [f"failed: {record.folder}: {record.reason}" for record in self.failed]
-        for record in self.records:
-            lines += [f"warning: {record.folder}: {warning}" for warning in record.warnings]
-        return "\n".join(lines)
+Outcome = IngestRecord | Unread
 
 
 def ingest(
@@ -100,153 +34,85 @@ def ingest(
     workers: int | None = None,
     progress: Callable[[int, int], object] | None = None,
 ) -> IngestReport:
-    """Convert every instrument folder below ``src`` to one HDF5 file in ``out``.
+    """Convert every measurement below ``src`` to one HDF5 file in ``out``.
 
-    A folder that cannot be converted is a record with a reason; the others are converted.
+    A folder with a ``test_info.json`` is one test of the laboratory's instrument; all other files
+    are offered to the readers, of which the one that recognises a file best reads it.  What cannot
+    be converted is a record with a reason; the others are converted.
 
     Parameters
     ----------
     src
-        One folder or several, searched at any depth for folders that hold a ``test_info.json``;
-        never changed.
+        One folder or file, or several; folders are searched at any depth, and never changed.
     out
         Folder of the HDF5 files, made where absent.
     on_conflict
         What to do where a file of the same name exists: keep it (``"skip"``), replace it
-        (``"overwrite"``), or write beside it with ``_2``, ``_3``, … (``"rename"``).
+        (``"overwrite"``), or write beside it with ``_2``, ``_3``, … (``"rename"``).  A file made
+        while its test was running is brought up to date where others are kept.
     workers
         Processes; 1 converts in this process.  By default one per core where there is enough to do.
     progress
-        Called with the number of folders done and of all folders.
+        Called with the number of folders and files done and of all.
 
     Returns
     -------
-    One record per folder.
+    One record per experiment, and the files that nobody could read.
 
     Raises
     ------
     IngestError
-        ``src`` holds no instrument folder, an argument is wrong, or no process can be started.
+        ``src`` holds nothing, an argument is wrong, or no process can be started.
     """
-    _check(on_conflict)
-    if workers is not None and workers < 1:
-        raise IngestError(f"workers={workers}, expected 1 or more, or None to decide by the work")
-    sources = [src] if isinstance(src, str | os.PathLike) else list(src)
-    found = [find_folders(source) for source in sources]
-    folders = list(dict.fromkeys(folder for several, _ in found for folder in several))
-    records = [record for _, failures in found for record in failures]
-    if not folders and not records:
-        places = ", ".join(map(str, sources[:5])) or "nothing given"
-        raise IngestError(f"{places}: no folder with a {TEST_INFO} in it or below it")
-    target = Path(out).absolute()
-    target.mkdir(parents=True, exist_ok=True)
-    groups = _by_file_name(folders)
-    convert = partial(_convert_group, out=target, on_conflict=on_conflict)
-    n = min(len(groups), workers or _useful_workers(folders))
-    results = _in_processes(groups, convert, n) if n > 1 else map(convert, groups)
-    total = len(folders) + len(records)
-    for result in results:
-        records += result
-        if progress is not None:
-            progress(len(records), total)
-    return IngestReport(tuple(sorted(records, key=lambda record: record.folder)))
-
-
-def convert_folder(
-    folder: str | os.PathLike[str], out: str | os.PathLike[str], on_conflict: OnConflict = "skip"
-) -> IngestRecord:
-    """Convert one instrument folder; whatever is wrong with it is said in the record.
-
-    Parameters
-    ----------
-    folder
-        Holds ``test_info.json`` (or one JSON file of another name), CSV files and, if there is
-        one, ``workflow.json``.
-    out
-        Folder of the HDF5 files, made where absent.
-    on_conflict
-        As in :func:`ingest`.
-    """
-    _check(on_conflict)
-    folder = Path(folder).absolute()
-    try:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        info = read_test_info(folder)
-        path = Path(out).absolute() / file_name(info.tidy)
-        if path.exists():
-            if on_conflict == "skip":
-                return IngestRecord(folder, "skipped", path, "a file of this name exists")
-            if on_conflict == "rename":
-                path = _free_path(path)
-        contents = read_folder(info)
-        provenance = {
-            "source_folder_name": folder.name,
-            "source_folder_path": str(folder),
-            "source_json_name": info.path.name,
-            "export_time_utc": datetime.now(UTC).isoformat(),
-            "output_filename": path.name,
-        }
-        names = dict(zip(NAME_KEYS, name_parts(info.tidy), strict=True))
-        documents = {"json": json.dumps(info.original)}
-        if contents.workflow_json is not None:
-            documents["workflow"] = contents.workflow_json
-        write_measurement(
-            path,
-            Measurement(
-                root_attributes(info.tidy) | names | provenance,
-                [*contents.transfer_steps, *contents.transient_steps],
-                documents=documents,
-            ),
-        )
-    except IngestError as error:
-        return IngestRecord(folder, "failed", reason=str(error))
-    except Exception as error:  # noqa: BLE001  one folder's trouble must not stop the others
-        return IngestRecord(folder, "failed", reason=f"{type(error).__name__}: {error}")
-    return IngestRecord(
-        folder,
-        "written",
-        path,
-        n_transfer=len(contents.transfer_steps),
-        n_transient=len(contents.transient_steps),
-        warnings=contents.warnings,
-    )
-
-
-def find_folders(src: str | os.PathLike[str]) -> tuple[list[Path], list[IngestRecord]]:
-    """Return the folders at or below ``src`` that hold ``test_info.json``, and failures.
-
-    Returns
-    -------
-    The folders, sorted; and a failed record for every folder that cannot be listed.
-
-    Raises
-    ------
-    IngestError
-        ``src`` is no folder.
-    """
-    root = Path(src).absolute()
-    if not root.is_dir():
-        raise IngestError(f"{src}: expected a folder that holds instrument folders")
-    failures: list[IngestRecord] = []
-
-    def unlisted(error: OSError) -> None:
-        failures.append(IngestRecord(Path(error.filename), "failed", reason=str(error)))
-
-    walk = os.walk(root, onerror=unlisted)
-    return sorted(Path(folder) for folder, _, files in walk if TEST_INFO in files), failures
-
-
-def _check(on_conflict: str) -> None:
     if on_conflict not in get_args(OnConflict):
         hint = did_you_mean(on_conflict, get_args(OnConflict))
         raise IngestError(f"unknown on_conflict={on_conflict!r}{hint}")
+    if workers is not None and workers < 1:
+        raise IngestError(f"workers={workers}, expected 1 or more, or None to decide by the work")
+    roots = [src] if isinstance(src, str | os.PathLike) else list(src)
+    target = Path(out).absolute()
+    found = find_sources(roots, leave_out=target)
+    if not found.folders and not found.files and not found.failures:
+        places = ", ".join(map(str, roots[:5])) or "nothing given"
+        raise IngestError(f"{places}: no folder with a {TEST_INFO}, and no file, in it or below it")
+    target.mkdir(parents=True, exist_ok=True)
+    outcomes: list[Outcome] = [
+        IngestRecord(path, "failed", reason=reason) for path, reason in found.failures
+    ]
+    groups = [*_by_file_name(found.folders), *_by_stem(found.files)]
+    convert = partial(_convert_group, out=target, on_conflict=on_conflict)
+    n = min(len(groups), workers or _useful_workers(found))
+    if n > 1:
+        results = _in_processes(groups, convert, n)
+    else:
+        results = ((group, convert(group)) for group in groups)
+    total = len(found.folders) + len(found.files) + len(outcomes)
+    done = len(outcomes)
+    for group, result in results:
+        outcomes += result
+        done += len(group)
+        if progress is not None:
+            progress(done, total)
+    return _report(outcomes, found)
 
 
-def _free_path(path: Path) -> Path:
-    number = 2
-    while (free := path.with_name(f"{path.stem}_{number}{path.suffix}")).exists():
-        number += 1
-    return free
+def _report(outcomes: Iterable[Outcome], found: Sources) -> IngestReport:
+    records = [one for one in outcomes if isinstance(one, IngestRecord)]
+    unread = [one for one in outcomes if isinstance(one, Unread)]
+    # What a reader took beside its file was no measurement of its own.
+    companions = {path for record in records for path in record.files}
+    notes = [*plug_ins()[1]]
+    notes += [
+        f"{path} is a link to {target}, and was looked through" for path, target in found.links
+    ]
+    notes += [f"{path} is hidden, and was passed over" for path in found.hidden]
+    return IngestReport(
+        tuple(sorted(records, key=lambda record: record.source)),
+        tuple(
+            sorted((one for one in unread if one.path not in companions), key=lambda one: one.path)
+        ),
+        tuple(notes),
+    )
 
 
 def _by_file_name(folders: Iterable[Path]) -> list[list[Path]]:
@@ -261,43 +127,49 @@ def _by_file_name(folders: Iterable[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def _convert_group(
-    folders: Sequence[Path], out: Path, on_conflict: OnConflict
-) -> list[IngestRecord]:
-    records: list[IngestRecord] = []
-    for folder in folders:
-        first = next((record for record in records if record.status == "written"), None)
-        if first is not None and on_conflict == "overwrite":
-            reason = f"would overwrite the file just made from {first.folder}; rename one of them"
+def _by_stem(files: Iterable[Path]) -> list[list[Path]]:
+    """Group the files of one name but for the ending: one may be read along with another."""
+    groups: dict[tuple[Path, str], list[Path]] = {}
+    for path in files:
+        groups.setdefault((path.parent, path.stem.casefold()), []).append(path)
+    return list(groups.values())
+
+
+def _convert_group(paths: Sequence[Path], out: Path, on_conflict: OnConflict) -> list[Outcome]:
+    if not paths[0].is_dir():
+        return convert_files(paths, out, on_conflict)
+    records: list[Outcome] = []
+    first: IngestRecord | None = None
+    for folder in paths:
+        if first is not None and first.path is not None and on_conflict == "overwrite":
+            reason = f"would overwrite the file just made from {first.source}; rename one of them"
             records.append(IngestRecord(folder, "failed", first.path, reason))
-        else:
-            records.append(convert_folder(folder, out, on_conflict))
+            continue
+        record = convert_folder(folder, out, on_conflict)
+        if record.status == "written":
+            first = record
+        records.append(record)
     return records
 
 
-def _useful_workers(folders: Iterable[Path]) -> int:
-    size = sum(
-        entry.stat().st_size
-        for folder in folders
-        for entry in os.scandir(folder)
-        if entry.is_file()
-    )
+def _useful_workers(found: Sources) -> int:
+    size = sum(found.folders.values()) + sum(found.files.values())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(cores or 1, size // _BYTES_WORTH_A_PROCESS))
 
 
 def _in_processes(
     groups: Sequence[Sequence[Path]],
-    convert: Callable[[Sequence[Path]], list[IngestRecord]],
+    convert: Callable[[Sequence[Path]], list[Outcome]],
     workers: int,
-) -> Iterator[list[IngestRecord]]:
-    """Yield the records of each group as it is done; a group that kills its process fails alone."""
+) -> Iterator[tuple[Sequence[Path], list[Outcome]]]:
+    """Yield each group with what became of it; a group that kills its process fails alone."""
     waiting = list(reversed(groups))
     # Which of several died cannot be known: those in flight get another turn, one by one.
     suspects: list[Sequence[Path]] = []
     while waiting or suspects:
         queue, n = (suspects, 1) if suspects else (waiting, workers)
-        running: dict[Future[list[IngestRecord]], Sequence[Path]] = {}
+        running: dict[Future[list[Outcome]], Sequence[Path]] = {}
         with ProcessPoolExecutor(n, multiprocessing.get_context("spawn")) as pool:
             _check_alive(pool)
             try:
@@ -307,14 +179,16 @@ def _in_processes(
                         queue.pop()
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         result = future.result()
-                        del running[future]
-                        yield result
+                        yield running.pop(future), result
             except BrokenProcessPool:
+                # What was done when another one died is done.
+                for future in [one for one in running if one.done() and not one.exception()]:
+                    yield running.pop(future), future.result()
                 if queue is waiting:
                     suspects += running.values()
                     continue
-                for folders in running.values():
-                    yield [IngestRecord(f, "failed", reason=_DIED) for f in folders]
+                for paths in running.values():
+                    yield paths, [IngestRecord(path, "failed", reason=_DIED) for path in paths]
 
 
 def _check_alive(pool: ProcessPoolExecutor) -> None:

@@ -12,9 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from oectflow.errors import CatalogError, ConfigError, IngestError
 from oectflow.pipeline.inputs.catalog import CatalogConfig, CatalogEntry
+from oectflow.pipeline.inputs.convert import OnConflict
 from oectflow.pipeline.inputs.experiment import Experiment
-from oectflow.pipeline.inputs.ingest import IngestRecord, OnConflict, find_folders, ingest
-from oectflow.pipeline.inputs.instrument_folder import TEST_INFO, read_test_info
+from oectflow.pipeline.inputs.ingest import ingest
+from oectflow.pipeline.inputs.ingest_report import IngestRecord
+from oectflow.pipeline.inputs.readers.test_info import TEST_INFO, read_test_info
+from oectflow.pipeline.inputs.sources import find_sources
 from oectflow.pipeline.manager.catalog import ManagedCatalog
 from oectflow.pipeline.manager.extraction import FeatureConfig, load_features
 
@@ -74,10 +77,10 @@ class Conversions:
         IngestError
             There is no such folder, or one below it cannot be listed.
         """
-        folders, failures = find_folders(Path(source_directory).expanduser())
-        if failures:
-            raise IngestError("; ".join(f"{record.folder}: {record.reason}" for record in failures))
-        return [str(folder) for folder in folders]
+        found = find_sources([Path(source_directory).expanduser()])
+        if found.failures:
+            raise IngestError("; ".join(f"{path}: {reason}" for path, reason in found.failures))
+        return [str(folder) for folder in found.folders]
 
     def batch_convert_folders(
         self,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from oectflow.pipeline.inputs.ingest import OnConflict
+from oectflow.pipeline.inputs.convert import OnConflict
 from oectflow.pipeline.manager.catalog import CONFIG_NAME
 from oectflow.pipeline.manager.extraction import FeatureConfig
 from oectflow.pipeline.manager.manager import UnifiedExperimentManager

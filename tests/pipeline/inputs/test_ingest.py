@@ -13,7 +13,9 @@ import pytest
 
 from oectflow.errors import IngestError
 from oectflow.pipeline.inputs import ingest as ingest_module
-from oectflow.pipeline.inputs.ingest import IngestRecord, convert_folder, ingest
+from oectflow.pipeline.inputs.convert import convert_folder
+from oectflow.pipeline.inputs.ingest import ingest
+from oectflow.pipeline.inputs.ingest_report import IngestRecord
 from oectflow.pipeline.inputs.simulate import damage, simulate_device
 
 SWEEP = "Vg,Id\n0,1e-6\n0.1,2e-6\n0.2,3e-6\n"
@@ -177,6 +179,7 @@ def test_convert_folder__left_out_steps_are_named(tmp_path: Path) -> None:
     assert table[["step_index", "data_file"]].tolist() == [(0, b"b.csv")]
     texts = [
         ("step 1 (transfer)", "gone.csv"),
+        ("step 3 (output)", "columns ['Vg', 'Id'], expected Vd or drain_voltage or vd"),
         ("step 4 (transient)", "Time or timestamp or time"),
         ("step 5 (transfer)", "no rows"),
         ("step 6 (transfer)", "folder.csv"),
@@ -205,7 +208,7 @@ def test_convert_folder__continuous_time(
     tmp_path: Path, parameters: Any, interval_s: float, warned: bool
 ) -> None:
     step = {"type": "Transient", "parameters": parameters, "workflow_info": {"timeStep": 99}}
-    files = {"1_x.csv": TRACE, "step2_x.csv": "Time,Id\n5,1\n6,2\n7,3\n"}
+    files = {"1_x.csv": TRACE, "step2_x.csv": "Time,Id\n5,0.1\n6,0.2\n7,0.3\n"}
     record, found = convert(make_folder(tmp_path / "in", [step, step], files), tmp_path)
     data = found["transient/measurement_data"]
     # Where nothing is declared, the recorded times tell: 1 ms in the first step, 1 s in the second.
@@ -213,11 +216,12 @@ def test_convert_folder__continuous_time(
     # Two roundings of a few intervals.
     np.testing.assert_allclose(data[0], expected, rtol=4e-16)
     np.testing.assert_array_equal(data[1], [0, 0.001, 5, 6, 7])
-    np.testing.assert_array_equal(data[2], [1e-6, 2e-6, 1, 2, 3])
+    np.testing.assert_array_equal(data[2], [1e-6, 2e-6, 0.1, 0.2, 0.3])
     table = found["transient/step_info_table"]
     assert table.dtype.names[-2:] == ("start_data_index", "end_data_index")
     assert table[["start_data_index", "end_data_index"]].tolist() == [(0, 2), (2, 5)]
-    assert ["recorded times" in warning for warning in record.warnings] == [True, True] * warned
+    word = "follows the recorded times" if warned else "the recorded times are"
+    assert [word in warning for warning in record.warnings] == [True, True]
 
 
 def test_convert_folder__ragged_sweeps(tmp_path: Path) -> None:
@@ -252,7 +256,7 @@ def test_convert_folder__json_of_another_name(tmp_path: Path) -> None:
         (b"", "not valid JSON"),
         (b'{"steps": [{"type"', "not valid JSON"),
         (b"[" * 100_000, "not valid JSON"),
-        (b"\xff\xfe\xff\xff", "neither UTF-8 nor GBK"),
+        (b"\xff\xff", "neither UTF-8 nor GBK"),
         (b"[]", "list 'steps'"),
         (b'{"steps": []}', "list 'steps'"),
         (b'{"steps": {"type": "transfer"}}', "list 'steps'"),
@@ -335,7 +339,7 @@ def test_ingest__processes_equal_one_process(tmp_path: Path) -> None:
 
 KILLER = """
 import os
-from oectflow.pipeline.inputs.ingest import convert_folder
+from oectflow.pipeline.inputs.convert import convert_folder
 
 def convert(folders, out):
     if folders[0].name == "kills":
@@ -354,7 +358,7 @@ def test_ingest__a_worker_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         for name in ("a", "kills", "b", "c")
     ]
     results = ingest_module._in_processes(groups, partial(convert, out=tmp_path / "out"), 2)
-    records = {record.folder.name: record for result in results for record in result}
+    records = {record.folder.name: record for _, result in results for record in result}
     assert {name: record.status for name, record in records.items()} == {
         "a": "written",
         "kills": "failed",

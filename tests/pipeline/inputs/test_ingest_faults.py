@@ -16,7 +16,7 @@ import pytest
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.ingest import ingest
 
-SWEEP = "Vg,Id\n0,1\n0.5,2\n"
+SWEEP = "Vg,Id\n0,0.1\n0.5,0.2\n"
 ALIASES = "gate_voltage,drain_current\n0,1\n0.5,2\n"
 TRACE = "timestamp,drain_current\n0,1\n1,2\n"
 
@@ -107,7 +107,7 @@ def test_fault__of_several_csv_files_of_a_step_some_are_dropped_in_silence(
     make(
         tmp_path / "in",
         [{"type": "transfer", "data_file": "a.csv", "more": ["b.csv", "a.csv", "gone.csv"]}],
-        {"a.csv": SWEEP, "b.csv": "Vg,Id\n9,9\n"},
+        {"a.csv": SWEEP, "b.csv": "Vg,Id\n9,0.9\n"},
     )
     (record,) = ingest(tmp_path / "in", tmp_path / "out").records
     assert record.warnings == ("step 1 (transfer): names a.csv and b.csv; only the first is read",)

@@ -1,0 +1,274 @@
+"""One folder of the instrument, or one file of another, becomes raw HDF5 files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import xxhash
+
+from oectflow.errors import IngestError, UnreadableFile
+from oectflow.measurement import Measurement
+from oectflow.pipeline.inputs.hdf5 import content_hash, open_file, plain
+from oectflow.pipeline.inputs.ingest_report import (
+    NO_MEASUREMENTS,
+    IngestRecord,
+    Status,
+    Unread,
+)
+from oectflow.pipeline.inputs.raw_format import (
+    NAME_KEYS,
+    file_name,
+    name_parts,
+    write_measurement,
+)
+from oectflow.pipeline.inputs.readers.instrument import READER
+from oectflow.pipeline.inputs.readers.reader import Reader
+from oectflow.pipeline.inputs.readers.registry import Choice, find_reader, plug_ins
+from oectflow.pipeline.inputs.readers.regular_file import check_regular
+from oectflow.pipeline.inputs.readers.sense import sensible
+from oectflow.pipeline.inputs.readers.test_info import RUNNING, read_test_info
+
+OnConflict = Literal["skip", "overwrite", "rename"]
+
+_EXISTS = "a file of this name exists"
+# A folder may be called "chip 12", "chip_A3", "device-4"; "chips" names none.
+_CHIP = re.compile(r"(?:^|[^a-z])chip(?:[ _#-]+(\w+)|(\d\w*))", re.IGNORECASE)
+_DEVICE = re.compile(r"(?:^|[^a-z])(?:device|dev|unit)(?:[ _#-]+(\w+)|(\d\w*))", re.IGNORECASE)
+_LONGEST_STEM = 60
+
+
+def convert_folder(
+    folder: str | os.PathLike[str], out: str | os.PathLike[str], on_conflict: OnConflict = "skip"
+) -> IngestRecord:
+    """Convert one folder of the instrument; whatever is wrong with it is said in the record.
+
+    Parameters
+    ----------
+    folder
+        Holds ``test_info.json`` (``test_info_temp.json`` while the test runs, or one JSON file of
+        another name), CSV files and, if there is one, ``workflow.json``.
+    out
+        Folder of the HDF5 files, made where absent.
+    on_conflict
+        As in :func:`oectflow.ingest`.
+    """
+    folder = Path(folder).absolute()
+    record = IngestRecord(folder, "failed", reader=READER.name)
+    try:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        info = read_test_info(folder)
+        recognition = f"the folder holds {info.path.name}"
+        record = replace(record, recognition=recognition)
+        source: dict[str, Any] = {
+            "source_folder_name": folder.name,
+            "source_folder_path": str(folder),
+        }
+        if info.running:
+            # First the hash, then the content: what is added in between is read the next time.
+            source["source_hash"] = _hash_of(folder)
+            info = read_test_info(folder)
+        names = dict(zip(NAME_KEYS, name_parts(info.tidy), strict=True))
+        path, status, reason = _target(
+            Path(out).absolute() / file_name(info.tidy), on_conflict, lambda: _hash_of(folder)
+        )
+        if status == "skipped":
+            return replace(record, status=status, path=path, reason=reason)
+        (measurement,) = READER.read_test(info).measurements
+        measurement = sensible(measurement)
+        _write(path, measurement, {**measurement.attributes, **names, **source})
+    except IngestError as error:
+        return replace(record, reason=str(error))
+    except Exception as error:  # noqa: BLE001  one folder's trouble must not stop the others
+        return replace(record, reason=f"{type(error).__name__}: {error}")
+    return _done(record, status, path, measurement)
+
+
+def convert_files(
+    paths: Iterable[Path], out: Path, on_conflict: OnConflict = "skip"
+) -> list[IngestRecord | Unread]:
+    """Convert files that may belong together; one that is read along with another is not repeated.
+
+    Parameters
+    ----------
+    paths
+        The files.
+    out
+        Folder of the HDF5 files.
+    on_conflict
+        As in :func:`oectflow.ingest`.
+    """
+    outcomes: list[IngestRecord | Unread] = []
+    chosen: list[tuple[Path, Choice]] = []
+    for path in paths:
+        choice = _choice(path)
+        if isinstance(choice, Choice):
+            chosen.append((path, choice))
+        else:
+            outcomes.append(choice)
+    taken: set[Path] = set()
+    for path, choice in sorted(chosen, key=lambda one: -one[1].recognition.confidence):
+        if path in taken or choice.reader is None:
+            continue
+        found = _convert_file(path, choice.reader, choice.recognition.reason, out, on_conflict)
+        taken.update(*(record.files for record in found if isinstance(record, IngestRecord)))
+        outcomes += found
+    return outcomes
+
+
+def _choice(path: Path) -> Choice | Unread:
+    if path.suffix.lower() in NO_MEASUREMENTS and not plug_ins()[0]:
+        return Unread(path, f"files *{path.suffix.lower()} are no measurements")
+    try:
+        if not check_regular(path):
+            return Unread(path, "the file is empty")
+    except IngestError as error:
+        return Unread(path, str(error))
+    choice = find_reader(path)
+    return choice if choice.reader is not None else Unread(path, choice.recognition.reason)
+
+
+def _convert_file(
+    path: Path, reader: Reader, recognition: str, out: Path, on_conflict: OnConflict
+) -> list[IngestRecord | Unread]:
+    failed = IngestRecord(path, "failed", reader=reader.name, recognition=recognition)
+    try:
+        # First the hash, then the content: what is added in between is another content.
+        digest = content_hash(path)
+        reading = reader.read(path)
+    except IngestError as error:
+        return [replace(failed, reason=str(error))]
+    except Exception as error:  # noqa: BLE001  one file's trouble must not stop the others
+        return [replace(failed, reason=f"{type(error).__name__}: {error}")]
+    several = len(reading.measurements) > 1
+    files = tuple(file for file in reading.files if file != path)
+    records: list[IngestRecord | Unread] = []
+    for number, measurement in enumerate(reading.measurements, 1):
+        attributes = _attributes_of_file(path, measurement, f"_{number}" if several else "")
+        attributes |= {"reader": reader.name, "source_hash": digest}
+        record = replace(failed, files=files)
+        records.append(_convert_one(record, measurement, attributes, out, on_conflict))
+    return records or [Unread(path, f"{reader.name}: {recognition}, but it holds no measurement")]
+
+
+def _convert_one(
+    record: IngestRecord,
+    measurement: Measurement,
+    attributes: Mapping[str, Any],
+    out: Path,
+    on_conflict: OnConflict,
+) -> IngestRecord:
+    try:
+        if not measurement.steps:
+            why = "; ".join(measurement.warnings[:3]) or "no step was found in it"
+            raise IngestError(f"{record.source}: nothing can be read: {why}")
+        digest = str(attributes["source_hash"])
+        path, status, reason = _target(out / file_name(attributes), on_conflict, lambda: digest)
+        if status == "skipped":
+            return replace(record, status=status, path=path, reason=reason)
+        measurement = sensible(measurement)
+        _write(path, measurement, attributes)
+    except IngestError as error:
+        return replace(record, reason=str(error))
+    except Exception as error:  # noqa: BLE001  one measurement's trouble must not stop the others
+        return replace(record, reason=f"{type(error).__name__}: {error}")
+    return _done(record, status, path, measurement)
+
+
+def _attributes_of_file(path: Path, measurement: Measurement, number: str) -> dict[str, Any]:
+    """Return the attributes of a measurement that comes from a file.
+
+    Its test id is made of the file's name and place, so that no two files have one.
+    """
+    given = dict(measurement.attributes)
+    if "test_id" in given:
+        given["source_test_id"] = given.pop("test_id")
+    parts = [path.stem, *(parent.name for parent in path.parents)][:4]
+    stem = re.sub(r"[^\w.+-]+", "_", path.stem).strip("_")[:_LONGEST_STEM]
+    place = xxhash.xxh3_64_hexdigest(os.fsencode(path))[:8]
+    names = {
+        "chip_id": _named(_CHIP, parts),
+        "device_number": _named(_DEVICE, parts),
+        "description": "",
+    }
+    return {
+        **{key: value for key, value in names.items() if not given.get(key)},
+        **{key: value for key, value in given.items() if value != "" or key not in names},
+        "test_id": f"test_{stem}_{place}{number}",
+        "source_file_name": path.name,
+        "source_file_path": str(path),
+    }
+
+
+def _named(pattern: re.Pattern[str], parts: Sequence[str]) -> str:
+    """Return what the file's or the nearest folder's name says, ``""`` where none says anything."""
+    for part in parts:
+        if match := pattern.search(part.replace("__", "_")):
+            return next(group for group in match.groups() if group)
+    return ""
+
+
+def _target(
+    path: Path, on_conflict: OnConflict, digest: Callable[[], str]
+) -> tuple[Path, Status, str]:
+    """Return where to write, whether that is to be done, and why it is not."""
+    if not path.exists():
+        return path, "written", ""
+    if on_conflict == "rename":
+        return _free_path(path), "written", ""
+    if on_conflict == "overwrite":
+        return path, "written", ""
+    status, written_from = _state_of(path)
+    if status != RUNNING:
+        changed = written_from and written_from != digest()
+        hint = "; its source has changed since: on_conflict='overwrite' replaces it"
+        return path, "skipped", _EXISTS + hint * bool(changed)
+    if written_from and written_from == digest():
+        return path, "skipped", f"{_EXISTS}, and the running test has nothing new"
+    return path, "updated", ""
+
+
+def _state_of(path: Path) -> tuple[str, str]:
+    """Return the status of a raw file, and the hash of what it was made from, where it says so."""
+    try:
+        with open_file(path, "the metadata") as file:
+            found = [plain(file.attrs.get(name, "")) for name in ("status", "source_hash")]
+    except UnreadableFile:
+        return "", ""
+    return str(found[0]), str(found[1])
+
+
+def _hash_of(folder: Path) -> str:
+    """Return a hash of the descriptions and CSV files of a test."""
+    digest = xxhash.xxh3_128()
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in (".csv", ".json") and path.is_file():
+            digest.update(f"{path.name}={content_hash(path)};".encode())
+    return digest.hexdigest()
+
+
+def _free_path(path: Path) -> Path:
+    number = 2
+    while (free := path.with_name(f"{path.stem}_{number}{path.suffix}")).exists():
+        number += 1
+    return free
+
+
+def _write(path: Path, measurement: Measurement, attributes: Mapping[str, Any]) -> None:
+    provenance = {"export_time_utc": datetime.now(UTC).isoformat(), "output_filename": path.name}
+    write_measurement(path, replace(measurement, attributes={**attributes, **provenance}))
+
+
+def _done(
+    record: IngestRecord, status: Status, path: Path, measurement: Measurement
+) -> IngestRecord:
+    counts = Counter(step.kind for step in measurement.steps)
+    return replace(
+        record, status=status, path=path, n_steps=dict(counts), warnings=measurement.warnings
+    )
