@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from oectflow.extractors.base import (
     COMMON_STATUSES,
+    ERROR,
     NO_PERIOD,
     BaseExtractor,
     Columns,
@@ -39,7 +40,8 @@ _WORDS = {
 }
 _ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
 
-_STATUS_OF_CODE = np.zeros(32, np.int8)
+# A code that nobody knows is no "ok".
+_STATUS_OF_CODE = np.full(32, ERROR, np.int8)
 for _code, _word in {
     **FIT_WORDS,
     transitions.LOW_R2: "low_r2",

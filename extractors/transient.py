@@ -11,6 +11,7 @@ from pydantic import Field
 
 from oectflow.extractors.base import (
     COMMON_STATUSES,
+    ERROR,
     NO_PERIOD,
     BaseExtractor,
     Columns,
@@ -107,7 +108,8 @@ _CYCLES_WORDS = {
     **_NO_DATA,
     **NO_PERIOD,
 }
-_CYCLES_STATUS = np.zeros(5, np.int8)
+# A code that nobody knows is no "ok".
+_CYCLES_STATUS = np.full(5, ERROR, np.int8)
 for _code, _word in {
     peaks.FOUND: "ok",
     peaks.MORE_CYCLES: "more_cycles",

@@ -111,8 +111,14 @@ def prepare(
             yield ExperimentRecord(path.stem, str(path), "failed", str(error))
             continue
         reused: tuple[str, ...] = ()
-        if metadata is not None and not force and same_source(metadata, experiment):
-            reused = _reusable(metadata, features, fingerprints, sample)
+        dropped: dict[str, str] = {}
+        if metadata is not None:
+            if same_source(metadata, experiment):
+                known = {} if force else fingerprints
+                reused, dropped = _reusable(metadata, features, known, sample)
+            else:
+                gone = metadata["features"].keys() - features.features.keys()
+                dropped = dict.fromkeys(sorted(gone), "the raw file has changed")
         complete = set(features.features) <= set(reused)
         if (
             metadata is not None
@@ -146,6 +152,7 @@ def prepare(
                 topic=topic,
                 sample=sample,
                 warnings=tuple(warnings),
+                dropped=dropped,
             ),
             {source: experiment.layout(source) for source in sources},
             tuple(f.name for f in features.extracted if f.name not in reused),
@@ -176,25 +183,86 @@ def _reusable(
     features: FeatureSet,
     fingerprints: Mapping[str, str],
     sample: Mapping[str, Any],
-) -> tuple[str, ...]:
-    """Return the features of an earlier run that are still what would be computed now.
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Say what of an earlier result is kept.
 
-    One in which a step raised is tried again: the reason may have been a disk or a bug that is
-    mended.  A feature of the file that is not asked for now is kept.
+    A feature that is asked for is kept if its fingerprint is the same.  One in which a step raised
+    is tried again: the reason may have been a disk or a bug that is mended.
+
+    Parameters
+    ----------
+    metadata
+        Of the earlier result.
+    features, fingerprints
+        What is asked for; without a fingerprint it is computed anew in any case.
+    sample
+        What is known of the device now.
+
+    Returns
+    -------
+    The names of what is kept; and of the features that are not asked for, those that have to go,
+    and why.
     """
     earlier = metadata["features"]
-    stale = {
+    anew = {
         name
-        for name, fingerprint in fingerprints.items()
-        if name in earlier
-        and (earlier[name]["fingerprint"] != fingerprint or earlier[name]["counts"].get("error"))
+        for name in features.features
+        if name not in earlier
+        or earlier[name]["fingerprint"] != fingerprints.get(name)
+        or earlier[name]["counts"].get("error")
     }
     for feature in features.extracted:
         if feature.extractor is not None and feature.name in earlier:
             used = used_sample(feature.extractor, sample)
             if used != earlier[feature.name].get("sample", {}):
-                stale.add(feature.name)
+                anew.add(feature.name)
     for feature in features.derived:
-        if any(needed in stale or needed not in earlier for needed in feature.upstream):
-            stale.add(feature.name)
-    return tuple(name for name in earlier if name not in stale)
+        if not anew.isdisjoint(feature.upstream):
+            anew.add(feature.name)
+    dropped = _outdated(metadata, features, anew, sample)
+    kept = tuple(name for name in earlier if name not in anew and name not in dropped)
+    return kept, dropped
+
+
+def _outdated(
+    metadata: Mapping[str, Any], features: FeatureSet, anew: set[str], sample: Mapping[str, Any]
+) -> dict[str, str]:
+    """Return the features of a result that cannot stand beside what is computed anew, and why."""
+    earlier = metadata["features"]
+    others = [name for name in earlier if name not in features.features]
+    owners = {
+        column: feature.name
+        for feature in features.features.values()
+        for column in feature.columns()
+    }
+    dropped: dict[str, str] = {}
+    for name in others:
+        used = earlier[name].get("sample", {})
+        if any(sample.get(word) != value for word, value in used.items()):
+            dropped[name] = "what is known of the sample has changed"
+        taken = sorted(_columns(metadata, name) & owners.keys())
+        if taken:
+            dropped[name] = f"{taken[0]!r} is a column of {owners[taken[0]]!r} now"
+    changed = {column for column, owner in owners.items() if owner in anew}
+    changed.update(*(_columns(metadata, name) for name in dropped))
+    # What is computed from something that has gone has to go, too.
+    while outdated := {
+        name: f"its input {column!r} is computed anew"
+        for name in others
+        if name not in dropped and earlier[name]["func"] is not None
+        for column in earlier[name]["inputs"]
+        if column in changed
+    }:
+        dropped |= outdated
+        changed.update(*(_columns(metadata, name) for name in outdated))
+    return dropped
+
+
+def _columns(metadata: Mapping[str, Any], feature: str) -> set[str]:
+    """Return what a feature of a result offers to others, by the names of its columns."""
+    found = set()
+    for name, entry in metadata["variables"].items():
+        if entry["feature"] == feature:
+            last = entry["dims"][-1] if entry["dims"] else ""
+            found |= {name, *(f"{name}_{label}" for label in entry["labels"].get(last, ()))}
+    return found

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from oectflow.errors import OutputError
 from oectflow.pipeline.execution.decide import Overheads
-from oectflow.pipeline.outputs.sink import Problem
+from oectflow.pipeline.outputs.sink import Problem, read_problems
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +43,8 @@ class ExperimentRecord:
         ``absent``; those in which a feature raised.
     computed, reused
         Names of the features that were computed now, and of those kept from an earlier run.
+    dropped
+        Features of an earlier run that were not asked for and could not stay, and why.
     n_bytes
         Size of the Parquet file.
     seconds
@@ -50,8 +54,8 @@ class ExperimentRecord:
         in s.
     n_bytes_in_memory
         Bytes of the results as arrays.
-    problems
-        The first problems.
+    problems, n_problems
+        The first problems, and how many there are.
     warnings
         What is odd, but did not stop anything: a table of samples that contradicts the raw file.
     finished
@@ -69,6 +73,7 @@ class ExperimentRecord:
     n_failed: int = 0
     computed: tuple[str, ...] = ()
     reused: tuple[str, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
     n_bytes: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     reading: float = 0.0
@@ -76,7 +81,23 @@ class ExperimentRecord:
     n_bytes_in_memory: int = 0
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
+    n_problems: int = 0
     finished: float = math.nan
+
+    def all_problems(self) -> Sequence[Problem]:
+        """Return all problems; read from the results where there are more than stand here.
+
+        Raises
+        ------
+        OutputError
+            The results are gone.
+        """
+        if len(self.problems) >= self.n_problems:
+            return self.problems
+        path = Path(self.out_path)
+        if not path.exists():
+            raise OutputError(f"{path}: is gone, and with it {self.n_problems} problems")
+        return read_problems(path)
 
 
 @dataclass
@@ -120,6 +141,8 @@ class RunPlan:
         Why experiments cannot be used, a reason for each.
     features
         What is planned for each feature, and what it took.
+    dropped
+        What cannot stay of earlier results, a line for each feature.
     ways
         How the work is done, in this order: ``"inline"`` (one step after the other in this
         process), ``"threads"`` (of this process), ``"cluster"``.
@@ -138,6 +161,7 @@ class RunPlan:
     n_unchanged: int = 0
     unusable: Sequence[str] = ()
     features: Sequence[FeaturePlan] = ()
+    dropped: Sequence[str] = ()
     ways: list[str] = field(default_factory=list)
     overheads: Overheads | None = None
     batch_seconds: float | None = None
@@ -157,6 +181,7 @@ class RunPlan:
             f"{self.n_todo} experiments to compute, {self.n_unchanged} unchanged, "
             f"{len(self.unusable)} cannot be used",
             *(f"cannot be used: {reason}" for reason in self.unusable),
+            *self.dropped,
         ]
         if not self.n_todo:
             return "\n".join(lines)
@@ -196,6 +221,19 @@ class RunPlan:
 
     def _repr_html_(self) -> str:
         return f"<pre>{escape(self.explain())}</pre>"
+
+
+def dropped_lines(experiments: Iterable[Mapping[str, str]]) -> list[str]:
+    """Return a line for every feature that cannot stay in the results of some experiments.
+
+    >>> dropped_lines([{"tau_ms": "its input 'tau' is computed anew"}, {}])
+    ["not kept: tau_ms of 1 experiment: its input 'tau' is computed anew; ask for it again"]
+    """
+    counts = Counter(item for dropped in experiments for item in dropped.items())
+    return [
+        f"not kept: {name} of {n} experiment{'s' * (n > 1)}: {why}; ask for it again"
+        for (name, why), n in counts.items()
+    ]
 
 
 def _time(seconds: float | None) -> str:
@@ -261,13 +299,16 @@ class RunReport:
         )
 
     def problems_frame(self) -> pd.DataFrame:
-        """Return the first problems of every experiment, one row each."""
+        """Return everything that raised or could not be read in this run, one row each.
+
+        A record holds the first problems only; of more, the results tell.
+        """
         import pandas as pd
 
         rows = [
             {"experiment_id": record.experiment_id} | vars(problem)
             for record in self.experiments
-            for problem in record.problems
+            for problem in record.all_problems()
         ]
         columns = ["experiment_id", *Problem.__dataclass_fields__]
         return pd.DataFrame(rows, columns=columns)
@@ -287,6 +328,7 @@ class RunReport:
             failed = sum(record.n_failed for record in records)
             good = steps - flagged - failed
             lines.append(f"{steps:,} steps: {good:,} done, {flagged:,} flagged, {failed:,} failed")
+        lines += dropped_lines(record.dropped for record in records)
         lines += [f"failed: {record.reason}" for record in self.failed[:_SHOWN_FAILURES]]
         if len(self.failed) > _SHOWN_FAILURES:
             lines.append(f"… and {len(self.failed) - _SHOWN_FAILURES} more")

@@ -24,7 +24,12 @@ from oectflow.pipeline.execution.plan import Granularity, check_granularity
 from oectflow.pipeline.execution.planner import Planner
 from oectflow.pipeline.execution.prepare import Job, prepare
 from oectflow.pipeline.execution.progress import RunProgress
-from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan, RunReport
+from oectflow.pipeline.execution.report import (
+    ExperimentRecord,
+    RunPlan,
+    RunReport,
+    dropped_lines,
+)
 from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
@@ -72,7 +77,8 @@ def extract(
     on_error
         ``"record"`` reports failures; ``"raise"`` raises RunFailed when everything else is done.
     force
-        Compute everything anew.
+        Compute everything that is asked for anew.  Other features of earlier results stay, but for
+        those that were computed from it; the report names them.
     progress
         Show a progress bar.
     expand_multidim
@@ -261,6 +267,7 @@ def _prepared(
     planner = Planner(jobs, extractors, CostBook(folder, keys), granularity)
     unusable = [record.reason for record in records.values() if record.outcome == "failed"]
     plan = RunPlan(len(jobs), len(records) - len(unusable), unusable)
+    plan.dropped = dropped_lines(job.task.dropped for job in jobs)
     return _Run(features, planner, plan, jobs, records)
 
 

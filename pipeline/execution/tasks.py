@@ -94,6 +94,8 @@ class ExperimentTask:
         What is known of the device, by the raw file and the table of samples.
     warnings
         What the results should say beside the numbers.
+    dropped
+        Features of the present ``out_path`` that are neither taken over nor computed, and why.
     """
 
     path: str
@@ -108,6 +110,7 @@ class ExperimentTask:
     topic: str
     sample: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
 
 #: By topic: called with every progress event where no Dask worker carries it to the client.
@@ -361,6 +364,7 @@ def write_experiment(
         n_failed=n_failed,
         computed=tuple(name for name in described if name not in table.kept),
         reused=tuple(table.kept),
+        dropped=task.dropped,
         n_bytes=n_bytes,
         seconds=table.seconds,
         reading=table.reading,
@@ -368,6 +372,7 @@ def write_experiment(
         n_bytes_in_memory=sum(array.nbytes for array in table.columns.values()),
         problems=table.problems[:_RECORDED_PROBLEMS],
         warnings=task.warnings,
+        n_problems=len(table.problems),
     )
     _log_event(
         task.topic,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from oectflow.errors import OutputError
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.extractors.transfer import GmMax
 from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.outputs.results import problems_frame
 from oectflow.pipeline.outputs.sink import read_columns, read_metadata
 
 ABOVE = {"n": {"extractor": "transient.above", "input": "transient"}}
@@ -97,3 +101,134 @@ def test_user__what_cannot_be_pinned_is_computed_in_every_run(lab, tmp_path):
     for _ in range(2):
         report = run(lab, tmp_path / "out", features, granularity="experiment")
         assert {record.computed for record in report.experiments} == {("m",)}
+
+
+# What stays beside what is computed anew ----------------------------------------------------------
+
+GM = {"gm": {"extractor": "transfer.gm_max", "input": "transfer"}}
+REVERSE = {"gm": GM["gm"] | {"params": {"direction": "reverse"}}}
+HALF = {"gm_half": {"func": "gm / 2", "input": "gm"}}
+QUARTER = {"gm_quarter": {"func": lambda half: half / 2, "input": "gm_half"}}
+PEAK = {"peak": {"extractor": "transient.peak_current", "input": "transient"}}
+TAU = {"tau": {"extractor": "transient.tau_on_off", "input": "transient"}}
+OTHER_TAU = {"tau": TAU["tau"] | {"params": {"window": "full_phase"}}}
+MS = {"tau_ms": {"func": "mean(tau_on, axis=1) * 1000", "input": "tau_on"}}
+R2 = {
+    "good": {
+        "func": lambda r2: r2 > 0.9,
+        "input": "tau_r_squared",
+        "output_shape": ["n_steps", 6, 2],
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "gone"),
+    [
+        (GM | HALF, REVERSE, {"gm_half"}),
+        (GM | HALF | QUARTER, REVERSE, {"gm_half", "gm_quarter"}),
+        (GM | HALF | PEAK, REVERSE, {"gm_half"}),
+        (GM | HALF, PEAK, set()),
+        (GM | HALF, GM | PEAK, set()),
+        (TAU | MS, OTHER_TAU, {"tau_ms"}),
+        (TAU | R2, OTHER_TAU, {"good"}),
+        # The name is used for something else now.
+        (GM | HALF, {"gm": PEAK["peak"]}, {"gm_half"}),
+        ({"tau_on": GM["gm"]}, TAU, {"tau_on"}),
+        ({"tau_on": GM["gm"]} | {"twice": {"func": "2 * tau_on", "input": "tau_on"}}, TAU,
+         {"tau_on", "twice"}),
+        (GM | {"half": {"func": "gm / 2", "input": "gm"}}, {"half": PEAK["peak"]}, set()),
+    ],
+)  # fmt: skip
+def test_kept__never_beside_another_input_than_its_own(lab, tmp_path, first, second, gone):
+    run(lab, tmp_path / "out", first)
+    before = columns(tmp_path / "out")
+    report = run(lab, tmp_path / "out", second)
+    assert {name for record in report.experiments for name in record.dropped} == gone
+    for name in gone:
+        assert f"not kept: {name} of 3 experiments: " in str(report)
+        assert name in report.explain()
+    there = columns(tmp_path / "out")
+    assert there.keys().isdisjoint(gone)
+    for name in first.keys() - second.keys() - gone:
+        np.testing.assert_array_equal(there.get(name), before.get(name))
+    run(lab, tmp_path / "fresh", second)
+    for name, values in columns(tmp_path / "fresh").items():
+        np.testing.assert_array_equal(there[name], values)
+
+
+def test_kept__asked_for_again_it_is_computed(lab, tmp_path):
+    run(lab, tmp_path / "out", GM | HALF)
+    run(lab, tmp_path / "out", REVERSE)
+    report = run(lab, tmp_path / "out", REVERSE | HALF)
+    assert {record.computed for record in report.experiments} == {("gm_half",)}
+    there = columns(tmp_path / "out")
+    np.testing.assert_array_equal(there["gm_half"], there["gm"] / 2)
+
+
+def test_kept__what_raised_is_tried_again_with_what_depends_on_it(lab, tmp_path):
+    broken = [True]
+
+    @register("transfer.sometimes")
+    class Sometimes(BaseExtractor):
+        source = "transfer"
+
+        def extract_single_step(self, step_data, params):
+            if broken[0]:
+                raise OSError("no disk")
+            return 1.0
+
+    features = {"a": {"extractor": "transfer.sometimes", "input": "transfer"}}
+    twice = {"twice": {"func": "2 * a", "input": "a"}}
+    run(lab, tmp_path / "out", features | twice)
+    broken[0] = False
+    report = run(lab, tmp_path / "out", features)
+    assert {tuple(record.dropped) for record in report.experiments} == {("twice",)}
+
+
+def test_force__columns_that_were_not_asked_for_stay(lab, tmp_path):
+    run(lab, tmp_path / "out", GM | HALF | PEAK)
+    before = columns(tmp_path / "out")
+    report = run(lab, tmp_path / "out", PEAK, force=True)
+    assert {record.computed for record in report.experiments} == {("peak",)}
+    assert {record.reused for record in report.experiments} == {("gm", "gm_half")}
+    there = columns(tmp_path / "out")
+    assert there.keys() == before.keys()
+    for name, values in before.items():
+        np.testing.assert_array_equal(there[name], values)
+
+
+def test_changed_raw_file__names_what_goes(lab, tmp_path):
+    run(lab, tmp_path / "out", GM | PEAK)
+    simulate_device(
+        99, n_transfer=2, n_transient=2, n_points=41, n_cycles=3, test_id="test_0"
+    ).write(lab / "device0.h5")
+    report = run(lab, tmp_path / "out", PEAK)
+    assert report.experiments[0].dropped == {"gm": "the raw file has changed"}
+    assert "not kept: gm of 1 experiment: the raw file has changed" in str(report)
+    assert "gm" not in columns(tmp_path / "out")
+    assert [record.dropped for record in report.experiments[1:]] == [{}, {}]
+
+
+# Problems -----------------------------------------------------------------------------------------
+
+
+def test_problems_frame__holds_all_of_them(tmp_path):
+    @register("transfer.never")
+    class Never(BaseExtractor):
+        source = "transfer"
+
+        def extract_single_step(self, step_data, params):
+            raise ValueError("no")
+
+    simulate_device(0, n_transfer=50, n_transient=1, n_points=21, test_id="many").write(
+        tmp_path / "raw.h5"
+    )
+    features = {"never": {"extractor": "transfer.never", "input": "transfer"}}
+    report = run(tmp_path / "raw.h5", tmp_path / "out", features)
+    frame = report.problems_frame()
+    assert len(frame) == report.experiments[0].n_problems == 50
+    pd.testing.assert_frame_equal(frame, problems_frame(tmp_path / "out"))
+    (tmp_path / "out" / "many.parquet").unlink()
+    with pytest.raises(OutputError, match=r"many.parquet: is gone, and with it 50 problems"):
+        report.problems_frame()
