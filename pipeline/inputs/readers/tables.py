@@ -1,0 +1,340 @@
+"""From a table of numbers under headings to steps, the same for every format that holds tables."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from oectflow.errors import IngestError
+from oectflow.measurement import Extra, Step, get_kind
+from oectflow.pipeline.inputs.readers.curves import split_curves
+from oectflow.pipeline.inputs.readers.groups import ABSCISSAS, Group, column_groups
+from oectflow.pipeline.inputs.readers.headings import Heading, read_heading, si_unit
+from oectflow.pipeline.inputs.readers.marks import (
+    doubtful_interval,
+    interval,
+    without_overflow,
+)
+
+#: A gate that is switched stands at few levels, one that is swept passes all of these.
+_BINS = 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers under headings, as a file has them.
+
+    Attributes
+    ----------
+    headings
+        One per column, as it stands in the file, or read already (of a schema, a channel table).
+    columns
+        One per heading, float64, NaN where a cell is empty or no number.  All equally long.
+    units
+        The row of units, empty where there is none.
+    metadata
+        What stands before the headings or beside the table: name -> text.
+    first_line
+        Line (row of a sheet) of the first row of numbers, from 1.
+    source
+        Name for messages: the file, the sheet.
+    flaws
+        What was wrong with cells, found in reading.
+    """
+
+    headings: Sequence[str | Heading]
+    columns: Sequence[NDArray[np.float64]]
+    units: Sequence[str] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    first_line: int = 1
+    source: str = "table"
+    flaws: tuple[str, ...] = ()
+
+    def read_headings(self) -> list[Heading]:
+        """Return what each heading says."""
+        units = self.units or [""] * len(self.headings)
+        return [
+            heading if isinstance(heading, Heading) else read_heading(heading, unit)
+            for heading, unit in zip(self.headings, units, strict=True)
+        ]
+
+
+def steps_from_table(
+    table: Table, *, kind: str | None = None, info: Mapping[str, Any] | None = None
+) -> tuple[list[Step], list[str]]:
+    """Return the curves of a table, and everything that was assumed or not used.
+
+    Parameters
+    ----------
+    table
+        One measurement, or several side by side or one below the other.
+    kind
+        Name of the kind, where it is known; else the columns tell.
+    info
+        What the instrument says, for all of its steps; ``parameters.timeStep`` (ms) is compared
+        with recorded times.
+
+    Raises
+    ------
+    IngestError
+        There is no measurement of any kind in it, or not of the one asked for; the message names
+        the columns and what they were taken for.
+    """
+    warnings = list(table.flaws)
+    headings = table.read_headings()
+    groups = column_groups(headings)
+    steps: list[Step] = []
+    reasons: list[str] = []
+    used: set[int] = set()
+    for group in groups:
+        if not _length(table, group):
+            continue
+        try:
+            found, flaws = _steps_of_group(table, headings, group, kind, info or {})
+        except IngestError as error:
+            reasons.append(str(error))
+            continue
+        steps += found
+        warnings += flaws
+        used |= {*group.columns.values(), *group.others}
+    if not steps:
+        raise IngestError(f"{table.source}: {_why_not(headings, reasons)}")
+    warnings += [f"{reason}; left out" for reason in dict.fromkeys(reasons)]
+    for i, heading in enumerate(headings):
+        if i not in used and heading.text and np.isfinite(table.columns[i]).any():
+            warnings.append(f"column {heading.text!r} belongs to no measurement; left out")
+    if len(steps) > 1 and not all("curve" in step.values for step in steps):
+        steps = [_numbered(step, number) for number, step in enumerate(steps, 1)]
+    return steps, list(dict.fromkeys(warnings))
+
+
+def _numbered(step: Step, number: int) -> Step:
+    values = {"file_position": 0.0, **step.values, "curve": float(number)}
+    return Step(step.kind, step.arrays, values, step.info, step.extra)
+
+
+def _length(table: Table, group: Group) -> int:
+    """Return how many rows a group has: columns side by side end with empty cells."""
+    dependents = [i for name, i in group.columns.items() if name not in ABSCISSAS]
+    there = [np.flatnonzero(~np.isnan(table.columns[i])) for i in dependents]
+    return max((int(rows[-1]) + 1 for rows in there if len(rows)), default=0)
+
+
+def _steps_of_group(
+    table: Table,
+    headings: Sequence[Heading],
+    group: Group,
+    kind: str | None,
+    info: Mapping[str, Any],
+) -> tuple[list[Step], list[str]]:
+    n = _length(table, group)
+    warnings: list[str] = []
+    arrays: dict[str, NDArray[np.float64]] = {}
+    values = dict(group.values)
+    for name, i in group.columns.items():
+        heading = headings[i]
+        column, flaw = without_overflow(table.columns[i][:n], heading.text, table.first_line)
+        warnings += [flaw] if flaw else []
+        arrays[name] = column if heading.scale == 1.0 else column * heading.scale
+        values |= heading.values
+        if heading.note:
+            warnings.append(f"column {heading.text!r}: {heading.note}")
+        if heading.assumed:
+            warnings.append(f"column {heading.text!r} is taken as the drain current")
+        if heading.nominal:
+            warnings.append(f"column {heading.text!r} is what was set, not what was measured")
+        missing = int(np.count_nonzero(np.isnan(column)))
+        if missing and not flaw:
+            line = table.first_line + int(np.argmax(np.isnan(column)))
+            warnings.append(
+                f"column {heading.text!r}: {missing} of {n} cells are empty or no number, the first"
+                f" in line {line}"
+            )
+    _from_polar(arrays)
+    name = kind or _kind_of(arrays, values, table.source)
+    declared = get_kind(name)
+    lacking = [
+        row.name
+        for row in declared.rows
+        if not {row.name, *row.aliases, *(["time"] if row.name == "continuous_time" else [])}
+        & arrays.keys()
+    ]
+    if lacking:
+        seen = ", ".join(headings[i].text for i in group.columns.values())
+        raise IngestError(f"a {name} needs {', '.join(lacking)}; the columns are {seen}")
+    extra, flaws = _extras(table, headings, group, n)
+    warnings += flaws
+    for quantity in [quantity for quantity in arrays if quantity not in declared.array_names]:
+        if quantity in group.columns:
+            heading = headings[group.columns[quantity]]
+            extra[_identifier(quantity, extra)] = Extra(
+                arrays[quantity], heading.text, si_unit(quantity)
+            )
+            warnings.append(f"column {heading.text!r} is no array of a {name}; kept as extra")
+        del arrays[quantity]
+    values = {key: value for key, value in values.items() if key in _value_names(name)}
+    values = _numbers(name, arrays) | values
+    if name == "transient" and "time" in arrays:
+        warnings += _check_clock(arrays["time"], info)
+    steps = []
+    for start, stop, own in split_curves(name, arrays, values):
+        part = {key: array[start:stop] for key, array in arrays.items()}
+        beside = {
+            key: Extra(one.values[start:stop], one.heading, one.unit) for key, one in extra.items()
+        }
+        steps.append(Step(name, part, own, info, beside))
+    return steps, warnings
+
+
+def _from_polar(arrays: dict[str, NDArray[np.float64]]) -> None:
+    """Put real and imaginary part in the place of magnitude and phase, where they are missing."""
+    if {"Z_abs", "phase"} <= arrays.keys() and not {"Z_real", "Z_imag"} & arrays.keys():
+        size, phase = arrays.pop("Z_abs"), arrays.pop("phase")
+        arrays["Z_real"], arrays["Z_imag"] = size * np.cos(phase), size * np.sin(phase)
+
+
+def _kind_of(
+    arrays: Mapping[str, NDArray[np.float64]], values: Mapping[str, float], source: str
+) -> str:
+    if {"frequency", "Z_real", "Z_imag"} <= arrays.keys():
+        return "impedance"
+    if "Id" not in arrays:
+        raise IngestError(f"{source}: no column is a drain current")
+    sweeps = [name for name in ("Vg", "Vd") if name in arrays and _changes(arrays[name])]
+    if "time" in arrays:
+        swept = [name for name in sweeps if _is_swept(arrays[name])]
+        if not swept:
+            return "transient"
+        sweeps = swept
+    if not sweeps:
+        sweeps = [name for name in ("Vg", "Vd") if name in arrays and name not in values]
+    if not sweeps:
+        raise IngestError(f"{source}: no column is a time, a gate voltage or a drain voltage")
+    inner = max(sweeps, key=lambda name: _variation(arrays[name]))
+    return {"Vg": "transfer", "Vd": "output"}[inner]
+
+
+def _changes(array: NDArray[np.float64]) -> bool:
+    """Return whether a voltage is more than constant with the noise of its reading."""
+    seen = array[np.isfinite(array)]
+    if len(seen) < 2:
+        return False
+    noise = 1.4826 * float(np.median(np.abs(np.diff(seen)))) / math.sqrt(2)
+    return float(np.ptp(seen)) > max(2e-3, 0.0 if _is_swept(seen) else 10 * noise)
+
+
+def _is_swept(array: NDArray[np.float64]) -> bool:
+    """Return whether a voltage passes through its range, point by point, as in a sweep.
+
+    One that is switched stands at a few levels, or at many for long.
+    """
+    seen = array[np.isfinite(array)]
+    span = float(np.ptp(seen)) if len(seen) > 1 else 0.0
+    if span == 0.0:
+        return False
+    count, _ = np.histogram(seen, bins=min(_BINS, max(len(seen) // 3, 2)))
+    filled = np.count_nonzero(count >= len(seen) / (4 * len(count)))
+    if filled <= len(count) / 2:
+        return False
+    steps = np.abs(np.diff(seen))
+    steps = steps[steps < 0.3 * span] if len(seen) > 10 else steps
+    largest = float(steps.max(initial=0.0))
+    held = largest > 0.02 * span and float(np.median(steps)) < 0.1 * largest
+    return not held
+
+
+def _variation(array: NDArray[np.float64]) -> float:
+    """Return how often a voltage passes its range: the inner loop of two does so more often."""
+    seen = array[np.isfinite(array)]
+    span = float(np.ptp(seen)) if len(seen) > 1 else 0.0
+    if span == 0.0:
+        return 0.0
+    coarse = np.round((seen - seen.min()) / span * 10)
+    return float(np.abs(np.diff(coarse)).sum())
+
+
+def _value_names(kind: str) -> set[str]:
+    return {value.name for value in get_kind(kind).values}
+
+
+def _numbers(kind: str, arrays: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    """Return the numbers of a record that its columns give."""
+    numbers: dict[str, float] = {}
+    for name in ("Vg", "Vd", "Vdc"):
+        if name in _value_names(kind) and name in arrays and not _changes(arrays[name]):
+            numbers[name] = float(np.nanmedian(arrays[name]))
+    if kind == "transient":
+        between = interval(arrays["time"]) if "time" in arrays else math.nan
+        if between > 0:
+            numbers["sampling_interval"] = between
+    if kind == "transfer" and "time" in arrays:
+        times, sweep = np.diff(arrays["time"]), np.abs(np.diff(arrays["Vg"]))
+        moving = (times > 0) & (sweep > 0)
+        if moving.any():
+            numbers["sweep_rate"] = float(np.median(sweep[moving] / times[moving]))
+    return numbers
+
+
+def _check_clock(time: NDArray[np.float64], info: Mapping[str, Any]) -> list[str]:
+    warnings = []
+    backwards = np.flatnonzero(np.diff(time[np.isfinite(time)]) < 0)
+    if len(backwards):
+        warnings.append(f"time goes back {len(backwards)} times, first after sample {backwards[0]}")
+    parameters = info.get("parameters")
+    declared = parameters.get("timeStep") if isinstance(parameters, Mapping) else None
+    if isinstance(declared, (int, float)) and not isinstance(declared, bool):
+        flaw = doubtful_interval(time, declared / 1000.0)
+        warnings += [flaw] if flaw else []
+    return warnings
+
+
+def _extras(
+    table: Table, headings: Sequence[Heading], group: Group, n: int
+) -> tuple[dict[str, Extra], list[str]]:
+    extra: dict[str, Extra] = {}
+    warnings = []
+    for i in group.others:
+        column = table.columns[i][:n]
+        heading = headings[i]
+        if not np.isfinite(column).any():
+            if heading.text:
+                warnings.append(f"column {heading.text!r} holds no numbers; left out")
+            continue
+        why = f" ({heading.note})" if heading.note else ""
+        if heading.nominal:
+            why = " (what was set; the measured value is used)"
+        label = heading.text or f"column {i + 1}"
+        extra[_identifier(label, extra)] = Extra(column, heading.text, heading.unit)
+        warnings.append(f"column {label!r} is not used{why}; kept as extra")
+    return extra, warnings
+
+
+def _identifier(text: str, taken: Iterable[str]) -> str:
+    plain = re.sub(r"\W+", "_", text).strip("_") or "column"
+    plain = f"_{plain}" if plain[0].isdigit() else plain
+    names = set(taken)
+    number = 2
+    name = plain
+    while name in names:
+        name, number = f"{plain}_{number}", number + 1
+    return name
+
+
+def _why_not(headings: Sequence[Heading], reasons: Sequence[str]) -> str:
+    seen = []
+    for heading in headings[:12]:
+        taken = heading.quantity or (heading.note or "unknown")
+        taken = f"{taken}, uncertain" if heading.assumed else taken
+        seen.append(f"{heading.text!r} ({taken})")
+    more = f" and {len(headings) - 12} more" if len(headings) > 12 else ""
+    why = "; ".join(dict.fromkeys(reasons)) or "no column holds a measurement"
+    return (
+        f"{why}. Columns: {', '.join(seen)}{more}. A schema can say what they are:"
+        " columns: {NAME: {quantity: Id, unit: mA}}"
+    )
