@@ -6,6 +6,7 @@ if __name__ != "oectflow.extractors":
 from oectflow.extractors import (  # noqa: F401 - registers what is built in
     decay,
     merit,
+    output,
     tau,
     transfer,
     transient,

@@ -23,7 +23,10 @@ def tiny_batches() -> dict[str, Batch]:
         "gate_period": 0.04,
         "duty_cycle": 0.5,
     }
+    Vd = np.linspace(0.0, -0.6, 41)
+    curve = {"Vd": Vd, "Id": 1e-3 * np.tanh(5.0 * Vd)}
     return {
+        "output": Batch.from_steps([curve, curve]),
         "transfer": Batch.from_steps([sweep, sweep]),
         "transient": Batch.from_steps([transient, transient]),
     }

@@ -91,7 +91,20 @@ def transients() -> list[dict[str, Any]]:
     return [*steps, {name: steps[0][name][:0] for name in arrays} | known]
 
 
-INPUTS = {"transfer": sweeps, "transient": transients}
+def output_curves() -> list[dict[str, Any]]:
+    """Return output curves: saturating ones of both signs, rough, a resistor, degenerate ones."""
+    Vd = np.arange(61) / 64.0
+    x = np.minimum(Vd, 0.5)
+    clean = (0.5 - x / 2) * x * 2.0**-10 + Vd * 2.0**-16
+    rough = clean + noise(Vd.size) * 2.0**-20
+    hole = rough.copy()
+    hole[[3, 55]] = np.nan
+    found = [(Vd, clean), (-Vd, -rough), (Vd, hole), (Vd, Vd * 2.0**-12), (Vd[:9], rough[:9])]
+    found += [(Vd, noise(Vd.size) * 2.0**-30), (Vd, np.full(Vd.size, np.nan)), (Vd[:0], Vd[:0])]
+    return [{"Vd": voltage, "Id": current} for voltage, current in found]
+
+
+INPUTS = {"output": output_curves, "transfer": sweeps, "transient": transients}
 
 
 def variants(name: str) -> list[dict[str, Any]]:

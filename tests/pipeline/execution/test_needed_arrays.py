@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from oectflow.extractors.base import BaseExtractor, extractor_names, get_extractor
+from oectflow.measurement import Step
 from oectflow.pipeline.execution import tasks
 from oectflow.pipeline.execution.evaluate import evaluate
 from oectflow.pipeline.execution.tasks import (
@@ -69,6 +70,12 @@ def task(tmp_path):
     steps = [
         replace(step, arrays={**step.arrays, "time": time})
         for step, time in zip(device.transient_steps, times, strict=True)
+    ]
+    Vd = np.linspace(0, -0.6, 61)
+    gates = (-0.4, -0.2, 0.0, 0.1, 0.2, 0.3)
+    steps += [
+        Step("output", {"Vd": Vd, "Id": 1e-3 * np.tanh((4 - Vg) * Vd), "Ig": Vd}, {"Vg": Vg})
+        for Vg in gates
     ]
     path = replace(device, transient_steps=steps).write(tmp_path / "a.h5")
     found = Experiment(path)
