@@ -33,11 +33,12 @@ from oectflow.pipeline.execution.report import (
 from oectflow.pipeline.execution.sealed import Sealed
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
+from oectflow.pipeline.inputs.from_python import on_disk
 from oectflow.pipeline.inputs.samples import read_samples
 
 
 def extract(
-    experiments: Experiments,
+    experiments: Any,
     features: Any = "all",
     out: str | os.PathLike[str] = "features",
     *,
@@ -59,7 +60,9 @@ def extract(
     Parameters
     ----------
     experiments
-        A folder (searched with its subfolders), a glob, a file, an Experiment, or several of them.
+        A folder (searched with its subfolders), a glob, a file, an Experiment, or several of them;
+        or what is in memory, as :func:`oectflow.write_experiment` takes it: an xarray DataTree, or
+        a mapping such as ``{"transfer": frame, "test_id": "a1"}``.
     features
         Name of a bundled feature set, path of a YAML or JSON file, dict, or FeatureSet.
     out
@@ -130,7 +133,7 @@ def extract(
 
 
 def extract_lazily(
-    experiments: Experiments,
+    experiments: Any,
     features: Any,
     out: str | os.PathLike[str],
     *,
@@ -161,7 +164,7 @@ def extract_lazily(
 
 
 def plan(
-    experiments: Experiments,
+    experiments: Any,
     features: Any = "all",
     out: str | os.PathLike[str] = "features",
     *,
@@ -200,10 +203,11 @@ def plan(
     >>> of.plan("raw/", "transient_tau", "features/")  # doctest: +SKIP
     """
     check_granularity(granularity)
-    run = _prepared(
-        experiments, FeatureSet.load(features), Path(out).expanduser(), granularity,
-        force=force, expand_multidim=expand_multidim, samples=samples,
-    )  # fmt: skip
+    with on_disk(experiments, None) as files:
+        run = _prepared(
+            files, FeatureSet.load(features), Path(out).expanduser(), granularity,
+            force=force, expand_multidim=expand_multidim, samples=samples,
+        )  # fmt: skip
     client = client or _active_client()
     crew = Crew(client, None if n_workers is None else _no_cluster, n_workers or 1)
     known = not any(run.planner.unknown(job) for job in run.jobs)
@@ -272,7 +276,7 @@ def _prepared(
 
 
 def _extract(
-    experiments: Experiments,
+    experiments: Any,
     features: Any,
     out: str | os.PathLike[str],
     crew: Crew,
@@ -293,10 +297,10 @@ def _extract(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made ({error.strerror})") from error
-    with only_run_in(folder):
+    with only_run_in(folder), on_disk(experiments, folder) as files:
         begin = time.perf_counter()
         run = _prepared(
-            experiments, feature_set, folder, granularity,
+            files, feature_set, folder, granularity,
             force=force, expand_multidim=expand_multidim, samples=samples,
         )  # fmt: skip
         _carry_out(run, crew, progress=progress)

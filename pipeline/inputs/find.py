@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from oectflow.config_file import shorten
 from oectflow.errors import InputError
 from oectflow.pipeline.inputs.experiment import Experiment
 
@@ -73,6 +74,8 @@ def open_experiments(experiments: Experiments) -> tuple[dict[str, Experiment], l
 def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
     if isinstance(item, Experiment):
         return [item.path]
+    if not isinstance(item, str | os.PathLike):
+        raise InputError(f"{shorten(item)}: expected a folder, a glob, a file or an Experiment")
     path = Path(item).expanduser()
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and _is_raw(p))

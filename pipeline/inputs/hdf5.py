@@ -104,7 +104,13 @@ def explain(path: Path, what: str, error: BaseException) -> str:
     if "truncated" in reason:
         reason = f"the file is truncated ({reason})"
     elif "signature not found" in reason:
-        reason = "the file is no HDF5 file" if path.stat().st_size else "the file is empty"
+        if path.stat().st_size:
+            reason = "the file is no HDF5 file"
+            return (
+                f"{path}: {what} cannot be read: {reason}; copy or convert it again: "
+                f"oectflow ingest {path} FOLDER"
+            )
+        reason = "the file is empty"
     elif "filter returned failure" in reason:
         reason = f"the stored checksum does not match the data ({reason})"
     return f"{path}: {what} cannot be read: {reason}; copy or convert the file again"

@@ -275,7 +275,7 @@ def parse(column: Column, cell: Any, *, comma: bool, si: bool = False) -> dict[s
     if column.of:
         return {column.name: _uncertainty(quantity, number, unit)}
     value = to_si(quantity, number, unit)
-    _check_range(quantity, value, f"{cell} {column.unit}".strip())
+    _check_range(quantity, value, f"{number:g} {unit}")
     found: dict[str, Any] = {quantity.name: value}
     if error is not None:
         found[f"u_{quantity.name}"] = _uncertainty(quantity, error, unit)

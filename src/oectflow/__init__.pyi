@@ -26,6 +26,7 @@ from .pipeline.execution.report import ExperimentRecord, RunPlan, RunReport
 from .pipeline.execution.run import extract, plan
 from .pipeline.inputs.catalog import Catalog, CatalogConfig, CatalogEntry, SearchResult
 from .pipeline.inputs.experiment import Experiment
+from .pipeline.inputs.from_python import write_experiment
 from .pipeline.inputs.ingest import ingest
 from .pipeline.inputs.repack import repack
 from .pipeline.inputs.samples import Samples, read_samples
@@ -103,4 +104,5 @@ __all__ = [
     "repack",
     "report",
     "results_frame",
+    "write_experiment",
 ]
