@@ -22,9 +22,11 @@ import numpy as np
 
 from oectflow.errors import IngestError
 from oectflow.measurement import Measurement
-from oectflow.pipeline.inputs.readers.files import decode, file_head, read_bytes
-from oectflow.pipeline.inputs.readers.potentiostat import CYCLE, Column, left_out, number, steps_of
+from oectflow.pipeline.inputs.readers.files import decode, file_head
+from oectflow.pipeline.inputs.readers.potentiostat import Column, left_out, steps_of
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
+from oectflow.pipeline.inputs.readers.regular_file import read_regular
+from oectflow.pipeline.inputs.readers.settings import number
 
 _MAX_BYTES = 512 * 2**20
 _FIRST_LINE = re.compile(r"(EC|BT)-Lab ASCII FILE")
@@ -39,8 +41,6 @@ _ARRAYS = {
     "freq": ("frequency", 1.0),
     "Re(Z)": ("Z_real", 1.0),
     "-Im(Z)": ("Z_imag", -1.0),
-    "z cycle": (CYCLE, 1.0),
-    "cycle number": (CYCLE, 1.0),
 }
 _UNITS = {"s": "s", "A": "A", "V": "V", "Hz": "Hz", "Ohm": "Ohm", "ohm": "Ohm"}
 _PREFIXES = {"p": 1e-12, "n": 1e-9, "µ": 1e-6, "u": 1e-6, "m": 1e-3, "k": 1e3, "M": 1e6}
@@ -90,7 +90,7 @@ class BioLogicReader:
 
 
 def _read_mpt(path: Path) -> tuple[list[Column], dict[str, Any], list[str]]:
-    lines = decode(read_bytes(path, _MAX_BYTES)).splitlines()
+    lines = decode(read_regular(path, _MAX_BYTES)).splitlines()
     match = re.search(r"Nb header lines\s*:\s*(\d+)", lines[1] if len(lines) > 1 else "")
     last = int(match[1]) if match else 0
     if not 2 < last <= len(lines):
@@ -132,7 +132,7 @@ def _read_mpr(path: Path) -> tuple[list[Column], dict[str, Any], list[str]]:
         raise IngestError(
             f"{path}: .mpr needs galvani: pip install 'oectflow[biologic]', or export it as .mpt"
         ) from None
-    file = io.BytesIO(read_bytes(path, _MAX_BYTES))
+    file = io.BytesIO(read_regular(path, _MAX_BYTES))
     try:
         data = MPRfile(file).data
     except Exception as error:  # noqa: BLE001  what it raises on files that it does not know

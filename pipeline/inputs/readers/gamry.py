@@ -18,9 +18,11 @@ import numpy as np
 
 from oectflow.errors import IngestError
 from oectflow.measurement import Measurement, Step
-from oectflow.pipeline.inputs.readers.files import decode, file_head, read_bytes
-from oectflow.pipeline.inputs.readers.potentiostat import Column, left_out, number, steps_of
+from oectflow.pipeline.inputs.readers.files import decode, file_head
+from oectflow.pipeline.inputs.readers.potentiostat import Column, left_out, steps_of
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
+from oectflow.pipeline.inputs.readers.regular_file import read_regular
+from oectflow.pipeline.inputs.readers.settings import number
 
 _MAX_BYTES = 512 * 2**20
 #: Column -> its array and the unit in which that array is.
@@ -71,7 +73,7 @@ class GamryReader:
         steps: list[Step] = []
         warnings: list[str] = []
         tables = 0
-        for entry in _parse(decode(read_bytes(path, _MAX_BYTES)), path):
+        for entry in _parse(decode(read_regular(path, _MAX_BYTES)), path):
             if isinstance(entry, tuple):
                 header.setdefault(*entry)
                 if entry == ("EXPERIMENTABORTED", "T"):

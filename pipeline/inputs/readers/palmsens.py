@@ -24,9 +24,10 @@ import numpy as np
 
 from oectflow.errors import IngestError
 from oectflow.measurement import Measurement, Step
-from oectflow.pipeline.inputs.readers.files import file_head, read_bytes
+from oectflow.pipeline.inputs.readers.files import file_head
 from oectflow.pipeline.inputs.readers.potentiostat import Column, steps_of
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
+from oectflow.pipeline.inputs.readers.regular_file import read_regular
 
 _MARK = "PalmSens."
 #: A session of this size holds some ten million values.
@@ -95,7 +96,7 @@ class PalmSensReader:
 
 
 def _parse(path: Path) -> dict[str, Any]:
-    raw = read_bytes(path, _MAX_BYTES)
+    raw = read_regular(path, _MAX_BYTES)
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     if raw[1:2] == b"\0":
         encoding = "utf-16-le"
@@ -151,7 +152,7 @@ def _read_measurement(
         warnings += words
         for step in more:
             numbers = {"file_step": float(index), **step.values}
-            numbers |= {"curve": float(number)} if len(scans) > 1 else {}
+            numbers |= {"curve": float(number + 1)} if len(scans) > 1 else {}
             steps.append(replace(step, values=numbers))
     if not columns:
         warnings.append(f"{what} left out: it holds no data")

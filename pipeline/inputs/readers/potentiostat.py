@@ -8,7 +8,6 @@ of a gate or of a drain stands in no file, so it is kept beside the arrays under
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.measurement import Extra, Step
+from oectflow.pipeline.inputs.readers.curves import split_curves
+from oectflow.pipeline.inputs.readers.marks import interval
 
-#: Marks the column that numbers the cycles of repeated spectra.
-CYCLE = "cycle"
 _SPECTRUM = ("frequency", "Z_real", "Z_imag")
 _TRACE = ("time", "Id")
 _MAY_HAVE = {"impedance": (*_SPECTRUM, "Vdc"), "transient": _TRACE}
@@ -38,7 +37,7 @@ class Column:
     unit
         As the file gives it.
     array
-        The array that it is, ``"cycle"``, or ``""`` where no kind knows it.
+        The array that it is, ``""`` where no kind knows it.
     scale
         What one unit of it is in the unit of the array.
     """
@@ -55,7 +54,7 @@ def steps_of(
 ) -> tuple[list[Step], list[str]]:
     """Return the steps in equally long columns, and what was left out or assumed.
 
-    Rows with a frequency are a spectrum, one step for each of its cycles; rows without, as BioLogic
+    Rows with a frequency are a spectrum, one step for each sweep; rows without, as BioLogic
     writes while it waits before a spectrum, are a trace of time and current.
 
     Parameters
@@ -75,8 +74,7 @@ def steps_of(
     trace = np.arange(n)
     if all(name in found for name in _SPECTRUM):
         frequency = found["frequency"].values
-        cycle = found[CYCLE].values if CYCLE in found else np.zeros(n)
-        each = _spectra(frequency, cycle)
+        each = _spectra(frequency)
         parts += [("impedance", rows, len(each) > 1) for rows in each]
         trace = np.flatnonzero(~(frequency > 0))
     if len(trace) and all(name in found for name in _TRACE):
@@ -87,7 +85,7 @@ def steps_of(
     for kind, rows, several in parts:
         numbers = dict(values) if kind == "impedance" else {}
         if several:
-            curves[kind] = curves.get(kind, -1) + 1
+            curves[kind] = curves.get(kind, 0) + 1
             numbers |= {"curve": curves[kind], "file_position": float(rows[0])}
         steps.append(_step(kind, columns, found, rows, info, numbers))
     if len(trace):
@@ -107,21 +105,14 @@ def steps_of(
     return steps, warnings
 
 
-def _spectra(frequency: NDArray[np.float64], cycle: NDArray[np.float64]) -> list[NDArray[np.intp]]:
-    """Return the rows of each spectrum.
+def _spectra(frequency: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """Return the rows of each spectrum: a new one begins where the sweep begins anew.
 
-    A new one begins with a new cycle, or where the frequency is back at the first and goes on as
-    it did then.
+    Columns that number cycles are no help: EC-Lab has begun one anew within a spectrum.
     """
     rows = np.flatnonzero(frequency > 0)
-    f = frequency[rows]
-    starts = list(np.flatnonzero(np.diff(cycle[rows]) != 0) + 1)
-    if len(f) > 2:
-        near = np.abs(f / f[0] - 1) < 0.01
-        onwards = np.sign(f[1:] - f[:-1])
-        again = near[1:-1] & ~near[:-2] & (onwards[1:] == onwards[0])
-        starts += list(np.flatnonzero(again) + 1)
-    return [part for part in np.split(rows, sorted(set(starts))) if len(part)]
+    pieces = split_curves("impedance", {"frequency": frequency[rows]}, {})
+    return [rows[start:stop] for start, stop, _ in pieces if stop > start]
 
 
 def _step(
@@ -140,7 +131,12 @@ def _step(
             arrays[column.array] = part * column.scale
         elif np.isfinite(part).any():
             extra[_free_name(column.heading, extra)] = Extra(part, column.heading, column.unit)
-    return Step(kind, arrays, values, info, extra)
+    numbers = dict(values)
+    if kind == "transient" and (step := interval(arrays["time"])) > 0:
+        numbers["sampling_interval"] = step
+    if "Vdc" in arrays and np.isfinite(arrays["Vdc"]).any():
+        numbers.setdefault("Vdc", float(np.nanmedian(arrays["Vdc"])))
+    return Step(kind, arrays, numbers, info, extra)
 
 
 def _free_name(heading: str, taken: Mapping[str, Any]) -> str:
@@ -151,14 +147,6 @@ def _free_name(heading: str, taken: Mapping[str, Any]) -> str:
     while unique in taken:
         unique, number = f"{name}_{number}", number + 1
     return unique
-
-
-def number(cell: str) -> float:
-    """Return a cell as a number, with a point or a comma; NaN where it is none."""
-    try:
-        return float(cell.replace(",", ".", 1))
-    except ValueError:
-        return math.nan
 
 
 def left_out(lines: Sequence[int]) -> str:

@@ -54,6 +54,9 @@ BUILT_IN = (
     BuiltIn("palmsens"),
     BuiltIn("gamry"),
     BuiltIn("biologic"),
+    BuiltIn("easyexpert"),
+    BuiltIn("keithley"),
+    BuiltIn("excel", extra="excel"),
 )
 
 

@@ -96,6 +96,7 @@ def test_palmsens_trace_is_in_microamperes_whatever_the_symbol_says(
     same(step.arrays["Id"], CURRENT)
     same(step.extra["potential"].values, POTENTIAL)
     assert step.extra["potential"].unit == "V"
+    assert step.values["sampling_interval"] == pytest.approx(0.1)
     assert step.info["parameters"]["T_INTERVAL"] == "1.000E-001"
     assert step.info["start_time"] == "2018-01-12T16:46:05.583742"
     assert any("which electrode" in warning for warning in found.warnings)
@@ -114,6 +115,7 @@ def test_palmsens_spectrum_has_the_sign_of_a_capacitor(tmp_path: Path) -> None:
     assert step.kind == "impedance"
     same(step.arrays["Z_real"] + 1j * step.arrays["Z_imag"], IMPEDANCE)
     same(step.arrays["Vdc"], [0.2] * 3)
+    assert step.values["Vdc"] == 0.2
     assert not step.extra
 
 
@@ -127,7 +129,7 @@ def test_palmsens_scans_share_a_time_that_is_cut_among_them(tmp_path: Path) -> N
     assert [len(step) for step in steps] == [4, 3]
     same(steps[1].arrays["time"], [4, 5, 6])
     same(steps[1].arrays["Id"], [2e-6] * 3)
-    assert [step.values["curve"] for step in steps] == [0, 1]
+    assert [step.values["curve"] for step in steps] == [1, 2]
 
 
 def test_palmsens_overload_is_no_number(tmp_path: Path) -> None:
@@ -308,7 +310,7 @@ def test_biologic_cycles_of_a_spectrum_are_steps(tmp_path: Path, numbered: bool)
     for factor, step in zip((1, 2), found.steps, strict=False):
         same(step.arrays["Z_real"] + 1j * step.arrays["Z_imag"], factor * IMPEDANCE)
         same(step.arrays["Vdc"], [0.25] * 3)
-        assert step.values["curve"] == factor - 1
+        assert step.values["curve"] == factor
         assert step.values["file_position"] == 1 + 3 * (factor - 1)
     assert len(found.steps[2]) == 1
 
@@ -359,5 +361,5 @@ def test_strangers_are_not_recognised_and_pipes_not_waited_for(
     (tmp_path / "json").write_text('{"Type": "something else"}')
     for name in ("pipe", "csv", "empty", "bytes", "json", "missing", "."):
         assert reader.recognises(tmp_path / name).confidence == 0, name
-    with pytest.raises(IngestError, match="no plain file"):
+    with pytest.raises(IngestError, match="is a pipe"):
         reader.read(tmp_path / "pipe")
