@@ -193,7 +193,8 @@ class BaseExtractor:
         Returns
         -------
         A number or an array of :attr:`output_shape`; or a dict with ``"value"``, ``"status"`` (a
-        word of :attr:`statuses` or its code) and companions.
+        word of :attr:`statuses` or its code) and companions.  Real numbers: None, text, complex
+        numbers, time spans and masked values make the step an error.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define extract_single_step")
 
@@ -214,31 +215,52 @@ class BaseExtractor:
         """Compute one step and return all :attr:`variables`, the status as a code."""
         result = self.extract_single_step(step_data, self.params)
         columns = dict(result) if isinstance(result, Mapping) else {"value": result}
-        value = np.asarray(columns["value"], np.float64)
-        sizes = self.output_shape
-        if value.ndim != len(sizes) or any(
-            isinstance(want, int) and want != got
-            for want, got in zip(sizes, value.shape, strict=True)
-        ):
+        columns.setdefault("status", OK)
+        variables = self.variables
+        if columns.keys() != variables.keys():
             raise ValueError(
-                f"{self.name} returned shape {value.shape}, its output_shape is {sizes}"
+                f"{self.name} returned {sorted(columns)}, its variables are {sorted(variables)}"
             )
-        columns["value"] = value
-        status = columns.get("status", OK)
-        if isinstance(status, str):
-            words = self.variables["status"].statuses
-            if status not in words:
-                raise ValueError(
-                    f"{self.name} returned the status {status!r}{did_you_mean(status, words)}"
-                )
-            status = list(words).index(status)
-        columns["status"] = np.asarray(status, np.int8)
-        if columns.keys() != self.variables.keys():
-            raise ValueError(
-                f"{self.name} returned {sorted(columns)}, its variables are "
-                f"{sorted(self.variables)}"
-            )
+        sizes: dict[str, int] = {}
+        for name, variable in variables.items():
+            what = self.name if name == "value" else f"{self.name}: {name!r}"
+            if variable.statuses:
+                columns[name] = _status_codes(columns[name], variable, what)
+            else:
+                columns[name] = _numbers(columns[name], variable, what)
+            shape = columns[name].shape
+            # A name stands for one length in all variables of a step.
+            if len(shape) != len(variable.shape) or any(
+                got != (sizes.setdefault(want, got) if isinstance(want, str) else want)
+                for want, got in zip(variable.shape, shape, strict=True)
+            ):
+                own = "its output_shape" if name == "value" else "the shape declared"
+                raise ValueError(f"{what} returned shape {shape}, {own} is {variable.shape}")
         return columns
+
+    def check_batch(self, columns: Mapping[str, Any], n_steps: int) -> Columns:
+        """Return what :attr:`extract_batch` returned, if it is what it has to be.
+
+        Raises
+        ------
+        ValueError, TypeError
+            A variable is missing or too many, has other axes than declared, is no array of
+            numbers, or a status code has no word.
+        """
+        variables = self.variables
+        if columns.keys() != variables.keys():
+            raise ValueError(
+                f"{self.name} returned {sorted(columns)}, its variables are {sorted(variables)}"
+            )
+        checked: Columns = {}
+        for name, variable in variables.items():
+            what = f"{self.name}: {name!r} of a batch"
+            check = _status_codes if variable.statuses else _numbers
+            checked[name] = check(columns[name], variable, what)
+            shape = checked[name].shape
+            if shape[:1] != (n_steps,) or len(shape) != 1 + len(variable.shape):
+                raise ValueError(f"{what} has shape {shape}, expected {(n_steps, *variable.shape)}")
+        return checked
 
     def extract(
         self, data: Iterable[Mapping[str, Any]], params: Mapping[str, Any] | None = None
@@ -260,6 +282,44 @@ class BaseExtractor:
         extractor = self if params is None else type(self)({**self.params, **params})
         parts = [extractor.extract_step(step) for step in data]
         return stack_steps(extractor.variables, parts)["value"]
+
+
+def _numbers(value: Any, variable: Variable, what: str) -> NDArray[Any]:
+    """Return numbers as an array of the type declared, if numbers is what they are."""
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise ValueError(f"{what} returned masked values; return NaN where there is no number")
+        value = value.data
+    array = np.asarray(value)
+    # Text and time spans would be converted, and of complex numbers the imaginary part cut off.
+    if array.dtype.kind not in "biuf":
+        seen = "None" if value is None else f"{array.dtype} ({value!r:.60})"
+        raise TypeError(f"{what} returned {seen}, expected real numbers; NaN where there is none")
+    return array.astype(variable.dtype, copy=False)
+
+
+def _status_codes(status: Any, variable: Variable, what: str) -> NDArray[np.int8]:
+    """Return a word, a code or an array of codes as int8, if each of them has a word."""
+    words = variable.statuses
+    if isinstance(status, str):
+        if status not in words:
+            raise ValueError(f"{what} returned the status {status!r}{did_you_mean(status, words)}")
+        status = list(words).index(status)
+    if np.ma.is_masked(status):
+        raise ValueError(f"{what} returned masked status codes; 'absent' says that there is none")
+    codes = np.asarray(status)
+    if codes.dtype.kind not in "iu":
+        raise TypeError(
+            f"{what} returned {codes.dtype} ({status!r:.60}), expected a word or codes as integers"
+        )
+    # Before they become int8, of which 256 would be 0.
+    if codes.size and not (codes.min() >= 0 and codes.max() < len(words)):
+        wrong = codes[(codes < 0) | (codes >= len(words))].flat[0]
+        raise ValueError(
+            f"{what} returned the status code {wrong}, its words have the codes 0 to "
+            f"{len(words) - 1}: {', '.join(words)}"
+        )
+    return codes.astype(np.int8, copy=False)
 
 
 def stack_steps(variables: Mapping[str, Variable], steps: Sequence[Mapping[str, Any]]) -> Columns:

@@ -27,8 +27,8 @@ GRADIENTS = {
 DIRECTIONS = ("forward", "reverse")
 SPLIT = (
     "The sweep is split at the turning point, the first point at the voltage farthest from the "
-    "first one; it belongs to the forward branch, and a one-way sweep is forward. Points of the "
-    "same voltage are merged."
+    "first one; it belongs to both branches, unless the current steps there from one to the other; "
+    "a one-way sweep is forward. Points of the same voltage are merged."
 )
 SLOPE = (
     "Derivative at inner points: mean of both slopes while the spacing is even, else "
@@ -67,6 +67,7 @@ class SweepExtractor(BaseExtractor):
     """A feature of a transfer sweep; subclasses say how its columns are computed."""
 
     source = "transfer"
+    version = 2
 
     def extract_single_step(
         self, step_data: Mapping[str, Any], params: Mapping[str, Any]

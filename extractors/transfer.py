@@ -55,7 +55,7 @@ class SweepParams(Params):
 
     #: Charge carriers: the onset is where |Id| rises (N) or falls (P) with Vg; "auto" decides for
     #: each branch.
-    device_type: DeviceType = "N"
+    device_type: DeviceType = "auto"
     #: Formula of the derivative at inner points; "auto" is the first where the spacing is even.
     gradient: Gradient = "auto"
 
@@ -235,7 +235,7 @@ class AbsIMaxParams(Params):
     """Parameters of :class:`AbsIMax`."""
 
     #: Accepted because feature configurations give it; |Id| does not depend on it.
-    device_type: DeviceType = "N"
+    device_type: DeviceType = "auto"
 
 
 @register("transfer.absI_max")

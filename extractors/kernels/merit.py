@@ -192,8 +192,8 @@ def branch_figures(vg, current, offsets, figure, formula, decades, floor, values
     values[:] = math.nan
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
-        x = np.empty(b - a)
-        y = np.empty(b - a)
+        x = np.empty(b - a + 1)
+        y = np.empty(b - a + 1)
         first, m = branches(vg[a:b], current[a:b], x, y)
         for direction in (FORWARD, REVERSE):
             points = slice(first[direction], first[direction] + m[direction])
@@ -341,8 +341,8 @@ def sweep_hystereses(vg, current, offsets, scale, rows, codes):
     rows[:] = math.nan
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
-        x = np.empty(b - a)
-        y = np.empty(b - a)
+        x = np.empty(b - a + 1)
+        y = np.empty(b - a + 1)
         first, m = branches(vg[a:b], current[a:b], x, y)
         if m[FORWARD] == 0:
             codes[step] = NO_DATA

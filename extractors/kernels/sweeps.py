@@ -23,6 +23,11 @@ SAME_VOLTAGE = 0.02
 #: Voltages recorded to q reach q / h: 1e-3 for steps of 1 mV recorded to 1 uV.
 EVEN = 1e-3
 
+#: Share of a slope by which that at the turning point may differ from its neighbours before it is
+#: the step from one branch of a hysteresis loop to the other.  A branch whose |gm| still grows by
+#: more than this in one step of the voltage is too coarse for it to be told.
+STEP = 0.25
+
 #: Smallest |Id| of which the logarithm is taken, in A.
 CURRENT_FLOOR = 1e-12
 
@@ -88,8 +93,8 @@ def split_sweep(x):
 
     Returns
     -------
-    Number of points of the forward branch (the turning point is its last; the rest is the reverse
-    branch), and the distance below which two voltages count as the same.
+    Number of points of the forward branch, whose last is the turning point, and the distance below
+    which two voltages count as the same.
     """
     n = x.size
     if n == 0:
@@ -109,6 +114,45 @@ def split_sweep(x):
         if abs(x[k] - x[turn]) > same:
             return turn + 1, same
     return n, same
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def share_turn(x, y, n, n_forward, same):
+    """Put the turning point in front of the reverse branch as well, in place.
+
+    Not where the turning voltage was measured more than once, and so is in both branches already;
+    and not where the current steps from one branch to the other: there the slope from the turning
+    point to the next one is neither between the last one of the forward branch and the next one of
+    the reverse branch, nor within :data:`STEP` of the larger of them.
+
+    Parameters
+    ----------
+    x, y
+        Voltages and currents of a sweep, and room for one more.  Shape (n + 1,) or more.
+    n, n_forward
+        Number of points of the sweep, and of its forward branch.
+    same
+        Largest distance at which voltages count as the same.
+
+    Returns
+    -------
+    Number of points, which is ``n`` or one more.
+    """
+    if n_forward < 2 or n_forward + 1 >= n:
+        return n
+    for k in range(n_forward - 1, n_forward + 2):
+        if abs(x[k] - x[k - 1]) <= same:
+            return n
+    before = (y[n_forward - 1] - y[n_forward - 2]) / (x[n_forward - 1] - x[n_forward - 2])
+    slope = (y[n_forward] - y[n_forward - 1]) / (x[n_forward] - x[n_forward - 1])
+    after = (y[n_forward + 1] - y[n_forward]) / (x[n_forward + 1] - x[n_forward])
+    margin = STEP * max(abs(before), abs(after))
+    if slope < min(before, after) - margin or slope > max(before, after) + margin:
+        return n
+    for k in range(n, n_forward - 1, -1):
+        x[k] = x[k - 1]
+        y[k] = y[k - 1]
+    return n + 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -154,7 +198,7 @@ def branches(vg, current, x, y):
     vg, current
         Gate voltage (V) and drain current (A) of one step.  Shape (N,).
     x, y
-        Get the points of the branches.  Shape (N,).
+        Get the points of the branches, of which the turning point is in both.  Shape (N + 1,).
 
     Returns
     -------
@@ -163,6 +207,7 @@ def branches(vg, current, x, y):
     """
     n = keep_finite(vg, current, x, y)
     n_forward, same = split_sweep(x[:n])
+    n = share_turn(x, y, n, n_forward, same)
     m_forward = merge_repeats(x[:n_forward], y[:n_forward], same)
     m_reverse = merge_repeats(x[n_forward:n], y[n_forward:n], same)
     return (0, n_forward), (m_forward, m_reverse)
@@ -318,8 +363,8 @@ def sweep_extremes(vg, current, offsets, quantity, formula, rows, codes):
     """
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
-        x = np.empty(b - a)
-        y = np.empty(b - a)
+        x = np.empty(b - a + 1)
+        y = np.empty(b - a + 1)
         first, m = branches(vg[a:b], current[a:b], x, y)
         for direction in (FORWARD, REVERSE):
             rows[step, direction] = math.nan

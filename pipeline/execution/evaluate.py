@@ -70,8 +70,9 @@ def evaluate(extractor: BaseExtractor, steps: Steps) -> tuple[Columns, dict[int,
     if extractor.extract_batch is not None:
         try:
             columns = extractor.extract_batch(batch, extractor.params)
+            columns = extractor.check_batch(columns, len(batch))
         except Exception:  # noqa: BLE001
-            # The loop below meets the same exception again, in the step that is to blame.
+            # The loop below meets the same fault again, in the step that is to blame.
             columns = None
     if columns is None:
         rows = []

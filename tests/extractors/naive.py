@@ -10,6 +10,7 @@ import numpy as np
 
 SAME_VOLTAGE = Fraction(0.02)
 EVEN = Fraction(1e-3)
+STEP = Fraction(0.25)
 FLOOR = 1e-12
 
 
@@ -37,7 +38,18 @@ def branches(vg, current):
     turn = next(k for k, d in enumerate(distance) if d >= max(distance) - same)
     if all(abs(v - x[turn]) <= same for v in x[turn:]):
         return points, [], same
-    return points[: turn + 1], points[turn + 1 :], same
+    return points[: turn + 1], points[turn + (not shared_turn(points, turn, same)) :], same
+
+
+def shared_turn(points, turn, same):
+    """Tell whether the reverse branch begins with the turning point."""
+    around = points[turn - 1 : turn + 3] if turn else []
+    # A turning voltage that was measured twice is in both branches already.
+    if len(around) < 4 or any(abs(b[0] - a[0]) <= same for a, b in pairwise(around)):
+        return False
+    before, slope, after = ((b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(around))
+    margin = STEP * max(abs(before), abs(after))
+    return min(before, after) - margin <= slope <= max(before, after) + margin
 
 
 def mean(points):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from datetime import timedelta
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -294,6 +296,58 @@ def test_extract_step__status_words_and_codes():
 def test_extract_step__what_was_not_declared_is_an_error(returned, said):
     with pytest.raises(ValueError, match=said):
         Returns({"what": returned}).extract_step(SWEEP)
+
+
+NO_NUMBERS = [
+    None,
+    [None],
+    np.ma.masked,
+    np.ma.masked_invalid([np.nan]),
+    1.0 + 0.0j,
+    "1.5",
+    b"1.5",
+    np.timedelta64(3, "s"),
+    timedelta(seconds=3),
+    np.datetime64("2026-01-01"),
+    Fraction(1, 2),
+    np.array(1.5, object),
+    {"a": 1}.keys(),
+]
+
+
+@pytest.mark.parametrize("returned", NO_NUMBERS, ids=repr)
+def test_extract_step__what_is_no_real_number_is_an_error(returned):
+    for result in (returned, {"value": returned}, {"value": returned, "status": "ok"}):
+        with pytest.raises((TypeError, ValueError), match=r"^transfer\.returns returned "):
+            Returns({"what": result}).extract_step(SWEEP)
+
+
+def test_extract_step__a_mask_that_hides_nothing_is_none():
+    assert Returns({"what": np.ma.array(1.5)}).extract_step(SWEEP)["value"] == 1.5
+
+
+@pytest.mark.parametrize("status", [3, 4, 256, -1, -256, np.uint64(2**63), 10**9])
+def test_extract_step__a_status_code_without_a_word_is_an_error(status):
+    with pytest.raises(ValueError, match=f"status code {status}, its words have the codes 0 to 2"):
+        Returns({"what": {"value": 1.0, "status": status}}).extract_step(SWEEP)
+
+
+@pytest.mark.parametrize("status", [0.0, None, 0j, np.bool_(False), np.ma.masked, ["ok"], 10**30])
+def test_extract_step__a_status_that_is_no_code_is_an_error(status):
+    with pytest.raises((TypeError, ValueError), match=r"^transfer\.returns: 'status' returned "):
+        Returns({"what": {"value": 1.0, "status": status}}).extract_step(SWEEP)
+
+
+def test_extract_step__companions_are_checked_as_values_are():
+    class Companion(Returns):
+        @property
+        def variables(self):
+            return super().variables | {"n": Variable("", "points", dtype="int64")}
+
+    for n in (None, "3", 3j, np.ma.masked, [3], np.timedelta64(3, "s")):
+        with pytest.raises((TypeError, ValueError), match="'n' returned"):
+            Companion({"what": {"value": 1.0, "n": n}}).extract_step(SWEEP)
+    assert Companion({"what": {"value": 1.0, "n": 3}}).extract_step(SWEEP)["n"] == 3
 
 
 def test_extract_step__fixed_axis_is_checked_and_named_axis_is_not():

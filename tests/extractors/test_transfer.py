@@ -178,10 +178,11 @@ def rough_sweeps(draw, spacings=(0, 1, 1, 1, 2, 5)):
 @given(rough_sweeps())
 def test_split_and_merge__same_as_twin(sweep):
     vg, current = sweep
-    x, y = np.empty(vg.size), np.empty(vg.size)
+    x, y = np.empty(vg.size + 1), np.empty(vg.size + 1)
     n = sweeps.keep_finite(vg, current, x, y)
     forward, reverse, exact_same = naive.branches(vg, current)
     n_forward, same = sweeps.split_sweep(x[:n])
+    n = sweeps.share_turn(x, y, n, n_forward, same)
     assert (n_forward, n - n_forward) == (len(forward), len(reverse))
     # A product, and spacings that are exact on this grid.
     assert abs(same - float(exact_same)) <= EPS * same
@@ -422,11 +423,48 @@ def test_von__auto_is_the_type_of_the_device(polarity):
                 assert not np.array_equal(auto["value"], other["value"])
 
 
-def test_von__default_is_n_and_the_bundled_set_decides_itself():
-    assert transfer.Von().params["device_type"] == "N"
-    features = FeatureSet.load("all").extracted
-    types = [f.extractor.params["device_type"] for f in features if "Von" in f.name]
-    assert types == ["auto"] * 3
+@pytest.mark.parametrize(
+    ("bundled", "letters"),
+    [
+        ("all", ["auto"] * 3),
+        ("v2_transfer_basic", ["N"] * 2),
+        ("v2_ml_ready", ["N"] * 4),
+        ("v2_quick_analysis", ["N"]),
+        ("v2_mixed", ["N"]),
+    ],
+)
+def test_von__default_is_auto_and_sets_of_the_software_in_use_say_n(bundled, letters):
+    assert transfer.Von().params["device_type"] == transfer.VonCoords().params["device_type"]
+    assert transfer.Von().params["device_type"] == "auto"
+    features = FeatureSet.load(bundled).extracted
+    types = [f.extractor.params["device_type"] for f in features if "Von" in f.extractor.name]
+    assert types == letters
+
+
+def test_turning_point__belongs_to_both_branches():
+    # gm rises up to the turning point, and there is no hysteresis.
+    there = np.linspace(0, -0.8, 33)
+    curve = -1e-3 * np.clip(-there - 0.2, 0, None) ** 2 - 1e-9
+    step = {
+        "Vg": np.concatenate([there, there[-2::-1]]),
+        "Id": np.concatenate([curve, curve[-2::-1]]),
+    }
+    forward, reverse = run("transfer.gm_max", step, direction="both")["value"]
+    assert forward == reverse == abs(curve[-1] - curve[-2]) / abs(there[-1] - there[-2])
+    for name in ("transfer.gm_max_coords", "transfer.Von_coords"):
+        one, other = (run(name, step, direction=d)["value"] for d in ("forward", "reverse"))
+        np.testing.assert_array_equal(one, other)
+
+
+def test_turning_point__a_step_to_the_other_branch_is_no_slope():
+    # On the way back everything lies 0.1 V to the right: the current falls by a step at the turn.
+    there = np.linspace(0, 0.8, 33)
+    vg = np.concatenate([there, there[-2::-1]])
+    shift = np.where(np.arange(65) < 33, 0.2, 0.3)
+    step = {"Vg": vg, "Id": 1e-3 * np.clip(vg - shift, 0, None)}
+    result = run("transfer.gm_max", step, direction="both")
+    # Straight lines: differences of numbers up to 6e-4 over 0.025, rounded.
+    np.testing.assert_allclose(result["value"], 1e-3, rtol=100 * EPS)
 
 
 @settings(deadline=None, max_examples=300, derandomize=True)
@@ -437,7 +475,7 @@ def test_von__auto_same_as_comparing_every_pair_of_points(sweep, resolution):
         # Many equal largest and smallest currents.
         current = np.clip(np.round(current / resolution) * resolution, -5e-4, 5e-4)
     step = {"Vg": vg, "Id": current}
-    x, y = np.empty(vg.size), np.empty(vg.size)
+    x, y = np.empty(vg.size + 1), np.empty(vg.size + 1)
     first, m = sweeps.branches(vg, current, x, y)
     auto = run("transfer.Von", step, direction="both", device_type="auto")
     both = {
@@ -699,4 +737,5 @@ def test_lengths_differ__is_an_error():
 def test_twin_constants__are_those_of_the_kernel():
     assert Fraction(sweeps.SAME_VOLTAGE) == naive.SAME_VOLTAGE
     assert Fraction(sweeps.EVEN) == naive.EVEN
+    assert Fraction(sweeps.STEP) == naive.STEP
     assert sweeps.CURRENT_FLOOR == naive.FLOOR

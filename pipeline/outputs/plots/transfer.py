@@ -74,37 +74,38 @@ def branches(step: dict[str, Any], device_type: Literal["auto", "N", "P"] = "aut
     device_type
         As in ``transfer.Von``.
     """
-    Vg, Id = np.empty(len(step["Vg"])), np.empty(len(step["Vg"]))
+    size = len(step["Vg"]) + 1
+    Vg, Id, x, y = np.empty((4, size))
     n = sweeps.keep_finite(step["Vg"], step["Id"], Vg, Id)
-    Vg, Id = Vg[:n], Id[:n]
     if n == 0:
         return []
-    n_forward, same = sweeps.split_sweep(Vg)
+    first, counts = sweeps.branches(step["Vg"], step["Id"], x, y)
+    turn = first[1] - 1
     found = []
-    for direction, first, last in (("forward", 0, n_forward), ("reverse", n_forward, n)):
-        if first == last:
+    for direction, begin, m, drawn in zip(
+        ("forward", "reverse"), first, counts, (slice(0, turn + 1), slice(turn, n)), strict=True
+    ):
+        if m == 0:
             continue
-        x, y = Vg[first:last].copy(), Id[first:last].copy()
-        m = sweeps.merge_repeats(x, y, same)
+        points = slice(begin, begin + m)
         gm = np.zeros(m)
         if m > 1:
-            sweeps.derivative(y[:m], x[:m], sweeps.AUTO, gm)
-        points = {
+            sweeps.derivative(y[points], x[points], sweeps.AUTO, gm)
+        marked = {
             name: get_extractor(
                 name, {"direction": direction, "device_type": device_type}
             ).extract_step(step)["value"]
             for name in ("transfer.gm_max_coords", "transfer.Von_coords")
         }
-        whole = slice(max(first - 1, 0), last)
         found.append(
             Branch(
                 direction,
-                Vg[whole],
-                Id[whole],
-                x[:m],
+                Vg[drawn],
+                Id[drawn],
+                x[points],
                 np.abs(gm),
-                tuple(points["transfer.gm_max_coords"].tolist()),
-                tuple(points["transfer.Von_coords"].tolist()),
+                tuple(marked["transfer.gm_max_coords"].tolist()),
+                tuple(marked["transfer.Von_coords"].tolist()),
             )
         )
     return found

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
+import pytest
 
 from oectflow.extractors.base import ABSENT, ERROR, OK, BaseExtractor, Variable
 from oectflow.measurement import Batch
@@ -91,6 +93,46 @@ def test_evaluate__a_failing_batch_is_done_step_by_step():
     columns, errors = evaluate(Batched(), steps(3, 0, 5))
     np.testing.assert_array_equal(columns["value"], [1.0, np.nan, 2.0])
     assert errors == {1: ("ValueError", "empty step")}
+
+
+@pytest.mark.parametrize(
+    "returned",
+    [
+        {"value": np.array([1.0, 2.0, 3.0]), "status": np.array([OK, 4, OK], np.int8)},
+        {"value": np.array([1.0, 2.0, 3.0]), "status": np.array([0, 256, 0])},
+        {"value": np.array([1.0, 2.0j, 3.0]), "status": np.zeros(3, np.int8)},
+        {"value": np.array([1.0, None, 3.0]), "status": np.zeros(3, np.int8)},
+        {"value": np.array(["1", "2", "3"]), "status": np.zeros(3, np.int8)},
+        {"value": np.ma.masked_equal([1.0, 2.0, 3.0], 2.0), "status": np.zeros(3, np.int8)},
+        {"value": np.ones(2), "status": np.zeros(2, np.int8)},
+        {"value": np.ones((3, 2)), "status": np.zeros(3, np.int8)},
+        {"value": np.ones(3)},
+        None,
+    ],
+)
+def test_evaluate__a_batch_that_is_not_as_declared_is_done_step_by_step(returned):
+    class Batched(Mean):
+        def extract_batch(self, batch, params):
+            return returned
+
+    columns, errors = evaluate(Batched(), steps(3, 0, 5))
+    np.testing.assert_array_equal(columns["value"], [1.0, np.nan, 2.0])
+    np.testing.assert_array_equal(columns["status"], [OK, ERROR, OK])
+    assert list(errors) == [1]
+
+
+def test_evaluate__a_status_code_without_a_word_costs_its_step():
+    class Off(Mean):
+        statuses: ClassVar = {"weak": "little signal"}
+
+        def extract_single_step(self, step_data, params):
+            return {"value": 1.0, "status": len(step_data["x"])}
+
+    columns, errors = evaluate(Off(), steps(3, 4, 0))
+    np.testing.assert_array_equal(columns["status"], [3, ERROR, OK])
+    np.testing.assert_array_equal(columns["value"], [1.0, np.nan, 1.0])
+    assert errors[1][0] == "ValueError"
+    assert "status code 4, its words have the codes 0 to 3" in errors[1][1]
 
 
 def test_evaluate__a_wrong_shape_is_an_error_that_names_it():

@@ -17,7 +17,7 @@ from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import damage, simulate_device
-from oectflow.pipeline.outputs.results import open_results
+from oectflow.pipeline.outputs.results import open_results, problems_frame
 from oectflow.pipeline.outputs.sink import read_columns, read_metadata
 
 QUICK = {
@@ -56,6 +56,30 @@ def test_extract__every_experiment_and_step_has_its_row(lab, tmp_path):
         # Rows for the longer source: 4, 5, 6 transfer steps and 5 transient ones.
         assert table["step_index"].to_pylist() == list(range(max(4 + i, 5)))
         assert table["experiment_id"].to_pylist() == [f"test_{i}"] * len(table)
+
+
+def test_extract__a_status_code_without_a_word_costs_that_feature_only(lab, tmp_path):
+    @register("transient.run_status_off")
+    class Off(BaseExtractor):
+        source = "transient"
+        unit = "A"
+
+        def extract_single_step(self, step_data, params):
+            return {"value": 1.0, "status": 4}
+
+    off = {"off": {"extractor": "transient.run_status_off", "input": "transient"}}
+    run(lab, tmp_path / "out", QUICK | off)
+    run(lab, tmp_path / "quick", QUICK)
+    quick = columns_of(tmp_path / "quick")
+    for name, columns in columns_of(tmp_path / "out").items():
+        table = open_results(tmp_path / "out" / f"{name}.parquet")
+        assert set(table["off_status"].values[0, :5]) == {"error"}
+        assert np.isnan(columns["off"]).all()
+        for column, values in quick[name].items():
+            np.testing.assert_array_equal(columns[column], values)
+    problems = problems_frame(tmp_path / "out")
+    assert set(problems["feature"]) == {"off"}
+    assert problems["message"].str.contains("status code 4, its words have the codes 0 to 2").all()
 
 
 @pytest.mark.parametrize("granularity", ["auto", "step", "experiment", 2])
