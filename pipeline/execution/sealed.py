@@ -34,6 +34,11 @@ class Sealed(Generic[T]):
         """The value itself."""
         return _opened(self._payload) if self._value is None else self._value
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of it, pickled; none before that was done."""
+        return len(self._payload)
+
     def __getstate__(self) -> bytes:
         # A class may change in a notebook, but not while a run is computed with it.
         self._payload = self._payload or cloudpickle.dumps(self._value)

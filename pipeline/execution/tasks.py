@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from distributed import get_worker
 
+import oectflow.pipeline.execution.sizes  # noqa: F401 # tells Dask how large results are
 from oectflow.errors import InputError, UnreadableFile
 from oectflow.extractors.base import BaseExtractor
 from oectflow.measurement import Batch, get_kind
