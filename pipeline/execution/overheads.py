@@ -41,9 +41,12 @@ _measured: dict[str, Overheads] = {}
 #: When that was, and how long it took, in s.
 _taken: dict[str, tuple[float, float]] = {}
 _bounds: dict[str, Overheads] = {}
+#: When a cluster was last measured, or a run has shown how much its workers do together, in s.
+_seen: dict[str, float] = {}
 #: Of every cluster, what was told last, and how long it took to ask for its workers, in s.
 _last: WeakKeyDictionary[Client, tuple[Overheads, float]] = WeakKeyDictionary()
 _lock = threading.Lock()
+_clock = time.monotonic
 
 
 @scheduler_needed(OSError)
@@ -99,11 +102,14 @@ def _overheads(
         return Overheads(ping, ping, ping, n_workers, float(n_workers))
     identity = _identity(client, n_workers)
     with _lock:
+        if _clock() - _seen.setdefault(identity, _clock()) > _VALID_SECONDS:
+            _forget(identity)
         known = _measured.get(identity) or _bounds.get(identity)
         if known is None:
             trip = _round_trip(client)
             known = Overheads(trip, trip, trip, n_workers, float(n_workers))
             _bounds[identity] = known
+            _seen[identity] = _clock()
         if identity not in _measured and _pays(known, seconds):
             # Who is computing something would only tell how long that takes.
             idle = {
@@ -116,8 +122,14 @@ def _overheads(
                 known = _measure(client, idle, len(idle) == len(threads), known)
                 _measured[identity] = known
                 _taken[identity] = begin, time.perf_counter() - begin
+                _seen[identity] = _clock()
         _last[client] = known, ping
         return known
+
+
+def _forget(identity: str) -> None:
+    _measured.pop(identity, None)
+    _bounds.pop(identity, None)
 
 
 def _pays(known: Overheads, seconds: float) -> bool:
@@ -154,8 +166,7 @@ def measured_again(client: Client, seconds: float) -> Overheads | None:
     if took > MEASURING_SHARE * (time.perf_counter() - when):
         return None
     with _lock:
-        _measured.pop(identity, None)
-        _bounds.pop(identity, None)
+        _forget(identity)
     return cluster_overheads(client, seconds)
 
 
@@ -187,11 +198,13 @@ def correct_effective(client: Client, decision: Decision, seconds: float) -> Non
             now = (old.effective + seen) / 2
             spread = max(LEAST_MARGIN, abs(now - old.effective) / old.effective)
             known[identity] = replace(old, effective=now, spread=spread)
+            # However long ago it was measured, it has just been seen.
+            _seen[identity] = _clock()
 
 
 def _identity(client: Client, n_workers: int) -> str:
     """Return a name for a cluster and its workers: with others, the numbers are others."""
-    return f"{client.id}/{n_workers}/{int(time.monotonic() / _VALID_SECONDS)}"
+    return f"{client.id}/{n_workers}"
 
 
 @scheduler_needed(OSError)

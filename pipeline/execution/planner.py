@@ -80,8 +80,8 @@ class Planner:
         self._left: defaultdict[tuple[str, float], float] = defaultdict(float)
         self._items = self._n_left = 0
         self.alone_done = 0.0
-        self._reading: dict[str, float] = {}
-        self._lengths: dict[str, float] = {}
+        # By experiment and kind: samples of a typical step, and what one process needs to read it.
+        self._steps: dict[tuple[str, str], tuple[float, float]] = {}
         self.n_batches_done = 0
         for job in jobs:
             self._count(job, 1)
@@ -218,8 +218,9 @@ class Planner:
             source: self.timings.cost(f"read {source}", _length(job, source)) or 0.0
             for source in job.layouts
         }
-        self._lengths = {source: _length(job, source) for source in job.layouts}
-        self._reading = {name: cost * _length(job, name) for name, cost in reading.items()}
+        for source, per_sample in reading.items():
+            length = _length(job, source)
+            self._steps[job.task.experiment_id, source] = length, per_sample * length
         job.batches = plan_batches(
             job.layouts,
             costs,
@@ -252,6 +253,8 @@ class Planner:
             False where its times say little: threads that wait for each other take longer.
         """
         self._count(job, -1)
+        for source in job.layouts:
+            self._steps.pop((job.task.experiment_id, source), None)
         self.alone_done += record.n_steps * (self.timings.cost("write", record.n_steps) or 0.0)
         deadly = {p.feature for p in record.problems if p.error_type.endswith(_DEADLY)}
         self.book.mark_deadly(deadly)
@@ -313,21 +316,28 @@ class Planner:
             self._resolve(event)
             rows = [self.features[name] for name in event["features"] if name in self.features]
             per_step = sum(row.predicted_seconds / max(row.n_steps, 1) for row in rows)
-            per_step += self._reading.get(event["source"], 0.0)
+            per_step += self._step(event)[1]
             self.alone_done += event["n_steps"] * per_step
             self.n_batches_done += 1
 
     def _resolve(self, event: Mapping[str, Any]) -> None:
         """Replace the lower bound of a cost as soon as something tells how much it is."""
         (name, *others) = event["features"]
-        length = self._lengths.get(event["source"])
+        length, _ = self._step(event)
         row = self.features.get(name)
-        if others or not self.timings.is_bound(name) or length is None or row is None:
+        if others or not self.timings.is_bound(name) or not length or row is None:
             return
         cost = event["seconds"] / max(event["n_steps"] * length, 1.0)
         self.timings.settle(name, cost)
         row.predicted_seconds = cost * row.n_samples
         row.at_least = False
+
+    def _step(self, event: Mapping[str, Any]) -> tuple[float, float]:
+        """Return the length of a typical step of what an event tells of, and the time to read it.
+
+        Of an experiment that was never planned, both are 0.
+        """
+        return self._steps.get((event["experiment_id"], event["source"]), (0.0, 0.0))
 
     def _count(self, job: Job, sign: int) -> None:
         for key, amount in self._load(job).items():

@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
-from threading import Event
 from typing import Any
 
 from distributed import Client, Future, KilledWorker
@@ -75,9 +74,8 @@ def run_on_cluster(
     """
     topic = queue[0].task.topic
     running: dict[Future, Job] = {}
-    # Futures that are done, and None when a batch is: then the window may have room.
-    news: SimpleQueue[Future | None] = SimpleQueue()
-    told = Event()
+    # Futures that are done, and events as Dask's thread hears them; all is handled in this one.
+    news: SimpleQueue[Future | dict[str, Any]] = SimpleQueue()
     with scheduler_needed(OSError):
         memory = WindowMemory(client, planner)
         n_workers = count_workers(client)
@@ -87,13 +85,13 @@ def run_on_cluster(
     left: Counter[str] = Counter()
 
     def heard(event: tuple[Any, dict[str, Any]]) -> None:
-        listener(event[1])
-        planner.batch_done(event[1])
-        if event[1]["kind"] == "batch":
-            left[event[1]["experiment_id"]] -= 1
-            if not told.is_set():
-                told.set()
-                news.put(None)
+        news.put(event[1])
+
+    def take(event: dict[str, Any]) -> None:
+        listener(event)
+        planner.batch_done(event)
+        if event["kind"] == "batch":
+            left[event["experiment_id"]] -= 1
 
     def is_slow() -> bool:
         """Whether the workers have turned out to be slower than this process alone."""
@@ -105,10 +103,10 @@ def run_on_cluster(
         return quicker * (1 + LEAST_MARGIN) < 1
 
     def submit(job: Job) -> None:
-        future = client.compute(delayed_experiment(job, planner.specs, features))
-        running[future] = job
         running_already = sum(not future.done() for _, future in job.pending)
         left[job.task.experiment_id] = len(job.batches) + running_already
+        future = client.compute(delayed_experiment(job, planner.specs, features))
+        running[future] = job
         future.add_done_callback(news.put)
 
     def n_left() -> int:
@@ -140,9 +138,11 @@ def run_on_cluster(
             fill_window()
             while running:
                 future = news.get()
-                if future is None:
-                    told.clear()
-                    fill_window()
+                if isinstance(future, dict):
+                    take(future)
+                    if news.empty():
+                        # A batch is done: the window may have room.
+                        fill_window()
                     continue
                 job = running.pop(future)
                 if future.cancelled():

@@ -39,7 +39,7 @@ SECONDS = 0.25
 def job(index: int = 0, n_steps: int = 5000, samples: int = 10_000) -> Job:
     borders = np.arange(n_steps + 1)
     layout = Layout(n_steps, np.full(n_steps, samples), borders, 8)
-    task = SimpleNamespace(n_steps={"transient": n_steps})
+    task = SimpleNamespace(n_steps={"transient": n_steps}, experiment_id=f"test_{index}")
     return Job(index, task, {"transient": layout}, ("tau", "peak"))
 
 
@@ -181,13 +181,38 @@ def test_planner__what_is_not_done_yet_costs_as_much_as_it_has_taken(tmp_path):
     assert {b.urgency for b in jobs[0].batches if b.features == ("tau",)} == {2}
     assert plan.features["tau"].at_least
     event = {
-        "kind": "batch", "source": "transient", "features": ("tau",), "n_steps": 1, "seconds": 8.0,
+        "kind": "batch", "experiment_id": "test_0", "source": "transient", "features": ("tau",),
+        "n_steps": 1, "seconds": 8.0,
     }  # fmt: skip
     plan.batch_done(event)
     assert not plan.timings.any_is_bound
     assert plan.timings.cost("tau") == 8.0 / 10_000
     row = plan.features["tau"]
     assert (row.predicted_seconds, row.at_least) == (pytest.approx(20 * 8.0, rel=1e-12), False)
+
+
+def test_planner__an_event_tells_of_its_own_experiment(tmp_path):
+    """Not of the one that was planned last, whose steps may be of another length."""
+    jobs = [job(0, n_steps=20, samples=10_000), job(1, n_steps=20, samples=100)]
+    plan, book = planner(jobs, tmp_path)
+    book.learn("peak", 1e-9, 10_000)
+    book.learn("read transient", 1e-5, 10_000)
+    plan.timings.at_least("tau", time.perf_counter(), 10_000)
+    for one in jobs:
+        plan.plan(one, 100.0)
+    event = {
+        "kind": "batch", "experiment_id": "test_0", "source": "transient", "features": ("tau",),
+        "n_steps": 2, "seconds": 8.0,
+    }  # fmt: skip
+    plan.batch_done(event)
+    assert plan.timings.cost("tau", 10_000) == 8.0 / 2 / 10_000
+    before = plan.alone_done
+    plan.batch_done(event | {"features": ()} | {"features": ("unknown",)})
+    # What it takes one process to read two of its steps.
+    reading = 2 * 10_000 * plan.timings.cost("read transient", 10_000)
+    assert plan.alone_done - before == pytest.approx(reading, rel=1e-9)
+    plan.batch_done(event | {"experiment_id": "nobody's", "features": ("unknown",)})
+    assert plan.alone_done - before == pytest.approx(reading, rel=1e-9)
 
 
 def test_planner__what_is_being_computed_is_not_left_unless_it_is_forgotten(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from concurrent.futures import Future as LocalFuture
 from dataclasses import replace
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ from oectflow.pipeline.execution.prepare import Job
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.execution.sealed import Sealed
-from oectflow.pipeline.execution.stream import ATTEMPTS, WindowMemory, try_again
+from oectflow.pipeline.execution.stream import ATTEMPTS, WindowMemory, run_on_cluster, try_again
 from oectflow.pipeline.execution.tasks import feature_specs
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -47,7 +48,9 @@ class Transient(BaseExtractor):
 
 def job(index=0, n_steps=100, samples=100_000) -> Job:
     layout = Layout(n_steps, np.full(n_steps, samples), np.arange(n_steps + 1), 24)
-    task = SimpleNamespace(n_steps={"transient": n_steps}, reused=())
+    task = SimpleNamespace(
+        n_steps={"transient": n_steps}, reused=(), experiment_id=f"test_{index}", topic="topic"
+    )
     return Job(index, task, {"transient": layout}, ("peak",))
 
 
@@ -286,6 +289,135 @@ def test_overheads__are_measured_once_and_in_steps(client, monkeypatch):
     corrected = cluster_overheads(client, 1e6)
     assert corrected.effective == pytest.approx((measured.effective + 1) / 2, rel=1e-9)
     assert corrected.spread >= measured.spread
+
+
+class Quiet:
+    """Stands for a client whose two workers are idle."""
+
+    id = "quiet"
+    cluster = None
+    status = "running"
+
+    def nthreads(self):
+        return {"a": 1, "b": 1}
+
+    def processing(self):
+        return {"a": (), "b": ()}
+
+
+def test_overheads__what_a_run_has_shown_is_kept_for_as_long_as_a_measurement(monkeypatch):
+    measured = Overheads(1e-3, 1e-4, 1e-4, 2, 2.0)
+    seen = []
+
+    def measure(*args):
+        seen.append(now)
+        return measured
+
+    for name in ("_measured", "_bounds", "_taken", "_seen"):
+        monkeypatch.setattr(overheads, name, {})
+    monkeypatch.setattr(overheads, "_measure", measure)
+    monkeypatch.setattr(overheads, "_round_trip", lambda client: 1e-3)
+    monkeypatch.setattr(overheads, "_clock", lambda: now)
+    client = Quiet()
+    decision = Decision(True, 100, 1e3, 500.0, 1e3)
+    now = 299.0
+    assert cluster_overheads(client, 1e6).effective == 2.0
+    correct_effective(client, decision, 1e3)
+    corrected = cluster_overheads(client, 1e6).effective
+    assert corrected == pytest.approx(1.5, rel=0.01)
+    # A border between two five minutes means nothing.
+    now = 301.0
+    assert cluster_overheads(client, 1e6).effective == corrected
+    now = 598.0
+    assert cluster_overheads(client, 1e6).effective == corrected
+    # Nor does a run that takes longer than five minutes lose what it has shown.
+    now = 1000.0
+    correct_effective(client, decision, 1e3)
+    assert cluster_overheads(client, 1e6).effective < corrected
+    assert seen == [299.0]
+    now = 1301.0
+    assert cluster_overheads(client, 1e6).effective == 2.0
+    assert seen == [299.0, 1301.0]
+
+
+class Immediate(Quiet):
+    """Stands for a client whose workers have done every batch before ``compute`` returns."""
+
+    scheduler = None
+
+    def __init__(self):
+        self.n_computed = 0
+        self.futures = []
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {}}
+
+    def subscribe_topic(self, topic, heard):
+        self.heard = heard
+
+    def unsubscribe_topic(self, topic):
+        pass
+
+    def log_event(self, topic, event):
+        pass
+
+    def cancel(self, futures):
+        pass
+
+    def compute(self, delayed):
+        index = self.n_computed
+        self.n_computed += 1
+        keys = [key for layer in delayed.dask.layers.values() for key in layer]
+        for label, _, _, n_logical in keys:
+            if label.rpartition("-")[0] == "peak":
+                event = {
+                    "kind": "batch", "experiment_id": f"test_{index}", "source": "transient",
+                    "features": ("peak",), "n_steps": n_logical, "seconds": 1.0,
+                }  # fmt: skip
+                self.heard((0.0, event))
+        future = DoneLater()
+        self.futures.append(future)
+        return future
+
+
+class DoneLater:
+    def add_done_callback(self, callback):
+        self.done = lambda: callback(self)
+
+    def cancelled(self):
+        return False
+
+    def exception(self):
+        return None
+
+    def result(self):
+        return ExperimentRecord("a", "a", "done", n_steps=20)
+
+    def release(self):
+        pass
+
+
+def test_run_on_cluster__batches_that_are_done_at_once_are_not_waited_for(tmp_path):
+    """As many experiments enter as leave two tasks for each worker, whenever events come."""
+    jobs = [job(i, n_steps=20) for i in range(12)]
+    plan = planner(jobs, tmp_path)
+    plan.granularity = 5
+    client = Immediate()
+    entered = []
+
+    def listener(event):
+        # Four batches each; in the end, each is only to be written, which is one task.
+        entered.append((event["experiment_id"], client.n_computed))
+        if len(entered) == 4 * 5:
+            for future in client.futures:
+                future.done()
+
+    run = run_on_cluster(deque(jobs), Sealed(FeatureSet("none")), plan, listener, client, 1.0)
+    next(run)
+    # Five running ones leave four tasks, two for each worker, when the first of them is over.
+    assert client.n_computed >= 5
+    assert [name for name, _ in entered[:20]] == [f"test_{i}" for i in range(5) for _ in range(4)]
+    run.close()
 
 
 @pytest.mark.parametrize(
