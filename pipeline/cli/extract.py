@@ -12,7 +12,12 @@ import typer
 from oectflow.errors import CatalogError, ConfigError
 from oectflow.pipeline.cli.filters import Filters, takes_filters
 from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, messages, note, say
-from oectflow.pipeline.cli.place import CatalogOption, find_catalog, need_catalog
+from oectflow.pipeline.cli.place import (
+    CatalogOption,
+    SamplesOption,
+    find_catalog,
+    need_catalog,
+)
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -23,10 +28,6 @@ if TYPE_CHECKING:
     from oectflow.pipeline.inputs.samples import Samples
 
 Workers = Annotated[int | None, typer.Option(help="Worker processes; by default one per core.")]
-SamplesOption = Annotated[
-    Path | None,
-    typer.Option(help="Table of the devices (CSV, YAML or Excel): W, L, d, materials."),
-]
 FeaturesOption = Annotated[
     str, typer.Option("--features", "-f", help="A bundled set, or a YAML or JSON file.")
 ]

@@ -9,7 +9,7 @@ import typer
 
 from oectflow.errors import CatalogError
 from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, progress_bar, say
-from oectflow.pipeline.cli.place import CatalogOption, find_catalog
+from oectflow.pipeline.cli.place import CatalogOption, SamplesOption, find_catalog
 
 
 def ingest(
@@ -25,6 +25,7 @@ def ingest(
     workers: Annotated[
         int | None, typer.Option(help="Processes; by default as many as are worth starting.")
     ] = None,
+    samples: SamplesOption = None,
     catalog: CatalogOption = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -44,7 +45,12 @@ def ingest(
         out = Path(place.config.roots.raw_data)
     with progress_bar("ingest", "sources", quiet=quiet) as progress:
         report = run_ingest(
-            source, out, on_conflict=on_conflict, workers=workers, progress=progress
+            source,
+            out,
+            on_conflict=on_conflict,
+            workers=workers,
+            progress=progress,
+            samples=samples,
         )
     if as_json:
         emit_json(report)

@@ -29,6 +29,12 @@ CatalogOption = Annotated[
 ]
 
 
+SamplesOption = Annotated[
+    Path | None,
+    typer.Option(help="Table of the devices (CSV, YAML or Excel): W, L, d, materials."),
+]
+
+
 @dataclass(frozen=True)
 class Place:
     """A catalog that is meant.

@@ -34,6 +34,7 @@ from oectflow.pipeline.inputs.readers.registry import Choice, find_reader, plug_
 from oectflow.pipeline.inputs.readers.regular_file import check_regular
 from oectflow.pipeline.inputs.readers.sense import sensible
 from oectflow.pipeline.inputs.readers.test_info import RUNNING, read_test_info
+from oectflow.pipeline.inputs.samples import Samples, with_sample
 
 OnConflict = Literal["skip", "overwrite", "rename"]
 
@@ -45,7 +46,10 @@ _LONGEST_STEM = 60
 
 
 def convert_folder(
-    folder: str | os.PathLike[str], out: str | os.PathLike[str], on_conflict: OnConflict = "skip"
+    folder: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    on_conflict: OnConflict = "skip",
+    samples: Samples | None = None,
 ) -> IngestRecord:
     """Convert one folder of the instrument; whatever is wrong with it is said in the record.
 
@@ -56,7 +60,7 @@ def convert_folder(
         another name), CSV files and, if there is one, ``workflow.json``.
     out
         Folder of the HDF5 files, made where absent.
-    on_conflict
+    on_conflict, samples
         As in :func:`oectflow.ingest`.
     """
     folder = Path(folder).absolute()
@@ -81,7 +85,7 @@ def convert_folder(
         if status == "skipped":
             return replace(record, status=status, path=path, reason=reason)
         (measurement,) = READER.read_test(info).measurements
-        measurement = sensible(measurement)
+        measurement = with_sample(sensible(measurement), measurement.attributes, samples)
         _write(path, measurement, {**measurement.attributes, **names, **source})
     except IngestError as error:
         return replace(record, reason=str(error))
@@ -91,7 +95,10 @@ def convert_folder(
 
 
 def convert_files(
-    paths: Iterable[Path], out: Path, on_conflict: OnConflict = "skip"
+    paths: Iterable[Path],
+    out: Path,
+    on_conflict: OnConflict = "skip",
+    samples: Samples | None = None,
 ) -> list[IngestRecord | Unread]:
     """Convert files that may belong together; one that is read along with another is not repeated.
 
@@ -101,7 +108,7 @@ def convert_files(
         The files.
     out
         Folder of the HDF5 files.
-    on_conflict
+    on_conflict, samples
         As in :func:`oectflow.ingest`.
     """
     outcomes: list[IngestRecord | Unread] = []
@@ -116,7 +123,10 @@ def convert_files(
     for path, choice in sorted(chosen, key=lambda one: -one[1].recognition.confidence):
         if path in taken or choice.reader is None:
             continue
-        found = _convert_file(path, choice.reader, choice.recognition.reason, out, on_conflict)
+        failed = IngestRecord(
+            path, "failed", reader=choice.reader.name, recognition=choice.recognition.reason
+        )
+        found = _convert_file(failed, choice.reader, out, on_conflict, samples)
         taken.update(*(record.files for record in found if isinstance(record, IngestRecord)))
         outcomes += found
     return outcomes
@@ -135,9 +145,13 @@ def _choice(path: Path) -> Choice | Unread:
 
 
 def _convert_file(
-    path: Path, reader: Reader, recognition: str, out: Path, on_conflict: OnConflict
+    failed: IngestRecord,
+    reader: Reader,
+    out: Path,
+    on_conflict: OnConflict,
+    samples: Samples | None,
 ) -> list[IngestRecord | Unread]:
-    failed = IngestRecord(path, "failed", reader=reader.name, recognition=recognition)
+    path = failed.source
     try:
         # First the hash, then the content: what is added in between is another content.
         digest = content_hash(path)
@@ -153,8 +167,9 @@ def _convert_file(
         attributes = _attributes_of_file(path, measurement, f"_{number}" if several else "")
         attributes |= {"reader": reader.name, "source_hash": digest}
         record = replace(failed, files=files)
-        records.append(_convert_one(record, measurement, attributes, out, on_conflict))
-    return records or [Unread(path, f"{reader.name}: {recognition}, but it holds no measurement")]
+        records.append(_convert_one(record, measurement, attributes, out, on_conflict, samples))
+    nothing = f"{reader.name}: {failed.recognition}, but it holds no measurement"
+    return records or [Unread(path, nothing)]
 
 
 def _convert_one(
@@ -163,6 +178,7 @@ def _convert_one(
     attributes: Mapping[str, Any],
     out: Path,
     on_conflict: OnConflict,
+    samples: Samples | None,
 ) -> IngestRecord:
     try:
         if not measurement.steps:
@@ -172,7 +188,7 @@ def _convert_one(
         path, status, reason = _target(out / file_name(attributes), on_conflict, lambda: digest)
         if status == "skipped":
             return replace(record, status=status, path=path, reason=reason)
-        measurement = sensible(measurement)
+        measurement = with_sample(sensible(measurement), attributes, samples)
         _write(path, measurement, attributes)
     except IngestError as error:
         return replace(record, reason=str(error))

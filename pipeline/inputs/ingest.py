@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from oectflow.errors import IngestError, did_you_mean
 from oectflow.pipeline.inputs.convert import OnConflict, convert_files, convert_folder
@@ -17,6 +17,7 @@ from oectflow.pipeline.inputs.ingest_report import IngestRecord, IngestReport, U
 from oectflow.pipeline.inputs.raw_format import file_name
 from oectflow.pipeline.inputs.readers.registry import plug_ins
 from oectflow.pipeline.inputs.readers.test_info import TEST_INFO, read_test_info
+from oectflow.pipeline.inputs.samples import Samples, read_samples
 from oectflow.pipeline.inputs.sources import Sources, find_sources
 
 _DIED = "the process that converted it died; did the memory run out?"
@@ -33,6 +34,7 @@ def ingest(
     on_conflict: OnConflict = "skip",
     workers: int | None = None,
     progress: Callable[[int, int], object] | None = None,
+    samples: Any = None,
 ) -> IngestReport:
     """Convert every measurement below ``src`` to one HDF5 file in ``out``.
 
@@ -54,6 +56,9 @@ def ingest(
         Processes; 1 converts in this process.  By default one per core where there is enough to do.
     progress
         Called with the number of folders and files done and of all.
+    samples
+        Geometry and materials of the devices, as :func:`oectflow.read_samples` takes them; written
+        into the files.  What a measurement says itself counts, and a contradiction is a warning.
 
     Returns
     -------
@@ -63,15 +68,20 @@ def ingest(
     ------
     IngestError
         ``src`` holds nothing, an argument is wrong, or no process can be started.
+    ConfigError
+        The samples are wrong.
     """
     if on_conflict not in get_args(OnConflict):
         hint = did_you_mean(on_conflict, get_args(OnConflict))
         raise IngestError(f"unknown on_conflict={on_conflict!r}{hint}")
     if workers is not None and workers < 1:
         raise IngestError(f"workers={workers}, expected 1 or more, or None to decide by the work")
+    table = None if samples is None else read_samples(samples)
     roots = [src] if isinstance(src, str | os.PathLike) else list(src)
     target = Path(out).absolute()
     found = find_sources(roots, leave_out=target)
+    if isinstance(samples, str | os.PathLike):
+        found.files.pop(Path(samples).absolute(), None)
     if not found.folders and not found.files and not found.failures:
         places = ", ".join(map(str, roots[:5])) or "nothing given"
         raise IngestError(f"{places}: no folder with a {TEST_INFO}, and no file, in it or below it")
@@ -80,7 +90,7 @@ def ingest(
         IngestRecord(path, "failed", reason=reason) for path, reason in found.failures
     ]
     groups = [*_by_file_name(found.folders), *_by_stem(found.files)]
-    convert = partial(_convert_group, out=target, on_conflict=on_conflict)
+    convert = partial(_convert_group, out=target, on_conflict=on_conflict, samples=table)
     n = min(len(groups), workers or _useful_workers(found))
     if n > 1:
         results = _in_processes(groups, convert, n)
@@ -135,9 +145,11 @@ def _by_stem(files: Iterable[Path]) -> list[list[Path]]:
     return list(groups.values())
 
 
-def _convert_group(paths: Sequence[Path], out: Path, on_conflict: OnConflict) -> list[Outcome]:
+def _convert_group(
+    paths: Sequence[Path], out: Path, on_conflict: OnConflict, samples: Samples | None
+) -> list[Outcome]:
     if not paths[0].is_dir():
-        return convert_files(paths, out, on_conflict)
+        return convert_files(paths, out, on_conflict, samples)
     records: list[Outcome] = []
     first: IngestRecord | None = None
     for folder in paths:
@@ -145,7 +157,7 @@ def _convert_group(paths: Sequence[Path], out: Path, on_conflict: OnConflict) ->
             reason = f"would overwrite the file just made from {first.source}; rename one of them"
             records.append(IngestRecord(folder, "failed", first.path, reason))
             continue
-        record = convert_folder(folder, out, on_conflict)
+        record = convert_folder(folder, out, on_conflict, samples)
         if record.status == "written":
             first = record
         records.append(record)

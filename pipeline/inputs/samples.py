@@ -27,12 +27,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from oectflow.config_file import shorten
 from oectflow.errors import ConfigError
+from oectflow.measurement import Measurement
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.sample_keys import (
     QUANTITIES,
@@ -107,7 +108,7 @@ class Samples:
             As in :meth:`of`.
         """
         mine = {name: value for name, value in own.items() if name != "units"}
-        row = _Row("the raw file", "", "", mine, own.get("units", {}))
+        row = _Row("the file", "", "", mine, own.get("units", {}))
         chosen = {name: (row, value) for name, value in mine.items()}
         contradictions = []
         found = self._chosen(chip_id, device_id)
@@ -118,7 +119,7 @@ class Samples:
         for name, (other, value) in found.items():
             if name in mine and not alike(mine[name], value):
                 contradictions.append(
-                    f"{name}: the raw file says {_shown(name, mine[name])}, {other.place} says "
+                    f"{name}: the file says {_shown(name, mine[name])}, {other.place} says "
                     f"{_shown(name, value)}; the file counts"
                 )
             elif name not in mine and _belongs(name, other, chosen):
@@ -231,6 +232,32 @@ def sample_of(experiment: Experiment, samples: Samples | None) -> tuple[Sample, 
         return own, odd
     merged, contradictions = samples.complete(experiment.chip_id, experiment.device_id, own)
     return merged, odd + contradictions
+
+
+def with_sample(
+    measurement: Measurement, attributes: Mapping[str, Any], samples: Samples | None
+) -> Measurement:
+    """Return a measurement with what a table says of its device, and what is odd in its warnings.
+
+    Parameters
+    ----------
+    measurement
+        What it says itself counts.
+    attributes
+        Have ``chip_id`` and ``device_number``.
+    samples
+        The table; None changes nothing.
+
+    Raises
+    ------
+    ConfigError
+        Two rows of the table contradict each other.
+    """
+    if samples is None:
+        return measurement
+    chip, device = (attributes.get(name, "") for name in ("chip_id", "device_number"))
+    sample, odd = samples.complete(chip, device, measurement.sample)
+    return replace(measurement, sample=sample, warnings=(*measurement.warnings, *odd))
 
 
 def alike(a: Any, b: Any) -> bool:

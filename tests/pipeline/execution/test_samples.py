@@ -132,7 +132,7 @@ def test_what_the_file_says_counts_and_the_contradiction_is_said(lab, tmp_path):
     assert [w.split(";")[0] for w in sorted(warnings)] == [
         "/sample: L=50 m is impossible",
         "/sample: d is a list of 2, expected a number",
-        f"W: the raw file says 0.0003 m, {table}, line 2 says 0.0001 m",
+        f"W: the file says 0.0003 m, {table}, line 2 says 0.0001 m",
     ]
     assert run(lab, tmp_path / "out", table).experiments[0].warnings == warnings
 

@@ -250,8 +250,8 @@ def test_the_file_counts_and_a_contradiction_is_said(tmp_path: Path) -> None:
     both, said = samples.complete("A", 1, own)
     assert both == {**own, "L": 1e-5}
     assert [s.split(";")[0] for s in said] == [
-        f"W: the raw file says 0.0002 m, {tmp_path / 'd.csv'}, line 2 says 0.0001 m",
-        f"ink: the raw file says 'red', {tmp_path / 'd.csv'}, line 2 says 'blue'",
+        f"W: the file says 0.0002 m, {tmp_path / 'd.csv'}, line 2 says 0.0001 m",
+        f"ink: the file says 'red', {tmp_path / 'd.csv'}, line 2 says 'blue'",
     ]
 
 
