@@ -13,10 +13,10 @@ from sphinx.pycode import ModuleAnalyzer
 
 import oectflow as of
 from oectflow.extractors.base import COMMON_STATUSES, BaseExtractor, Variable
+from oectflow.measurement import kinds
 from oectflow.pipeline.features.config import list_bundled
 from oectflow.pipeline.features.feature import STATUSES, column_name
 
-SOURCES = {"transfer": "Transfer curves", "transient": "Transients"}
 _COMPARISONS = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
 
 
@@ -48,13 +48,15 @@ def write_pages(docs: Path) -> None:
 def index(extractors: Iterable[BaseExtractor]) -> str:
     """Return the page with the table of all extractors, by the data they need."""
     parts = ["# Features", ""]
-    for source, title in SOURCES.items():
+    for source, kind in kinds().items():
         ours = [one for one in extractors if one.source == source]
+        if not ours:
+            continue
         rows = [
             (f"[`{one.name}`]({one.name}.md)", unit(one.unit), escape(one.description))
             for one in ours
         ]
-        parts += [f"## {title}", "", *table(("extractor", "unit", "what it is"), rows), ""]
+        parts += [f"## {kind.title}", "", *table(("extractor", "unit", "what it is"), rows), ""]
     pages = [one.name for one in extractors]
     return "\n".join([*parts, "```{toctree}", ":hidden:", "", *pages, "```"])
 

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from oectflow.extractors.base import BaseExtractor
+from oectflow.extractors.base import BaseExtractor, get_extractor
 from oectflow.pipeline.features.functions import median
 from oectflow.pipeline.inputs.simulate import simulate_device
 
@@ -26,7 +26,7 @@ _SAMPLE_RATE, _PERIOD, _DUTY_CYCLE = 1000.0, 0.2, 0.5
 _CYCLES = 5
 _MOST_SHOWN = 4
 #: Units that people write with SI prefixes.
-_PREFIXED = ("V", "A", "S", "s", "F", "C")
+_PREFIXED = ("V", "A", "S", "s", "F", "C", "Ω")
 
 Step = Mapping[str, Any]
 
@@ -45,10 +45,8 @@ def draw(extractor: BaseExtractor, path: Path) -> None:
     found = extractor.extract_step(step)
     words = list(extractor.variables["status"].statuses)
     figure = Figure(figsize=(8, 3.2), layout="constrained", facecolor="white")
-    if extractor.source == "transfer":
-        _draw_sweep(figure, extractor, step, found)
-    else:
-        _draw_trace(figure, extractor, step, found)
+    drawing = {"output": _draw_output, "transfer": _draw_sweep, "transient": _draw_trace}
+    drawing[extractor.source](figure, extractor, step, found)
     title = _label(extractor, found)
     status = {words[code] for code in np.ravel(found["status"])} - {"ok", "absent"}
     if status:
@@ -72,8 +70,13 @@ def _steps() -> dict[str, Step]:
         off_ratio=3e-3,
         transfer_noise=1e-4,
     )
+    # The square law up to saturation, and channel-length modulation behind it.
+    Vd = np.linspace(0, 0.6, 61)
+    within = np.minimum(Vd, 0.3)
+    current = 2e-3 * (0.3 - within / 2) * within * (1 + 0.15 * Vd)
     sweep, trace = device.transfer_steps[0], device.transient_steps[0]
     return {
+        "output": {"Vd": Vd, "Id": current},
         "transfer": {"Vg": sweep.arrays["Vg"], "Id": sweep.arrays["Id"]},
         "transient": {
             "continuous_time": trace.arrays["time"],
@@ -167,6 +170,25 @@ _SWEEP_MARKS: dict[str, Callable[[Any, Any, Branch, Branch, float], None]] = {
     "transfer.subthreshold_swing": _mark_slope,
     "transfer.hysteresis": _mark_width,
 }
+
+
+def _draw_output(figure: Figure, extractor: BaseExtractor, step: Step, found: Step) -> None:
+    """Draw the curve, its tangents at both ends, and the value where it is a voltage or slope."""
+    axes = figure.subplots()
+    Vd, current = step["Vd"], step["Id"]
+    axes.plot(Vd, current, ".", color=GREY)
+    low = get_extractor("output.channel_conductance").extract_step(step)["value"]
+    end = np.polyfit(Vd[Vd >= 0.75 * Vd[-1]], current[Vd >= 0.75 * Vd[-1]], 1)
+    from_zero = Vd[low * Vd <= 1.2 * current.max()]
+    of_start = extractor.name in ("output.channel_conductance", "output.on_resistance")
+    both = extractor.name == "output.saturation_voltage"
+    axes.plot(from_zero, low * from_zero, color=ORANGE if of_start or both else GREEN)
+    axes.plot(Vd, np.polyval(end, Vd), color=GREEN if of_start else ORANGE)
+    if both:
+        axes.axvline(float(found["value"]), color=ORANGE, linewidth=2)
+    axes.set(xlabel="$V_D$", ylabel="$I_D$")
+    axes.xaxis.set_major_formatter(EngFormatter("V"))
+    axes.yaxis.set_major_formatter(EngFormatter("A"))
 
 
 def _draw_trace(figure: Figure, extractor: BaseExtractor, step: Step, found: Step) -> None:

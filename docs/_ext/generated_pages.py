@@ -19,6 +19,7 @@ from typer.cli import get_docs_for_click
 
 import oectflow as of
 import oectflow.errors as oectflow_errors
+from oectflow.measurement import kinds
 from oectflow.pipeline.cli import main
 
 #: Headings of the front door's page by where a name is defined; the first that fits counts.
@@ -114,6 +115,33 @@ def commands() -> str:
     return str(text)
 
 
+def kinds_page() -> str:
+    """Return the Markdown page of the kinds of measurement, from their declarations."""
+    parts = ["# Kinds of measurement", ""]
+    parts += [
+        "What every step has, what it may have, and the numbers that belong to it. An extractor of "
+        "a kind gets all of it in `step_data`; aliases stand for the same array. Where a number "
+        "and a recorded array have one name, the number has it, and the array its alias. "
+        "[A kind of your own](../howto/kinds.md) is declared in the same way.",
+        "",
+    ]
+    for kind in kinds().values():
+        parts += [f"## `{kind.name}`: {kind.title}", "", "| array | unit | | in the raw file |"]
+        parts += ["|---|---|---|---|"]
+        for array in kind.arrays:
+            names = ", ".join(f"`{name}`" for name in (array.name, *array.aliases))
+            where = f"`/{kind.name}/{array.dataset or 'measurement_data'}`"
+            must = "" if array.dataset else " (every step)"
+            parts += [f"| {names} | {array.unit} | {array.description}{must} | {where} |"]
+        parts += ["", "| number | unit | | column in results |", "|---|---|---|---|"]
+        for value in kind.values:
+            column = kind.column(value)
+            unit = value.unit or "1"
+            parts += [f"| `{value.name}` | {unit} | {value.description} | `{column}` |"]
+        parts += [""]
+    return "\n".join(parts)
+
+
 def errors() -> str:
     """Return the Markdown page of the tree of errors, as its module draws it."""
     text = inspect.getdoc(oectflow_errors) or ""
@@ -146,6 +174,7 @@ def generate(app: Any, _config: Any) -> None:
     write_pages(docs)
     (docs / "reference" / "api.rst").write_text(front_door(), encoding="utf-8")
     (docs / "reference" / "errors.md").write_text(errors(), encoding="utf-8")
+    (docs / "reference" / "kinds.md").write_text(kinds_page(), encoding="utf-8")
     (docs / "reference" / "cli.md").write_text(commands(), encoding="utf-8")
     notebooks = docs / "notebooks"
     shutil.rmtree(notebooks, ignore_errors=True)

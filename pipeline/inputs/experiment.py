@@ -151,7 +151,7 @@ class Experiment:
         Returns
         -------
         Float64 arrays and numbers by name, and the ``sample``, as
-        :meth:`~oectflow.measurement.Batch.step` gives them; NaN where a number is unknown.  A
+        :meth:`oectflow.Batch.step` gives them; NaN where a number is unknown.  A
         sweep has no padding: points without a value of its first array are dropped, so a step of
         nothing but NaN has arrays of length 0.  A trace keeps every sample, NaN or not.
 
