@@ -68,7 +68,7 @@ def split_curves(
         x = np.log(np.where(x > 0, x, np.nan)) if declared.x == "frequency" else x
         starts = _starts(x, outer)
     pieces: list[Piece] = []
-    for curve, (start, stop) in enumerate(zip(starts, [*starts[1:], n], strict=True), 1):
+    for curve, (start, stop) in enumerate(pairwise([*starts, n]), 1):
         own = dict(values)
         if len(starts) > 1:
             own |= {"curve": float(curve), "file_position": float(start)}

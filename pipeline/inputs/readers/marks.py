@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ def is_overflow_word(cell: str) -> bool:
 
 
 def without_overflow(
-    array: NDArray[np.float64], name: str, first_line: int = 1
+    array: NDArray[np.float64], name: str, line: Callable[[int], int]
 ) -> tuple[NDArray[np.float64], str]:
     """Return the array with NaN for what an instrument writes when it is out of range.
 
@@ -34,8 +35,10 @@ def without_overflow(
     ----------
     array
         As read; it is not changed.
-    name, first_line
-        Of its column and of its first value, for the warning.
+    name
+        Of its column, for the warning.
+    line
+        Returns the line of a row.
 
     Returns
     -------
@@ -49,7 +52,7 @@ def without_overflow(
     count = np.count_nonzero(out)
     more = f", the first of {count}" if count > 1 else ""
     warning = (
-        f"line {first_line + first}: {name} is {array[first]:g}{more}, the instrument's mark for"
+        f"line {line(first)}: {name} is {array[first]:g}{more}, the instrument's mark for"
         " out of range; taken as NaN"
     )
     return np.where(out, np.nan, array), warning

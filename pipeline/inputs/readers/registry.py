@@ -57,6 +57,7 @@ BUILT_IN = (
     BuiltIn("easyexpert"),
     BuiltIn("keithley"),
     BuiltIn("excel", extra="excel"),
+    BuiltIn("text"),
 )
 
 

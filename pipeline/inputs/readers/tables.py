@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from oectflow.errors import IngestError
 from oectflow.measurement import Extra, Step, get_kind
 from oectflow.pipeline.inputs.readers.curves import split_curves
 from oectflow.pipeline.inputs.readers.groups import ABSCISSAS, Group, column_groups
-from oectflow.pipeline.inputs.readers.headings import Heading, read_heading, si_unit
+from oectflow.pipeline.inputs.readers.headings import Heading, read_heading, si_scale, si_unit
 from oectflow.pipeline.inputs.readers.marks import (
     doubtful_interval,
     interval,
@@ -46,6 +47,10 @@ class Table:
         Name for messages: the file, the sheet.
     flaws
         What was wrong with cells, found in reading.
+    lines
+        The line of each row, where they do not follow each other.
+    repeats
+        Rows before which the headings stand again: another measurement begins.
     """
 
     headings: Sequence[str | Heading]
@@ -55,6 +60,30 @@ class Table:
     first_line: int = 1
     source: str = "table"
     flaws: tuple[str, ...] = ()
+    lines: NDArray[np.int64] | None = None
+    repeats: tuple[int, ...] = ()
+
+    def line(self, row: int) -> int:
+        """Return the line of a row, from 1."""
+        return self.first_line + row if self.lines is None else int(self.lines[row])
+
+    def parts(self) -> list[Table]:
+        """Return the measurements one below the other, each with its own headings."""
+        n = len(self.columns[0]) if self.columns else 0
+        bounds = sorted({0, *self.repeats, n})
+        if len(bounds) <= 2:
+            return [self]
+        return [
+            replace(
+                self,
+                columns=[column[a:b] for column in self.columns],
+                first_line=self.line(a),
+                lines=None if self.lines is None else self.lines[a:b],
+                repeats=(),
+                flaws=(),
+            )
+            for a, b in pairwise(bounds)
+        ]
 
     def read_headings(self) -> list[Heading]:
         """Return what each heading says."""
@@ -66,7 +95,11 @@ class Table:
 
 
 def steps_from_table(
-    table: Table, *, kind: str | None = None, info: Mapping[str, Any] | None = None
+    table: Table,
+    *,
+    kind: str | None = None,
+    info: Mapping[str, Any] | None = None,
+    values: Mapping[str, float] | None = None,
 ) -> tuple[list[Step], list[str]]:
     """Return the curves of a table, and everything that was assumed or not used.
 
@@ -79,6 +112,8 @@ def steps_from_table(
     info
         What the instrument says, for all of its steps; ``parameters.timeStep`` (ms) is compared
         with recorded times.
+    values
+        Numbers of the steps in SI units, where neither columns nor headings give them.
 
     Raises
     ------
@@ -87,16 +122,30 @@ def steps_from_table(
         the columns and what they were taken for.
     """
     warnings = list(table.flaws)
+    steps: list[Step] = []
+    for part in table.parts():
+        given = values_of_metadata(part.metadata) | dict(values or {})
+        found, flaws = _steps_of_part(part, kind, info or {}, given)
+        steps += found
+        warnings += flaws
+    if len(steps) > 1 and not all("curve" in step.values for step in steps):
+        steps = [_numbered(step, number) for number, step in enumerate(steps, 1)]
+    return steps, list(dict.fromkeys(warnings))
+
+
+def _steps_of_part(
+    table: Table, kind: str | None, info: Mapping[str, Any], given: Mapping[str, float]
+) -> tuple[list[Step], list[str]]:
     headings = table.read_headings()
-    groups = column_groups(headings)
+    warnings: list[str] = []
     steps: list[Step] = []
     reasons: list[str] = []
     used: set[int] = set()
-    for group in groups:
+    for group in column_groups(headings):
         if not _length(table, group):
             continue
         try:
-            found, flaws = _steps_of_group(table, headings, group, kind, info or {})
+            found, flaws = _steps_of_group(table, headings, group, kind, info, given)
         except IngestError as error:
             reasons.append(str(error))
             continue
@@ -107,16 +156,29 @@ def steps_from_table(
         raise IngestError(f"{table.source}: {_why_not(headings, reasons)}")
     warnings += [f"{reason}; left out" for reason in dict.fromkeys(reasons)]
     for i, heading in enumerate(headings):
-        if i not in used and heading.text and np.isfinite(table.columns[i]).any():
-            warnings.append(f"column {heading.text!r} belongs to no measurement; left out")
-    if len(steps) > 1 and not all("curve" in step.values for step in steps):
-        steps = [_numbered(step, number) for number, step in enumerate(steps, 1)]
-    return steps, list(dict.fromkeys(warnings))
+        if i not in used and np.isfinite(table.columns[i]).any():
+            label = heading.text or f"column {i + 1}"
+            warnings.append(f"column {label!r} belongs to no measurement; left out")
+    return steps, warnings
 
 
 def _numbered(step: Step, number: int) -> Step:
     values = {"file_position": 0.0, **step.values, "curve": float(number)}
     return Step(step.kind, step.arrays, values, step.info, step.extra)
+
+
+def values_of_metadata(metadata: Mapping[str, str]) -> dict[str, float]:
+    """Return the voltages that lines beside the table give, ``Vd (V), -0.6``, in V."""
+    values = {}
+    for key, text in metadata.items():
+        heading = read_heading(key)
+        match = re.fullmatch(r"\s*([+-]?\d*[.,]?\d+(?:[eE][+-]?\d+)?)\s*([a-zA-Zµμ]*)\s*", text)
+        if match is None or heading.quantity is None or si_unit(heading.quantity) != "V":
+            continue
+        scale = si_scale(match[2], "V") if match[2] else abs(heading.scale)
+        if scale is not None:
+            values[heading.quantity] = float(match[1].replace(",", ".")) * scale
+    return values
 
 
 def _length(table: Table, group: Group) -> int:
@@ -132,6 +194,7 @@ def _steps_of_group(
     group: Group,
     kind: str | None,
     info: Mapping[str, Any],
+    given: Mapping[str, float],
 ) -> tuple[list[Step], list[str]]:
     n = _length(table, group)
     warnings: list[str] = []
@@ -139,7 +202,7 @@ def _steps_of_group(
     values = dict(group.values)
     for name, i in group.columns.items():
         heading = headings[i]
-        column, flaw = without_overflow(table.columns[i][:n], heading.text, table.first_line)
+        column, flaw = without_overflow(table.columns[i][:n], heading.text, table.line)
         warnings += [flaw] if flaw else []
         arrays[name] = column if heading.scale == 1.0 else column * heading.scale
         values |= heading.values
@@ -150,8 +213,8 @@ def _steps_of_group(
         if heading.nominal:
             warnings.append(f"column {heading.text!r} is what was set, not what was measured")
         missing = int(np.count_nonzero(np.isnan(column)))
-        if missing and not flaw:
-            line = table.first_line + int(np.argmax(np.isnan(column)))
+        if missing and not flaw and not any(heading.text in known for known in table.flaws):
+            line = table.line(int(np.argmax(np.isnan(column))))
             warnings.append(
                 f"column {heading.text!r}: {missing} of {n} cells are empty or no number, the first"
                 f" in line {line}"
@@ -178,8 +241,8 @@ def _steps_of_group(
             )
             warnings.append(f"column {heading.text!r} is no array of a {name}; kept as extra")
         del arrays[quantity]
+    values = {**given, **_numbers(name, arrays), **values}
     values = {key: value for key, value in values.items() if key in _value_names(name)}
-    values = _numbers(name, arrays) | values
     if name == "transient" and "time" in arrays:
         warnings += _check_clock(arrays["time"], info)
     steps = []

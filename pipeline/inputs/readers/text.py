@@ -1,0 +1,162 @@
+"""Delimited text of any instrument: ``.csv``, ``.txt``, ``.tsv``, ``.dat``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from oectflow.errors import ConfigError, IngestError
+from oectflow.measurement import Measurement, Step
+from oectflow.pipeline.inputs.readers.delimited import read_delimited
+from oectflow.pipeline.inputs.readers.headings import Heading, read_heading
+from oectflow.pipeline.inputs.readers.layout import Layout, find_layout
+from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
+from oectflow.pipeline.inputs.readers.schema import SCHEMA_FILE, ColumnSchema, Schema
+from oectflow.pipeline.inputs.readers.tables import steps_from_table
+
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is taken for what in a text file.
+
+    Attributes
+    ----------
+    layout
+        How it is written.
+    columns
+        What each heading says; the schema's word counts first.
+    steps
+        What comes out.
+    warnings
+        Everything that was assumed or is not used.
+    """
+
+    layout: Layout
+    columns: Sequence[Heading]
+    steps: Sequence[Step]
+    warnings: Sequence[str]
+
+    def schema(self) -> Schema:
+        """Return what was found out, to be corrected and used as a schema."""
+        layout = self.layout
+        columns: dict[str | int, ColumnSchema] = {}
+        names = [heading.text for heading in self.columns]
+        for number, heading in enumerate(self.columns, 1):
+            once = heading.text and names.count(heading.text) == 1
+            # A heading that says more than a quantity says it again when it is read.
+            if not heading.values:
+                sign = -1.0 if heading.scale < 0 else 1.0
+                key = heading.text if once else number
+                columns[key] = ColumnSchema(heading.quantity or "", heading.unit, sign)
+        kinds = {step.kind for step in self.steps}
+        return Schema(
+            encoding=layout.encoding,
+            delimiter=layout.delimiter,
+            decimal="" if layout.split_decimals else layout.decimal,
+            heading_line=layout.heading_line,
+            columns=columns,
+            kind=kinds.pop() if len(kinds) == 1 else "",
+        )
+
+
+class TextReader:
+    """Reads one file: an experiment whose steps are its curves.
+
+    Parameters
+    ----------
+    schema
+        How to read every file; else a ``schema.yaml`` beside a file says it, or it is found out.
+    """
+
+    name = "text"
+    title = "delimited text (.csv, .txt, .tsv, .dat)"
+
+    def __init__(self, schema: Schema | None = None) -> None:
+        self.schema = schema
+
+    def recognises(self, path: Path) -> Recognition:
+        """Look for a table of numbers, and for headings that are known."""
+        try:
+            schema = self._schema_for(path)
+            layout = find_layout(path, schema)
+        except IngestError as error:
+            return Recognition(0.0, str(error).removeprefix(f"{path.name}: "))
+        columns = _columns(layout, schema)
+        known = [heading for heading in columns if heading.quantity]
+        if not known:
+            seen = ", ".join(repr(heading.text) for heading in columns[:8])
+            return Recognition(
+                0.0, f"a table, but none of its headings is known: {seen}; a schema can say them"
+            )
+        lines = f"headings in line {layout.heading_line}" if layout.heading_line else "no headings"
+        found = f"a table with {_NAMES[layout.delimiter]} between, {lines}: " + ", ".join(
+            f"{heading.text} ({heading.quantity})" for heading in known[:8]
+        )
+        if schema is not None and self.schema is None:
+            found += f", read as {SCHEMA_FILE} says"
+        return Recognition(0.5 if len(known) > 1 else 0.1, found)
+
+    def read(self, path: Path) -> Reading:
+        """Read all curves of a file.
+
+        Raises
+        ------
+        IngestError
+            It holds no measurement that can be read, or can be read in two ways.
+        """
+        schema = self._schema_for(path)
+        layout = find_layout(path, schema)
+        steps, warnings = _steps(path, schema, layout)
+        return Reading([Measurement({}, steps, warnings=tuple(warnings))], [path])
+
+    def _schema_for(self, path: Path) -> Schema | None:
+        if self.schema is not None:
+            return self.schema
+        try:
+            return Schema.beside(path)
+        except ConfigError as error:
+            raise IngestError(str(error)) from None
+
+
+READER = TextReader()
+
+
+def describe(path: Path, schema: Schema | None = None) -> Description:
+    """Return what would be taken for what in a text file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    schema
+        How to read it; else a ``schema.yaml`` beside it says it, or it is found out.
+
+    Raises
+    ------
+    IngestError
+        As :meth:`TextReader.read`.
+    """
+    schema = TextReader(schema)._schema_for(path)
+    layout = find_layout(path, schema)
+    steps, warnings = _steps(path, schema, layout)
+    return Description(layout, _columns(layout, schema), steps, warnings)
+
+
+def _columns(layout: Layout, schema: Schema | None) -> list[Heading]:
+    units = layout.units or ("",) * len(layout.headings)
+    columns = []
+    for number, (text, unit) in enumerate(zip(layout.headings, units, strict=True), 1):
+        known = schema.heading(number, text) if schema is not None else None
+        columns.append(known or read_heading(text, unit))
+    return columns
+
+
+def _steps(path: Path, schema: Schema | None, layout: Layout) -> tuple[list[Step], list[str]]:
+    table = read_delimited(path, schema, layout)
+    kind = schema.kind if schema is not None and schema.kind else None
+    values = schema.values if schema is not None else {}
+    info = {"data_file": path.name, "metadata": dict(table.metadata)}
+    return steps_from_table(table, kind=kind, info=info, values=values)
