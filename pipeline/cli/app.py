@@ -30,6 +30,7 @@ from oectflow.pipeline.cli import (
     start,
     status,
 )
+from oectflow.pipeline.cli import inspect as inspecting
 from oectflow.pipeline.cli.output import messages, say
 
 EXIT_STATUS = (
@@ -41,6 +42,7 @@ EXIT_STATUS = (
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
     "Begin": (start.init, start.demo, start.completion),
     "Raw files": (
+        inspecting.inspect,
         ingest.ingest,
         repack.repack,
         scan.scan,

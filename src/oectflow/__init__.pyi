@@ -28,6 +28,7 @@ from .pipeline.inputs.catalog import Catalog, CatalogConfig, CatalogEntry, Searc
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.from_python import write_experiment
 from .pipeline.inputs.ingest import ingest
+from .pipeline.inputs.inspection import Inspection, inspect
 from .pipeline.inputs.repack import repack
 from .pipeline.inputs.samples import Samples, read_samples
 from .pipeline.manager.experiment import UnifiedExperiment
@@ -66,6 +67,7 @@ __all__ = [
     "ExperimentRecord",
     "FeatureSet",
     "InputError",
+    "Inspection",
     "OectflowError",
     "OutputError",
     "Params",
@@ -85,6 +87,7 @@ __all__ = [
     "extractor_names",
     "get_extractor",
     "ingest",
+    "inspect",
     "make_demo",
     "open_legacy_features",
     "open_results",

@@ -23,10 +23,11 @@ import numpy as np
 from oectflow.errors import IngestError
 from oectflow.measurement import Measurement
 from oectflow.pipeline.inputs.readers.files import decode, file_head
-from oectflow.pipeline.inputs.readers.potentiostat import Column, left_out, steps_of
+from oectflow.pipeline.inputs.readers.potentiostat import Column, left_out, steps_of, table_of
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
 from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.settings import number
+from oectflow.pipeline.inputs.readers.tables import Table
 
 _MAX_BYTES = 512 * 2**20
 _FIRST_LINE = re.compile(r"(EC|BT)-Lab ASCII FILE")
@@ -72,10 +73,7 @@ class BioLogicReader:
         IngestError
             It is damaged, holds nothing of a known kind, or needs galvani.
         """
-        if file_head(path, len(_MODULAR)) == _MODULAR:
-            columns, info, warnings = _read_mpr(path)
-        else:
-            columns, info, warnings = _read_mpt(path)
+        columns, info, warnings = _read(path)
         info = {"data_file": path.name, **info}
         steps, words = steps_of(columns, info, {}, "the table")
         warnings += words
@@ -87,6 +85,14 @@ class BioLogicReader:
         return Reading(
             [Measurement(attributes, steps, warnings=tuple(dict.fromkeys(warnings)))], [path]
         )
+
+    def tables(self, path: Path) -> list[Table]:
+        """Return the one table of a file."""
+        return [table_of(_read(path)[0], path.name)]
+
+
+def _read(path: Path) -> tuple[list[Column], dict[str, Any], list[str]]:
+    return (_read_mpr if file_head(path, len(_MODULAR)) == _MODULAR else _read_mpt)(path)
 
 
 def _read_mpt(path: Path) -> tuple[list[Column], dict[str, Any], list[str]]:

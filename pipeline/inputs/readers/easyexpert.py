@@ -167,6 +167,11 @@ class EasyExpertReader:
         measurement = Measurement(attributes, steps, warnings=tuple(dict.fromkeys(warnings)))
         return Reading([measurement], [path])
 
+    def tables(self, path: Path) -> list[Table]:
+        """Return the table of the first curve of each record."""
+        records = parse(decode(read_regular(path, _MAX_BYTES)))
+        return [next(_tables(r, r.title))[1] for r in records if r.names and r.rows]
+
 
 def _tables(record: Record, what: str) -> Iterator[tuple[int, Table]]:
     """Give where each curve starts in the data of a record, and its table."""

@@ -13,7 +13,7 @@ from oectflow.pipeline.inputs.readers.grid import tables_in
 from oectflow.pipeline.inputs.readers.keithley4200 import Run, is_settings, runs_in
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
 from oectflow.pipeline.inputs.readers.settings import fill_in, geometry, voltages
-from oectflow.pipeline.inputs.readers.tables import steps_from_table
+from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 from oectflow.pipeline.inputs.readers.workbook import Sheet, read_sheets, workbook_kind
 
 
@@ -78,6 +78,16 @@ class ExcelReader:
             attributes, steps, sample, warnings=tuple(dict.fromkeys(warnings))
         )
         return Reading([measurement], [path])
+
+    def tables(self, path: Path) -> list[Table]:
+        """Return the tables of all sheets."""
+        sheets, _ = read_sheets(path)
+        return [
+            table
+            for sheet in sheets
+            if not is_settings(sheet.name, sheet.rows)
+            for table in tables_in(sheet.rows, sheet.first_row, sheet.name)[0]
+        ]
 
 
 def _read_sheet(

@@ -19,10 +19,11 @@ import numpy as np
 from oectflow.errors import IngestError
 from oectflow.measurement import Measurement, Step
 from oectflow.pipeline.inputs.readers.files import decode, file_head
-from oectflow.pipeline.inputs.readers.potentiostat import Column, left_out, steps_of
+from oectflow.pipeline.inputs.readers.potentiostat import Column, left_out, steps_of, table_of
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
 from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.settings import number
+from oectflow.pipeline.inputs.readers.tables import Table
 
 _MAX_BYTES = 512 * 2**20
 #: Column -> its array and the unit in which that array is.
@@ -97,6 +98,12 @@ class GamryReader:
             [Measurement(attributes, steps, warnings=tuple(dict.fromkeys(warnings)))], [path]
         )
 
+    def tables(self, path: Path) -> list[Table]:
+        """Return the tables of a file."""
+        found = _parse(decode(read_regular(path, _MAX_BYTES)), path)
+        tables = [one for one in found if isinstance(one, _Table)]
+        return [table_of(_columns(one, {})[0], one.name) for one in tables if one.rows]
+
 
 def _parse(text: str, path: Path) -> Iterator[tuple[str, str] | _Table]:
     """Give entries of the header and tables, in their order."""
@@ -115,7 +122,11 @@ def _parse(text: str, path: Path) -> Iterator[tuple[str, str] | _Table]:
             yield "TAG", cells[1].strip()
         elif len(cells) > 2 and cells[0]:
             # A potential says whether it is against the open circuit: T or F.
-            more = f" {cells[3].strip()}" if cells[1] in ("POTEN", "TWOPARAM") else ""
+            more = (
+                f" {cells[3].strip()}"
+                if cells[1] in ("POTEN", "TWOPARAM") and len(cells) > 3
+                else ""
+            )
             yield cells[0], cells[2].strip() + more
 
 

@@ -70,21 +70,11 @@ class KeithleyReader:
         IngestError
             A row does not fit the headings, or no known kind is in the file.
         """
-        content = _parse(decode(read_regular(path, _MAX_BYTES)), path)
-        if not content.rows:
-            raise IngestError(f"{path}: no row of numbers under headings")
-        columns = np.array([[number(cell) for cell in row] for row in content.rows]).T
-        info = {"data_file": path.name, "parameters": dict(content.entries)}
-        table = Table(
-            content.headings,
-            list(columns),
-            first_line=content.first_line,
-            source=path.name,
-            flaws=tuple(content.flaws),
-        )
+        (table,) = self.tables(path)
+        info = {"data_file": path.name, "parameters": dict(table.metadata)}
         found, warnings = steps_from_table(table, info=info)
-        steps = [fill_in(step, voltages(content.entries)) for step in found]
-        sample, words = geometry(content.entries)
+        steps = [fill_in(step, voltages(table.metadata)) for step in found]
+        sample, words = geometry(table.metadata)
         warnings += words
         files = [path]
         config, words = _config_of(path)
@@ -105,6 +95,22 @@ class KeithleyReader:
             attributes, steps, sample, warnings=tuple(dict.fromkeys(warnings))
         )
         return Reading([measurement], files)
+
+    def tables(self, path: Path) -> list[Table]:
+        """Return the one table of a file."""
+        content = _parse(decode(read_regular(path, _MAX_BYTES)), path)
+        if not content.rows:
+            raise IngestError(f"{path}: no row of numbers under headings")
+        columns = np.array([[number(cell) for cell in row] for row in content.rows]).T
+        table = Table(
+            content.headings,
+            list(columns),
+            metadata=content.entries,
+            first_line=content.first_line,
+            source=path.name,
+            flaws=tuple(content.flaws),
+        )
+        return [table]
 
 
 def _headings(line: str) -> list[str]:

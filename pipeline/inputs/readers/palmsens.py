@@ -25,9 +25,10 @@ import numpy as np
 from oectflow.errors import IngestError
 from oectflow.measurement import Measurement, Step
 from oectflow.pipeline.inputs.readers.files import file_head
-from oectflow.pipeline.inputs.readers.potentiostat import Column, steps_of
+from oectflow.pipeline.inputs.readers.potentiostat import Column, steps_of, table_of
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
 from oectflow.pipeline.inputs.readers.regular_file import read_regular
+from oectflow.pipeline.inputs.readers.tables import Table
 
 _MARK = "PalmSens."
 #: A session of this size holds some ten million values.
@@ -94,6 +95,17 @@ class PalmSensReader:
             [Measurement(attributes, steps, warnings=tuple(dict.fromkeys(warnings)))], [path]
         )
 
+    def tables(self, path: Path) -> list[Table]:
+        """Return the arrays of each scan of each measurement."""
+        found = _parse(path).get("measurements")
+        tables = []
+        for measurement in found if isinstance(found, list) else ():
+            if isinstance(measurement, dict):
+                title = str(measurement.get("title", ""))
+                scans, _ = _scans(_columns(measurement, title)[0], title)
+                tables += [table_of(scan, title) for scan in scans]
+        return tables
+
 
 def _parse(path: Path) -> dict[str, Any]:
     raw = read_regular(path, _MAX_BYTES)
@@ -129,13 +141,7 @@ def _read_measurement(
 ) -> tuple[list[Step], list[str]]:
     title = str(measurement.get("title", ""))
     what = f"measurement {index} ({title})"
-    dataset = measurement.get("dataset")
-    arrays = dataset.get("values") if isinstance(dataset, dict) else None
-    columns, warnings = [], []
-    for array in arrays if isinstance(arrays, list) else ():
-        column, word = _column(array)
-        columns += [column] if column is not None else []
-        warnings += [f"{what}: {word}"] if word else []
+    columns, warnings = _columns(measurement, what)
     info = {
         "data_file": path.name,
         "type": title,
@@ -157,6 +163,17 @@ def _read_measurement(
     if not columns:
         warnings.append(f"{what} left out: it holds no data")
     return steps, warnings
+
+
+def _columns(measurement: Mapping[str, Any], what: str) -> tuple[list[Column], list[str]]:
+    dataset = measurement.get("dataset")
+    arrays = dataset.get("values") if isinstance(dataset, dict) else None
+    columns, warnings = [], []
+    for array in arrays if isinstance(arrays, list) else ():
+        column, word = _column(array)
+        columns += [column] if column is not None else []
+        warnings += [f"{what}: {word}"] if word else []
+    return columns, warnings
 
 
 def _column(array: Any) -> tuple[Column | None, str]:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from oectflow.measurement import Extra, Step
 from oectflow.pipeline.inputs.readers.curves import split_curves
+from oectflow.pipeline.inputs.readers.headings import Heading
 from oectflow.pipeline.inputs.readers.marks import interval
+from oectflow.pipeline.inputs.readers.tables import Table
 
 _SPECTRUM = ("frequency", "Z_real", "Z_imag")
 _TRACE = ("time", "Id")
@@ -103,6 +105,15 @@ def steps_of(
                 "arrays, as measured"
             )
     return steps, warnings
+
+
+def table_of(columns: Sequence[Column], source: str) -> Table:
+    """Return columns as a table whose headings are known."""
+    headings = [
+        Heading(column.heading, column.array or None, column.unit, column.scale)
+        for column in columns
+    ]
+    return Table(headings, [column.values for column in columns], source=source)
 
 
 def _spectra(frequency: NDArray[np.float64]) -> list[NDArray[np.intp]]:

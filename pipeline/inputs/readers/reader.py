@@ -49,6 +49,10 @@ class Reading:
 class Reader(Protocol):
     """Reads one format.
 
+    A reader may have a method ``tables(path)`` as well: it returns the tables of a file as they
+    were written (:class:`~oectflow.pipeline.inputs.readers.tables.Table`), and
+    :func:`oectflow.inspect` shows what their headings were taken for.
+
     Attributes
     ----------
     name

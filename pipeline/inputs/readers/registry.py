@@ -56,7 +56,7 @@ BUILT_IN = (
     BuiltIn("biologic"),
     BuiltIn("easyexpert"),
     BuiltIn("keithley"),
-    BuiltIn("excel", extra="excel"),
+    BuiltIn("excel"),
     BuiltIn("text"),
 )
 

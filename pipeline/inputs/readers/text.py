@@ -13,7 +13,7 @@ from oectflow.pipeline.inputs.readers.headings import Heading, read_heading
 from oectflow.pipeline.inputs.readers.layout import Layout, find_layout
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
 from oectflow.pipeline.inputs.readers.schema import SCHEMA_FILE, ColumnSchema, Schema
-from oectflow.pipeline.inputs.readers.tables import steps_from_table
+from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
 
@@ -111,6 +111,10 @@ class TextReader:
         layout = find_layout(path, schema)
         steps, warnings = _steps(path, schema, layout)
         return Reading([Measurement({}, steps, warnings=tuple(warnings))], [path])
+
+    def tables(self, path: Path) -> list[Table]:
+        """Return the one table of a file."""
+        return [read_delimited(path, self._schema_for(path))]
 
     def _schema_for(self, path: Path) -> Schema | None:
         if self.schema is not None:

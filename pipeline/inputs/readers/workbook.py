@@ -2,21 +2,25 @@
 
 python-calamine 0.9.1 (2026-11) binds the Rust library calamine: one reader for ``.xls``, ``.xlsx``,
 ``.xlsm`` and ``.ods``, kept by its authors and used by pandas.  It holds a sheet as a full
-rectangle, so that one cell far out asks for all memory; what a file unpacks to, and how large its
-rectangles are, is looked at first.
+rectangle, so that one cell far out asks for all memory.  What a file unpacks to, and how large its
+rectangles are, is looked at first; and since a damaged file can say one thing and ask for another,
+calamine reads in a process of its own, with a bound on its memory.
 """
 
 from __future__ import annotations
 
 import io
+import pickle
 import re
 import struct
+import subprocess
+import sys
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-
-from python_calamine import CalamineError, CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 
 from oectflow.errors import IngestError
 from oectflow.pipeline.inputs.readers.files import file_head
@@ -26,6 +30,10 @@ _MAX_BYTES = 256 * 2**20
 _MAX_UNPACKED = 512 * 2**20
 #: Of one sheet; each takes some 100 bytes.
 _MAX_CELLS = 10_000_000
+_MAX_MEMORY = 3 * 2**30
+_MAX_SECONDS = 300
+_PROGRAM = Path(__file__).with_name("calamine_process.py")
+_DAMAGES = (zipfile.BadZipFile, zlib.error, struct.error, OSError, EOFError, ValueError)
 _OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _STREAMS = ("Workbook".encode("utf-16-le"), "Book".encode("utf-16-le"))
 _REFERENCE = re.compile(rb'<c\s[^>]*?\br="([A-Z]{1,3})(\d{1,7})"')
@@ -64,7 +72,7 @@ def workbook_kind(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
+    except _DAMAGES:
         # The list of contents stands at the end: this one is cut.
         return "xlsx" if b"xl/w" in head else ""
     if names & {"xl/workbook.xml", "xl/workbook.bin"}:
@@ -78,34 +86,40 @@ def read_sheets(path: Path) -> tuple[list[Sheet], list[str]]:
     Raises
     ------
     IngestError
-        It is damaged, has a password, or is too large.
+        It is damaged, has a password, is too large, or needs python-calamine.
     """
-    raw = read_regular(path, _MAX_BYTES)
-    _check_size(raw, path)
+    if find_spec("python_calamine") is None:
+        raise IngestError(f"{path}: workbooks need python-calamine: pip install 'oectflow[excel]'")
+    _check_size(read_regular(path, _MAX_BYTES), path)
     sheets: list[Sheet] = []
     notes: list[str] = []
+    for name, what, hidden, first_row, rows in _cells(path):
+        if what:
+            notes.append(f"sheet {name!r} left out: it is {what}")
+        else:
+            sheets.append(Sheet(name, rows, first_row, hidden))
+    return sheets, notes
+
+
+def _cells(path: Path) -> list[tuple[str, str, bool, int, list[list[object]]]]:
+    command = [sys.executable, str(_PROGRAM), str(path.absolute()), str(_MAX_MEMORY)]
     try:
-        with CalamineWorkbook.from_filelike(io.BytesIO(raw)) as book:
-            for about in book.sheets_metadata:
-                label = f"sheet {about.name!r}"
-                if about.typ != SheetTypeEnum.WorkSheet:
-                    what = "a chart" if about.typ == SheetTypeEnum.ChartSheet else "no cells"
-                    notes.append(f"{label} left out: it is {what}")
-                    continue
-                sheet = book.get_sheet_by_name(about.name)
-                if sheet.start is None:
-                    notes.append(f"{label} left out: it is empty")
-                    continue
-                hidden = about.visible != SheetVisibleEnum.Visible
-                rows = sheet.to_python()
-                sheets.append(Sheet(about.name, rows, sheet.start[0] + 1, hidden))
-    except (CalamineError, OSError, ValueError) as error:
-        reason = str(error) or type(error).__name__
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_MAX_SECONDS)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        raise IngestError(f"{path}: this workbook cannot be read ({error})") from None
+    if done.returncode:
+        # What Rust says when there is no memory left stands in many lines, the reason in the first.
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        reason = (
+            said[0][:200] if said else f"it took more than {_MAX_MEMORY // 2**30} GiB of memory"
+        )
         raise IngestError(
             f"{path}: this workbook cannot be read ({reason}); open it in a spreadsheet program "
             "and save it again, without a password"
-        ) from None
-    return sheets, notes
+        )
+    # Written by our own program, not by the file.
+    found: list[tuple[str, str, bool, int, list[list[object]]]] = pickle.loads(done.stdout)
+    return found
 
 
 def _check_size(raw: bytes, path: Path) -> None:
@@ -126,7 +140,7 @@ def _check_size(raw: bytes, path: Path) -> None:
                     _check_area(_area(archive.read(name)), name, path)
                 elif name == "content.xml":
                     _check_repeats(archive.read(name), path)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError) as error:
+    except (*_DAMAGES, NotImplementedError, RuntimeError) as error:
         raise IngestError(f"{path}: this workbook is damaged ({error})") from None
 
 

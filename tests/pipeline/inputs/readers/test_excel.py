@@ -286,6 +286,16 @@ def test_a_cell_far_out_is_refused(
         READER.read(path)
 
 
+def test_a_damaged_cell_cannot_take_all_memory(tmp_path: Path) -> None:
+    path = write_xls(tmp_path / "a.xls", {"s": columns(["Vg", "Id"], VG, current(VG))})
+    raw = bytearray(path.read_bytes())
+    record = raw.index(b"\x03\x02\x0e\x00")  # NUMBER: row and column follow
+    raw[record + 4 : record + 8] = b"\xff\xff\x00\xf0"
+    path.write_bytes(raw)
+    with pytest.raises(IngestError, match=r"cannot be read \(.*memory"):
+        READER.read(path)
+
+
 @pytest.mark.parametrize("write", [write_xlsx, write_xls])
 def test_a_damaged_workbook_is_named(tmp_path: Path, write: Any) -> None:
     path = write(tmp_path / "a", {"s": columns(["Vg", "Id"], LOOP, current(LOOP))})
