@@ -71,6 +71,14 @@ class Filters:
             metavar="KEY=VALUE|MIN..MAX|A,B",
         ),
     ] = None
+    sample: Annotated[
+        Words,
+        _option(
+            "What is known of the device: semiconductor=PEDOT:PSS, 'W=100 µm', 'L=5 µm..20 µm'.  "
+            "Several times: all must fit.",
+            metavar="KEY=VALUE|MIN..MAX|A,B",
+        ),
+    ] = None
 
     def wanted(self) -> dict[str, Any]:
         """Return the filters as ``Catalog.search`` takes them.
@@ -83,7 +91,7 @@ class Filters:
         found: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
-            if value is None or value == [] or field.name == "workflow":
+            if value is None or value == [] or field.name in ("workflow", "sample"):
                 continue
             found[field.name] = value
         if found.get("has_features") == ["any"]:
@@ -94,6 +102,11 @@ class Filters:
             key, value = parse_workflow(text)
             if key in found:
                 raise CatalogError(f"--workflow {key} stands twice; write {key}=A,B or =MIN..MAX")
+            found[key] = value
+        for text in self.sample or ():
+            key, value = parse_sample(text)
+            if key in found:
+                raise CatalogError(f"--sample {key} stands twice; write {key}=A,B or =MIN..MAX")
             found[key] = value
         return found
 
@@ -156,6 +169,32 @@ def parse_workflow(text: str) -> tuple[str, Any]:
     if value.startswith('"'):
         return name, [_scalar(value)]
     return name, [_scalar(part) for part in value.split(",")]
+
+
+def parse_sample(text: str) -> tuple[str, Any]:
+    """Return the name and the value of a filter for samples.
+
+    Parameters
+    ----------
+    text
+        As for :func:`parse_workflow`; numbers may have a unit.
+
+    Raises
+    ------
+    CatalogError
+        It is none of these.
+    """
+    key, sign, value = (part.strip() for part in text.partition("="))
+    if not sign or not key or not value:
+        raise CatalogError(
+            f"--sample {text}: expected KEY=VALUE, KEY=MIN..MAX or KEY=A,B, such as 'W=100 µm'"
+        )
+    ends = None if value.startswith('"') else _RANGE.fullmatch(value)
+    if ends:
+        return key, tuple(_scalar(end) if end.strip() else None for end in ends.groups())
+    if value.startswith('"'):
+        return key, [_scalar(value)]
+    return key, [_scalar(part) for part in value.split(",")]
 
 
 def _end(text: str, value: str) -> float | None:

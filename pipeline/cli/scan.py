@@ -9,7 +9,7 @@ import typer
 
 from oectflow.errors import CatalogError
 from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, progress_bar, say
-from oectflow.pipeline.cli.place import CatalogOption, need_catalog
+from oectflow.pipeline.cli.place import CatalogOption, SamplesOption, need_catalog
 
 
 def scan(
@@ -21,13 +21,15 @@ def scan(
     workers: Annotated[
         int | None, typer.Option(help="Processes that read; by default as many as are useful.")
     ] = None,
+    samples: SamplesOption = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the catalog up to date with the raw files below a folder.
 
     Only new and changed files are read, none is written.  A file that cannot be used is named with
-    the reason, and the exit status is then 1.  The catalog is made if it is missing.
+    the reason, and the exit status is then 1.  The catalog is made if it is missing.  A table of
+    devices completes what the files say of theirs; the catalog keeps it for those of later scans.
     """
     place = need_catalog(catalog)
     if root is None and place.config is None:
@@ -36,9 +38,13 @@ def scan(
         )
     with place.open(make=True) as opened, progress_bar("scan", "files", quiet=quiet) as progress:
         report = opened.scan(root, workers=workers, progress=progress)
+        described = None if samples is None else opened.set_samples(samples)
         name = opened.name
     if as_json:
-        emit_json({"catalog": name, "report": report})
+        emit_json({"catalog": name, "report": report, "samples": described})
     else:
         say(report)
-    raise typer.Exit(0 if report.ok else 1)
+        if described is not None:
+            say(described)
+    good = report.ok and (described is None or not described.contradictions)
+    raise typer.Exit(0 if good else 1)

@@ -38,7 +38,7 @@ def search(
     """Find experiments by what they are; all filters must fit.
 
     A filter that does not exist, and a status, feature or parameter that no experiment has, is an
-    error that names the nearest.  JSON has the workflow of each experiment, too.
+    error that names the nearest.  JSON has workflow and sample of each experiment, too.
     """
     with need_catalog(catalog).open() as opened:
         found = opened.search(
@@ -59,7 +59,7 @@ def search(
 def _as_json(found: SearchResult) -> None:
     from oectflow.pipeline.inputs.catalog.entry import FRAME_COLUMNS
 
-    names = (*FRAME_COLUMNS, "workflow")
+    names = (*FRAME_COLUMNS, "workflow", "sample")
     emit_json([{name: getattr(entry, name) for name in names} for entry in found])
 
 

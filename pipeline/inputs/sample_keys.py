@@ -282,6 +282,22 @@ def parse(column: Column, cell: Any, *, comma: bool, si: bool = False) -> dict[s
     return found
 
 
+def in_si(key: str, value: float | str) -> float:
+    """Return a number of a known quantity or its uncertainty, text with a unit, in SI.
+
+    Raises
+    ------
+    ConfigError
+        It is no number, or has no unit of the quantity.
+    """
+    of = key.removeprefix("u_") if key not in QUANTITIES else ""
+    found = parse(Column(key, key, "", of), value, comma=False, si=not isinstance(value, str))
+    number = found.get(key)
+    if not isinstance(number, float):
+        raise ConfigError("expected a number, or one with its unit such as '100 µm'")
+    return number
+
+
 def _split(column: Column, cell: Any, comma: bool) -> tuple[float, float | None, str]:
     if isinstance(cell, bool):
         raise ConfigError(f"{column.heading!r} is {cell!r}, expected a number")

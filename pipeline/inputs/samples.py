@@ -24,12 +24,13 @@ fit a device, the most specific one that says something counts, quantity by quan
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from oectflow.config_file import shorten
 from oectflow.errors import ConfigError
@@ -99,8 +100,7 @@ class Samples:
 
         Returns
         -------
-        Both together; and a sentence for each contradiction, or one if the table does not have the
-        device.
+        Both together; and a sentence for each contradiction.
 
         Raises
         ------
@@ -111,12 +111,7 @@ class Samples:
         row = _Row("the file", "", "", mine, own.get("units", {}))
         chosen = {name: (row, value) for name, value in mine.items()}
         contradictions = []
-        found = self._chosen(chip_id, device_id)
-        if not found:
-            contradictions.append(
-                f"the table of samples says nothing of chip {chip_id!r}, device {device_id!r}"
-            )
-        for name, (other, value) in found.items():
+        for name, (other, value) in self._chosen(chip_id, device_id).items():
             if name in mine and not alike(mine[name], value):
                 contradictions.append(
                     f"{name}: the file says {_shown(name, mine[name])}, {other.place} says "
@@ -125,6 +120,41 @@ class Samples:
             elif name not in mine and _belongs(name, other, chosen):
                 chosen[name] = (other, value)
         return _resolved(chosen), contradictions
+
+    def to_json(self) -> str:
+        """Return the table as text, for :meth:`from_json`."""
+        rows = [
+            {
+                "place": row.place,
+                "chip": row.chip,
+                "device": row.device,
+                "values": {
+                    name: {"share": value.of_value} if isinstance(value, Share) else value
+                    for name, value in row.values.items()
+                },
+                "units": dict(row.units),
+            }
+            for several in self._rows.values()
+            for row in several
+        ]
+        return json.dumps(rows, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the table that :meth:`to_json` wrote."""
+        rows = []
+        for row in json.loads(text):
+            values = {
+                name: Share(value["share"]) if isinstance(value, dict) else value
+                for name, value in row.pop("values").items()
+            }
+            rows.append(_Row(**row, values=values))
+        return cls(rows)
+
+    def _unknown(self, chip_id: Any, device_id: Any) -> list[str]:
+        if self._chosen(chip_id, device_id):
+            return []
+        return [f"the table of samples says nothing of chip {chip_id!r}, device {device_id!r}"]
 
     def _chosen(self, chip_id: Any, device_id: Any) -> dict[str, tuple[_Row, Any]]:
         """Return each key's value and the row that has it."""
@@ -231,7 +261,8 @@ def sample_of(experiment: Experiment, samples: Samples | None) -> tuple[Sample, 
     if samples is None:
         return own, odd
     merged, contradictions = samples.complete(experiment.chip_id, experiment.device_id, own)
-    return merged, odd + contradictions
+    unknown = samples._unknown(experiment.chip_id, experiment.device_id)
+    return merged, [*odd, *unknown, *contradictions]
 
 
 def with_sample(
@@ -257,6 +288,7 @@ def with_sample(
         return measurement
     chip, device = (attributes.get(name, "") for name in ("chip_id", "device_number"))
     sample, odd = samples.complete(chip, device, measurement.sample)
+    odd = [*samples._unknown(chip, device), *odd]
     return replace(measurement, sample=sample, warnings=(*measurement.warnings, *odd))
 
 

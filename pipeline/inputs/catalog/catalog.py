@@ -21,10 +21,12 @@ from oectflow.pipeline.inputs.catalog.entry import CatalogEntry, load_entries
 from oectflow.pipeline.inputs.catalog.features import FeatureRecord, SyncReport
 from oectflow.pipeline.inputs.catalog.integrity import CatalogStats, ValidationReport
 from oectflow.pipeline.inputs.catalog.legacy import ImportReport
+from oectflow.pipeline.inputs.catalog.sample_sets import SamplesReport, set_samples, stored_table
 from oectflow.pipeline.inputs.catalog.scan import ScanReport, scan
 from oectflow.pipeline.inputs.catalog.schema import experiments
 from oectflow.pipeline.inputs.catalog.search import SearchResult, search
 from oectflow.pipeline.inputs.catalog.store import Store, is_url
+from oectflow.pipeline.inputs.samples import Samples, read_samples
 
 _NEIGHBOURS = 20
 
@@ -129,6 +131,34 @@ class Catalog:
         discovery: Discovery = self.config.discovery
         return scan(self._store, folder, discovery, workers=workers, progress=progress)
 
+    def set_samples(self, source: Any) -> SamplesReport:
+        """Make a table of devices known; it completes what raw files say of theirs.
+
+        The table is kept: files that are scanned later are completed from it, too.
+
+        Parameters
+        ----------
+        source
+            A file, DataFrame or mapping, as :func:`oectflow.read_samples` takes it; None forgets
+            the table.
+
+        Returns
+        -------
+        How many experiments it describes, and where it contradicts a raw file; print it.
+
+        Raises
+        ------
+        ConfigError
+            The table is wrong; the one before stays.
+        """
+        return set_samples(self._store, None if source is None else read_samples(source))
+
+    @property
+    def samples(self) -> Samples | None:
+        """The table of devices, for ``oectflow.extract(..., samples=catalog.samples)``."""
+        with self._store.read() as connection:
+            return stored_table(connection)
+
     def search(self, **filters: Any) -> SearchResult:
         """Find experiments.
 
@@ -153,6 +183,9 @@ class Catalog:
             ``file_state``: ``"present"``, ``"missing"``, ``"unreadable"`` or ``"unscanned"``.
             ``workflow_step_<i>…``: a parameter of the workflow: a value, a list of values, or a
             range ``(low, high)``, both included, None where it is open.
+            A key of the samples (``W``, ``L``, ``d``, ``semiconductor``, …, see
+            :mod:`oectflow.pipeline.inputs.samples`): a value, a list of values, or a range
+            ``(low, high)``; numbers are in SI units, or texts with a unit (``"100 µm"``).
             ``order_by`` (``"created_at"``), ``order_desc`` (True), ``limit``, ``offset``.
 
         Returns

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from oectflow.errors import CatalogError
+from oectflow.pipeline.inputs.catalog.sample_sets import load_samples
 from oectflow.pipeline.inputs.catalog.schema import experiments, raw_files, workflows
 from oectflow.pipeline.inputs.experiment import Experiment
 
@@ -57,6 +58,8 @@ class CatalogEntry:
         Whether features have been computed from what the file holds now.
     workflow
         The flattened parameters of the workflow, ``workflow_step_<i>…``.
+    sample
+        What is known of the device: see :mod:`oectflow.pipeline.inputs.samples`.
     legacy
         What an imported catalog knew beyond all this.
     """
@@ -89,6 +92,7 @@ class CatalogEntry:
     content_hash: str | None
     has_features: bool
     workflow: Mapping[str, Any] = field(repr=False)
+    sample: Mapping[str, Any] = field(repr=False)
     legacy: Mapping[str, Any] = field(repr=False)
 
     @property
@@ -117,7 +121,9 @@ class CatalogEntry:
 
 
 #: The columns of a table of experiments, in the order of the attributes.
-FRAME_COLUMNS = tuple(f.name for f in fields(CatalogEntry) if f.name not in ("workflow", "legacy"))
+FRAME_COLUMNS = tuple(
+    f.name for f in fields(CatalogEntry) if f.name not in ("workflow", "sample", "legacy")
+)
 #: Those that people look at first.
 SHOWN_COLUMNS = (
     "test_id",
@@ -155,13 +161,14 @@ def load_entries(connection: Connection, ids: Sequence[int]) -> list[CatalogEntr
     rows = connection.execute(_STATEMENT.where(experiments.c.id.in_(ids))).mappings()
     by_id = {row["id"]: row for row in rows}
     flows = load_workflows(connection, (row["workflow_id"] for row in by_id.values()))
+    known = load_samples(connection, (row["sample_id"] for row in by_id.values()))
     gone = [i for i in ids if i not in by_id]
     if gone:
         raise CatalogError(
             f"{len(gone)} of the experiments found have been removed from the catalog since "
             f"(ids {', '.join(map(str, gone[:5]))}); search again"
         )
-    return [_entry(by_id[i], flows) for i in ids]
+    return [_entry(by_id[i], flows, known) for i in ids]
 
 
 def load_workflows(
@@ -176,9 +183,13 @@ def load_workflows(
     return found | {None: {}}
 
 
-def _entry(row: Mapping[Any, Any], flows: Mapping[int | None, dict[str, Any]]) -> CatalogEntry:
+def _entry(
+    row: Mapping[Any, Any],
+    flows: Mapping[int | None, dict[str, Any]],
+    known: Mapping[int | None, dict[str, Any]],
+) -> CatalogEntry:
     values = {column.name: row[column.name] for column in _FROM_EXPERIMENTS}
-    workflow_id = values.pop("workflow_id")
+    workflow_id, sample_id = values.pop("workflow_id"), values.pop("sample_id")
     has_features = values.pop("features_id") is not None
     return CatalogEntry(
         **values,
@@ -189,6 +200,7 @@ def _entry(row: Mapping[Any, Any], flows: Mapping[int | None, dict[str, Any]]) -
         content_hash=row["content_hash"],
         has_features=has_features,
         workflow=flows.get(workflow_id, {}),
+        sample=known.get(sample_id, {}),
         legacy=json.loads(row["legacy"] or "{}"),
     )
 

@@ -14,6 +14,7 @@ from oectflow.errors import InputError, NotAnExperiment, UnreadableFile
 from oectflow.pipeline.inputs.catalog.workflow import Parameters, flatten_workflow, tidy_text
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.hdf5 import content_hash
+from oectflow.pipeline.inputs.samples import Sample, sample_of
 
 # In characters.  What is indexed must fit into the 2700 bytes of an index entry of PostgreSQL.
 _LONGEST = 500
@@ -45,6 +46,8 @@ class Facts:
         Values for the table of experiments.
     workflow
         Flattened.
+    sample
+        What the file says of the device.
     """
 
     path: str
@@ -56,6 +59,7 @@ class Facts:
     reason: str = ""
     columns: Mapping[str, Any] = field(default_factory=dict)
     workflow: Parameters = field(default_factory=dict)
+    sample: Sample = field(default_factory=dict)
 
 
 def read_facts(path: str, known_hash: str | None = None) -> Facts:
@@ -84,6 +88,7 @@ def _read_once(path: str, known_hash: str | None) -> Facts | None:
     digest = None
     columns: dict[str, Any] = {}
     workflow: Parameters = {}
+    sample: Sample = {}
     reason = ""
     kind = "experiment"
     try:
@@ -98,6 +103,8 @@ def _read_once(path: str, known_hash: str | None) -> Facts | None:
         else:
             columns = experiment_columns(experiment)
             workflow, reason = _workflow(experiment)
+            sample, odd = sample_of(experiment, None)
+            reason = _tidy("; ".join(filter(None, [reason, *odd])))
     except NotAnExperiment as error:
         kind, reason = "foreign", _tidy(error)
     except (InputError, OSError) as error:
@@ -107,8 +114,8 @@ def _read_once(path: str, known_hash: str | None) -> Facts | None:
     if _identity(path) not in (None, (size, mtime_ns)):
         return None
     if kind in ("foreign", "unreadable"):
-        columns, workflow = {}, {}
-    return Facts(path, size, mtime_ns, scanned_ns, digest, kind, reason, columns, workflow)
+        columns, workflow, sample = {}, {}, {}
+    return Facts(path, size, mtime_ns, scanned_ns, digest, kind, reason, columns, workflow, sample)
 
 
 def _identity(path: str) -> tuple[int, int] | None:

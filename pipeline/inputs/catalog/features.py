@@ -104,6 +104,7 @@ class _ResultFile:
     file: dict[str, Any]
     raw: dict[str, Any]
     n_steps: dict[str, int]
+    sample: dict[str, Any]
 
 
 def record_features(store: Store, paths: Iterable[str | os.PathLike[str]]) -> int:
@@ -250,6 +251,7 @@ def _read_result(path: str) -> _ResultFile | None:
                 "problem": "",
             },
             source["n_steps"],
+            identity.get("sample", {}),
         )
     except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
         raise CatalogError(
@@ -281,7 +283,9 @@ def _record(connection: Connection, result: _ResultFile) -> None:
             "total_steps": sum(steps.values()),
             "total_data_points": 0,
         }
-        experiment_id = insert_experiment(connection, columns, result.raw, workflow={})
+        experiment_id = insert_experiment(
+            connection, columns, result.raw, workflow={}, sample=result.sample
+        )
     set_id = intern_set(connection, result.members)
     connection.execute(delete(feature_files).where(feature_files.c.path == result.file["path"]))
     connection.execute(

@@ -9,15 +9,17 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select, true
 
-from oectflow.errors import CatalogError, did_you_mean
+from oectflow.errors import CatalogError, ConfigError, did_you_mean
 from oectflow.pipeline.inputs.catalog.schema import (
     FILE_STATES,
     SORTED_BY,
     experiments,
     feature_set_members,
+    sample_values,
     workflow_parameters,
 )
 from oectflow.pipeline.inputs.catalog.workflow import comparable, tidy_text
+from oectflow.pipeline.inputs.sample_keys import QUANTITIES, TEXTS, in_si
 
 Condition = ColumnElement[bool]
 #: Words that are right even where no experiment has them; others must occur in the catalog.
@@ -27,6 +29,8 @@ DEVICE_TYPES = ("N", "P", "unknown")
 WALKED = ("created_at", "id")
 # Sorting so many takes SQLite some 15 ms.
 _MANY = 20_000
+# A length is a number of another unit, rounded.
+_TOLERANCE = 1e-9
 
 _c = experiments.c
 ORDERS = {name: _c[name] for name in ("created_at", "test_id", "id", *SORTED_BY)}
@@ -63,8 +67,12 @@ def conditions(connection: Connection, filters: Mapping[str, Any]) -> list[Condi
             if value is not None:
                 found.append(_workflow(connection, name, value))
             continue
+        if name not in _FILTERS and _is_of_sample(connection, name):
+            if value is not None:
+                found.append(_sample(name, value))
+            continue
         if name not in _FILTERS:
-            known = [*FILTER_NAMES, "workflow_step_…"]
+            known = [*FILTER_NAMES, "workflow_step_…", *QUANTITIES, *TEXTS]
             raise CatalogError(f"there is no filter {name!r}{did_you_mean(name, known)}")
         if value is not None:
             found.append(_FILTERS[name](connection, name, value))
@@ -194,6 +202,55 @@ def _equals(key: str, value: Any) -> Condition:
     if words is not None:
         return p.text == words
     return and_(p.number.is_(None), p.text.is_(None))
+
+
+def _is_of_sample(connection: Connection, name: str) -> bool:
+    if name in QUANTITIES or name in TEXTS or name.removeprefix("u_") in QUANTITIES:
+        return True
+    v = sample_values.c
+    known = select(v.key).where(v.key == comparable(name)[1]).limit(1)
+    return connection.scalar(known) is not None
+
+
+def _sample(key: str, value: Any) -> Condition:
+    v = sample_values.c
+    if isinstance(value, tuple):
+        if len(value) != 2:
+            raise CatalogError(f"{key}={value!r}: a range is (lowest, highest), None where open")
+        low, high = (None if end is None else _si(key, end) for end in value)
+        if isinstance(low, str) or isinstance(high, str):
+            raise CatalogError(f"{key}={value!r}: a range is of two numbers, None where it is open")
+        matches = and_(
+            v.number.is_not(None),
+            true() if low is None else v.number >= low - abs(low) * _TOLERANCE,
+            true() if high is None else v.number <= high + abs(high) * _TOLERANCE,
+        )
+    else:
+        matches = or_(false(), *(_is(_si(key, item)) for item in _several(value)))
+    return _c.sample_id.in_(select(v.sample_id).where(v.key == comparable(key)[1], matches))
+
+
+def _is(value: float | str) -> Condition:
+    v = sample_values.c
+    if isinstance(value, str):
+        return v.text == comparable(value)[1]
+    margin = abs(value) * _TOLERANCE
+    return and_(v.number >= value - margin, v.number <= value + margin)
+
+
+def _si(key: str, value: Any) -> float | str:
+    """Return a value of a sample as it is stored: in SI, where it is a known quantity."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise CatalogError(
+            f"{key}={value!r}: expected a number, a text, a list of them, or a range (low, high)"
+        )
+    if key in QUANTITIES or key.removeprefix("u_") in QUANTITIES:
+        try:
+            return in_si(key, value)
+        except ConfigError as error:
+            raise CatalogError(f"{key}={value!r}: {error}") from None
+    # A batch is text, and 7 is as good as "7".
+    return str(value) if key in TEXTS else value
 
 
 def _several(value: Any) -> list[Any]:

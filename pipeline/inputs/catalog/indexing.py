@@ -6,14 +6,17 @@ they are done, whoever else scans at the same time.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
 
 from oectflow.pipeline.inputs.catalog.facts import Facts, search_text
 from oectflow.pipeline.inputs.catalog.feature_sets import union_of_sets
+from oectflow.pipeline.inputs.catalog.sample_sets import intern_sample, known_sample
 from oectflow.pipeline.inputs.catalog.schema import (
     experiments,
     feature_files,
@@ -65,6 +68,7 @@ def insert_experiment(
     file: Mapping[str, Any],
     *,
     workflow: Mapping[str, Any],
+    sample: Mapping[str, Any] | None = None,
     row_id: int | None = None,
 ) -> int:
     """Add an experiment and return its id.
@@ -77,6 +81,8 @@ def insert_experiment(
         Values of the tables of experiments and of raw files.
     workflow
         Its flattened parameters.
+    sample
+        All that is known of the device.
     row_id
         The id to give it.
     """
@@ -84,6 +90,7 @@ def insert_experiment(
         "search_text": search_text(columns),
         "device_type": columns.get("device_type") or "unknown",
         "workflow_id": intern_workflow(connection, workflow),
+        "sample_id": intern_sample(connection, sample or {}),
     }
     if row_id is not None:
         values["id"] = row_id
@@ -159,6 +166,10 @@ def _record_same(connection: Connection, facts: Facts) -> Outcome:
 
 def _record_experiment(connection: Connection, facts: Facts) -> tuple[Outcome, str]:
     test_id = facts.columns["test_id"]
+    sample, odd = known_sample(
+        connection, facts.columns["chip_id"], facts.columns["device_id"], facts.sample
+    )
+    facts = replace(facts, reason="; ".join(filter(None, [facts.reason, *odd])))
     for row in _rows(connection, raw_files.c.path == facts.path):
         if row["test_id"] != test_id and row["file_state"] != "missing":
             reason = f"its file now holds the experiment {test_id}"
@@ -171,6 +182,7 @@ def _record_experiment(connection: Connection, facts: Facts) -> tuple[Outcome, s
             dict(facts.columns) | {"file_state": "present"},
             _file_values(facts),
             workflow=facts.workflow,
+            sample=sample,
         )
         refresh_features(connection, [new_id])
         return "added", facts.reason
@@ -186,19 +198,22 @@ def _record_experiment(connection: Connection, facts: Facts) -> tuple[Outcome, s
         # Another scan has looked at the file after this one did.
         return "unchanged", ""
     connection.execute(delete(other_files).where(other_files.c.path == facts.path))
-    _update_experiment(connection, mine, facts)
+    _update_experiment(connection, mine, facts, sample)
     if mine["file_state"] in ("missing", "unreadable"):
         return ("moved" if elsewhere else "returned"), facts.reason
     return ("moved" if elsewhere else "changed"), facts.reason
 
 
-def _update_experiment(connection: Connection, mine: Mapping[Any, Any], facts: Facts) -> None:
+def _update_experiment(
+    connection: Connection, mine: Mapping[Any, Any], facts: Facts, sample: Mapping[str, Any]
+) -> None:
     values = dict(facts.columns)
     for name in _KEPT:
         values[name] = func.coalesce(values[name], experiments.c[name])
     values |= {
         "search_text": search_text(facts.columns),
         "workflow_id": intern_workflow(connection, facts.workflow),
+        "sample_id": intern_sample(connection, sample),
         "file_state": "present",
     }
     connection.execute(update(experiments).where(experiments.c.id == mine["id"]).values(values))
@@ -216,6 +231,7 @@ def _file_values(facts: Facts) -> dict[str, Any]:
         "scanned_ns": facts.scanned_ns,
         "content_hash": facts.content_hash,
         "problem": facts.reason,
+        "sample": json.dumps(facts.sample, ensure_ascii=False) if facts.sample else None,
     }
 
 

@@ -24,6 +24,7 @@ from oectflow.pipeline.inputs.catalog.schema import (
     metadata,
     other_files,
     raw_files,
+    samples,
     workflows,
 )
 from oectflow.pipeline.inputs.catalog.store import Store
@@ -219,6 +220,8 @@ def vacuum(store: Store) -> int:
         before = _database_bytes(store, connection)
         used = select(experiments.c.workflow_id).where(experiments.c.workflow_id.is_not(None))
         connection.execute(delete(workflows).where(workflows.c.id.not_in(used)))
+        used = select(experiments.c.sample_id).where(experiments.c.sample_id.is_not(None))
+        connection.execute(delete(samples).where(samples.c.id.not_in(used)))
         owned = select(experiments.c.features_id).where(experiments.c.features_id.is_not(None))
         sets = union(select(feature_files.c.set_id), owned)
         connection.execute(delete(feature_sets).where(feature_sets.c.id.not_in(sets)))

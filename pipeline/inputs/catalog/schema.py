@@ -3,15 +3,17 @@
 ::
 
     experiments ──1:1── raw_files            what is searched; where the data are
-        │  └── workflow_id ── workflows ──── workflow_parameters
+        │  ├── workflow_id ── workflows ──── workflow_parameters
+        │  └── sample_id ──── samples ────── sample_values
         └── feature_files ── feature_sets ── feature_set_members
     other_files                              found by a scan, but no experiment of their own
+    sample_table                             the devices, as the user has listed them
     imports                                  catalogs of other software that were taken over
 
 Searching 100,000 experiments takes milliseconds because a search reads one index, ``ix_scan``, that
 holds every column by which one can filter, in the order of the default.  What many experiments
-share (the workflow, the set of features that they have) is stored once, so that asking for a
-parameter or a feature means asking for a few numbers.
+share (the workflow, the sample, the set of features that they have) is stored once, so that asking
+for a parameter or a feature means asking for a few numbers.
 
 Times of the measurement are the instrument's wall clock, as in the raw file.  Times of files are
 nanoseconds since 1970 in UTC, as the operating system gives them.
@@ -35,7 +37,7 @@ from sqlalchemy import (
 )
 
 #: Revision of the newest migration; a test holds it to the scripts.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 #: Stands in the header of every SQLite catalog: "oect".
 APPLICATION_ID = 0x6F656374
 
@@ -102,6 +104,8 @@ experiments = Table(
     Column("temperature", Float, nullable=True),
     _words("sample_type", nullable=True),
     Column("total_data_points", BigInteger, nullable=False),
+    # What the raw file says of the device, completed from the table of samples.
+    Column("sample_id", ForeignKey("samples.id"), nullable=True),
     CheckConstraint("completion_percentage >= 0 AND completion_percentage <= 100", name="share"),
     Index(None, "test_id", unique=True),
     Index(
@@ -113,6 +117,7 @@ experiments = Table(
         "file_state",
         "features_id",
         "workflow_id",
+        "sample_id",
         "completion_percentage",
         "total_steps",
         "transfer_steps",
@@ -143,6 +148,8 @@ raw_files = Table(
     _words("problem"),
     # What an imported catalog knew and this one has no column for, as JSON.
     Column("legacy", Text, nullable=True),
+    # What the file itself says of the device, as JSON.
+    Column("sample", Text, nullable=True),
     # Not unique: an experiment whose file has been replaced remembers where it was.
     Index(None, "path"),
 )
@@ -180,6 +187,35 @@ workflow_parameters = Table(
     _words("text", nullable=True),
     Index(None, "key", "number", "workflow_id"),
     Index(None, "key", "text", "workflow_id"),
+)
+
+samples = Table(
+    "samples",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _words("digest"),
+    # All that is known of the device, as JSON.
+    Column("document", Text, nullable=False),
+    Index(None, "digest", unique=True),
+)
+
+sample_values = Table(
+    "sample_values",
+    metadata,
+    Column("sample_id", ForeignKey("samples.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", _Words, primary_key=True),
+    Column("number", Float, nullable=True),
+    _words("text", nullable=True),
+    Index(None, "key", "number", "sample_id"),
+    Index(None, "key", "text", "sample_id"),
+)
+
+sample_table = Table(
+    "sample_table",
+    metadata,
+    # There is one row, or none.
+    Column("id", Integer, primary_key=True),
+    Column("document", Text, nullable=False),
 )
 
 feature_sets = Table(
@@ -235,6 +271,9 @@ imports = Table(
 TABLES = (
     workflows,
     workflow_parameters,
+    samples,
+    sample_values,
+    sample_table,
     feature_sets,
     feature_set_members,
     experiments,

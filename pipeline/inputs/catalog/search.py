@@ -138,13 +138,15 @@ class SearchResult(Sequence[CatalogEntry]):
                 found.update((row.id, row.path) for row in rows)
         return [Path(found[i]) for i in ids if i in found]
 
-    def to_frame(self, *, workflow: bool = False) -> pd.DataFrame:
+    def to_frame(self, *, workflow: bool = False, sample: bool = False) -> pd.DataFrame:
         """Return a table with one row per experiment.
 
         Parameters
         ----------
         workflow
             Add the parameters of the workflows as columns ``workflow_step_…``.
+        sample
+            Add what is known of the devices as columns ``sample_…``, numbers in SI units.
         """
         import pandas as pd
 
@@ -153,6 +155,12 @@ class SearchResult(Sequence[CatalogEntry]):
         if workflow:
             parameters = pd.DataFrame([dict(entry.workflow) for entry in self], index=frame.index)
             frame = frame.join(parameters)
+        if sample:
+            named = [
+                {f"sample_{key}": value for key, value in entry.sample.items() if key != "units"}
+                for entry in self
+            ]
+            frame = frame.join(pd.DataFrame(named, index=frame.index))
         return frame
 
     def __repr__(self) -> str:

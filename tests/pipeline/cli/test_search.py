@@ -28,7 +28,9 @@ def lab(oectflow, common_lab: Path, monkeypatch) -> Path:
 
 def test_filters__are_those_of_the_catalog() -> None:
     arrangement = {"order_by", "order_desc", "limit", "offset"}
-    assert {f.name for f in fields(Filters)} - {"workflow"} == set(FILTER_NAMES) - arrangement
+    assert {f.name for f in fields(Filters)} - {"workflow", "sample"} == set(
+        FILTER_NAMES
+    ) - arrangement
 
 
 @pytest.mark.parametrize(
@@ -114,7 +116,7 @@ def test_search__csv_and_json_say_the_same(oectflow, lab: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(oectflow("search", "--output", "csv").out)))
     assert [row["test_id"] for row in rows] == [row["test_id"] for row in found]
     assert [Path(row["path"]) for row in rows] == [Path(row["path"]) for row in found]
-    assert set(found[0]) - {"workflow"} == set(rows[0])
+    assert set(found[0]) - {"workflow", "sample"} == set(rows[0])
     assert found[0]["workflow"][CYCLES] == 4
 
 
