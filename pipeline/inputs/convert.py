@@ -43,6 +43,7 @@ _EXISTS = "a file of this name exists"
 _CHIP = re.compile(r"(?:^|[^a-z])chip(?:[ _#-]+(\w+)|(\d\w*))", re.IGNORECASE)
 _DEVICE = re.compile(r"(?:^|[^a-z])(?:device|dev|unit)(?:[ _#-]+(\w+)|(\d\w*))", re.IGNORECASE)
 _LONGEST_STEM = 60
+_SMALL_FILE = 2 * 2**20
 
 
 def convert_folder(
@@ -50,6 +51,7 @@ def convert_folder(
     out: str | os.PathLike[str],
     on_conflict: OnConflict = "skip",
     samples: Samples | None = None,
+    made: dict[Path, Path] | None = None,
 ) -> IngestRecord:
     """Convert one folder of the instrument; whatever is wrong with it is said in the record.
 
@@ -62,7 +64,10 @@ def convert_folder(
         Folder of the HDF5 files, made where absent.
     on_conflict, samples
         As in :func:`oectflow.ingest`.
+    made
+        Raw files made before, and of what: they are not overwritten.  What is made is added.
     """
+    made = {} if made is None else made
     folder = Path(folder).absolute()
     record = IngestRecord(folder, "failed", reader=READER.name)
     try:
@@ -79,11 +84,14 @@ def convert_folder(
             source["source_hash"] = _hash_of(folder)
             info = read_test_info(folder)
         names = dict(zip(NAME_KEYS, name_parts(info.tidy), strict=True))
-        path, status, reason = _target(
-            Path(out).absolute() / file_name(info.tidy), on_conflict, lambda: _hash_of(folder)
-        )
+        wanted = Path(out).absolute() / file_name(info.tidy)
+        path, status, reason = _target(wanted, on_conflict, lambda: _hash_of(folder), is_file=False)
         if status == "skipped":
             return replace(record, status=status, path=path, reason=reason)
+        if path in made:
+            raise IngestError(
+                f"would overwrite the file just made from {made[path]}; rename one of them"
+            )
         (measurement,) = READER.read_test(info).measurements
         measurement = with_sample(sensible(measurement), measurement.attributes, samples)
         _write(path, measurement, {**measurement.attributes, **names, **source})
@@ -91,6 +99,7 @@ def convert_folder(
         return replace(record, reason=str(error))
     except Exception as error:  # noqa: BLE001  one folder's trouble must not stop the others
         return replace(record, reason=f"{type(error).__name__}: {error}")
+    made[path] = folder
     return _done(record, status, path, measurement)
 
 
@@ -185,7 +194,9 @@ def _convert_one(
             why = "; ".join(measurement.warnings[:3]) or "no step was found in it"
             raise IngestError(f"{record.source}: nothing can be read: {why}")
         digest = str(attributes["source_hash"])
-        path, status, reason = _target(out / file_name(attributes), on_conflict, lambda: digest)
+        path, status, reason = _target(
+            out / file_name(attributes), on_conflict, lambda: digest, is_file=True
+        )
         if status == "skipped":
             return replace(record, status=status, path=path, reason=reason)
         measurement = with_sample(sensible(measurement), attributes, samples)
@@ -231,7 +242,7 @@ def _named(pattern: re.Pattern[str], parts: Sequence[str]) -> str:
 
 
 def _target(
-    path: Path, on_conflict: OnConflict, digest: Callable[[], str]
+    path: Path, on_conflict: OnConflict, digest: Callable[[], str], *, is_file: bool
 ) -> tuple[Path, Status, str]:
     """Return where to write, whether that is to be done, and why it is not."""
     if not path.exists():
@@ -240,6 +251,8 @@ def _target(
         return _free_path(path), "written", ""
     if on_conflict == "overwrite":
         return path, "written", ""
+    if not is_file and not _may_be_running(path):
+        return path, "skipped", _EXISTS
     status, written_from = _state_of(path)
     if status != RUNNING:
         changed = written_from and written_from != digest()
@@ -248,6 +261,17 @@ def _target(
     if written_from and written_from == digest():
         return path, "skipped", f"{_EXISTS}, and the running test has nothing new"
     return path, "updated", ""
+
+
+def _may_be_running(path: Path) -> bool:
+    """Return whether a raw file may be of a running test; where it is small, HDF5 is not asked.
+
+    Texts are stored as they are, so that the word is in the file of such a test.
+    """
+    try:
+        return path.stat().st_size > _SMALL_FILE or RUNNING.encode() in path.read_bytes()
+    except OSError:
+        return False
 
 
 def _state_of(path: Path) -> tuple[str, str]:

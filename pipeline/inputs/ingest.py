@@ -89,9 +89,11 @@ def ingest(
     outcomes: list[Outcome] = [
         IngestRecord(path, "failed", reason=reason) for path, reason in found.failures
     ]
-    groups = [*_by_file_name(found.folders), *_by_stem(found.files)]
-    convert = partial(_convert_group, out=target, on_conflict=on_conflict, samples=table)
-    n = min(len(groups), workers or _useful_workers(found))
+    n = min(len(found.folders) + len(found.files), workers or _useful_workers(found))
+    # Only folders that are converted at once can be in each other's way.
+    groups = _by_file_name(found.folders) if n > 1 else [[folder] for folder in found.folders]
+    groups += _by_stem(found.files)
+    convert = partial(_convert_group, out=target, on_conflict=on_conflict, samples=table, made={})
     if n > 1:
         results = _in_processes(groups, convert, n)
     else:
@@ -146,22 +148,26 @@ def _by_stem(files: Iterable[Path]) -> list[list[Path]]:
 
 
 def _convert_group(
-    paths: Sequence[Path], out: Path, on_conflict: OnConflict, samples: Samples | None
+    paths: Sequence[Path],
+    out: Path,
+    on_conflict: OnConflict,
+    samples: Samples | None,
+    made: dict[Path, Path],
 ) -> list[Outcome]:
+    """Convert sources, one after the other.
+
+    Parameters
+    ----------
+    paths
+        Folders of the instrument, or files.
+    out, on_conflict, samples
+        As of :func:`ingest`.
+    made
+        The raw files made so far in this process, and of what: none is overwritten.
+    """
     if not paths[0].is_dir():
         return convert_files(paths, out, on_conflict, samples)
-    records: list[Outcome] = []
-    first: IngestRecord | None = None
-    for folder in paths:
-        if first is not None and first.path is not None and on_conflict == "overwrite":
-            reason = f"would overwrite the file just made from {first.source}; rename one of them"
-            records.append(IngestRecord(folder, "failed", first.path, reason))
-            continue
-        record = convert_folder(folder, out, on_conflict, samples)
-        if record.status == "written":
-            first = record
-        records.append(record)
-    return records
+    return [convert_folder(folder, out, on_conflict, samples, made) for folder in paths]
 
 
 def _useful_workers(found: Sources) -> int:

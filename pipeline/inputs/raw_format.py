@@ -37,6 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from oectflow.atomic_write import atomic_write
 from oectflow.measurement import Kind, Measurement, Step, get_kind
+from oectflow.pipeline.inputs.attributes import add_attribute
 from oectflow.pipeline.inputs.step_table import find_parameter, fits_int64, plain_text, step_table
 
 FORMAT_VERSION = "2.0_direct_new_storage"
@@ -83,9 +84,9 @@ def write_measurement(
     for step in measurement.steps:
         by_kind.setdefault(step.kind, []).append(step)
     with atomic_write(target) as partial, h5py.File(partial, "x") as file:
-        for name, value in measurement.attributes.items():
-            file.attrs[plain_text(name)] = _attribute(value)
-        file.attrs["format_version"] = FORMAT_VERSION
+        attributes = {plain_text(name): value for name, value in measurement.attributes.items()}
+        for name, value in (attributes | {"format_version": FORMAT_VERSION}).items():
+            add_attribute(file, name, _attribute(value))
         for name, text in measurement.documents.items():
             file.create_dataset(f"raw/{name}", data=plain_text(text), dtype=_TEXT)
         for kind in (get_kind(name) for name in by_kind):
@@ -112,11 +113,10 @@ def _write_kind(file: h5py.File, kind: Kind, steps: Sequence[Step], compression:
         dimensions, title = ["data_type", "data_point"], "2D"
     data = np.stack(rows, axis=-2)
     measured = _write_array(group, "measurement_data", data, chunks, compression)
-    measured.attrs["dimension_labels"] = np.array(dimensions, _TEXT)
-    measured.attrs["data_type_labels"] = np.array(names, _TEXT)
-    measured.attrs["description"] = (
-        f"{title} {kind.name} measurement data: [{', '.join(dimensions)}]"
-    )
+    add_attribute(measured, "dimension_labels", dimensions)
+    add_attribute(measured, "data_type_labels", names)
+    description = f"{title} {kind.name} measurement data: [{', '.join(dimensions)}]"
+    add_attribute(measured, "description", description)
     # A dataset of one array has the chunks of measurement_data without the axis of its rows.
     chunks = chunks[:-2] + chunks[-1:]
     for array in kind.optional:
@@ -124,8 +124,8 @@ def _write_kind(file: h5py.File, kind: Kind, steps: Sequence[Step], compression:
             found = [step.get(array.name) for step in arrays]
             laid_out = _laid_out(kind, found, lengths)
             dataset = _write_array(group, array.dataset, laid_out, chunks, compression)
-            dataset.attrs["description"] = array.description
-            dataset.attrs["units"] = array.unit
+            add_attribute(dataset, "description", array.description)
+            add_attribute(dataset, "units", array.unit)
     for name in dict.fromkeys(name for step in steps for name in step.extra):
         extras = [step.extra.get(name) for step in steps]
         columns = [None if one is None else one.values for one in extras]
@@ -270,8 +270,8 @@ def _write_array(
 
 def _write_table(group: Any, table: NDArray[np.void], compression: int) -> None:
     dataset = group.create_dataset("step_info_table", data=table, **_storage(compression))
-    dataset.attrs["description"] = "Step information table stored as structured array"
-    dataset.attrs["columns"] = np.array(table.dtype.names, _TEXT)
+    add_attribute(dataset, "description", "Step information table stored as structured array")
+    add_attribute(dataset, "columns", list(table.dtype.names or ()))
 
 
 def _storage(compression: int) -> dict[str, Any]:

@@ -7,8 +7,10 @@ take all that laboratories have on disk.  What cannot be used is said in a warni
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from numpy.typing import NDArray
 from oectflow.errors import IngestError
 from oectflow.measurement import Kind, Measurement, Step, kinds
 from oectflow.pipeline.inputs.raw_format import root_attributes
+from oectflow.pipeline.inputs.readers.curves import split_curves
+from oectflow.pipeline.inputs.readers.marks import doubtful_interval
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
 from oectflow.pipeline.inputs.readers.step_columns import Curve, curves_of, kind_of_columns
 from oectflow.pipeline.inputs.readers.step_file import read_step_file
@@ -30,9 +34,6 @@ from oectflow.pipeline.inputs.readers.test_info import (
     read_test_info,
 )
 from oectflow.pipeline.inputs.step_table import find_parameter
-
-# A recorded clock may drift; one that is further off contradicts its timeStep.
-_CLOCK_TOLERANCE = 0.1
 
 
 class InstrumentReader:
@@ -64,7 +65,8 @@ class InstrumentReader:
     def read_test(self, info: FolderInfo) -> Reading:
         """Read all steps of a test whose description has been read; raises as :meth:`read`."""
         path = info.path.parent
-        names = {entry.name for entry in path.iterdir()}
+        with os.scandir(path) as found_there:
+            names = {one.name for one in found_there}
         entries: list[Any] = info.tidy["steps"]
         steps: list[Step] = []
         warnings = list(info.warnings)
@@ -124,7 +126,7 @@ def _described(
     try:
         name, others = _csv_name(entry, names, number, word)
         files = [name, *others]
-        steps, flaws = _steps_of(folder / name, word, entry, number - 1)
+        steps, flaws = _steps_of(folder / name, word, entry, number)
     except IngestError as error:
         return [], [f"{label} left out: {error}"], files
     if others:
@@ -143,7 +145,7 @@ def _undescribed(
     word = (match[2] if match else "") or ""
     try:
         entry = {"type": word, "data_file": name}
-        steps, flaws = _steps_of(folder / name, word, entry, number - 1, growing=True)
+        steps, flaws = _steps_of(folder / name, word, entry, number, growing=True)
     except IngestError as error:
         return [], [f"step {number}, not described yet, left out: {error}"]
     label = f"step {number} ({steps[0].kind}, not described yet)"
@@ -151,7 +153,7 @@ def _undescribed(
 
 
 def _steps_of(
-    path: Path, word: str, entry: Mapping[str, Any], index: int, *, growing: bool = False
+    path: Path, word: str, entry: Mapping[str, Any], number: int, *, growing: bool = False
 ) -> tuple[list[Step], list[str]]:
     """Return the steps in one CSV file, and warnings.
 
@@ -175,21 +177,38 @@ def _steps_of(
         entry = {**entry, "type": word or kind.name}
     curves, more = curves_of(path.name, kind, file)
     flaws += more + _contradictions(kind, entry, curves)
-    steps = [_step(kind, entry, curve, i, len(curves), index) for i, curve in enumerate(curves)]
+    steps = [step for curve in curves for step in _parts(kind, entry, curve)]
+    if len(steps) > 1:
+        steps = [
+            replace(step, values={**step.values, "curve": i, "file_step": number})
+            for i, step in enumerate(steps, 1)
+        ]
+    if len(steps) > len(curves):
+        flaws.append(f"{path.name} holds {len(steps)} curves one after the other")
     if kind.gated and (flaw := _flaw_of_clock(entry, steps[0].arrays[kind.x])):
         flaws.append(flaw)
     return steps, flaws
 
 
-def _step(
-    kind: Kind, entry: Mapping[str, Any], curve: Curve, i: int, n_curves: int, index: int
-) -> Step:
-    values: dict[str, float] = {}
-    if curve.value is not None:
-        values[kind.curve_by] = curve.value
-    if n_curves > 1:
-        values |= {"curve": i, "file_step": index, "file_position": 0}
-    return Step(kind.name, curve.arrays, values, entry, curve.extra)
+def _parts(kind: Kind, entry: Mapping[str, Any], curve: Curve) -> list[Step]:
+    """Return one step for each curve that stands in the same columns, one below the other."""
+    values = {} if curve.value is None else {kind.curve_by: curve.value}
+    pieces = split_curves(kind.name, curve.arrays, values)
+    if len(pieces) == 1:
+        return [Step(kind.name, curve.arrays, pieces[0][2], entry, curve.extra)]
+    return [
+        Step(
+            kind.name,
+            {name: array[start:stop] for name, array in curve.arrays.items()},
+            own,
+            entry,
+            {
+                name: replace(one, values=one.values[start:stop])
+                for name, one in curve.extra.items()
+            },
+        )
+        for start, stop, own in pieces
+    ]
 
 
 def _contradictions(kind: Kind, entry: Mapping[str, Any], curves: Sequence[Curve]) -> list[str]:
@@ -226,13 +245,7 @@ def _flaw_of_clock(entry: Mapping[str, Any], time: NDArray[np.float64]) -> str:
     if value is None or not value > 0:
         seen = "no timeStep" if value is None else f"timeStep is {value!r}"
         return f"{seen}, continuous_time follows the recorded times"
-    recorded = float(np.median(np.diff(time))) if len(time) > 1 else np.nan
-    if not recorded > 0 or abs(recorded / (value / 1000) - 1) <= _CLOCK_TOLERANCE:
-        return ""
-    return (
-        f"timeStep is {value:g} ms, but the recorded times are {1000 * recorded:g} ms apart: "
-        "is timeStep in ms, and the record in s?"
-    )
+    return doubtful_interval(time, value / 1000)
 
 
 def _csv_name(
@@ -247,8 +260,8 @@ def _csv_name(
     IngestError
         There is none.
     """
-    named = [re.split(r"[\\/]", text)[-1] for text in _strings(info)]
-    named = [name for name in named if name.lower().endswith(".csv")]
+    texts = [text for text in _strings(info) if text.lower().endswith(".csv")]
+    named = [re.split(r"[\\/]", text)[-1] for text in texts]
     there = [name for name in dict.fromkeys(named) if name in names]
     if there:
         return there[0], there[1:]
@@ -260,12 +273,16 @@ def _csv_name(
     raise IngestError(f"no CSV file; expected {expected} or {number}.csv")
 
 
-def _strings(value: Any) -> Iterator[str]:
+def _strings(value: Any) -> list[str]:
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping | list):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _strings(item)
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    if not isinstance(value, list):
+        return []
+    return [
+        text for item in value if isinstance(item, str | dict | list) for text in _strings(item)
+    ]
 
 
 def _natural(name: str) -> tuple[int, str]:

@@ -40,9 +40,13 @@ def _checked(step: Step) -> tuple[Step, list[str]]:
     extra = dict(step.extra)
     flaws = []
     for name, values in step.arrays.items():
+        unit = kind.array(name).unit
+        limit = _LARGEST.get(unit, _OVERFLOW)
+        # Most are sound: two numbers tell, unless one of them is NaN.
+        if len(values) and -limit < values.min() and values.max() < limit:
+            continue
         arrays[name], flaw = _without_overflow(name, values)
         flaws += flaw
-        unit = kind.array(name).unit
         if unit in _LARGEST:
             flaws += _too_large(name, unit, arrays[name])
     for name, one in step.extra.items():

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.errors import IngestError
-from oectflow.measurement import Array, Extra, Kind, kinds
+from oectflow.measurement import Array, Extra, Kind, get_kind, kinds
+from oectflow.pipeline.inputs.readers.headings import read_heading
 from oectflow.pipeline.inputs.readers.step_file import Column, StepFile
 
 #: Headings that instruments have written over the years; of several in one file the first counts.
@@ -25,8 +27,18 @@ _HEADINGS = {
     "Ig": ("Ig", "gate_current", "ig"),
     "Vd": ("Vd", "drain_voltage", "vd"),
 }
-_OF_CURVE = re.compile(r"\s*(\w+)\s*[(\[]\s*(\w+)\s*=\s*([^()\[\]]*?)\s*(mV|V)?\s*[)\]]\s*")
+_LAST = 100
 _WITH_UNIT = re.compile(r"(.*?)\s*[(\[]\s*([^()\[\]]*?)\s*[)\]]")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Array of a column, ``""`` for none; how far down its headings it is; its curve; its unit."""
+
+    name: str = ""
+    rank: int = 0
+    value: float | None = None
+    scale: float = 1.0
 
 
 @dataclass
@@ -50,9 +62,10 @@ def kind_of_columns(columns: Sequence[Column]) -> Kind | None:
     """Return the one kind that has the first column as its x and all arrays it needs, else None."""
     found = []
     for kind in kinds().values():
-        names = {_parse(kind, column.heading)[0] for column in columns}
-        x = _parse(kind, columns[0].heading)[0]
-        if x == kind.x and all(array.name in names for array in _needed(kind)):
+        names = {_parse(kind.name, column.heading).name for column in columns}
+        if _parse(kind.name, columns[0].heading).name == kind.x and all(
+            array.name in names for array in _needed(kind)
+        ):
             found.append(kind)
     return found[0] if len(found) == 1 else None
 
@@ -88,7 +101,9 @@ def curves_of(name: str, kind: Kind, file: StepFile) -> tuple[list[Curve], list[
         if column.is_text or column.is_void:
             warnings.append(f"{name}: column {column.heading!r} holds no numbers and is left out")
             continue
-        key = _identifier(column.heading, file.columns.index(column), extra)
+        key = _identifier(
+            column.heading, next(i for i, one in enumerate(file.columns) if one is column), extra
+        )
         extra[key] = Extra(column.values, column.heading, _unit(column.heading))
         what = f"{name}: column {column.heading!r} is none that a {kind.name} has"
         warnings.append(f"{what}; kept as /extra/{kind.name}/{key}")
@@ -131,45 +146,54 @@ def _sorted(
     """Return columns by array, columns of curves by value and array, and all others."""
     shared: dict[str, Column] = {}
     of_curves: dict[tuple[float, int], dict[str, Column]] = {}
-    places: dict[str, int] = {}
     others: list[Column] = []
     # Of several headings of one array, the one that the list of headings has first.
-    order = sorted(range(len(columns)), key=lambda i: _parse(kind, columns[i].heading)[2])
-    for i in order:
-        column = columns[i]
-        name, value, _ = _parse(kind, column.heading)
-        if name is None or column.is_text:
+    order = sorted(columns, key=lambda column: _parse(kind.name, column.heading).rank)
+    for column in order:
+        place = _parse(kind.name, column.heading)
+        name, value = place.name, place.value
+        if not name or column.is_text:
             others.append(column)
-        elif value is not None:
+            continue
+        in_si = replace(column, values=column.values * place.scale) if place.scale != 1 else column
+        if value is not None:
             # The same voltage again is another curve.
             n = sum(v == value and name in own for (v, _), own in of_curves.items())
-            of_curves.setdefault((value, n), {})[name] = column
+            of_curves.setdefault((value, n), {})[name] = in_si
         elif name in shared:
             others.append(column)
         else:
-            shared[name] = column
-            places[name] = i
-    by_place = {id(column): i for i, column in enumerate(columns)}
-    others.sort(key=lambda column: by_place[id(column)])
+            shared[name] = in_si
+    others.sort(key=lambda column: next(i for i, one in enumerate(columns) if one is column))
     return shared, of_curves, others
 
 
-def _parse(kind: Kind, heading: str) -> tuple[str | None, float | None, int]:
-    """Return the array's name, the value of its curve (V), and how far down its headings it is."""
-    match = _OF_CURVE.fullmatch(heading)
-    if match and match[2] == kind.curve_by:
-        name, _, rank = _parse(kind, match[1])
-        try:
-            number = float(match[3])
-        except ValueError:
-            return None, None, 0
-        # The instrument writes mV.
-        return name, number if match[4] == "V" else number / 1000, rank
-    for array in kind.arrays:
-        headings = _headings(array)
-        if heading in headings and not _is_built(kind, array):
-            return array.name, None, headings.index(heading)
-    return None, None, 0
+@lru_cache(maxsize=1024)
+def _parse(kind: str, heading: str) -> _Place:
+    """Return what a heading says in a file of a kind."""
+    found = _headings_of(kind).get(heading)
+    if found is not None:
+        return _Place(*found)
+    said = read_heading(heading)
+    declared = get_kind(kind)
+    array = declared.array_names.get(said.quantity or "")
+    if array is None or said.assumed or set(said.values) - {declared.curve_by}:
+        return _Place()
+    # What was set counts where nothing was measured.
+    rank = _LAST + said.nominal
+    value = said.values.get(declared.curve_by)
+    return _Place(array.name, rank, None if value is None else round(value, 12), said.scale)
+
+
+@cache
+def _headings_of(kind: str) -> Mapping[str, tuple[str, int]]:
+    """Return heading -> the array's name, and how far down its headings it is."""
+    return {
+        heading: (array.name, rank)
+        for array in reversed(get_kind(kind).arrays)
+        if not _is_built(get_kind(kind), array)
+        for rank, heading in enumerate(_headings(array))
+    }
 
 
 def _headings(array: Array) -> tuple[str, ...]:

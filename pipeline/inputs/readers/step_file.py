@@ -24,6 +24,7 @@ from oectflow.errors import IngestError
 from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.test_info import decode
 
+_SMALL = 6 * 1024
 _DELIMITERS = (",", ";", "\t")
 _WHOLE_PART = re.compile(r"\s*[+-]?\d+")
 _LEADING_ZERO = re.compile(r"0\d")
@@ -117,7 +118,8 @@ def read_step_file(path: Path, *, growing: bool = False) -> StepFile:
     if not any(header):
         raise IngestError(f"{path.name} has no headings; is it empty?")
     body, warnings = _whole_lines(path.name, body, len(header), delimiter, growing=growing)
-    columns = _read_fast(body, header, delimiter)
+    columns = _read_small(body, header) if len(body) <= _SMALL and delimiter == "," else None
+    columns = columns or _read_fast(body, header, delimiter)
     if columns is None:
         rows = _Rows(path.name, decode(path.name, body), n_lines + 2, len(header), delimiter)
         columns, more = _read_cells(rows, header)
@@ -147,6 +149,24 @@ def _n_cells(line: str, delimiter: str) -> int:
         return len(next(csv.reader([line], delimiter=delimiter), []))
     except csv.Error:
         return 0
+
+
+def _read_small(body: bytes, header: Sequence[str]) -> list[Column] | None:
+    """Read columns of sound cells, few of them, sooner than Arrow is ready; else None."""
+    n = len(header)
+    # A mark where each line ends tells, in one comparison, whether all have as many cells.
+    cells = body.removesuffix(b"\n").replace(b"\n", b",\n,").split(b",")
+    n_rows = (len(cells) + 1) // (n + 1)
+    ends = cells[n :: n + 1]
+    if len(cells) != n_rows * (n + 1) - 1 or ends != [b"\n"] * len(ends) or b"_" in body:
+        return None
+    del cells[n :: n + 1]
+    try:
+        numbers = np.array(list(map(float, cells)))
+    except ValueError:
+        return None
+    table = numbers.reshape(n_rows, n).T.copy()
+    return [Column(name, values) for name, values in zip(header, table, strict=True)]
 
 
 def _read_fast(body: bytes, header: Sequence[str], delimiter: str) -> list[Column] | None:

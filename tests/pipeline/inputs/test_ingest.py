@@ -220,7 +220,7 @@ def test_convert_folder__continuous_time(
     table = found["transient/step_info_table"]
     assert table.dtype.names[-2:] == ("start_data_index", "end_data_index")
     assert table[["start_data_index", "end_data_index"]].tolist() == [(0, 2), (2, 5)]
-    word = "follows the recorded times" if warned else "the recorded times are"
+    word = "follows the recorded times" if warned else "is timeStep in ms?"
     assert [word in warning for warning in record.warnings] == [True, True]
 
 
