@@ -119,7 +119,7 @@ def look_at(path: Path, out: Path, wanted: FeatureSet | None) -> State:
     wanted
         Features that the result should have; None where any will do.
     """
-    from oectflow.pipeline.execution.prepare import Job, prepare, same_source
+    from oectflow.pipeline.execution.prepare import Job, about, prepare, same_source
     from oectflow.pipeline.inputs.experiment import Experiment
     from oectflow.pipeline.outputs.sink import read_earlier, result_path
 
@@ -127,7 +127,10 @@ def look_at(path: Path, out: Path, wanted: FeatureSet | None) -> State:
         experiment = Experiment(path)
         name = experiment.experiment_id
         result = result_path(out, name)
-        metadata = read_earlier(result)
+        metadata = read_earlier(result, about(experiment))
+        if metadata is None and result.exists():
+            reason = f"{result}: was cut or changed; a run replaces it"
+            return State(name, "failed", False, str(path), str(result), reason)
         if metadata is None:
             return State(name, "missing", False, str(path), "", "never extracted into this folder")
         state = judge(metadata)

@@ -23,6 +23,9 @@ from oectflow.pipeline.inputs.samples import Samples, sample_of
 from oectflow.pipeline.inputs.step_layout import Layout
 from oectflow.pipeline.outputs.sink import read_earlier, result_path
 
+#: Characters of a chip's or device's name; it stands in every row of a table of results.
+_LONGEST_NAME = 1000
+
 
 @dataclass
 class Job:
@@ -92,21 +95,28 @@ def prepare(
     For each path, in order, a job; or a record where the file cannot be used, belongs to an
     experiment that came before, or is unchanged.
     """
-    seen: dict[str, Path] = {}
+    seen: dict[str, tuple[Path, str]] = {}
     fingerprints = features.fingerprints()
     for index, path in enumerate(paths):
         try:
             experiment = Experiment(path)
             name = experiment.experiment_id
-            out_path = result_path(out, name)
+            out_path = _result_path(out, experiment)
             if str(out_path) in seen:
+                other, its_name = seen[str(out_path)]
                 raise InputError(
-                    f"{path}: has the test_id {name!r} of {seen[str(out_path)]}; "
-                    "remove the copy, or give one of them another test_id"
+                    f"{path}: has the test_id {name!r} of {other}; remove the copy, or give one "
+                    "of them another test_id"
+                    if name == its_name
+                    else f"{path}: its test_id {name!r} and {its_name!r} of {other} give one name "
+                    f"of a file, {out_path.name}; give one of them another test_id, or choose "
+                    "another output folder for it"
                 )
-            seen[str(out_path)] = path
-            metadata = read_earlier(out_path)
+            seen[str(out_path)] = path, name
+            metadata = read_earlier(out_path, about(experiment))
             sample, warnings = sample_of(experiment, samples)
+            if metadata is None and out_path.exists():
+                warnings = [*warnings, f"{out_path}: was cut or changed, and is replaced"]
         except (InputError, OutputError, ConfigError) as error:
             yield ExperimentRecord(path.stem, str(path), "failed", str(error))
             continue
@@ -157,6 +167,37 @@ def prepare(
             {source: experiment.layout(source) for source in sources},
             tuple(f.name for f in features.extracted if f.name not in reused),
         )
+
+
+def about(experiment: Experiment) -> dict[str, Any]:
+    """Return what tells an experiment from others, as its result has it."""
+    return {
+        "identity": {
+            "experiment_id": experiment.experiment_id,
+            "chip_id": experiment.chip_id,
+            "device_id": experiment.device_id,
+        },
+        "source": {"path": str(experiment.path.absolute())},
+    }
+
+
+def _result_path(out: Path, experiment: Experiment) -> Path:
+    """Return where the result goes; InputError where names cannot be stored."""
+    try:
+        for key, text in (("chip_id", experiment.chip_id), ("device_number", experiment.device_id)):
+            if len(text) > _LONGEST_NAME:
+                raise InputError(
+                    f"{key}={text[:40]!a}… has {len(text):,} characters, expected at most "
+                    f"{_LONGEST_NAME}; is the attribute something else?"
+                )
+            text.encode()
+        return result_path(out, experiment.experiment_id)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{experiment.path}: chip_id or device_number is not valid text ({error.reason})"
+        ) from error
+    except InputError as error:
+        raise InputError(f"{experiment.path}: {error}") from error
 
 
 def same_source(metadata: Mapping[str, Any], experiment: Experiment) -> bool:

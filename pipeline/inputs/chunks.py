@@ -142,7 +142,7 @@ def _read_plainly(
 def _need_stored(dataset: h5py.Dataset, data: NDArray[Any], origin: tuple[int, ...]) -> None:
     """Raise OSError where what was read at ``origin`` is a fill value that stands for nothing.
 
-    Only a part that begins with the fill value is looked up.
+    Only a part that begins and ends with the fill value is looked up.
     """
     if not data.size:
         return
@@ -152,11 +152,15 @@ def _need_stored(dataset: h5py.Dataset, data: NDArray[Any], origin: tuple[int, .
         if _same(data.flat[0], fill):
             _need_space(dataset)
         return
-    firsts = [
-        np.array([max(low - first, 0) for low in range(first // step * step, first + n, step)])
-        for first, n, step in zip(origin, data.shape, steps, strict=True)
-    ]
-    for where in np.argwhere(_same(data[np.ix_(*firsts)], fill)):
+    firsts, lasts = [], []
+    for first, n, step in zip(origin, data.shape, steps, strict=True):
+        begin = np.arange(first // step * step - first, n, step)
+        firsts.append(np.maximum(begin, 0))
+        lasts.append(np.minimum(begin + step, n) - 1)
+    suspicious = _same(data[np.ix_(*firsts)], fill) & _same(data[np.ix_(*lasts)], fill)
+    if not suspicious.any():
+        return
+    for where in np.argwhere(suspicious):
         at = tuple(
             (first + int(inside[k])) // step * step
             for first, inside, k, step in zip(origin, firsts, where, steps, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.errors import OutputError
+from oectflow.checksums import open_checked
+from oectflow.errors import DamagedFile, OutputError
 from oectflow.extractors.base import Variable, missing
 from oectflow.pipeline.inputs.samples import unit_of
 from oectflow.pipeline.outputs.sink import (
     read_columns,
     read_metadata,
     read_problems,
+    read_table,
     read_variables,
 )
 
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 
 # xarray, pandas and dask.dataframe are imported where they are used: workers import this package
 # too, and each of the three would cost every one of 96 processes some 50 MB.
+
+
+class DamagedResultWarning(UserWarning):
+    """Results that cannot be read are left out; the message names each, and why."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,8 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     ``device_id``, and what is known of the sample (``sample_W`` in m, ``sample_semiconductor``, …;
     NaN or ``""`` where it is not known); ``units``, ``description`` and the name of the ``feature``
     in ``attrs``.  NaN where an experiment has fewer steps or cycles than the largest one.
-    ``results.oect.plot`` draws them.
+    ``results.oect.plot`` draws them.  Files that cannot be read are left out: a warning names them,
+    and ``unreadable`` in ``attrs`` has the reasons.
 
     Raises
     ------
@@ -71,7 +79,7 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
 
     import oectflow.pipeline.outputs.plots.accessor  # noqa: F401 # registers results.oect
 
-    files = _files(out)
+    files, unreadable = _files(out)
     union = _union(files)
     n_rows = max(file.n_rows for file in files)
     sizes = _dimension_sizes(files)
@@ -113,7 +121,10 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     for file in files:
         for variable in file.variables.values():
             coordinates |= {dim: list(labels) for dim, labels in variable.labels.items()}
-    return xr.Dataset(data, coordinates, {"source": str(out)})
+    about: dict[str, Any] = {"source": str(out)}
+    if unreadable:
+        about["unreadable"] = unreadable
+    return xr.Dataset(data, coordinates, about)
 
 
 def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
@@ -128,7 +139,7 @@ def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
     -------
     One row per step with the columns of the Parquet files, and what is known of the sample
     (``sample_W`` in m, ``sample_semiconductor``, …); a column that a file lacks is missing values
-    there.
+    there.  Files that cannot be read are left out, and a warning names them.
 
     Raises
     ------
@@ -138,12 +149,11 @@ def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
     import dask.dataframe as dd
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    files = _files(out)
+    files, _ = _files(out)
     # An experiment with fewer features has fewer columns; the union is the table's schema.
     schema = pa.unify_schemas(
-        [_plain(pq.read_schema(file.path)) for file in files], promote_options="permissive"
+        [_plain(_schema(file.path)) for file in files], promote_options="permissive"
     )
     meta = _to_pandas(schema.empty_table())
     columns = {name: values for name, (_, values) in _sample_columns(files).items()}
@@ -169,21 +179,27 @@ def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
 
     rows = [
         {"experiment_id": file.identity["experiment_id"]} | vars(problem)
-        for file in _files(out)
+        for file in _files(out)[0]
         for problem in read_problems(file.path)
     ]
     columns = ["experiment_id", "step", "source", "feature", "status", "error_type", "message"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _files(out: str | os.PathLike[str]) -> list[_File]:
+def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
+    """Return the results of a folder, and why others cannot be read; a warning names these."""
     folder = Path(out).expanduser()
     if not folder.exists():
         raise OutputError(f"{folder}: no such file or folder")
     paths = sorted(folder.glob("[!.]*.parquet")) if folder.is_dir() else [folder]
-    files = []
+    files: list[_File] = []
+    damaged = []
     for path in paths:
-        metadata = read_metadata(path)
+        try:
+            metadata = read_metadata(path)
+        except DamagedFile as error:
+            damaged.append(str(error))
+            continue
         if metadata is not None:
             files.append(
                 _File(
@@ -194,9 +210,14 @@ def _files(out: str | os.PathLike[str]) -> list[_File]:
                     metadata["n_rows"],
                 )
             )
+    if not files and damaged:
+        raise OutputError("\n".join(damaged))
     if not files:
         raise OutputError(f"{folder}: no results of oectflow here; 'oectflow extract' writes them")
-    return files
+    if damaged:
+        text = f"left out, {len(damaged)} of {len(paths)} files:\n" + "\n".join(damaged)
+        warnings.warn(text, DamagedResultWarning, stacklevel=3)
+    return files, damaged
 
 
 def _union(files: Sequence[_File]) -> dict[str, Variable]:
@@ -273,6 +294,11 @@ def _plain(schema: Any) -> Any:
     return pa.schema([(field.name, plain(field.type)) for field in schema])
 
 
+def _schema(path: Path) -> Any:
+    with open_checked(path) as file:
+        return file.schema_arrow
+
+
 def _sample_columns(files: Sequence[_File]) -> dict[str, tuple[str, list[Any]]]:
     """Return unit and values, one for each file, of everything that is known of some sample."""
     samples: list[dict[str, Any]] = [file.metadata["identity"].get("sample", {}) for file in files]
@@ -289,9 +315,8 @@ def _sample_columns(files: Sequence[_File]) -> dict[str, tuple[str, list[Any]]]:
 
 def _load_frame(path: str, sample: Mapping[str, Any], schema: Any) -> Any:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    table = pq.read_table(path)
+    table = read_table(Path(path))
     for field in schema:
         if field.name not in table.column_names:
             table = table.append_column(field, pa.nulls(len(table), field.type))

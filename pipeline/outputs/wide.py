@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import math
 import os
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.atomic_write import atomic_write
-from oectflow.errors import OutputError, StorageError, UnknownFeature, did_you_mean
+from oectflow.errors import DamagedFile, OutputError, StorageError, UnknownFeature, did_you_mean
 from oectflow.extractors.base import Variable
 from oectflow.pipeline.outputs.sink import (
     read_columns,
@@ -202,12 +203,13 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
     OutputError
         A result file of a run stands there.
     """
-    if path.exists() and read_metadata(path) is not None:
-        raise OutputError(f"{path}: is a result file of a run; choose another path")
+    with contextlib.suppress(DamagedFile):
+        if read_metadata(path) is not None:
+            raise OutputError(f"{path}: is a result file of a run; choose another path")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
-            frame.to_parquet(temporary, compression="zstd", index=False)
+            frame.to_parquet(temporary, compression="zstd", index=False, write_page_checksum=True)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
 

@@ -12,6 +12,7 @@
     │   ├── ParameterError      an extractor does not take this parameter or value
     │   └── ExpressionError     a derived feature's expression is refused
     ├── OutputError         results cannot be written or read
+    │   ├── DamagedFile         a result file was cut or changed
     │   ├── StorageError        the disk is full, the folder gone or not writable
     │   └── UnknownFeature      results do not hold the feature asked for
     ├── CatalogError        a catalog cannot be opened, searched or changed
@@ -75,6 +76,10 @@ class ExpressionError(ConfigError):
 
 class OutputError(OectflowError):
     """Results cannot be written or read back."""
+
+
+class DamagedFile(OutputError):
+    """A result file was cut or changed since it was written."""
 
 
 class StorageError(OutputError):

@@ -13,11 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from sqlalchemy import Connection, delete, insert, select
 
-from oectflow.errors import CatalogError, InputError
+from oectflow.checksums import open_checked
+from oectflow.errors import CatalogError, DamagedFile, InputError
 from oectflow.pipeline.inputs.catalog.facts import identity_columns
 from oectflow.pipeline.inputs.catalog.feature_sets import intern_set
 from oectflow.pipeline.inputs.catalog.indexing import insert_experiment, refresh_features
@@ -203,9 +202,12 @@ def read_result_metadata(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         The file cannot be read, or was written by a newer version.
     """
     try:
-        raw = (pq.read_schema(os.fspath(path)).metadata or {}).get(_KEY)
+        with open_checked(Path(path)) as file:
+            raw = (file.schema_arrow.metadata or {}).get(_KEY)
         metadata: dict[str, Any] | None = None if raw is None else json.loads(raw)
-    except (OSError, pa.ArrowException, ValueError) as error:
+    except DamagedFile as error:
+        raise CatalogError(str(error)) from error
+    except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise CatalogError(f"{path}: cannot be read as Parquet: {reason}") from error
     if metadata is not None and metadata.get("format", 0) > _FORMAT:

@@ -123,7 +123,10 @@ def report(
             "versions": summary.versions(found),
             "configs": sorted({file.metadata["config"] for file in found}),
             "n_steps": sum(file.metadata["n_rows"] for file in found),
-            "unreadable": _without_results(run, unreadable),
+            "unreadable": [
+                *results.attrs.get("unreadable", ()),
+                *_without_results(run, unreadable),
+            ],
             "throughput": _throughput(run),
             "csv": base64.b64encode(summary.as_csv(rows).encode()).decode(),
             "devices": bar.track(

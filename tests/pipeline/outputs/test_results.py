@@ -42,6 +42,16 @@ def write(folder: Path, name: str, n_steps: int, n_cycles: int, **extra: Variabl
         {
             "identity": {"experiment_id": name, "chip_id": "#1", "device_id": name[-1]},
             "n_rows": n_steps,
+            "config": "mine",
+            "created": "2026-01-02T03:04:05+00:00",
+            "features": {},
+            "source": {
+                "path": f"{name}.h5",
+                "size": 1,
+                "mtime_ns": 1,
+                "content_hash": "ab",
+                "n_steps": {"transfer": n_steps},
+            },
         },
     )
     write_results(folder / f"{name}.parquet", results)

@@ -60,7 +60,20 @@ def results(n_steps: int = 4, n_cycles: int = 3, name: str = "exp1", seed: int =
             Problem(step, "transfer", "gm", "error", "ValueError", "no")
             for step in range(1, n_steps)
         ],
-        {"features": {"gm": {"fingerprint": "ab"}}},
+        {
+            "config": "mine",
+            "created": "2026-01-02T03:04:05+00:00",
+            "features": {"gm": {"fingerprint": "ab", "counts": {}}},
+            "identity": {"experiment_id": name, "chip_id": "#1", "device_id": "1"},
+            "n_rows": n_steps,
+            "source": {
+                "path": "raw.h5",
+                "size": 1,
+                "mtime_ns": 1,
+                "content_hash": "ab",
+                "n_steps": {"transfer": n_steps},
+            },
+        },
     )
 
 
@@ -79,7 +92,7 @@ def test_write__comes_back_bit_for_bit(tmp_path, expand, n_cycles, n_steps):
         assert back[name].dtype == column.dtype
         np.testing.assert_array_equal(back[name], column)
     assert read_problems(path) == list(written.problems)
-    assert metadata["features"] == {"gm": {"fingerprint": "ab"}}
+    assert metadata["features"] == {"gm": {"fingerprint": "ab", "counts": {}}}
 
 
 def test_write__columns_and_units(tmp_path):
@@ -141,7 +154,7 @@ def test_write__a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("content", [b"", b"notes", None])
+@pytest.mark.parametrize("content", [b"notes", None])
 def test_write__never_overwrites_a_file_that_is_not_ours(tmp_path, content):
     path = tmp_path / "exp1.parquet"
     if content is None:

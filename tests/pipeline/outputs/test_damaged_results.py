@@ -1,0 +1,300 @@
+"""Results that were cut or changed on disk: named, never read as other values, and replaced."""
+
+import json
+import random
+import shutil
+import warnings
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import oectflow as of
+from oectflow.checksums import add_checksums, open_checked
+from oectflow.errors import DamagedFile, OutputError
+from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.outputs.results import DamagedResultWarning
+from oectflow.pipeline.outputs.sink import read_metadata, read_table
+
+FEATURES = {
+    "peak": {"extractor": "transient.peak_current", "input": "transient"},
+    "gm": {"extractor": "transfer.gm_max", "input": "transfer"},
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Three raw files and their results, never changed."""
+    top = tmp_path_factory.mktemp("made")
+    (top / "raw").mkdir()
+    for i in range(3):
+        device = simulate_device(
+            i, n_transfer=2, n_transient=2, n_points=21, n_cycles=3, test_id=f"test_{i}"
+        )
+        device.write(top / "raw" / f"{i}.h5")
+    of.extract(top / "raw", FEATURES, top / "out", progress=False)
+    return top
+
+
+@pytest.fixture
+def lab(made, tmp_path):
+    shutil.copytree(made, tmp_path / "lab")
+    return tmp_path / "lab"
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def zeroed(path):
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def without_footer(path):
+    data = bytearray(path.read_bytes())
+    data[-200:] = bytes(200)
+    path.write_bytes(data)
+
+
+def flipped(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+DAMAGES = [cut, emptied, zeroed, without_footer]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_what_cannot_be_read_is_named_and_the_rest_is_there(lab, damage):
+    out = lab / "out"
+    damage(out / "test_1.parquet")
+    with pytest.warns(DamagedResultWarning, match=r"1 of 3 files(.|\n)*test_1\.parquet.*--force"):
+        results = of.open_results(out)
+    assert results["experiment"].values.tolist() == ["test_0", "test_2"]
+    assert "test_1.parquet" in results.attrs["unreadable"][0]
+    with pytest.warns(DamagedResultWarning, match="test_1"):
+        assert len(of.results_frame(out)) == 4
+    with pytest.warns(DamagedResultWarning, match="test_1"):
+        assert of.problems_frame(out).empty
+    with pytest.raises(OutputError, match=r"test_1\.parquet: cannot be read as Parquet"):
+        of.open_results(out / "test_1.parquet")
+    with pytest.warns(DamagedResultWarning, match="test_1"):
+        page = of.report(out, lab / "report.html", progress=False).read_text()
+    assert "test_1.parquet: cannot be read as Parquet" in page
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("force", [False, True])
+def test_extract_replaces_what_is_its_own(made, lab, damage, force):
+    path = lab / "out" / "test_1.parquet"
+    damage(path)
+    report = of.extract(lab / "raw", FEATURES, lab / "out", force=force, progress=False)
+    assert report.ok
+    assert f"warning: test_1: {path}: was cut or changed, and is replaced" in report.summary()
+    assert report.experiments[1].outcome == "done"
+    assert read_table(path).equals(read_table(made / "out" / path.name))
+    again = of.extract(lab / "raw", FEATURES, lab / "out", progress=False)
+    assert again.counts == {"unchanged": 3}
+
+
+def values(path):
+    """Everything that a user can get of a result: every column, and what the metadata say."""
+    return read_table(path), read_metadata(path)
+
+
+def test_no_flipped_bit_gives_other_values(made, tmp_path):
+    path = tmp_path / "test_0.parquet"
+    whole = (made / "out" / path.name).read_bytes()
+    truth = values(made / "out" / path.name)
+    rng = random.Random(5)
+    n = 8 * len(whole)
+    # The last 64 bytes bit by bit: how long the footer is stands there.
+    bits = [rng.randrange(n) for _ in range(400)] + list(range(n - 512, n))
+    refused = 0
+    for bit in bits:
+        path.write_bytes(whole)
+        flipped(path, bit)
+        try:
+            got = values(path)
+        except DamagedFile:
+            refused += 1
+        else:
+            assert got[0].equals(truth[0]), bit
+            assert got[1] == truth[1], bit
+    # What is left are the digests' own mark, and how many there are.
+    assert refused >= len(bits) - 96
+
+
+def test_every_bit_of_the_mark_and_of_the_begin_of_a_page(made, tmp_path):
+    path = tmp_path / "test_0.parquet"
+    source = made / "out" / path.name
+    whole = source.read_bytes()
+    truth = values(source)
+    column = pq.read_metadata(source).row_group(0).column(4)
+    mark = whole.index(b"OEFLSUMS")
+    places = [*range(column.data_page_offset, column.data_page_offset + 40), *range(8)]
+    for place in [*places, *range(mark - 20, mark + 8)]:
+        for bit in range(8):
+            path.write_bytes(whole)
+            flipped(path, 8 * place + bit)
+            try:
+                assert values(path) == truth, (place, bit)
+            except DamagedFile:
+                continue
+
+
+def test_only_what_is_read_is_looked_at_and_damage_elsewhere_does_not_stop_it(lab):
+    path = lab / "out" / "test_1.parquet"
+    columns = {
+        column.path_in_schema: column
+        for i in range(pq.read_metadata(path).num_columns)
+        for column in [pq.read_metadata(path).row_group(0).column(i)]
+    }
+    flipped(path, 8 * (columns["gm"].data_page_offset + columns["gm"].total_compressed_size - 2))
+    results = of.open_results(lab / "out")
+    results["peak"].load()
+    with pytest.raises(OutputError, match=r"test_1\.parquet.*column 'gm'.*--force"):
+        results["gm"].load()
+    report = of.extract(lab / "raw", FEATURES, lab / "out", force=True, progress=False)
+    assert report.ok
+    of.open_results(lab / "out")["gm"].load()
+
+
+def test_other_readers_see_page_checksums(made):
+    path = made / "out" / "test_0.parquet"
+    table = pq.read_table(path, page_checksum_verification=True)
+    assert table.equals(read_table(path))
+    import duckdb
+    import polars
+
+    assert polars.read_parquet(path).shape[0] == 2
+    assert duckdb.sql(f"select count(*) from '{path}'").fetchall() == [(2,)]
+
+
+def test_a_file_that_other_software_has_rewritten_can_be_read(made, tmp_path):
+    path = tmp_path / "test_0.parquet"
+    pq.write_table(pq.read_table(made / "out" / path.name), path)
+    assert values(path)[0].equals(values(made / "out" / path.name)[0])
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pa.table({"a.b": [1.0, 2.0], "a": [3.0, 4.0]}),
+        pa.table({"x": pa.array([], pa.float64())}),
+        pa.table({"l": [[1, 2], [], None], "s": [{"k": "v"}] * 3}),
+    ],
+)
+def test_checksums_of_any_table(tmp_path, table):
+    path = tmp_path / "x.parquet"
+    pq.write_table(table, path)
+    add_checksums(path)
+    for columns in (None, table.column_names[:1]):
+        with open_checked(path, columns) as file:
+            assert file.read(columns=columns).equals(table.select(columns or table.column_names))
+
+
+def with_metadata(path, change):
+    table = pq.read_table(path)
+    metadata = json.loads(table.schema.metadata[b"oectflow"])
+    text = change(metadata)
+    text = json.dumps(metadata) if text is None else text
+    pq.write_table(table.replace_schema_metadata({b"oectflow": text}), path)
+
+
+HOSTILE = {
+    "no JSON": lambda m: "{",
+    "brackets": lambda m: "[" * 100_000,
+    "a list": lambda m: "[1]",
+    "a long number": lambda m: '{"format": ' + "9" * 5000 + "}",
+    "no format": lambda m: m.pop("format") and None,
+    "no identity": lambda m: m.pop("identity") and None,
+    "identity of numbers": lambda m: m["identity"].update(chip_id=7),
+    "identity that is no text": lambda m: m["identity"].update(experiment_id="\udcff"),
+    "no source": lambda m: m.update(source=None),
+    "rows below zero": lambda m: m.update(n_rows=-1),
+    "variables without columns": lambda m: m["variables"]["peak"].pop("columns") and None,
+    "variables of nothing": lambda m: m.update(variables={"peak": None}),
+    "features of nothing": lambda m: m.update(features=3),
+    "counts of text": lambda m: m["features"]["peak"].update(counts={"ok": "many"}),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+def test_metadata_of_a_stranger_stop_nothing_else(lab, change):
+    out = lab / "out"
+    with_metadata(out / "test_1.parquet", change)
+    with pytest.warns(DamagedResultWarning, match=r"test_1\.parquet"):
+        assert of.open_results(out).sizes["experiment"] == 2
+    report = of.extract(lab / "raw", FEATURES, out, progress=False)
+    assert report.counts == {"done": 1, "unchanged": 2}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert of.open_results(out).sizes["experiment"] == 3
+
+
+def renamed(path, **attributes):
+    with h5py.File(path, "r+") as file:
+        file.attrs.update(attributes)
+
+
+def test_ids_that_give_one_name_of_a_file(lab):
+    renamed(lab / "raw" / "0.h5", test_id="lot 7/a")
+    renamed(lab / "raw" / "1.h5", test_id="lot 7_a")
+    both = of.extract(lab / "raw", FEATURES, lab / "new", progress=False)
+    (failed,) = both.failed
+    assert "'lot 7/a'" in failed.reason
+    assert "'lot 7_a'" in failed.reason
+    later = of.extract(lab / "raw" / "1.h5", FEATURES, lab / "new", force=True, progress=False)
+    assert "experiment_id='lot 7/a' and not 'lot 7_a'" in later.failed[0].reason
+    assert "0.h5" in later.failed[0].reason
+    about = read_metadata(lab / "new" / "lot_7_a.parquet")
+    assert about["identity"]["experiment_id"] == "lot 7/a"
+
+
+def test_one_test_id_on_two_chips_in_two_runs(lab):
+    renamed(lab / "raw" / "1.h5", test_id="test_0", chip_id="another")
+    before = (lab / "out" / "test_0.parquet").read_bytes()
+    report = of.extract(lab / "raw" / "1.h5", FEATURES, lab / "out", progress=False)
+    assert "chip_id=" in report.failed[0].reason
+    assert (lab / "out" / "test_0.parquet").read_bytes() == before
+
+
+def test_a_chip_that_was_corrected_in_its_file(lab):
+    of.extract(lab / "raw", FEATURES, lab / "new", progress=False)
+    renamed(lab / "raw" / "0.h5", chip_id="corrected")
+    assert of.extract(lab / "raw" / "0.h5", FEATURES, lab / "new", progress=False).ok
+    assert of.open_results(lab / "new")["chip_id"].values[0] == "corrected"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "word"),
+    [
+        ({"test_id": "x" * 300}, "300 bytes"),
+        ({"test_id": "测" * 100}, "300 bytes"),
+        ({"test_id": np.bytes_(b"\xff\xfe")}, None),
+        ({"chip_id": "c" * 60_000}, "60,000 characters"),
+        ({"device_number": "c" * 60_000}, "60,000 characters"),
+    ],
+)
+def test_names_that_cannot_be_stored_are_one_failed_experiment(lab, attributes, word):
+    renamed(lab / "raw" / "1.h5", **attributes)
+    report = of.extract(lab / "raw", FEATURES, lab / "new", progress=False)
+    assert len(list((lab / "new").glob("*.parquet"))) == (2 if word else 3)
+    assert [word in record.reason for record in report.failed] == [True] * bool(word)
+
+
+@pytest.mark.parametrize("name", ["long", "surrogate"])
+def test_ids_that_stopped_a_run(shared_data, lab, name):
+    shutil.copy(shared_data / "faults" / "05-test-id-stops-run" / f"{name}.h5", lab / "raw")
+    report = of.extract(lab / "raw", FEATURES, lab / "new", progress=False)
+    assert len(report.failed) == 1
+    assert "test_id=" in report.failed[0].reason
+    assert report.counts["done"] == 3
