@@ -86,7 +86,12 @@ def _blocks(path: Path, layout: Layout) -> Iterator[tuple[int, str]]:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror or error})") from None
-    with io.TextIOWrapper(os.fdopen(descriptor, "rb"), layout.encoding) as file:
+    with os.fdopen(descriptor, "rb") as raw:
+        if os.fstat(descriptor).st_size <= _BLOCK:
+            # Of a small file, the text layer would take most of the time.
+            file: io.TextIOBase = _small(raw.read(), layout.encoding)
+        else:
+            file = io.TextIOWrapper(raw, layout.encoding)
         for _ in range(layout.first_line - 1):
             file.readline()
         line = layout.first_line
@@ -94,6 +99,11 @@ def _blocks(path: Path, layout: Layout) -> Iterator[tuple[int, str]]:
             block += file.readline()
             yield line, block
             line += block.count("\n")
+
+
+def _small(data: bytes, encoding: str) -> io.StringIO:
+    text = data.decode(encoding)
+    return io.StringIO(text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text)
 
 
 class _Rows:
@@ -154,7 +164,7 @@ class _Rows:
         for i in range(self.width):
             columns.append(np.concatenate([part[i] for part in self.parts]))
             for part in self.parts:
-                part[i] = part[i][:0]
+                part[i] = np.empty(0)
         lines = np.concatenate(self.lines)
         headings: list[str | Heading] = list(self.layout.headings)
         skipped = []
@@ -250,7 +260,8 @@ class _Rows:
             )
         except pa.ArrowInvalid:
             return None
-        return [table.column(label).to_numpy() for label in labels]
+        # Copied, so that pyarrow has its memory for the next block.
+        return [table.column(label).to_numpy().copy() for label in labels]
 
     def _cells(self, first_line: int, lines: Sequence[str]) -> None:
         """Read lines cell by cell, to keep what is sound and to say where it is not."""

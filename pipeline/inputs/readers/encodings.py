@@ -15,6 +15,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_NEVER_IN_TEXT = bytes({*range(1, 32)} - set(b"\t\n\v\f\r\x1b"))
 # Two bytes of GB2312, of which Chinese instruments take their headings.
 _CHINESE = re.compile(rb"(?:[\xa1-\xf7][\xa1-\xfe])+")
 # ASCII, Western letters and signs, Greek, Cyrillic.
@@ -34,8 +35,10 @@ def find_encoding(head: bytes) -> str:
             return encoding
     if b"\0" in head:
         return _utf16(head)
-    if re.search(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]", head):
+    if len(head.translate(None, _NEVER_IN_TEXT)) < len(head):
         return ""
+    if head.isascii():
+        return "utf-8"
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 
 from oectflow.errors import IngestError
@@ -33,7 +32,7 @@ from oectflow.pipeline.inputs.readers.schema import Schema
 
 #: Headings and the first numbers are looked for in so many bytes.
 _HEAD_BYTES = 256 * 1024
-_SAMPLE_LINES = 300
+_SAMPLE_LINES = 100
 # On a tie the first: a tab keeps cells that are empty apart, blanks do not.
 _DELIMITERS = ("\t", ";", "|", ",", " ")
 #: Headings stand at most so many lines above the numbers: units, comments and values in between.
@@ -101,7 +100,10 @@ def find_layout(path: Path, schema: Schema | None = None) -> Layout:
     encoding = schema.encoding or find_encoding(head)
     if not encoding:
         raise IngestError(f"{path.name}: no text (it holds bytes that no text has)")
-    lines = _lines(path, head, encoding, whole=size <= len(head))
+    text = _text(path, head, encoding)
+    if schema == Schema() and (plain := _plain_layout(text, encoding)):
+        return plain
+    lines = _lines(text, whole=size <= len(head))
     body = [line for line in lines if line.strip() and not is_comment(line)]
     delimiter, decimal = _find_marks(path, body, schema)
     rows = [split_line(line, delimiter) for line in body[:: max(1, len(body) // _SAMPLE_LINES)]]
@@ -111,7 +113,7 @@ def find_layout(path: Path, schema: Schema | None = None) -> Layout:
     start = _start(lines, delimiter, decimal, numeric)
     layout = Layout(encoding, delimiter, decimal, 0, 0, start + 1, (), numeric=numeric)
     layout = _with_headings(path, layout, lines, start, width, schema)
-    first = [split_line(line, delimiter) for line in lines[start:] if _is_row(line)]
+    first = [split_line(line, delimiter) for line in filter(_is_row, lines[start:][:_SAMPLE_LINES])]
     return _with_split_decimals(replace(layout, rows=tuple(map(tuple, first[:3]))), first)
 
 
@@ -120,11 +122,39 @@ def is_row(cells: Sequence[str], layout: Layout) -> bool:
     return _is_data(cells, layout.decimal, layout.numeric)
 
 
-def _lines(path: Path, head: bytes, encoding: str, *, whole: bool) -> list[str]:
+def _text(path: Path, head: bytes, encoding: str) -> str:
     try:
-        text = codecs.getincrementaldecoder(encoding)().decode(head, final=False)
+        return codecs.getincrementaldecoder(encoding)().decode(head, final=False)
     except UnicodeError as error:
         raise IngestError(f"{path.name}: is not {encoding} text ({error})") from None
+
+
+def _plain_layout(text: str, encoding: str) -> Layout | None:
+    """Return the layout that most files have: known headings, and numbers from the second line."""
+    lines = [line.rstrip("\r") for line in text.split("\n", 4)[:4]]
+    delimiter = next((mark for mark in ("\t", ";", ",") if mark in lines[0]), "")
+    if len(lines) < 4 or not delimiter or any('"' in line for line in lines):
+        return None
+    headings, *rows = (split_line(line, delimiter) for line in lines)
+    plain = all(
+        len(row) == len(headings) and all(is_number(cell, ".") for cell in row) for row in rows
+    )
+    if not plain or any(read_heading(heading).quantity is None for heading in headings):
+        return None
+    return Layout(
+        encoding,
+        delimiter,
+        ".",
+        1,
+        0,
+        2,
+        tuple(headings),
+        numeric=(True,) * len(headings),
+        rows=tuple(map(tuple, rows)),
+    )
+
+
+def _lines(text: str, *, whole: bool) -> list[str]:
     # Not splitlines, which divides at characters that stand inside lines.
     lines = re.split(r"\r\n|\n|\r", text)
     return lines if whole or len(lines) < 2 else lines[:-1]
@@ -189,18 +219,18 @@ def _is_data(cells: Sequence[str], decimal: str, numeric: Sequence[bool]) -> boo
 
 def _start(lines: Sequence[str], delimiter: str, decimal: str, numeric: Sequence[bool]) -> int:
     """Return the index of the first line of numbers that is followed by another or by the end."""
-    found = [
-        i
-        for i, line in enumerate(lines)
-        if _is_row(line) and _is_data(split_line(line, delimiter), decimal, numeric)
-    ]
-    rows = [i for i, line in enumerate(lines) if _is_row(line)]
-    following = dict(pairwise(rows))
-    data = set(found)
-    for i in found:
-        if i not in following or following[i] in data:
-            return i
-    return found[0]
+    candidate = first = -1
+    for i, line in enumerate(lines):
+        if not _is_row(line):
+            continue
+        if not _is_data(split_line(line, delimiter), decimal, numeric):
+            candidate = -1
+        elif candidate >= 0:
+            return candidate
+        else:
+            candidate = i
+            first = i if first < 0 else first
+    return candidate if candidate >= 0 else first
 
 
 def _with_headings(

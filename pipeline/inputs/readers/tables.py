@@ -269,14 +269,17 @@ def _kind_of(
         return "impedance"
     if "Id" not in arrays:
         raise IngestError(f"{source}: no column is a drain current")
-    sweeps = [name for name in ("Vg", "Vd") if name in arrays and _changes(arrays[name])]
+    there = [name for name in ("Vg", "Vd") if name in arrays]
+    if len(there) == 1 and "time" not in arrays:
+        return {"Vg": "transfer", "Vd": "output"}[there[0]]
+    sweeps = [name for name in there if _changes(arrays[name])]
     if "time" in arrays:
         swept = [name for name in sweeps if _is_swept(arrays[name])]
         if not swept:
             return "transient"
         sweeps = swept
     if not sweeps:
-        sweeps = [name for name in ("Vg", "Vd") if name in arrays and name not in values]
+        sweeps = [name for name in there if name not in values]
     if not sweeps:
         raise IngestError(f"{source}: no column is a time, a gate voltage or a drain voltage")
     inner = max(sweeps, key=lambda name: _variation(arrays[name]))
@@ -301,9 +304,10 @@ def _is_swept(array: NDArray[np.float64]) -> bool:
     span = float(np.ptp(seen)) if len(seen) > 1 else 0.0
     if span == 0.0:
         return False
-    count, _ = np.histogram(seen, bins=min(_BINS, max(len(seen) // 3, 2)))
-    filled = np.count_nonzero(count >= len(seen) / (4 * len(count)))
-    if filled <= len(count) / 2:
+    bins = min(_BINS, max(len(seen) // 3, 2))
+    places = np.minimum((seen - seen.min()) * (bins / span), bins - 1).astype(np.intp)
+    filled = np.count_nonzero(np.bincount(places) >= len(seen) / (4 * bins))
+    if filled <= bins / 2:
         return False
     steps = np.abs(np.diff(seen))
     steps = steps[steps < 0.3 * span] if len(seen) > 10 else steps
