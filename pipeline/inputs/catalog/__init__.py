@@ -10,6 +10,7 @@ from oectflow.pipeline.inputs.catalog.integrity import (
     ValidationReport,
 )
 from oectflow.pipeline.inputs.catalog.legacy import ImportReport
+from oectflow.pipeline.inputs.catalog.sample_sets import SamplesReport
 from oectflow.pipeline.inputs.catalog.scan import ScanProblem, ScanReport
 from oectflow.pipeline.inputs.catalog.search import SearchResult
 from oectflow.pipeline.inputs.catalog.workflow import flatten_workflow
@@ -22,6 +23,7 @@ __all__ = [
     "CatalogStats",
     "FeatureRecord",
     "ImportReport",
+    "SamplesReport",
     "ScanProblem",
     "ScanReport",
     "SearchResult",
