@@ -115,6 +115,7 @@ def prepare(
             seen[str(out_path)] = path, name
             metadata = read_earlier(out_path, about(experiment))
             sample, warnings = sample_of(experiment, samples)
+            warnings = [*experiment.oddities(), *warnings]
             if metadata is None and out_path.exists():
                 warnings = [*warnings, f"{out_path}: was cut or changed, and is replaced"]
         except (InputError, OutputError, ConfigError) as error:

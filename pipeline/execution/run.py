@@ -17,6 +17,7 @@ from distributed import performance_report as dask_performance_report
 from oectflow.atomic_write import remove_leftovers
 from oectflow.cluster.local import default_workers
 from oectflow.errors import ConfigError, RunFailed, StorageError
+from oectflow.local_path import local_path
 from oectflow.pipeline.execution.conduct import Crew, conduct, way_of
 from oectflow.pipeline.execution.costs import CostBook
 from oectflow.pipeline.execution.lock import only_run_in
@@ -205,7 +206,7 @@ def plan(
     check_granularity(granularity)
     with on_disk(experiments, None) as files:
         run = _prepared(
-            files, FeatureSet.load(features), Path(out).expanduser(), granularity,
+            files, FeatureSet.load(features), local_path(out, StorageError), granularity,
             force=force, expand_multidim=expand_multidim, samples=samples,
         )  # fmt: skip
     client = client or _active_client()
@@ -292,7 +293,7 @@ def _extract(
     if on_error not in ("record", "raise"):
         raise ConfigError(f"on_error={on_error!r}: expected 'record' or 'raise'")
     feature_set = FeatureSet.load(features)
-    folder = Path(out).expanduser()
+    folder = local_path(out, StorageError)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -343,7 +344,7 @@ def _reported(client: Client | None, path: str | os.PathLike[str] | None) -> Ite
     if path is None or client is None:
         yield
         return
-    target = Path(path).expanduser()
+    target = local_path(path, StorageError)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
         # A folder that is not there should be known before the work, not after it.

@@ -106,6 +106,10 @@ class Experiment:
             return Layout(0, nothing, np.zeros(1, np.int64), 8 * len(get_kind(source).rows))
         return self._sources[source].layout()
 
+    def oddities(self) -> list[str]:
+        """Say where step tables contradict the samples: steps that overlap, samples of none."""
+        return [line for found in self._sources.values() for line in found.oddities()]
+
     def step_table(self, source: str) -> pd.DataFrame:
         """Return the step table: one row per step, the file's columns, text as ``str``."""
         import pandas as pd

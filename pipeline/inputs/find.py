@@ -9,10 +9,16 @@ from pathlib import Path
 
 from oectflow.config_file import shorten
 from oectflow.errors import InputError
+from oectflow.local_path import local_path, walk_files
 from oectflow.pipeline.inputs.experiment import Experiment
 
 Experiments = str | os.PathLike[str] | Experiment | Iterable[str | os.PathLike[str] | Experiment]
 _SUFFIXES = {".h5", ".hdf5"}
+
+
+def is_hdf5(path: Path) -> bool:
+    """Whether a file is named like HDF5, in capital letters or not."""
+    return path.suffix.lower() in _SUFFIXES
 
 
 def find_experiments(experiments: Experiments) -> list[Path]:
@@ -76,9 +82,9 @@ def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
         return [item.path]
     if not isinstance(item, str | os.PathLike):
         raise InputError(f"{shorten(item)}: expected a folder, a glob, a file or an Experiment")
-    path = Path(item).expanduser()
+    path = local_path(item, InputError)
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix in _SUFFIXES and _is_raw(p))
+        found = sorted(p for p in walk_files(path) if is_hdf5(p) and _is_raw(p))
         if not found:
             raise InputError(
                 f"{path}: no HDF5 file (*.h5, *.hdf5) in this folder or below; "

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from oectflow.errors import IngestError, did_you_mean
+from oectflow.local_path import local_path
 from oectflow.pipeline.inputs.convert import OnConflict, convert_files, convert_folder
 from oectflow.pipeline.inputs.ingest_report import IngestRecord, IngestReport, Unread
 from oectflow.pipeline.inputs.raw_format import file_name
@@ -78,7 +79,7 @@ def ingest(
         raise IngestError(f"workers={workers}, expected 1 or more, or None to decide by the work")
     table = None if samples is None else read_samples(samples)
     roots = [src] if isinstance(src, str | os.PathLike) else list(src)
-    target = Path(out).absolute()
+    target = local_path(out, IngestError).absolute()
     found = find_sources(roots, leave_out=target)
     if isinstance(samples, str | os.PathLike):
         found.files.pop(Path(samples).absolute(), None)

@@ -36,8 +36,10 @@ from numpy.typing import NDArray
 
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import InputError, OectflowError, StorageError, did_you_mean
+from oectflow.local_path import local_path, walk_files
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows, read_slab
 from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.find import is_hdf5
 from oectflow.pipeline.inputs.hdf5 import open_file, reading
 from oectflow.pipeline.inputs.raw_format import (
     samples_per_chunk,
@@ -47,7 +49,6 @@ from oectflow.pipeline.inputs.raw_format import (
 OnConflict = Literal["skip", "overwrite"]
 Status = Literal["written", "skipped", "failed"]
 
-_SUFFIXES = (".h5", ".hdf5")
 #: Bytes copied and compared at a time.
 _SLAB = 32 * 2**20
 
@@ -146,7 +147,7 @@ def repack(
     if workers is not None and workers < 1:
         raise InputError(f"workers={workers}, expected 1 or more, or None for one per core")
     _filters()
-    pairs = _pairs(Path(source), Path(target))
+    pairs = _pairs(local_path(source, InputError), local_path(target, InputError))
     n = min(len(pairs), workers or os.cpu_count() or 1)
     records = []
     for record in _in_turn(pairs, on_conflict, n):
@@ -179,7 +180,7 @@ def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     if source.is_file():
         root, files = source.parent, [source]
     else:
-        root, files = source, sorted(p for p in source.rglob("*") if p.suffix in _SUFFIXES)
+        root, files = source, sorted(p for p in walk_files(source) if is_hdf5(p))
     if not files:
         raise InputError(f"{source}: no HDF5 file (*.h5, *.hdf5) there")
     if root.resolve() == target.resolve():

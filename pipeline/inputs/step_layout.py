@@ -69,6 +69,30 @@ class SourceSteps:
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
 
+    def oddities(self) -> list[str]:
+        """Say where the step table contradicts the samples: steps that overlap, samples of none."""
+        if self.kind.layout == "sweeps":
+            return []
+        order = np.argsort(self.starts, kind="stable")
+        order = order[self.stops[order] > self.starts[order]]
+        ends = np.maximum.accumulate(self.stops[order])
+        overlap = np.minimum(ends[:-1], self.stops[order[1:]]) - self.starts[order[1:]]
+        covered = int((self.stops - self.starts).sum() - overlap.clip(0).sum())
+        left_out = self.shape[-1] - covered
+        found = []
+        if (overlap > 0).any():
+            i = int(np.argmax(overlap > 0))
+            steps = sorted((int(order[i]), int(order[i + 1])))
+            found.append(
+                f"/{self.kind.name}: {int((overlap > 0).sum())} steps overlap with others, first "
+                f"steps {steps[0]} and {steps[1]} by {int(overlap[i]):,} samples"
+            )
+        if left_out:
+            found.append(
+                f"/{self.kind.name}: {left_out:,} of {self.shape[-1]:,} samples belong to no step"
+            )
+        return found
+
     def layout(self) -> Layout:
         """Return the lengths of the steps, and which of them begin with an HDF5 chunk."""
         n_steps = len(self.table)

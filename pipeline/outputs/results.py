@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from oectflow.checksums import open_checked
 from oectflow.errors import DamagedFile, OutputError
 from oectflow.extractors.base import Variable, missing
+from oectflow.local_path import local_path
 from oectflow.pipeline.inputs.samples import unit_of
 from oectflow.pipeline.outputs.sink import (
     read_columns,
@@ -188,7 +189,7 @@ def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
 
 def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
     """Return the results of a folder, and why others cannot be read; a warning names these."""
-    folder = Path(out).expanduser()
+    folder = local_path(out, OutputError)
     if not folder.exists():
         raise OutputError(f"{folder}: no such file or folder")
     paths = sorted(folder.glob("[!.]*.parquet")) if folder.is_dir() else [folder]

@@ -63,18 +63,25 @@ def discover(root: str, discovery: Discovery) -> Found:
     deepest = discovery.max_depth if discovery.recursive else 0
     found = Found()
     for entry in _walk(root, ignored, deepest, found):
-        if raw(entry.name):
+        stem, dot, suffix = entry.name.rpartition(".")
+        if raw(entry.name) or raw(f"{stem}{dot}{suffix.lower()}"):
             _take(entry, found)
-        elif entry.name.endswith(_HDF5_SUFFIXES) and not features(entry.name):
+        elif entry.name.lower().endswith(_HDF5_SUFFIXES) and not features(entry.name):
             found.n_unmatched += 1
     return found
 
 
 def _walk(root: str, ignored: _Match, deepest: int, found: Found) -> Iterator[os.DirEntry[str]]:
-    folders = [(root, 0)]
-    while folders:
-        folder, depth = folders.pop()
+    folders, links = [(root, 0)], list[tuple[str, int]]()
+    seen = set()
+    while folders or links:
+        # A folder that is reached both ways is under its own name.
+        folder, depth = folders.pop() if folders else links.pop(0)
         try:
+            status = os.stat(folder)  # noqa: PTH116 - as above
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 listed = [entry for entry in entries if not ignored(entry.name)]
         except OSError as error:
@@ -82,12 +89,19 @@ def _walk(root: str, ignored: _Match, deepest: int, found: Found) -> Iterator[os
             found.unlisted.append(folder)
             continue
         for entry in listed:
-            # Links to folders are not followed: they may lead in circles.
-            if entry.is_dir(follow_symlinks=False):
+            if _is_folder(entry):
                 if depth < deepest:
-                    folders.append((entry.path, depth + 1))
+                    (links if entry.is_symlink() else folders).append((entry.path, depth + 1))
             else:
                 yield entry
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads nowhere is looked at as a file.
+        return False
 
 
 def _take(entry: os.DirEntry[str], found: Found) -> None:

@@ -62,6 +62,7 @@ class Store:
         self._closed = False
         if self.path is not None:
             _check_place(self.path)
+        self._inode: int | None = None
         self.engine = _make_engine(url)
         weakref.finalize(self, self.engine.dispose)
         try:
@@ -69,6 +70,8 @@ class Store:
         except BaseException:
             self.engine.dispose()
             raise
+        if self.path is not None:
+            self._inode = self.path.stat().st_ino
 
     @property
     def on_sqlite(self) -> bool:
@@ -105,6 +108,7 @@ class Store:
             # Connections do not survive a fork; the parent goes on using its own.
             self.engine.dispose(close=False)
             self._pid = os.getpid()
+        self._need_file()
         try:
             with self._explained(), self.engine.connect() as connection:
                 if self.on_sqlite:
@@ -119,6 +123,20 @@ class Store:
         finally:
             if self._closed:
                 self.engine.dispose()
+
+    def _need_file(self) -> None:
+        """Raise CatalogError where the file is gone: SQLite would go on in one without a name."""
+        if self.path is None or self._inode is None:
+            return
+        try:
+            same = self.path.stat().st_ino == self._inode
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise CatalogError(
+                f"{self.path}: was deleted or replaced while it was open; put it back or make a "
+                "new one by a scan, and open it again"
+            )
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import StorageError
+from oectflow.local_path import local_path
 from oectflow.pipeline.inputs.find import Experiments, open_experiments
 from oectflow.pipeline.outputs.html import pictures, summary
 from oectflow.pipeline.outputs.html.devices import Devices
@@ -133,7 +134,7 @@ def report(
                 Devices(found, features, rows, experiments, client), description="devices"
             ),
         }
-        return _write(Path(out).expanduser(), template.generate(context))
+        return _write(local_path(out, StorageError), template.generate(context))
 
 
 def _without_results(run: Run | None, unreadable: Sequence[str]) -> list[str]:
