@@ -21,7 +21,7 @@ from oectflow.pipeline.inputs.readers.registry import find_reader
 from oectflow.pipeline.inputs.readers.schema import Schema
 from oectflow.pipeline.inputs.readers.sense import sensible
 from oectflow.pipeline.inputs.readers.tables import Table
-from oectflow.pipeline.inputs.readers.text import TextReader, describe
+from oectflow.pipeline.inputs.readers.text import TextReader, guess_schema
 
 _RAW = (".h5", ".hdf5")
 #: First values of a column that are shown.
@@ -255,7 +255,8 @@ def inspect(
     if choice.reader is None:
         hint = "; oectflow ingest reads the files in it" * path.is_dir()
         problem = f"nobody can read it{hint}"
-        return Inspection(path, reason=why, candidates=candidates, problem=problem)
+        guess = None if path.is_dir() else _guess(path)
+        return Inspection(path, reason=why, candidates=candidates, problem=problem, schema=guess)
     return _with_content(Inspection(path, choice.reader.name, why, candidates), choice.reader)
 
 
@@ -265,12 +266,12 @@ def _with_content(found: Inspection, reader: Reader) -> Inspection:
     schema = None
     try:
         measurement = _merged([sensible(one) for one in reader.read(found.path).measurements])
-        if isinstance(reader, TextReader):
-            schema = describe(found.path, reader.schema).schema().to_mapping()
     except IngestError as error:
         problem = str(error)
     except Exception as error:  # noqa: BLE001  it is a reader's fault, and this is to show it
         problem = f"{type(error).__name__}: {error}"
+    if isinstance(reader, TextReader):
+        schema = _guess(found.path, reader.schema)
     return replace(
         found,
         columns=columns,
@@ -281,6 +282,14 @@ def _with_content(found: Inspection, reader: Reader) -> Inspection:
         problem=problem,
         schema=schema,
     )
+
+
+def _guess(path: Path, schema: Schema | None = None) -> Mapping[str, Any] | None:
+    """Return what a schema could say of a file, None where it holds no table."""
+    try:
+        return guess_schema(path, schema).to_mapping()
+    except IngestError:
+        return None
 
 
 def _inspect_raw(path: Path) -> Inspection:

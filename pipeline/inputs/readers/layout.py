@@ -257,7 +257,7 @@ def _with_headings(
             rows = {i: cells for i, cells in rows.items() if len(cells) == width}
             chosen = max((i for i in rows if _n_known(rows[i])), default=-1)
     headings = tuple(rows[chosen]) if chosen >= 0 else ("",) * width
-    if chosen < 0 and not schema.columns:
+    if chosen < 0 and not schema.columns and schema.heading_line is None:
         seen = layout.delimiter.join(split_line(lines[start], layout.delimiter))[:60]
         raise IngestError(
             f"{path.name}: no headings above the numbers, which begin in line {start + 1} with"

@@ -220,7 +220,7 @@ def _steps_of_group(
                 f" in line {line}"
             )
     _from_polar(arrays)
-    name = kind or _kind_of(arrays, values, table.source)
+    name = kind or _kind_of(arrays, values)
     declared = get_kind(name)
     lacking = [
         row.name
@@ -262,13 +262,11 @@ def _from_polar(arrays: dict[str, NDArray[np.float64]]) -> None:
         arrays["Z_real"], arrays["Z_imag"] = size * np.cos(phase), size * np.sin(phase)
 
 
-def _kind_of(
-    arrays: Mapping[str, NDArray[np.float64]], values: Mapping[str, float], source: str
-) -> str:
+def _kind_of(arrays: Mapping[str, NDArray[np.float64]], values: Mapping[str, float]) -> str:
     if {"frequency", "Z_real", "Z_imag"} <= arrays.keys():
         return "impedance"
     if "Id" not in arrays:
-        raise IngestError(f"{source}: no column is a drain current")
+        raise IngestError("no column is a drain current")
     there = [name for name in ("Vg", "Vd") if name in arrays]
     if len(there) == 1 and "time" not in arrays:
         return {"Vg": "transfer", "Vd": "output"}[there[0]]
@@ -281,7 +279,7 @@ def _kind_of(
     if not sweeps:
         sweeps = [name for name in there if name not in values]
     if not sweeps:
-        raise IngestError(f"{source}: no column is a time, a gate voltage or a drain voltage")
+        raise IngestError("no column is a time, a gate voltage or a drain voltage")
     inner = max(sweeps, key=lambda name: _variation(arrays[name]))
     return {"Vg": "transfer", "Vd": "output"}[inner]
 
@@ -370,7 +368,7 @@ def _extras(
         column = table.columns[i][:n]
         heading = headings[i]
         if not np.isfinite(column).any():
-            if heading.text:
+            if heading.text and not any(repr(heading.text) in flaw for flaw in table.flaws):
                 warnings.append(f"column {heading.text!r} holds no numbers; left out")
             continue
         why = f" ({heading.note})" if heading.note else ""

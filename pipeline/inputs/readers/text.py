@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from oectflow.errors import ConfigError, IngestError
@@ -16,50 +15,6 @@ from oectflow.pipeline.inputs.readers.schema import SCHEMA_FILE, ColumnSchema, S
 from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "blanks"}
-
-
-@dataclass(frozen=True)
-class Description:
-    """What is taken for what in a text file.
-
-    Attributes
-    ----------
-    layout
-        How it is written.
-    columns
-        What each heading says; the schema's word counts first.
-    steps
-        What comes out.
-    warnings
-        Everything that was assumed or is not used.
-    """
-
-    layout: Layout
-    columns: Sequence[Heading]
-    steps: Sequence[Step]
-    warnings: Sequence[str]
-
-    def schema(self) -> Schema:
-        """Return what was found out, to be corrected and used as a schema."""
-        layout = self.layout
-        columns: dict[str | int, ColumnSchema] = {}
-        names = [heading.text for heading in self.columns]
-        for number, heading in enumerate(self.columns, 1):
-            once = heading.text and names.count(heading.text) == 1
-            # A heading that says more than a quantity says it again when it is read.
-            if not heading.values:
-                sign = -1.0 if heading.scale < 0 else 1.0
-                key = heading.text if once else number
-                columns[key] = ColumnSchema(heading.quantity or "", heading.unit, sign)
-        kinds = {step.kind for step in self.steps}
-        return Schema(
-            encoding=layout.encoding,
-            delimiter=layout.delimiter,
-            decimal="" if layout.split_decimals else layout.decimal,
-            heading_line=layout.heading_line,
-            columns=columns,
-            kind=kinds.pop() if len(kinds) == 1 else "",
-        )
 
 
 class TextReader:
@@ -79,6 +34,8 @@ class TextReader:
 
     def recognises(self, path: Path) -> Recognition:
         """Look for a table of numbers, and for headings that are known."""
+        if path.name == SCHEMA_FILE:
+            return Recognition(0.0, "it says how the files beside it are read")
         try:
             schema = self._schema_for(path)
             layout = find_layout(path, schema)
@@ -128,25 +85,44 @@ class TextReader:
 READER = TextReader()
 
 
-def describe(path: Path, schema: Schema | None = None) -> Description:
-    """Return what would be taken for what in a text file.
+def guess_schema(path: Path, schema: Schema | None = None) -> Schema:
+    """Return what is found out about a text file as a schema, to be corrected and used.
 
     Parameters
     ----------
     path
-        The file.
+        The file; that its columns are known is not needed.
     schema
         How to read it; else a ``schema.yaml`` beside it says it, or it is found out.
 
     Raises
     ------
     IngestError
-        As :meth:`TextReader.read`.
+        It holds no table.
     """
     schema = TextReader(schema)._schema_for(path)
-    layout = find_layout(path, schema)
-    steps, warnings = _steps(path, schema, layout)
-    return Description(layout, _columns(layout, schema), steps, warnings)
+    try:
+        layout = find_layout(path, schema)
+    except IngestError:
+        # Perhaps for want of headings: then the columns go by their numbers.
+        layout = find_layout(path, replace(schema or Schema(), heading_line=0))
+    columns: dict[str | int, ColumnSchema] = {}
+    for number, heading in enumerate(_columns(layout, schema), 1):
+        once = heading.text and layout.headings.count(heading.text) == 1
+        # A heading that says more than a quantity says it again when it is read.
+        if not heading.values:
+            sign = -1.0 if heading.scale < 0 else 1.0
+            key = heading.text if once else number
+            columns[key] = ColumnSchema(heading.quantity or "", heading.unit, sign)
+    return Schema(
+        encoding=layout.encoding,
+        delimiter=layout.delimiter,
+        decimal="" if layout.split_decimals else layout.decimal,
+        heading_line=layout.heading_line,
+        columns=columns,
+        kind=schema.kind if schema else "",
+        values=schema.values if schema else {},
+    )
 
 
 def _columns(layout: Layout, schema: Schema | None) -> list[Heading]:

@@ -14,7 +14,7 @@ from oectflow.errors import ConfigError, IngestError
 from oectflow.pipeline.inputs.readers.delimited import read_delimited
 from oectflow.pipeline.inputs.readers.registry import find_reader
 from oectflow.pipeline.inputs.readers.schema import ColumnSchema, Schema
-from oectflow.pipeline.inputs.readers.text import READER, TextReader, describe
+from oectflow.pipeline.inputs.readers.text import READER, TextReader, guess_schema
 
 VG = np.round(np.linspace(0.2, -0.8, 41), 3)
 ID = -1e-4 * (0.2 - VG) ** 2
@@ -340,7 +340,7 @@ def test_no_text_and_no_files_are_refused_at_once(tmp_path):
         server.bind(str(tmp_path / "s.csv"))
         assert "a socket" in refused(tmp_path / "s.csv")
     with pytest.raises(IngestError, match="a device"):
-        describe(type(tmp_path)("/dev/zero"))
+        READER.read(type(tmp_path)("/dev/zero"))
     (tmp_path / "b.csv").write_bytes(os.urandom(5000) + b"\0\0\1")
     assert "no text" in refused(tmp_path / "b.csv")
     for text in ("", "\n\n", "just words\nand more, of them\n", "{\n  'a': 1\n}\n"):
@@ -365,14 +365,26 @@ def test_a_schema_is_saved_corrected_and_used(tmp_path):
         "delimiter: semicolon\ndecimal: ','\ncolumns:\n  Spannung: Vg\n"
         "  Id (a.u.): {quantity: Id, unit: uA, sign: -1}\nvalues: {Vd: -600 mV}\n"
     )
-    description = describe(path)
-    assert_sweep(description.steps, -1e-6)
-    assert description.steps[0].values == {"Vd": pytest.approx(-0.6)}
+    steps, _ = read(path)
+    assert_sweep(steps, -1e-6)
+    assert steps[0].values == {"Vd": pytest.approx(-0.6)}
     assert "as schema.yaml says" in READER.recognises(path).reason
-    found = description.schema()
+    found = guess_schema(path)
     found.save(tmp_path / "saved.yaml")
     assert Schema.read(tmp_path / "saved.yaml") == found
     assert_sweep(read(path, found)[0], -1e-6)
+
+
+@pytest.mark.parametrize("headings", [("U1", "I2"), ()])
+def test_a_guess_for_columns_that_nobody_knows_is_there_to_be_corrected(tmp_path, headings):
+    text = table(headings=headings)
+    path = write(tmp_path / "a.csv", text if headings else text.lstrip("\n"))
+    guess = guess_schema(path).to_mapping()
+    first, second = headings or (1, 2)
+    assert guess["columns"].keys() == {first, second}
+    assert guess["delimiter"] == "comma"
+    guess["columns"][first]["quantity"], guess["columns"][second]["quantity"] = "Vg", "Id"
+    assert_sweep(read(path, Schema.from_mapping(guess))[0])
 
 
 def test_a_schema_is_for_the_files_that_it_names(tmp_path):
@@ -387,9 +399,9 @@ def test_a_guess_for_several_curves_is_a_schema(tmp_path):
         f"{-0.1 * i:.1f},{i}e-6,{2 * i}e-6\n" for i in range(9)
     )
     path = write(tmp_path / "a.csv", text)
-    first = describe(path)
-    again = describe(path, first.schema())
-    for one, other in zip(first.steps, again.steps, strict=True):
+    first, _ = read(path)
+    again, _ = read(path, guess_schema(path))
+    for one, other in zip(first, again, strict=True):
         assert one.values == other.values
         np.testing.assert_array_equal(one.arrays["Id"], other.arrays["Id"])
 
