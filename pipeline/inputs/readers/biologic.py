@@ -29,7 +29,7 @@ from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.settings import number
 from oectflow.pipeline.inputs.readers.tables import Table
 
-_MAX_BYTES = 512 * 2**20
+_MAX_BYTES = 256 * 2**20
 _FIRST_LINE = re.compile(r"(EC|BT)-Lab ASCII FILE")
 _MODULAR = b"BIO-LOGIC MODULAR FILE"
 #: Column without its unit -> array, and the sign of its values in ours.

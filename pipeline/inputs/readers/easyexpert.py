@@ -26,7 +26,7 @@ from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.settings import fill_in, number
 from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 
-_MAX_BYTES = 512 * 2**20
+_MAX_BYTES = 256 * 2**20
 
 _DATA = ("Dimension1", "Dimension2", "DataName", "DataUnit", "DataValue")
 
@@ -144,14 +144,13 @@ class EasyExpertReader:
         records = list(parse(decode(read_regular(path, _MAX_BYTES))))
         for place, record in enumerate(records):
             what = f"record {place + 1} ({record.title}, line {record.line})"
-            info = _info(record, path)
             try:
-                for start, table in _tables(record, what):
-                    found, words = steps_from_table(table, kind=_kind(record), info=info)
-                    steps += [_placed(step, record, place, start) for step in found]
-                    warnings += [f"{what}: {word}" for word in words]
+                found, words = _steps(record, what, path)
             except IngestError as error:
                 warnings.append(f"{what} left out: {error}")
+                continue
+            steps += [replace(s, values={**s.values, "file_step": float(place)}) for s in found]
+            warnings += words
         if not steps:
             reasons = "; ".join(warnings) or "it holds no data"
             raise IngestError(f"{path}: nothing to read in this EasyEXPERT file: {reasons}")
@@ -171,6 +170,24 @@ class EasyExpertReader:
         """Return the table of the first curve of each record."""
         records = parse(decode(read_regular(path, _MAX_BYTES)))
         return [next(_tables(r, r.title))[1] for r in records if r.names and r.rows]
+
+
+def _steps(record: Record, what: str, path: Path) -> tuple[list[Step], list[str]]:
+    kind, info = _kind(record), _info(record, path)
+    steps: list[Step] = []
+    warnings: list[str] = []
+    for curve, (start, table) in enumerate(_tables(record, what)):
+        known = _set_voltages(record, curve)
+        # A second gate is no voltage of a kind: it is a parameter of its own for each curve.
+        others = {name: value for name, value in known.items() if name not in ("Vg", "Vd")}
+        own = {**info, "parameters": {**info["parameters"], **others}}
+        found, words = steps_from_table(table, kind=kind, info=own)
+        for step in found:
+            position = start + step.values.get("file_position", 0.0)
+            placed = replace(step, values={**step.values, "file_position": position})
+            steps.append(fill_in(placed, known))
+        warnings += [f"{what}: {word}" for word in words]
+    return steps, warnings
 
 
 def _tables(record: Record, what: str) -> Iterator[tuple[int, Table]]:
@@ -213,29 +230,30 @@ def _is_scalar(record: Record, column: int, points: int) -> bool:
 
 
 def _kind(record: Record) -> str | None:
-    """Return the kind that the swept channel says, or the axis of the graph."""
+    """Return the kind that the swept channel says, or the axis of the graph.
+
+    Raises
+    ------
+    IngestError
+        What is swept is neither the gate nor the drain, as far as its name says.
+    """
     swept = [name for name, function in _channels(record) if function == "VAR1"]
     swept += record.parameters.get("Analysis.Setup.Vector.Graph.XAxis.Name", [])[:1]
-    for name in swept:
-        quantity = read_heading(name, "V").quantity
-        if quantity in ("Vg", "Vd") and any(name == one.lstrip("@") for one in record.names):
-            return {"Vg": "transfer", "Vd": "output"}[quantity]
-    return None
+    swept = [name for name in swept if name in record.names]
+    kinds = {"Vg": "transfer", "Vd": "output"}
+    found = [kinds.get(read_heading(name, "V").quantity or "") for name in swept]
+    if found and not any(found) and read_heading(swept[0].lstrip("@")).quantity != "time":
+        raise IngestError(
+            f"it sweeps {swept[0]!r}, which is not known as a gate or drain voltage; export it "
+            "under the name Vg or Vd"
+        )
+    return next(filter(None, found), None)
 
 
 def _channels(record: Record) -> list[tuple[str, str]]:
     """Return the name of the voltage of each channel, and what the channel does."""
     names = record.parameters.get("Channel.VName", [])
     return list(zip(names, record.parameters.get("Channel.Func", []), strict=False))
-
-
-def _placed(step: Step, record: Record, place: int, start: int) -> Step:
-    """Return a step with its place in the file and the voltages that only the setup says."""
-    values = dict(step.values)
-    values["file_step"] = float(place)
-    values["file_position"] = start + values.get("file_position", 0.0)
-    points = max(record.lengths, default=0) or len(record.rows)
-    return fill_in(replace(step, values=values), _set_voltages(record, start // points))
 
 
 def _set_voltages(record: Record, curve: int) -> dict[str, float]:
@@ -254,8 +272,8 @@ def _set_voltages(record: Record, curve: int) -> dict[str, float]:
             step = _first(record, "Measurement.Secondary.Step")
             voltage = first if math.isfinite(first) else voltage
             voltage += curve * step if curve else 0.0
-        if quantity in ("Vg", "Vd") and function in ("VAR2", "CONST") and math.isfinite(voltage):
-            found[quantity] = voltage
+        if function in ("VAR2", "CONST") and math.isfinite(voltage):
+            found[quantity if quantity in ("Vg", "Vd") else name] = voltage
     return found
 
 

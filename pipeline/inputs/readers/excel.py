@@ -10,7 +10,7 @@ from typing import Any
 from oectflow.errors import IngestError
 from oectflow.measurement import Measurement, Step
 from oectflow.pipeline.inputs.readers.grid import tables_in
-from oectflow.pipeline.inputs.readers.keithley4200 import Run, is_settings, runs_in
+from oectflow.pipeline.inputs.readers.keithley4200 import Run, is_settings, key_of, runs_in
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
 from oectflow.pipeline.inputs.readers.settings import fill_in, geometry, voltages
 from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
@@ -120,7 +120,7 @@ def _read_sheet(
 
 
 def _run_of(sheet: str, runs: Mapping[str, Run]) -> Run:
-    return runs.get(sheet.strip().lower().replace(" ", ""), Run())
+    return runs.get(key_of(sheet), Run())
 
 
 READER = ExcelReader()

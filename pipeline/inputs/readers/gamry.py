@@ -25,7 +25,7 @@ from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.settings import number
 from oectflow.pipeline.inputs.readers.tables import Table
 
-_MAX_BYTES = 512 * 2**20
+_MAX_BYTES = 256 * 2**20
 #: Column -> its array and the unit in which that array is.
 _ARRAYS = {
     "T": ("time", "s"),

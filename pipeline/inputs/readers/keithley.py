@@ -10,8 +10,9 @@ order of columns, in ``#`` before what is no number, and in where the settings s
 from __future__ import annotations
 
 import configparser
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.settings import fill_in, geometry, number, voltages
 from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 
-_MAX_BYTES = 512 * 2**20
+_MAX_BYTES = 256 * 2**20
 _MAX_CONFIG = 2**20
 _ENTRY = re.compile(r"([A-Za-z][^=\t]*?)\s*=\s*(.*)")
 #: What these programs set; a file with none of them is some other text.
@@ -38,7 +39,7 @@ _SIGNS = re.compile(r"^#?\s*(V_DS|V_G|Number of Averages|(Width|Length)\s*/\s*um
 @dataclass
 class _Content:
     headings: list[str] = field(default_factory=list)
-    rows: list[list[str]] = field(default_factory=list)
+    rows: list[list[float]] = field(default_factory=list)
     entries: dict[str, str] = field(default_factory=dict)
     flaws: list[str] = field(default_factory=list)
     first_line: int = 1
@@ -101,7 +102,7 @@ class KeithleyReader:
         content = _parse(decode(read_regular(path, _MAX_BYTES)), path)
         if not content.rows:
             raise IngestError(f"{path}: no row of numbers under headings")
-        columns = np.array([[number(cell) for cell in row] for row in content.rows]).T
+        columns = np.array(content.rows).T
         table = Table(
             content.headings,
             list(columns),
@@ -128,13 +129,13 @@ def _parse(text: str, path: Path) -> _Content:
         if not plain:
             continue
         cells = _cells(line)
-        entry = _ENTRY.fullmatch(plain)
+        entry = _ENTRY.fullmatch(plain) if "=" in plain else None
         if entry:
             content.entries.setdefault(entry[1].strip(), entry[2].strip())
         elif not content.headings and _headings(line):
             content.headings = _headings(line)
             content.first_line = place + 1
-        elif content.headings and all(_is_cell(cell) for cell in cells):
+        elif content.headings and (row := _numbers(cells)) is not None:
             if len(cells) > len(content.headings):
                 raise IngestError(
                     f"{path}: line {place} has {len(cells)} cells under "
@@ -146,7 +147,7 @@ def _parse(text: str, path: Path) -> _Content:
                     f"line {place} has {len(cells)} of {len(content.headings)} cells; {what}"
                 )
             else:
-                content.rows.append(cells)
+                content.rows.append(row)
         elif _headings(line) == content.headings and content.headings:
             continue  # The next loop repeats the headings.
         elif len(cells) == 2 and not content.headings:
@@ -164,8 +165,17 @@ def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in cells]
 
 
-def _is_cell(cell: str) -> bool:
-    return not cell or not np.isnan(number(cell)) or is_overflow_word(cell)
+def _numbers(cells: Sequence[str]) -> list[float] | None:
+    """Return the numbers of a row, None where a cell is neither one nor a mark for none."""
+    try:
+        return [float(cell) for cell in cells]
+    except ValueError:
+        values = [number(cell) for cell in cells]
+    known = (
+        not cell or not math.isnan(value) or is_overflow_word(cell)
+        for cell, value in zip(cells, values, strict=True)
+    )
+    return values if all(known) else None
 
 
 def _tail(path: Path) -> str:

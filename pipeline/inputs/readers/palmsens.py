@@ -31,8 +31,8 @@ from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.tables import Table
 
 _MARK = "PalmSens."
-#: A session of this size holds some ten million values.
-_MAX_BYTES = 512 * 2**20
+#: A session of this size holds some three million values.
+_MAX_BYTES = 256 * 2**20
 #: PalmSens.Data.DataArrayType -> array and the sign of its values in ours.
 _ARRAYS = {
     0: ("time", 1.0),

@@ -109,6 +109,35 @@ def test_records_of_one_file_are_steps_in_their_order(tmp_path: Path) -> None:
     assert found.steps[3].values["Vd"] == -0.25
 
 
+def test_a_second_gate_is_a_parameter_of_each_curve(tmp_path: Path) -> None:
+    vd = np.linspace(0, -0.6, 7)
+    lines = record(
+        "Id-Vd",
+        ["Vds", "Id"],
+        [[vd, vd * 1e-5] for _ in range(3)],
+        parameters=[
+            "Channel.VName, Vbgs, Vds",
+            "Channel.Func, VAR2, VAR1",
+            "Measurement.Secondary.Step, 0.5",
+            "Measurement.Bias.Source, -5, 0",
+        ],
+    )
+    steps = read(tmp_path / "a.csv", lines).steps
+    assert [step.kind for step in steps] == ["output"] * 3
+    assert [step.info["parameters"]["Vbgs"] for step in steps] == [-5, -4.5, -4]
+
+
+def test_a_sweep_of_something_unknown_is_no_curve_of_another_kind(tmp_path: Path) -> None:
+    lines = record(
+        "R",
+        ["Vtgs", "Vds", "Id"],
+        [[VG, np.full(11, 0.02), current(VG, 1)]],
+        parameters=["Channel.VName, Vtgs, Vds", "Channel.Func, VAR1, CONST"],
+    )
+    with pytest.raises(IngestError, match="it sweeps 'Vtgs', which is not known"):
+        read(tmp_path / "a.csv", lines)
+
+
 def test_a_number_worked_out_for_a_curve_is_no_column(tmp_path: Path) -> None:
     lines = record(
         "Id-Vg", ["Vg", "Id", "Vth"], [[VG, current(VG, 1), [0.123]]], parameters=TRANSFER

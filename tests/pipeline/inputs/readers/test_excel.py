@@ -43,7 +43,8 @@ def write_xlsx(path: Path, sheets: Mapping[str, Rows]) -> Path:
             sheet = book.add_worksheet(name)
             for r, row in enumerate(rows):
                 for c, cell in enumerate(row):
-                    sheet.write(r, c, cell)
+                    is_text = isinstance(cell, str)  # "====" is no formula
+                    (sheet.write_string if is_text else sheet.write)(r, c, cell)
     return path
 
 
@@ -187,20 +188,76 @@ def test_a_current_beyond_reason_is_named(tmp_path: Path, factor: float, named: 
     assert any("unit right" in word for word in words) == named
 
 
+def write_ods(path: Path, rows: Rows, repeated: int = 1) -> Path:
+    def cell(value: Any) -> str:
+        if value is None:
+            return "<table:table-cell/>"
+        if isinstance(value, str):
+            return (
+                '<table:table-cell office:value-type="string">'
+                f"<text:p>{value}</text:p></table:table-cell>"
+            )
+        return f'<table:table-cell office:value-type="float" office:value="{value!r}"/>'
+
+    names = ["office", "table", "text"]
+    spaces = " ".join(f'xmlns:{n}="urn:oasis:names:tc:opendocument:xmlns:{n}:1.0"' for n in names)
+    body = "".join(
+        f'<table:table-row table:number-rows-repeated="{repeated}">'
+        f"{''.join(map(cell, row))}</table:table-row>"
+        for row in rows
+    )
+    # As LibreOffice does: the rest of the sheet is one row of one empty cell, repeated.
+    rest = (
+        '<table:table-row table:number-rows-repeated="1048000">'
+        '<table:table-cell table:number-columns-repeated="16384"/></table:table-row>'
+    )
+    content = (
+        f'<office:document-content {spaces} office:version="1.2"><office:body>'
+        f'<office:spreadsheet><table:table table:name="s">{body}{rest}</table:table>'
+        "</office:spreadsheet></office:body></office:document-content>"
+    )
+    mimetype = "application/vnd.oasis.opendocument.spreadsheet"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("mimetype", mimetype, zipfile.ZIP_STORED)
+        archive.writestr("content.xml", content)
+        archive.writestr(
+            "META-INF/manifest.xml",
+            "<manifest:manifest "
+            'xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">'
+            f'<manifest:file-entry manifest:full-path="/" manifest:media-type="{mimetype}"/>'
+            "</manifest:manifest>",
+        )
+    return path
+
+
+def test_open_document(tmp_path: Path) -> None:
+    rows = [["Vd (V)", -0.1], [], *columns(["Vg (V)", "Id (A)"], VG, current(VG))]
+    (step,) = read(write_ods(tmp_path / "a.ods", rows)).steps
+    np.testing.assert_allclose(step.arrays["Id"], current(VG))
+    assert step.values["Vd"] == -0.1
+
+
+def test_open_document_that_repeats_rows_beyond_reason_is_refused(tmp_path: Path) -> None:
+    rows = columns(["Vg (V)", "Id (A)"], VG, current(VG))
+    with pytest.raises(IngestError, match="far below or right"):
+        READER.read(write_ods(tmp_path / "a.ods", rows, repeated=20_000_000))
+
+
 # Keithley 4200
 
 SEPARATOR = ["=" * 34]
 
 
 def settings(test: str, gate: str, drain: str, levels: Sequence[Any], **more: Any) -> Rows:
+    clarius = more.get("clarius", False)
     return [
         ["Test Name", test],
         ["Mode", "Sweeping"],
         ["Last Executed", "03/14/2024 15:34:54"],
         ["Device Terminal", "Source", "Gate", "Drain"],
         ["Instrument", "GNDU", "SMU1", "SMU2"],
-        ["Forcing Function", "Common", gate, drain],
-        ["Start/Level", "N/A", *levels],
+        ["Operation Mode" if clarius else "Forcing Function", "Common", gate, drain],
+        ["Start/Bias" if clarius else "Start/Level", "N/A", *levels],
         ["Step", "N/A", more.get("step", -0.1), "N/A"],
         ["Number of Points", "N/A", more.get("n", 22), 7],
     ]
@@ -227,6 +284,19 @@ def test_keithley_4200_transfer_runs_have_their_own_settings(
     assert found.steps[0].info["parameters"]["Test Name"] == "p_transfer#1@3"
     assert found.attributes["instrument"] == "Keithley 4200"
     assert any("'Calc' left out" in word for word in found.warnings)
+
+
+def test_clarius_names_runs_as_their_sheets(tmp_path: Path) -> None:
+    parts: list[Any] = []
+    sheets: dict[str, Rows] = {}
+    for name, vd in (("Run19", 1.5), ("W=0.25um L=3um", 0.5)):
+        how = ("Voltage Linear Sweep", "Voltage Bias", [0, vd])
+        parts += [SEPARATOR, [name], SEPARATOR, *settings("vtlin#1@1", *how, clarius=True), []]
+        sheets[name] = columns(["DrainI", "GateV", "VT"], current(LOOP, vd), LOOP, [])
+    found = read(write_xls(tmp_path / "a.xls", {**sheets, "Settings": parts}))
+    assert [step.values["Vd"] for step in found.steps] == [1.5, 0.5]
+    assert found.steps[1].info["parameters"]["Operation Mode"].endswith("Voltage Bias")
+    assert found.attributes["description"] == "vtlin#1@1"
 
 
 @pytest.mark.parametrize("with_gate", [True, False])
