@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from oectflow.config_file import read_config_file, shorten
-from oectflow.errors import ConfigError
+from oectflow.errors import ConfigError, IngestError
+from oectflow.pipeline.inputs.readers.encodings import find_encoding
+from oectflow.pipeline.inputs.readers.regular_file import check_regular, read_regular
+from oectflow.pipeline.inputs.readers.workbook import read_sheets, workbook_kind
 from oectflow.pipeline.inputs.sample_keys import MISSING, understand
 
 #: A table of 10,000 devices has 1 MB.
@@ -52,27 +53,20 @@ def read_table(path: Path) -> list[Entry]:
     ConfigError
         The file cannot be read, is too large, or has no headings ``chip_id`` and ``device_id``.
     """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"{path}: is no file; name a table of devices (.csv, .yaml, .xlsx)")
-    if status.st_size > MAX_BYTES:
-        raise ConfigError(
-            f"{path}: has {status.st_size:,} bytes, expected at most {MAX_BYTES:,}; "
-            "is it a table of devices?"
-        )
     suffix = path.suffix.lower()
-    if suffix in _YAML:
-        return entries_of(read_config_file(path, ConfigError, as_text=True), str(path))
-    if suffix in _EXCEL:
-        return _read_excel(path)
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-    return _read_text(path, _decode(raw))
+        if suffix in _YAML:
+            check_regular(path)
+            return entries_of(read_config_file(path, ConfigError, as_text=True), str(path))
+        if suffix in _EXCEL or workbook_kind(path):
+            return _read_workbook(path)
+        raw = read_regular(path, MAX_BYTES)
+    except IngestError as error:
+        raise ConfigError(f"{error}; a table of devices is a .csv, .yaml or .xlsx file") from None
+    encoding = find_encoding(raw)
+    if raw and not encoding:
+        raise ConfigError(f"{path}: is no text; a table of devices is a .csv, .yaml or .xlsx file")
+    return _read_text(path, raw.decode(encoding, "replace") if raw else "")
 
 
 def entries_of(found: Any, place: str) -> list[Entry]:
@@ -110,19 +104,6 @@ def entries_of_frame(frame: Any) -> list[Entry]:
         Entry(f"the DataFrame, row {number}", dict(zip(headings, row, strict=True)))
         for number, row in enumerate(rows, 1)
     ]
-
-
-def _decode(raw: bytes) -> str:
-    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return raw.decode("utf-16", "replace")
-    if b"\0" in raw[:200]:
-        return raw.decode("utf-16-le" if raw[1:2] == b"\0" else "utf-16-be", "replace")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        # A µ of a western computer stands between letters, Chinese characters are pairs of bytes.
-        lonely = re.search(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])", raw)
-        return raw.decode("cp1252" if lonely else "gb18030", "replace")
 
 
 def _read_text(path: Path, text: str) -> list[Entry]:
@@ -163,35 +144,25 @@ def _find_headings(rows: Iterable[Sequence[Any]]) -> int | None:
     return None
 
 
-def _read_excel(path: Path) -> list[Entry]:
-    try:
-        from python_calamine import CalamineError, CalamineWorkbook
-    except ModuleNotFoundError:
-        raise ConfigError(
-            f"{path}: Excel files need python-calamine; pip install 'oectflow[excel]', or save "
-            "the table as CSV"
-        ) from None
-    try:
-        with CalamineWorkbook.from_path(str(path)) as workbook:
-            sheets = {
-                name: workbook.get_sheet_by_name(name).to_python(skip_empty_area=False)
-                for name in workbook.sheet_names
-            }
-    except (CalamineError, OSError) as error:
-        raise ConfigError(f"{path}: cannot be read as Excel ({error})") from None
+def _read_workbook(path: Path) -> list[Entry]:
+    sheets = [sheet for sheet in read_sheets(path)[0] if not sheet.hidden]
     entries: list[Entry] = []
     found = False
-    for name, rows in sheets.items():
-        numbered = [(n, row) for n, row in enumerate(rows, 1) if any(str(c).strip() for c in row)]
+    for sheet in sheets:
+        numbered = [
+            (number, row)
+            for number, row in enumerate(sheet.rows, sheet.first_row)
+            if any(str(cell).strip() for cell in row)
+        ]
         start = _find_headings([row for _, row in numbered[:_PREAMBLE]])
         if start is not None:
             found = True
-            where = [f"{path}, sheet {name!r}, row {n}" for n, _ in numbered[start:]]
+            where = [f"{path}, sheet {sheet.name!r}, row {n}" for n, _ in numbered[start:]]
             entries += _entries(where, [row for _, row in numbered[start:]], comma=False)
     if not found:
         raise ConfigError(
             f"{path}: no sheet has a row with the headings chip_id and device_id; sheets: "
-            f"{', '.join(sheets)}"
+            f"{', '.join(sheet.name for sheet in sheets) or 'none with cells'}"
         )
     return entries
 
@@ -253,8 +224,3 @@ def _is_unit_row(headings: Sequence[str], row: Sequence[Any]) -> bool:
         else:
             some = some or text.casefold() not in MISSING
     return some
-
-
-def is_path(source: Any) -> bool:
-    """Whether something names a file."""
-    return isinstance(source, str | os.PathLike)

@@ -258,12 +258,19 @@ def test_the_file_counts_and_a_contradiction_is_said(tmp_path: Path) -> None:
 def test_what_is_no_table_is_refused(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo.csv"
     os.mkfifo(fifo)
-    with pytest.raises(ConfigError, match="is no file"):
-        read_samples(fifo)
-    with pytest.raises(ConfigError, match="cannot be read"):
-        read_samples(tmp_path / "nothing.csv")
-    with pytest.raises(ConfigError, match="is no file"):
-        read_samples(Path(os.devnull))
+    for path, message in (
+        (fifo, "is a pipe"),
+        (fifo.with_suffix(".yaml"), "is a pipe"),
+        (tmp_path / "nothing.csv", "there is no such file"),
+        (Path(os.devnull), "is a device"),
+        (tmp_path, "is a folder"),
+        (write(tmp_path / "binary.csv", "\x01\x02\x03chip_id"), "is no text"),
+        (write(tmp_path / "damaged.xlsx", "PK"), "damaged.xlsx"),
+    ):
+        if message == "is a pipe" and not path.exists():
+            os.mkfifo(path)
+        with pytest.raises(ConfigError, match=message):
+            read_samples(path)
     large = tmp_path / "large.csv"
     with large.open("wb") as file:
         file.truncate(17 * 1024 * 1024)
