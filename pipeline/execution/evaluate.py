@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from oectflow.extractors.base import ERROR, BaseExtractor, Columns, Variable, missing, stack_steps
+from oectflow.extractors.pinning import is_built_in
 from oectflow.measurement import Batch, get_kind
+from oectflow.pipeline.execution.children import collect, serve
+from oectflow.pipeline.execution.watch import STEP_SECONDS, Stuck, Watched, left_behind
+
+StepTimeoutOption = float | Literal["auto"] | None
 
 #: Written beside the numbers of a trace under a gate square wave.
 TIMING_SOURCE = Variable(
@@ -51,8 +56,17 @@ class Steps:
     unreadable: Mapping[int, str] = field(default_factory=dict)
 
 
-def evaluate(extractor: BaseExtractor, steps: Steps) -> tuple[Columns, dict[int, tuple[str, str]]]:
+def evaluate(
+    extractor: BaseExtractor, steps: Steps, seconds: float | None = None
+) -> tuple[Columns, dict[int, tuple[str, str]]]:
     """Compute the variables of one extractor for all steps.
+
+    Parameters
+    ----------
+    extractor, steps
+        What to compute, and of what.
+    seconds
+        How long a step may take, None as long as it likes.
 
     Returns
     -------
@@ -66,28 +80,114 @@ def evaluate(extractor: BaseExtractor, steps: Steps) -> tuple[Columns, dict[int,
     if extractor.arrays is not None:
         own = {name: batch.arrays[name] for name in extractor.arrays if name in batch.arrays}
         batch = replace(batch, arrays=own)
-    columns: Columns | None = None
-    if extractor.extract_batch is not None:
+    if seconds is None:
+        columns = _evaluate(extractor, batch, errors, _unwatched)
+    else:
         try:
-            columns = extractor.extract_batch(batch, extractor.params)
-            columns = extractor.check_batch(columns, len(batch))
-        except Exception:  # noqa: BLE001
-            # The loop below meets the same fault again, in the step that is to blame.
-            columns = None
-    if columns is None:
-        rows = []
-        for i in range(len(batch)):
-            row = None
-            if i not in errors:
-                try:
-                    row = extractor.extract_step(batch.step(i))
-                except Exception as error:  # noqa: BLE001
-                    errors[i] = (type(error).__name__, str(error) or repr(error))
-            rows.append(_no_result(extractor) if row is None else row)
-        columns = stack_steps(extractor.variables, rows)
+            with Watched(seconds) as watched:
+                columns = _evaluate(extractor, batch, errors, watched.call)
+        except Stuck as stuck:
+            left_behind(f"{extractor.name}: a step {stuck}")
+            columns = _in_children(extractor, batch, errors, seconds)
     for name, variable in extractor.variables.items():
         columns[name][list(errors)] = ERROR if name == "status" else missing(variable)
     return columns, errors
+
+
+#: Calls a function that computes so many steps.
+_Call = Callable[[Callable[[], Any], int], Any]
+
+
+def _unwatched(function: Callable[[], Any], n_steps: int) -> Any:
+    del n_steps
+    return function()
+
+
+def _evaluate(
+    extractor: BaseExtractor, batch: Batch, errors: dict[int, tuple[str, str]], call: _Call
+) -> Columns:
+    if extractor.extract_batch is not None:
+        try:
+            columns: Columns = call(
+                lambda: extractor.check_batch(_all_at_once(extractor, batch), len(batch)),
+                len(batch),
+            )
+            return columns
+        except Stuck:
+            raise
+        except Exception:  # noqa: BLE001
+            # The loop below meets the same fault again, in the step that is to blame.
+            pass
+    rows = [_no_result(extractor)] * len(batch)
+    for i in range(len(batch)):
+        if i not in errors:
+            try:
+                rows[i] = call(lambda i=i: extractor.extract_step(batch.step(i)), 1)  # type: ignore[misc]
+            except Stuck:
+                raise
+            except Exception as error:  # noqa: BLE001
+                errors[i] = _described(error)
+    return stack_steps(extractor.variables, rows)
+
+
+def _all_at_once(extractor: BaseExtractor, batch: Batch) -> Columns:
+    assert extractor.extract_batch is not None
+    return extractor.extract_batch(batch, extractor.params)
+
+
+def _described(error: BaseException) -> tuple[str, str]:
+    return type(error).__name__, str(error) or repr(error)
+
+
+def step_seconds(extractor: BaseExtractor, step_timeout: StepTimeoutOption) -> float | None:
+    """Return how long a step of an extractor may take, in s; None as long as it likes.
+
+    With ``"auto"`` that is for what is not part of the package, which nobody has looked at.
+    """
+    if step_timeout == "auto":
+        return None if is_built_in(type(extractor)) else STEP_SECONDS
+    return step_timeout
+
+
+def _in_children(
+    extractor: BaseExtractor,
+    batch: Batch,
+    errors: dict[int, tuple[str, str]],
+    seconds: float,
+) -> Columns:
+    """Compute step by step in processes that are killed where a step takes too long."""
+    rows = [_no_result(extractor)] * len(batch)
+    errors_of_children = {i: error for i, error in errors.items() if error[0] == "UnreadableFile"}
+    errors.clear()
+    errors.update(errors_of_children)
+    todo = [i for i in range(len(batch)) if i not in errors]
+    while todo:
+        done, cause = collect(f"{__name__}:child", (extractor, batch, todo), [seconds] * len(todo))
+        for i, (row, error) in zip(todo, done, strict=False):
+            if error is None:
+                rows[i] = row
+            else:
+                errors[i] = error
+        todo = todo[len(done) :]
+        if cause is not None and todo:
+            errors[todo.pop(0)] = cause
+    return stack_steps(extractor.variables, rows)
+
+
+def child() -> None:
+    """Compute steps that come in, one after the other."""
+    serve(_rows)
+
+
+def _rows(
+    work: tuple[BaseExtractor, Batch, Sequence[int]],
+) -> Iterator[tuple[dict[str, Any] | None, tuple[str, str] | None]]:
+    extractor, batch, todo = work
+    for i in todo:
+        try:
+            yield extractor.extract_step(batch.step(i)), None
+        except BaseException as error:  # noqa: BLE001 - a step that ends the process, too
+            yield None, _described(error)
 
 
 def used_sample(extractor: BaseExtractor, sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from distributed import Future
 from oectflow.errors import ConfigError, InputError, OutputError
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.assemble import Extracted
-from oectflow.pipeline.execution.evaluate import used_sample
+from oectflow.pipeline.execution.evaluate import StepTimeoutOption, used_sample
 from oectflow.pipeline.execution.plan import StepBatch
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.tasks import ExperimentTask
@@ -85,6 +85,7 @@ def prepare(
     expand_multidim: bool,
     topic: str,
     samples: Samples | None = None,
+    step_timeout: StepTimeoutOption = "auto",
 ) -> Iterator[Job | ExperimentRecord]:
     """Look at every experiment and say what is to be done, or why nothing is.
 
@@ -164,6 +165,7 @@ def prepare(
                 sample=sample,
                 warnings=tuple(warnings),
                 dropped=dropped,
+                step_timeout=step_timeout,
             ),
             {source: experiment.layout(source) for source in sources},
             tuple(f.name for f in features.extracted if f.name not in reused),

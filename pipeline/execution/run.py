@@ -20,6 +20,7 @@ from oectflow.errors import ConfigError, RunFailed, StorageError
 from oectflow.local_path import local_path
 from oectflow.pipeline.execution.conduct import Crew, conduct, way_of
 from oectflow.pipeline.execution.costs import CostBook
+from oectflow.pipeline.execution.evaluate import StepTimeoutOption
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.plan import Granularity, check_granularity
 from oectflow.pipeline.execution.planner import Planner
@@ -51,6 +52,7 @@ def extract(
     expand_multidim: bool = False,
     performance_report: str | os.PathLike[str] | None = None,
     samples: Any = None,
+    step_timeout: StepTimeoutOption = "auto",
 ) -> RunReport:
     """Compute features of experiments and write one Parquet file for each.
 
@@ -93,6 +95,11 @@ def extract(
         Geometry and materials of the devices: a table (``devices.csv``, ``.yaml``, ``.xlsx``), a
         DataFrame or a mapping, see :func:`oectflow.read_samples`.  Raw files stay as they are; what
         one says itself counts, and a contradiction is a warning.
+    step_timeout
+        How long one feature of one step may take, in s.  What takes longer gets the status
+        ``error``, and the others are computed; also a step that starts hundreds of threads or
+        exits.  ``"auto"``: ten minutes for extractors that are not part of the package, no limit
+        for those that are.  None: no limit.
 
     Returns
     -------
@@ -130,6 +137,7 @@ def extract(
         return _extract(
             experiments, features, out, Crew(client), granularity, on_error,
             force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
+            step_timeout=step_timeout,
         )  # fmt: skip
 
 
@@ -247,6 +255,7 @@ def _prepared(
     force: bool,
     expand_multidim: bool,
     samples: Any,
+    step_timeout: StepTimeoutOption = "auto",
 ) -> _Run:
     """Look at the experiments and at what is there of their results."""
     jobs: list[Job] = []
@@ -257,7 +266,7 @@ def _prepared(
     features = features.pinned()
     prepared = prepare(
         paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic,
-        samples=table,
+        samples=table, step_timeout=step_timeout,
     )  # fmt: skip
     for index, item in enumerate(prepared):
         if isinstance(item, Job):
@@ -288,10 +297,15 @@ def _extract(
     progress: bool,
     expand_multidim: bool,
     samples: Any,
+    step_timeout: StepTimeoutOption = "auto",
 ) -> RunReport:
     check_granularity(granularity)
     if on_error not in ("record", "raise"):
         raise ConfigError(f"on_error={on_error!r}: expected 'record' or 'raise'")
+    if step_timeout not in ("auto", None) and not (
+        isinstance(step_timeout, int | float) and step_timeout > 0
+    ):
+        raise ConfigError(f"step_timeout={step_timeout!r}: expected seconds, 'auto' or None")
     feature_set = FeatureSet.load(features)
     folder = local_path(out, StorageError)
     try:
@@ -303,6 +317,7 @@ def _extract(
         run = _prepared(
             files, feature_set, folder, granularity,
             force=force, expand_multidim=expand_multidim, samples=samples,
+            step_timeout=step_timeout,
         )  # fmt: skip
         _carry_out(run, crew, progress=progress)
     run.plan.actual_seconds = time.perf_counter() - begin

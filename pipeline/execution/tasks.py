@@ -32,9 +32,16 @@ from oectflow.pipeline.execution.assemble import (
     describe,
     row_outcomes,
 )
-from oectflow.pipeline.execution.evaluate import Steps, evaluate, value_columns
+from oectflow.pipeline.execution.evaluate import (
+    Steps,
+    StepTimeoutOption,
+    evaluate,
+    step_seconds,
+    value_columns,
+)
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.sealed import Sealed
+from oectflow.pipeline.execution.watch import renew_worker
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
@@ -97,6 +104,8 @@ class ExperimentTask:
         What the results should say beside the numbers.
     dropped
         Features of the present ``out_path`` that are neither taken over nor computed, and why.
+    step_timeout
+        As in :func:`oectflow.extract`.
     """
 
     path: str
@@ -112,6 +121,7 @@ class ExperimentTask:
     sample: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
+    step_timeout: StepTimeoutOption = None
 
 
 #: By topic: called with every progress event where no Dask worker carries it to the client.
@@ -197,7 +207,8 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
     seconds = {}
     for spec in specs:
         begin = time.perf_counter()
-        result, errors = evaluate(spec.extractor, steps)
+        limit = step_seconds(spec.extractor, task.step_timeout)
+        result, errors = evaluate(spec.extractor, steps, limit)
         seconds[spec.name] = time.perf_counter() - begin
         columns |= {column_name(spec.name, name): array for name, array in result.items()}
         problems += [
@@ -206,6 +217,7 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
         ]
     extracted = Extracted(steps.source, start, start + n_steps, columns, tuple(problems), seconds)
     announce(task, extracted)
+    renew_worker()
     return extracted
 
 

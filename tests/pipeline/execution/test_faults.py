@@ -22,7 +22,8 @@ from oectflow.errors import ClusterError, OutputError, StorageError
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.execution import overheads
 from oectflow.pipeline.execution import scheduler as scheduler_module
-from oectflow.pipeline.execution.isolate import extract_isolated, worker_memory
+from oectflow.pipeline.execution.children import worker_memory
+from oectflow.pipeline.execution.isolate import extract_isolated
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.prepare import prepare
 from oectflow.pipeline.execution.run import extract, plan
