@@ -4,6 +4,7 @@
 
     /                            scalar metadata as attributes, format_version first of all
     /raw/json, /raw/workflow     the instrument's own descriptions, as text
+    /raw/metadata                of a text file, what stands beside its table, as JSON
     /transfer/measurement_data   (n_steps, 2, longest): Vg, Id; shorter steps padded with NaN
     /transfer/step_info_table    one row per step
     /transient/measurement_data  (3, n_samples): continuous_time, original_time, drain_current

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 from oectflow.errors import ConfigError, IngestError
-from oectflow.measurement import Measurement, Step
+from oectflow.measurement import Measurement
 from oectflow.pipeline.inputs.readers.delimited import read_delimited
 from oectflow.pipeline.inputs.readers.headings import Heading, read_heading
 from oectflow.pipeline.inputs.readers.layout import Layout, find_layout
@@ -66,8 +67,18 @@ class TextReader:
         """
         schema = self._schema_for(path)
         layout = find_layout(path, schema)
-        steps, warnings = _steps(path, schema, layout)
-        return Reading([Measurement({}, steps, warnings=tuple(warnings))], [path])
+        table = read_delimited(path, schema, layout)
+        steps, warnings = steps_from_table(
+            table,
+            kind=schema.kind or None if schema else None,
+            info={"data_file": path.name},
+            values=schema.values if schema else {},
+        )
+        documents = {}
+        if table.metadata:
+            documents["metadata"] = json.dumps(table.metadata, ensure_ascii=False)
+        found = Measurement({}, steps, documents=documents, warnings=tuple(warnings))
+        return Reading([found], [path])
 
     def tables(self, path: Path) -> list[Table]:
         """Return the one table of a file."""
@@ -132,11 +143,3 @@ def _columns(layout: Layout, schema: Schema | None) -> list[Heading]:
         known = schema.heading(number, text) if schema is not None else None
         columns.append(known or read_heading(text, unit))
     return columns
-
-
-def _steps(path: Path, schema: Schema | None, layout: Layout) -> tuple[list[Step], list[str]]:
-    table = read_delimited(path, schema, layout)
-    kind = schema.kind if schema is not None and schema.kind else None
-    values = schema.values if schema is not None else {}
-    info = {"data_file": path.name, "metadata": dict(table.metadata)}
-    return steps_from_table(table, kind=kind, info=info, values=values)

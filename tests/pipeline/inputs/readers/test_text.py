@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 
@@ -34,6 +35,11 @@ def table(delimiter=",", decimal=".", headings=("Vg", "Id"), columns=(VG, ID)):
 def read(path, schema=None):
     (measurement,) = TextReader(schema).read(path).measurements
     return measurement.steps, measurement.warnings
+
+
+def metadata_of(path):
+    (measurement,) = READER.read(path).measurements
+    return json.loads(measurement.documents.get("metadata", "{}"))
 
 
 def refused(path, schema=None):
@@ -143,7 +149,7 @@ def test_what_stands_above_the_headings(tmp_path, preamble):
     steps, warnings = read(write(tmp_path / "a.csv", text))
     assert_sweep(steps)
     assert warnings == ()
-    metadata = steps[0].info["metadata"]
+    metadata = metadata_of(tmp_path / "a.csv")
     if preamble in ("keys", "comments"):
         assert steps[0].values == {"Vd": -0.6}
         assert metadata["Vd"] == "-0.6 V"
@@ -252,7 +258,7 @@ def test_lines_after_the_table_are_kept(tmp_path):
     steps, warnings = read(write(tmp_path / "a.csv", table() + "End of test, chip 4\n"))
     assert_sweep(steps)
     assert warnings == ()
-    assert steps[0].info["metadata"] == {"line 43": "End of test, chip 4"}
+    assert metadata_of(tmp_path / "a.csv") == {"line 43": "End of test, chip 4"}
 
 
 @pytest.mark.parametrize("plus", [True, False])
@@ -451,4 +457,4 @@ def test_an_encoding_that_shows_only_at_the_end(tmp_path):
     text = table(headings=("Time", "Id"), columns=(time, time)) + "Ende der Prüfung\n"
     steps, _ = read(write(tmp_path / "a.csv", text, "cp1252"))
     assert len(steps[0]) == 30_000
-    assert "Ende der Prüfung" in steps[0].info["metadata"].values()
+    assert "Ende der Prüfung" in metadata_of(tmp_path / "a.csv").values()
