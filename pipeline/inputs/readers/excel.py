@@ -12,7 +12,7 @@ from oectflow.measurement import Measurement, Step
 from oectflow.pipeline.inputs.readers.grid import tables_in
 from oectflow.pipeline.inputs.readers.keithley4200 import Run, is_settings, key_of, runs_in
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
-from oectflow.pipeline.inputs.readers.settings import fill_in, geometry, voltages
+from oectflow.pipeline.inputs.readers.settings import fill_in, geometry
 from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 from oectflow.pipeline.inputs.readers.workbook import Sheet, read_sheets, workbook_kind
 
@@ -108,9 +108,8 @@ def _read_sheet(
             warnings.append(f"row {table.first_line}: left out: {error}")
             continue
         warnings += flaws
-        known = voltages(table.metadata)
         for curve, step in enumerate(found):
-            steps.append(fill_in(step, {**run.voltages(curve, len(found)), **known}))
+            steps.append(fill_in(step, run.voltages(curve, len(found))))
         beside, flaws = geometry(table.metadata)
         sample = {**beside, **sample}
         warnings += flaws

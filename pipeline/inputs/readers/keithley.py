@@ -26,7 +26,7 @@ from oectflow.pipeline.inputs.readers.headings import read_heading
 from oectflow.pipeline.inputs.readers.marks import is_overflow_word
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
 from oectflow.pipeline.inputs.readers.regular_file import read_regular
-from oectflow.pipeline.inputs.readers.settings import fill_in, geometry, number, voltages
+from oectflow.pipeline.inputs.readers.settings import geometry, number
 from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 
 _MAX_BYTES = 256 * 2**20
@@ -73,8 +73,7 @@ class KeithleyReader:
         """
         (table,) = self.tables(path)
         info = {"data_file": path.name, "parameters": dict(table.metadata)}
-        found, warnings = steps_from_table(table, info=info)
-        steps = [fill_in(step, voltages(table.metadata)) for step in found]
+        steps, warnings = steps_from_table(table, info=info)
         sample, words = geometry(table.metadata)
         warnings += words
         files = [path]

@@ -9,7 +9,6 @@ from typing import Any
 
 from oectflow.errors import ConfigError
 from oectflow.measurement import Step, get_kind
-from oectflow.pipeline.inputs.readers.headings import read_heading
 from oectflow.pipeline.inputs.sample_keys import parse, understand
 
 _GEOMETRY = ("W", "L", "d")
@@ -21,17 +20,6 @@ def number(cell: str) -> float:
         return float(cell.strip().replace(",", ".", 1))
     except ValueError:
         return math.nan
-
-
-def voltages(entries: Mapping[str, str]) -> dict[str, float]:
-    """Return the gate and drain voltage that entries name, in V."""
-    found: dict[str, float] = {}
-    for name, text in entries.items():
-        heading = read_heading(name)
-        value = number(text) * heading.scale
-        if heading.quantity in ("Vg", "Vd") and math.isfinite(value):
-            found.setdefault(heading.quantity, value)
-    return found
 
 
 def geometry(entries: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:

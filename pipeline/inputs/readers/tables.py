@@ -141,9 +141,17 @@ def _steps_of_part(
     steps: list[Step] = []
     reasons: list[str] = []
     used: set[int] = set()
+    seen: list[Group] = []
     for group in column_groups(headings):
         if not _length(table, group):
             continue
+        if any(_is_mirrored(table, headings, group, other) for other in seen):
+            dependent = [i for name, i in group.columns.items() if name not in ABSCISSAS]
+            names = ", ".join(repr(headings[i].text) for i in dependent)
+            warnings.append(f"column {names} repeats one before it with the other sign; left out")
+            used |= {*group.columns.values(), *group.others}
+            continue
+        seen.append(group)
         try:
             found, flaws = _steps_of_group(table, headings, group, kind, info, given)
         except IngestError as error:
@@ -160,6 +168,26 @@ def _steps_of_part(
             label = heading.text or f"column {i + 1}"
             warnings.append(f"column {label!r} belongs to no measurement; left out")
     return steps, warnings
+
+
+def _is_mirrored(table: Table, headings: Sequence[Heading], group: Group, other: Group) -> bool:
+    """Return whether a group has the numbers of another one with the sign of its heading.
+
+    Instruments write ``-Id(A)`` beside ``Id(A)`` for plots on a logarithmic axis.
+    """
+    dependent = [name for name in group.columns if name not in ABSCISSAS]
+    pairs = [(group.columns[name], other.columns.get(name, -1)) for name in dependent]
+    shared = all(other.columns.get(n) == i for n, i in group.columns.items() if n in ABSCISSAS)
+    return (
+        shared
+        and bool(pairs)
+        and all(
+            b >= 0
+            and headings[a].scale == -headings[b].scale
+            and np.array_equal(table.columns[a], -table.columns[b], equal_nan=True)
+            for a, b in pairs
+        )
+    )
 
 
 def _numbered(step: Step, number: int) -> Step:

@@ -245,3 +245,11 @@ def test_three_curves_below_each_other_with_extras():
     x = np.tile(ONE_WAY, 3)
     steps, _ = read(["Vg", "Id", "x"], x, np.arange(99) * 1e-6, np.arange(99))
     assert [step.extra["x"].values[0] for step in steps] == [0, 33, 66]
+
+
+@pytest.mark.parametrize(("mirrored", "curves"), [(-CURRENT, 1), (-CURRENT * 1.01, 2)])
+def test_a_current_with_the_other_sign_for_a_plot_is_no_second_curve(mirrored, curves):
+    steps, warnings = read(["Vg(V)", "Id(A)", "-Id(A)"], SWEEP, CURRENT, mirrored)
+    assert len(steps) == curves
+    np.testing.assert_array_equal(steps[0].arrays["Id"], CURRENT)
+    assert any("other sign" in warning for warning in warnings) == (curves == 1)
