@@ -14,7 +14,7 @@ import dask
 from distributed import Security
 from distributed.deploy.cluster import Cluster
 
-from oectflow.cluster.local import LOOPBACK, free_port
+from oectflow.cluster.local import LOOPBACK, free_port, scratch_folder
 from oectflow.cluster.processes import SchedulerProcess
 from oectflow.cluster.security import temporary_certificates, written_certificates
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT, as_environment
@@ -111,6 +111,7 @@ def start_batch(
                 scheduler_options={
                     "dashboard_address": f"{dashboard_host}:{port}",
                     "remove_at_end": folder,
+                    "local_directory": str(scratch_folder()),
                 }
                 | scheduler_options,
                 **options,
@@ -125,6 +126,9 @@ def _environment_lines() -> list[str]:
     """Return shell lines that prepare a node for its workers."""
     variables = WORKER_ENVIRONMENT | as_environment(DASK_CONFIG)
     return [
+        # Dask imports from there before it looks anywhere else; mktemp lets only us in.
+        'export DASK_TEMPORARY_DIRECTORY="$(mktemp -d "${TMPDIR:-/tmp}/oectflow-XXXXXXXXXX")"',
+        "trap 'rm -rf -- \"$DASK_TEMPORARY_DIRECTORY\"' EXIT",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         # One folder per node: two nodes that write into one folder of a network disk can spoil
         # each other's index.

@@ -18,6 +18,7 @@ from oectflow.cluster.processes import ProcessCluster
 from oectflow.cluster.security import temporary_certificates
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT
 from oectflow.errors import ClusterError
+from oectflow.private_folder import NotPrivate, private_folder
 
 #: From this many cores on, one is left to the scheduler and the notebook.
 CORES_TO_SPARE_ONE = 8
@@ -79,6 +80,8 @@ def start_local(
                     "protocol": protocol,
                     "dashboard": True,
                     "dashboard_address": f"{dashboard_host}:{port}",
+                    # Dask imports from there before it looks anywhere else.
+                    "local_directory": str(scratch_folder()),
                 },
                 worker_options={
                     "host": LOOPBACK,
@@ -103,14 +106,13 @@ def scratch_folder() -> Path:
     Raises
     ------
     ClusterError
-        Another account has made a folder of that name.
+        Another account has made a folder of that name, or can replace it.
     """
     owner = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "")
-    folder = Path(tempfile.gettempdir()) / f"oectflow-{owner}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if hasattr(os, "getuid") and folder.stat().st_uid != owner:
-        raise ClusterError(f"{folder} belongs to another account; set TMPDIR to a folder of yours")
-    return folder
+    try:
+        return private_folder(Path(tempfile.gettempdir()) / f"oectflow-{owner}")
+    except (NotPrivate, OSError) as error:
+        raise ClusterError(f"{error}; or set TMPDIR to a folder of yours") from error
 
 
 def free_port(wanted: int, host: str = LOOPBACK) -> int:

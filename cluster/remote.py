@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,7 +77,10 @@ def start_ssh(
         options["security"] = certificates
     try:
         # SSHCluster hands the configuration on to the other machines.
-        with dask.config.set(DASK_CONFIG):
+        # The scratch folder of each machine has a name that no other account can know: Dask imports
+        # from there before it looks anywhere else.
+        scratch = f"/tmp/oectflow-{secrets.token_hex(16)}"
+        with dask.config.set(DASK_CONFIG | {"temporary-directory": scratch}):
             return SSHCluster(
                 list(hosts),
                 worker_options=worker_options | options.pop("worker_options", {}),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import dask
 import psutil
@@ -251,3 +254,39 @@ def test_close__client_that_does_not_own(client):
     with Client(client.cluster) as other:
         assert other.submit(os.getpid).result()
     assert client.cluster.status.name == "running"
+
+
+@pytest.mark.skipif(
+    os.name != "posix" or os.getuid() != 0 or shutil.which("runuser") is None,
+    reason="needs root, to act as a second account",
+)
+def test_nothing_of_another_account_can_be_imported(monkeypatch):
+    """Another account has made the scratch folder of Dask, with a module in it, before us."""
+    shared = Path(tempfile.mkdtemp(dir="/tmp"))
+    shared.chmod(0o1777)
+
+    def as_nobody(*command):
+        return subprocess.run(["runuser", "-u", "nobody", "--", *map(str, command)], check=False)
+
+    trap = shared / "dask-scratch-space"
+    as_nobody("mkdir", "-m", "777", trap)
+    as_nobody("sh", "-c", f"umask 0; echo > {trap}/module_of_another.py")
+    monkeypatch.setenv("TMPDIR", str(shared))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+    def look():
+        import importlib.util
+        import sys
+
+        return importlib.util.find_spec("module_of_another") is not None, list(sys.path)
+
+    try:
+        with connect("local", n_workers=1, dashboard_port=0, kernels=NO_KERNELS) as client:
+            seen = [client.run_on_scheduler(look), *client.run(look).values()]
+            seen += client.run(look, nanny=True).values()
+            for found, paths in seen:
+                assert not found
+                places = [p for p in paths if p and Path(p).is_dir()]
+                assert not [p for p in places if as_nobody("test", "-w", p).returncode == 0]
+    finally:
+        shutil.rmtree(shared)
