@@ -43,6 +43,9 @@ class Filters:
     missing_features: Annotated[
         Words, _option("Lacks this feature, or one of several; 'all': has none.")
     ] = None
+    kind: Annotated[
+        Words, _option("Has steps of this kind of measurement: transfer, output, transient, …")
+    ] = None
     has_transfer_data: Annotated[
         bool | None, _option("Has transfer steps.", "--has-transfer-data/--no-transfer-data")
     ] = None

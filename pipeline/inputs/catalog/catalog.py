@@ -172,6 +172,7 @@ class Catalog:
             ``has_features``, ``missing_features``: True or False, or the name of a feature, or a
             list of names, all of which an experiment must have, or not have all of; what was
             computed from an older raw file does not count.
+            ``kind``: has steps of this kind of measurement, or of one of several.
             ``has_transfer_data``, ``has_transient_data``: True or False.
             ``created_after``, ``created_before``, ``completed_after``, ``completed_before``: a
             datetime, a date, or its ISO text, on the instrument's wall clock; *after* includes

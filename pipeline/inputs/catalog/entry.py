@@ -39,6 +39,8 @@ class CatalogEntry:
         As in the raw file; without a declared total, the number of measured steps.
     transfer_steps, transient_steps
         Steps in the file.
+    n_steps
+        Steps in the file by kind of measurement: ``{"output": 4, "transfer": 1}``.
     created_at, completed_at
         The instrument's wall clock, without time zone.
     total_data_points
@@ -91,6 +93,7 @@ class CatalogEntry:
     raw_file_modified: datetime | None
     content_hash: str | None
     has_features: bool
+    n_steps: Mapping[str, int] = field(repr=False)
     workflow: Mapping[str, Any] = field(repr=False)
     sample: Mapping[str, Any] = field(repr=False)
     legacy: Mapping[str, Any] = field(repr=False)
@@ -122,7 +125,9 @@ class CatalogEntry:
 
 #: The columns of a table of experiments, in the order of the attributes.
 FRAME_COLUMNS = tuple(
-    f.name for f in fields(CatalogEntry) if f.name not in ("workflow", "sample", "legacy")
+    f.name
+    for f in fields(CatalogEntry)
+    if f.name not in ("n_steps", "workflow", "sample", "legacy")
 )
 #: Those that people look at first.
 SHOWN_COLUMNS = (
@@ -191,6 +196,7 @@ def _entry(
     values = {column.name: row[column.name] for column in _FROM_EXPERIMENTS}
     workflow_id, sample_id = values.pop("workflow_id"), values.pop("sample_id")
     has_features = values.pop("features_id") is not None
+    n_steps = json.loads(values.pop("step_counts"))
     return CatalogEntry(
         **values,
         path=Path(row["path"]) if row["path"] else None,
@@ -199,6 +205,7 @@ def _entry(
         raw_file_modified=utc_time(row["mtime_ns"]),
         content_hash=row["content_hash"],
         has_features=has_features,
+        n_steps=n_steps,
         workflow=flows.get(workflow_id, {}),
         sample=known.get(sample_id, {}),
         legacy=json.loads(row["legacy"] or "{}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -134,17 +135,31 @@ def experiment_columns(experiment: Experiment) -> dict[str, Any]:
     InputError
         The test id is too long to be one.
     """
-    steps = {f"{name}_steps": experiment.n_steps(name) for name in ("transfer", "transient")}
+    counts = {name: experiment.n_steps(name) for name in experiment.sources}
     layouts = [experiment.layout(name) for name in experiment.sources]
     points = sum(x.samples() * x.nbytes_per_sample // 8 for x in layouts)
     return (
         identity_columns(experiment.experiment_id, experiment.chip_id, experiment.device_id)
-        | attribute_columns(experiment.attributes | steps)
+        | attribute_columns(experiment.attributes, counts)
         | {"total_data_points": points}
     )
 
 
-def attribute_columns(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def step_counts(row: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers of steps by kind, from a row of another catalog."""
+    return {kind: _count(row.get(f"{kind}_steps")) or 0 for kind in ("transfer", "transient")}
+
+
+def step_columns(counts: Mapping[str, int]) -> dict[str, Any]:
+    """Return the columns for the numbers of steps by kind of measurement."""
+    return {
+        "transfer_steps": counts.get("transfer", 0),
+        "transient_steps": counts.get("transient", 0),
+        "step_counts": json.dumps({kind: n for kind, n in counts.items() if n}),
+    }
+
+
+def attribute_columns(attributes: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
     """Return the columns that come from attributes, or from a row of another catalog.
 
     A value that is not what its column holds (a completion of 250 %, a date that is none) is left
@@ -153,8 +168,6 @@ def attribute_columns(attributes: Mapping[str, Any]) -> dict[str, Any]:
     completion = _number(attributes.get("completion_percentage"))
     if completion is not None and not 0 <= completion <= 100:
         completion = None
-    transfer = _count(attributes.get("transfer_steps")) or 0
-    transient = _count(attributes.get("transient_steps")) or 0
     return {
         "description": _text(attributes.get("description")) or "",
         "test_unit_id": _text(attributes.get("test_unit_id")),
@@ -166,9 +179,8 @@ def attribute_columns(attributes: Mapping[str, Any]) -> dict[str, Any]:
         "duration": _number(attributes.get("duration")),
         "completion_percentage": completion,
         "completed_steps": _count(attributes.get("completed_steps")),
-        "total_steps": _count(attributes.get("total_steps")) or transfer + transient,
-        "transfer_steps": transfer,
-        "transient_steps": transient,
+        "total_steps": _count(attributes.get("total_steps")) or sum(counts.values()),
+        **step_columns(counts),
         "created_at": wall_clock(attributes.get("created_at")),
         "completed_at": wall_clock(attributes.get("completed_at")),
         "total_data_points": _count(attributes.get("total_data_points")) or 0,

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from oectflow.checksums import open_checked
 from oectflow.errors import CatalogError, DamagedFile, InputError
-from oectflow.pipeline.inputs.catalog.facts import identity_columns
+from oectflow.pipeline.inputs.catalog.facts import identity_columns, step_columns
 from oectflow.pipeline.inputs.catalog.feature_sets import intern_set
 from oectflow.pipeline.inputs.catalog.indexing import insert_experiment, refresh_features
 from oectflow.pipeline.inputs.catalog.scan import ScanProblem, below
@@ -280,8 +280,7 @@ def _record(connection: Connection, result: _ResultFile) -> None:
             "description": "",
             "status": "unknown",
             "file_state": "unscanned",
-            "transfer_steps": steps.get("transfer", 0),
-            "transient_steps": steps.get("transient", 0),
+            **step_columns(steps),
             "total_steps": sum(steps.values()),
             "total_data_points": 0,
         }

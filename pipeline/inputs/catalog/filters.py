@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, false, func, or_, select, true
 
 from oectflow.errors import CatalogError, ConfigError, did_you_mean
+from oectflow.measurement import kinds
 from oectflow.pipeline.inputs.catalog.schema import (
     FILE_STATES,
     SORTED_BY,
@@ -296,6 +297,16 @@ def _nearest(word: str, known: Iterable[str]) -> str:
     return hint if hint.startswith("; did") else ""
 
 
+def _kind(_: Connection, name: str, value: Any) -> Condition:
+    wanted = [_word(name, item) for item in _several(value)]
+    for word in wanted:
+        if word not in kinds():
+            raise CatalogError(
+                f"{name}={word!r}: no kind of measurement{did_you_mean(word, kinds())}"
+            )
+    return or_(false(), *(_c.step_counts.contains(f'"{word}":') for word in wanted))
+
+
 _FILTERS: dict[str, Callable[[Connection, str, Any], Condition]] = {
     "test_id": _text(_c.test_id),
     "chip_id": _text(_c.chip_id),
@@ -306,6 +317,7 @@ _FILTERS: dict[str, Callable[[Connection, str, Any], Condition]] = {
     "file_state": _words(_c.file_state, FILE_STATES),
     "has_features": _features,
     "missing_features": _features,
+    "kind": _kind,
     "has_transfer_data": _flag(_c.transfer_steps > 0),
     "has_transient_data": _flag(_c.transient_steps > 0),
     "created_after": _time(_c.created_at, after=True),

@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, text
 
 from oectflow.errors import CatalogError, InputError
-from oectflow.pipeline.inputs.catalog.facts import attribute_columns, identity_columns
+from oectflow.pipeline.inputs.catalog.facts import attribute_columns, identity_columns, step_counts
 from oectflow.pipeline.inputs.catalog.indexing import insert_experiment
 from oectflow.pipeline.inputs.catalog.scan import ScanProblem
 from oectflow.pipeline.inputs.catalog.schema import experiments, imports
@@ -144,7 +144,7 @@ def _import_row(
         "problem": "" if present else "the file is not where the imported catalog has it",
         "legacy": json.dumps({key: row[key] for key in _KEPT if row.get(key) is not None}),
     }
-    columns = identity | attribute_columns(row)
+    columns = identity | attribute_columns(row, step_counts(row))
     columns["file_state"] = "unscanned" if present else "missing"
     row_id = row.get("id")
     taken = select(experiments.c.id).where(experiments.c.id == row_id)

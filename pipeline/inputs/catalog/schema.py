@@ -37,7 +37,7 @@ from sqlalchemy import (
 )
 
 #: Revision of the newest migration; a test holds it to the scripts.
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 #: Stands in the header of every SQLite catalog: "oect".
 APPLICATION_ID = 0x6F656374
 
@@ -94,6 +94,8 @@ experiments = Table(
     Column("total_steps", Integer, nullable=False),
     Column("transfer_steps", Integer, nullable=False),
     Column("transient_steps", Integer, nullable=False),
+    # Steps of every kind of measurement, as JSON: {"output": 4, "transfer": 1}.
+    Column("step_counts", Text, nullable=False, server_default="{}"),
     Column("created_at", DateTime, nullable=True),
     Column("completed_at", DateTime, nullable=True),
     # Chip, test id and description in lower case: where text_search looks.
@@ -122,6 +124,7 @@ experiments = Table(
         "total_steps",
         "transfer_steps",
         "transient_steps",
+        "step_counts",
         "completed_at",
         "chip_id",
         "device_id",

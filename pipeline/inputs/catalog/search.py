@@ -151,7 +151,14 @@ class SearchResult(Sequence[CatalogEntry]):
         import pandas as pd
 
         rows = [{name: getattr(entry, name) for name in FRAME_COLUMNS} for entry in self]
-        frame = pd.DataFrame(rows, columns=list(FRAME_COLUMNS))
+        # Beside the two kinds that the table always has.
+        others = {f"{kind}_steps": kind for entry in self for kind in entry.n_steps}
+        for name, kind in others.items():
+            if name not in FRAME_COLUMNS:
+                for row, entry in zip(rows, self, strict=True):
+                    row[name] = entry.n_steps.get(kind, 0)
+        more = [name for name in others if name not in FRAME_COLUMNS]
+        frame = pd.DataFrame(rows, columns=[*FRAME_COLUMNS, *more])
         if workflow:
             parameters = pd.DataFrame([dict(entry.workflow) for entry in self], index=frame.index)
             frame = frame.join(parameters)
