@@ -184,6 +184,8 @@ class Experiment:
         """
         if not 0 <= index < self.n_steps(source):
             raise IndexError(f"{self.path}: {source} has no step {index}")
+        if not self._has_extra:
+            return {}
         found = self._sources[source]
         where = f"extra/{source}"
         with self._open(f"/{where}, step {index},") as file:
@@ -286,41 +288,10 @@ class Experiment:
         Shorter steps are padded with NaN.  Units are in the attributes of each variable, the
         file's attributes and the sample (``sample_…``) at the root.
         """
-        import xarray as xr
+        # xarray is not worth its import to workers.
+        from oectflow.pipeline.inputs.labelled import labelled
 
-        sample = {f"sample_{name}": value for name, value in self.sample.items() if name != "units"}
-        root = xr.Dataset(attrs=self.attributes | sample)
-        tree = xr.DataTree(root, name=self.experiment_id)
-        for source in self.sources:
-            kind, n_steps = get_kind(source), self.n_steps(source)
-            block = self.block(source, 0, n_steps)
-            dims = ("step", kind.sample)
-            node = xr.Dataset(coords={"step": np.arange(n_steps)})
-            for array in kind.arrays:
-                if array.name in block.arrays:
-                    name = array.aliases[0] if array.name in block.values else array.name
-                    padded = _padded(block.arrays[array.name], block.offsets)
-                    node[name] = (dims, padded, {"units": array.unit})
-            extras = [self.extra(source, i) for i in range(n_steps)] if self._has_extra else []
-            for name in dict.fromkeys(name for extra in extras for name in extra):
-                lengths = np.diff(block.offsets)
-                columns = [
-                    extra[name].values if name in extra else np.full(length, np.nan)
-                    for extra, length in zip(extras, lengths, strict=True)
-                ]
-                one = next(extra[name] for extra in extras if name in extra)
-                padded = _padded(np.concatenate(columns), block.offsets)
-                units = {"units": one.unit, "heading": one.heading}
-                node[f"extra_{name}"] = (dims, padded, units)
-            for value in kind.values:
-                numbers = block.values[value.name]
-                if kind.gated or not np.isnan(numbers).all():
-                    units = {"units": value.unit or "1"}
-                    node = node.assign_coords({value.name: ("step", numbers, units)})
-            if block.timing_source:
-                node = node.assign_coords(timing_source=("step", list(block.timing_source)))
-            tree[source] = xr.DataTree(node)
-        return tree
+        return labelled(self)
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -476,10 +447,3 @@ def _median(values: NDArray[np.float64]) -> float:
 
 def _offsets(lengths: NDArray[Any]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-
-
-def _padded(values: NDArray[np.float64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    lengths = np.diff(offsets)
-    out = np.full((len(lengths), lengths.max(initial=0)), np.nan)
-    out[np.arange(out.shape[1]) < lengths[:, None]] = values
-    return out
