@@ -114,7 +114,7 @@ def _take(record: Record, tag: str, row: list[str], line: int, by_column: bool) 
 
 
 class EasyExpertReader:
-    """Reads one file: an experiment whose steps are the curves of its records."""
+    """Reads one file: for each device an experiment whose steps are the curves of its records."""
 
     name = "easyexpert"
     title = "Keysight EasyEXPERT test records (CSV)"
@@ -139,7 +139,7 @@ class EasyExpertReader:
         IngestError
             It is damaged, or no record holds a known kind of measurement.
         """
-        steps: list[Step] = []
+        devices: dict[str, list[Step]] = {}
         warnings: list[str] = []
         records = list(parse(decode(read_regular(path, _MAX_BYTES))))
         for place, record in enumerate(records):
@@ -149,27 +149,38 @@ class EasyExpertReader:
             except IngestError as error:
                 warnings.append(f"{what} left out: {error}")
                 continue
-            steps += [replace(s, values={**s.values, "file_step": float(place)}) for s in found]
+            target = (record.parameters.get("TestRecord.TestTarget") or [""])[0]
+            steps = [replace(s, values={**s.values, "file_step": float(place)}) for s in found]
+            devices.setdefault(target, []).extend(steps)
             warnings += words
-        if not steps:
+        if not devices:
             reasons = "; ".join(warnings) or "it holds no data"
             raise IngestError(f"{path}: nothing to read in this EasyEXPERT file: {reasons}")
-        if len(steps) > 1:
-            steps = [
-                replace(step, values={**step.values, "curve": float(curve)})
-                for curve, step in enumerate(steps, 1)
-            ]
         attributes = {"test_id": path.stem, "instrument": "EasyEXPERT"}
         attributes |= {"description": records[0].title} if records[0].title else {}
-        target = records[0].parameters.get("TestRecord.TestTarget", [])
-        attributes |= {"device_number": target[0]} if target and target[0] else {}
-        measurement = Measurement(attributes, steps, warnings=tuple(dict.fromkeys(warnings)))
-        return Reading([measurement], [path])
+        measurements = [
+            Measurement(
+                attributes | ({"device_number": target} if target else {}),
+                _numbered(steps),
+                warnings=tuple(dict.fromkeys(warnings)),
+            )
+            for target, steps in devices.items()
+        ]
+        return Reading(measurements, [path])
 
     def tables(self, path: Path) -> list[Table]:
         """Return the table of the first curve of each record."""
         records = parse(decode(read_regular(path, _MAX_BYTES)))
         return [next(_tables(r, r.title))[1] for r in records if r.names and r.rows]
+
+
+def _numbered(steps: list[Step]) -> list[Step]:
+    if len(steps) < 2:
+        return steps
+    return [
+        replace(step, values={**step.values, "curve": float(curve)})
+        for curve, step in enumerate(steps, 1)
+    ]
 
 
 def _steps(record: Record, what: str, path: Path) -> tuple[list[Step], list[str]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,32 @@ from oectflow.measurement import Measurement, Step
 from oectflow.pipeline.inputs.readers.grid import tables_in
 from oectflow.pipeline.inputs.readers.keithley4200 import Run, is_settings, key_of, runs_in
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
-from oectflow.pipeline.inputs.readers.settings import fill_in, geometry
+from oectflow.pipeline.inputs.readers.settings import fill_in, geometry, identity
 from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 from oectflow.pipeline.inputs.readers.workbook import Sheet, read_sheets, workbook_kind
+
+_IN_NAME = re.compile(r"\b([WLd])\s*=?\s*(\d+\.?\d*)\s*([nuµm]m)\b")
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What one sheet holds."""
+
+    steps: Sequence[Step]
+    sample: Mapping[str, Any]
+    identity: Mapping[str, str]
+
+    @property
+    def device(self) -> tuple[tuple[str, Any], ...]:
+        """What the sheet says of its device, empty where it says nothing."""
+        return tuple(sorted({**self.sample, **self.identity}.items()))
 
 
 class ExcelReader:
     """Reads one workbook: an experiment whose steps are the tables of its sheets, in their order.
 
-    In a workbook of the Keithley 4200 the sheet ``Settings`` says what each run has set.
+    Where sheets say that they are of different devices, each device is an experiment.  In a
+    workbook of the Keithley 4200 the sheet ``Settings`` says what each run has set.
     """
 
     name = "excel"
@@ -44,8 +62,7 @@ class ExcelReader:
         sheets, warnings = read_sheets(path)
         settings = next((sheet for sheet in sheets if is_settings(sheet.name, sheet.rows)), None)
         runs = runs_in(settings.rows) if settings is not None else {}
-        steps: list[Step] = []
-        sample: dict[str, Any] = {}
+        contents: list[_Content] = []
         for place, sheet in enumerate(sheets):
             if sheet is settings:
                 continue
@@ -54,30 +71,23 @@ class ExcelReader:
                 warnings.append(f"{label} left out: what the instrument worked out of its data")
                 continue
             warnings += [f"{label} is hidden; it was read"] if sheet.hidden else []
-            found, beside, words = _read_sheet(sheet, path, _run_of(sheet.name, runs))
-            steps += [replace(s, values={**s.values, "file_step": float(place)}) for s in found]
+            found, words = _read_sheet(sheet, place, path, runs.get(key_of(sheet.name), Run()))
+            contents += [found] if found.steps else []
             warnings += [f"{label}: {word}" for word in words]
-            for name, value in beside.items():
-                if sample.setdefault(name, value) != value:
-                    warnings.append(
-                        f"{label}: {name} is {value:g} m, {sample[name]:g} m before; that counts"
-                    )
-        if not steps:
+        if not contents:
             reasons = "; ".join(warnings) or "it has no sheets"
             raise IngestError(f"{path}: nothing to read in this workbook: {reasons}")
-        if len(steps) > 1:
-            steps = [
-                replace(step, values={**step.values, "curve": float(curve)})
-                for curve, step in enumerate(steps, 1)
-            ]
         attributes: dict[str, Any] = {"test_id": path.stem}
         if runs:
             attributes["instrument"] = "Keithley 4200"
             attributes["description"] = next((run.test for run in runs.values() if run.test), "")
-        measurement = Measurement(
-            attributes, steps, sample, warnings=tuple(dict.fromkeys(warnings))
+        devices = {one.device for one in contents if one.device}
+        groups: dict[tuple[tuple[str, Any], ...], list[_Content]] = {}
+        for one in contents:
+            groups.setdefault(one.device if len(devices) > 1 else (), []).append(one)
+        return Reading(
+            [_measurement(group, attributes, warnings) for group in groups.values()], [path]
         )
-        return Reading([measurement], [path])
 
     def tables(self, path: Path) -> list[Table]:
         """Return the tables of all sheets."""
@@ -90,13 +100,30 @@ class ExcelReader:
         ]
 
 
-def _read_sheet(
-    sheet: Sheet, path: Path, run: Run
-) -> tuple[list[Step], Mapping[str, Any], Sequence[str]]:
+def _measurement(
+    contents: Sequence[_Content], attributes: Mapping[str, Any], warnings: Sequence[str]
+) -> Measurement:
+    steps = [step for one in contents for step in one.steps]
+    if len(steps) > 1:
+        steps = [
+            replace(step, values={**step.values, "curve": float(curve)})
+            for curve, step in enumerate(steps, 1)
+        ]
+    about = next((one for one in contents if one.device), contents[0])
+    return Measurement(
+        {**attributes, **about.identity},
+        steps,
+        about.sample,
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def _read_sheet(sheet: Sheet, place: int, path: Path, run: Run) -> tuple[_Content, list[str]]:
     tables, words = tables_in(sheet.rows, sheet.first_row, sheet.name)
     warnings = list(words)
     steps: list[Step] = []
-    sample: dict[str, Any] = {}
+    # "W=100um L=10um" is what people call a sheet as well.
+    entries = {f"{name} ({unit})": number for name, number, unit in _IN_NAME.findall(sheet.name)}
     for table in tables:
         info = {
             "data_file": f"{path.name}[{sheet.name}]",
@@ -109,17 +136,15 @@ def _read_sheet(
             continue
         warnings += flaws
         for curve, step in enumerate(found):
-            steps.append(fill_in(step, run.voltages(curve, len(found))))
-        beside, flaws = geometry(table.metadata)
-        sample = {**beside, **sample}
-        warnings += flaws
+            known = fill_in(step, run.voltages(curve, len(found)))
+            steps.append(replace(known, values={**known.values, "file_step": float(place)}))
+        for name, text in table.metadata.items():
+            if entries.setdefault(name, text) != text:
+                warnings.append(f"{name} is {text!r}, {entries[name]!r} before; that counts")
     if not tables and not words:
         warnings.append("left out: no table of numbers under headings")
-    return steps, sample, warnings
-
-
-def _run_of(sheet: str, runs: Mapping[str, Run]) -> Run:
-    return runs.get(key_of(sheet), Run())
+    sample, flaws = geometry(entries)
+    return _Content(steps, sample, identity(entries)), [*warnings, *flaws]
 
 
 READER = ExcelReader()

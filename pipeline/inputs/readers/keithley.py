@@ -26,7 +26,7 @@ from oectflow.pipeline.inputs.readers.headings import read_heading
 from oectflow.pipeline.inputs.readers.marks import is_overflow_word
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
 from oectflow.pipeline.inputs.readers.regular_file import read_regular
-from oectflow.pipeline.inputs.readers.settings import geometry, number
+from oectflow.pipeline.inputs.readers.settings import geometry, identity, number
 from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 
 _MAX_BYTES = 256 * 2**20
@@ -90,7 +90,7 @@ class KeithleyReader:
                 if name in sample and not np.isclose(sample[name], value, rtol=1e-9)
             ]
             sample = {**beside, **sample}
-        attributes = {"test_id": path.stem, "instrument": "Keithley"}
+        attributes = {"test_id": path.stem, "instrument": "Keithley", **identity(table.metadata)}
         measurement = Measurement(
             attributes, steps, sample, warnings=tuple(dict.fromkeys(warnings))
         )

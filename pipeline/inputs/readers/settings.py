@@ -36,6 +36,17 @@ def geometry(entries: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
     return found, warnings
 
 
+def identity(entries: Mapping[str, str]) -> dict[str, str]:
+    """Return chip and device that entries name, as attributes of an experiment."""
+    attributes = {"chip_id": "chip_id", "device_id": "device_number"}
+    found: dict[str, str] = {}
+    for name, text in entries.items():
+        key = attributes.get(understand(name).name)
+        if key is not None and text:
+            found.setdefault(key, text)
+    return found
+
+
 def fill_in(step: Step, known: Mapping[str, float]) -> Step:
     """Return a step with numbers of its kind that no column has."""
     names = {value.name for value in get_kind(step.kind).values}

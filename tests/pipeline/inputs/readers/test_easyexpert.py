@@ -109,6 +109,19 @@ def test_records_of_one_file_are_steps_in_their_order(tmp_path: Path) -> None:
     assert found.steps[3].values["Vd"] == -0.25
 
 
+def test_records_of_different_devices_are_experiments_of_their_own(tmp_path: Path) -> None:
+    def of_device(name: str) -> list[str]:
+        lines = transfer([-0.1])
+        return [*lines[:2], f"MetaData, TestRecord.TestTarget, {name}", *lines[2:]]
+
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join([*of_device("A1"), *of_device("B2"), *of_device("A1")]))
+    found = READER.read(path).measurements
+    assert [one.attributes["device_number"] for one in found] == ["A1", "B2"]
+    assert [len(one.steps) for one in found] == [2, 1]
+    assert [step.values["file_step"] for step in found[0].steps] == [0, 2]
+
+
 def test_a_second_gate_is_a_parameter_of_each_curve(tmp_path: Path) -> None:
     vd = np.linspace(0, -0.6, 7)
     lines = record(

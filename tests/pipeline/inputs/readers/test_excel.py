@@ -130,6 +130,22 @@ def test_voltage_above_pairs_of_columns(tmp_path: Path) -> None:
     np.testing.assert_allclose(steps[1].arrays["Id"], current(VG, -0.5))
 
 
+def test_sheets_of_different_devices_are_experiments_of_their_own(tmp_path: Path) -> None:
+    curve = columns(["Vg", "Id"], VG, current(VG))
+    sheets: dict[str, Rows] = {
+        "a": [["Chip", "C1"], ["Device", "3"], ["W (µm)", 100], [], *curve],
+        "W=200um L=10um": curve,
+        "b": [["Chip", "C1"], ["Device", "3"], ["W (µm)", 100], [], *curve],
+        "unknown": curve,
+    }
+    found = READER.read(write_xlsx(tmp_path / "a.xlsx", sheets)).measurements
+    assert [len(one.steps) for one in found] == [2, 1, 1]
+    assert [one.sample for one in found] == [{"W": 1e-4}, {"W": 2e-4, "L": 1e-5}, {}]
+    assert found[0].attributes["chip_id"] == "C1"
+    assert found[0].attributes["device_number"] == "3"
+    assert [step.values["file_step"] for step in found[0].steps] == [0, 2]
+
+
 def test_two_tables_below_each_other(tmp_path: Path) -> None:
     rows = [
         *columns(["Vg", "Id"], VG, current(VG)),
@@ -297,6 +313,7 @@ def test_clarius_names_runs_as_their_sheets(tmp_path: Path) -> None:
     assert [step.values["Vd"] for step in found.steps] == [1.5, 0.5]
     assert found.steps[1].info["parameters"]["Operation Mode"].endswith("Voltage Bias")
     assert found.attributes["description"] == "vtlin#1@1"
+    assert found.sample == {"W": 0.25e-6, "L": 3e-6}
 
 
 @pytest.mark.parametrize("with_gate", [True, False])
