@@ -30,7 +30,14 @@ from oectflow.pipeline.inputs.readers.cells import (
 )
 from oectflow.pipeline.inputs.readers.encodings import one_or_two_bytes
 from oectflow.pipeline.inputs.readers.headings import Heading
-from oectflow.pipeline.inputs.readers.layout import Layout, find_layout, is_row
+from oectflow.pipeline.inputs.readers.layout import (
+    Layout,
+    find_layout,
+    is_row,
+    metadata_of,
+    n_known,
+    with_plain_minus,
+)
 from oectflow.pipeline.inputs.readers.schema import Schema
 from oectflow.pipeline.inputs.readers.tables import Table
 
@@ -96,7 +103,7 @@ def _blocks(path: Path, layout: Layout) -> Iterator[tuple[int, str]]:
             file.readline()
         line = layout.first_line
         while block := file.read(_BLOCK):
-            block += file.readline()
+            block = with_plain_minus(block + file.readline())
             yield line, block
             line += block.count("\n")
 
@@ -122,8 +129,7 @@ class _Rows:
         self.first_no_number: dict[int, tuple[int, str]] = {}
         self.short: list[int] = []
         self.text: list[tuple[int, str]] = []
-        self.n_text_inside = 0
-        self.comments: list[int] = []
+        self.notes: list[tuple[int, int, str]] = []
         self.cut = ""
         # The last line is looked at when it is known to be the last.
         self.held: tuple[int, str] | None = None
@@ -151,7 +157,7 @@ class _Rows:
         damaged = not text.endswith("\n") and to_number(cells[-1], self.layout.decimal) is None
         whole = self.width - 1 - max((i for i, one in enumerate(self.numeric) if one), default=0)
         few = len(cells) < self.width - whole and not (self.short and self.short[-1] == line - 1)
-        if self.n and not is_comment(text) and self._has_number(cells) and (few or damaged):
+        if self.n and not is_comment(text) and self._may_be_row(cells) and (few or damaged):
             self.cut = f"line {line}: the last line, {text.strip()[:60]!r}, is cut; left out"
         else:
             self._cells(line, [text.rstrip("\n")])
@@ -181,17 +187,22 @@ class _Rows:
         keep = [i for i in range(self.width) if i not in skipped]
         units = [self.layout.units[i] for i in keep] if self.layout.units else ()
         consecutive = bool(len(lines) == lines[-1] - lines[0] + 1)
-        tail = {f"line {line}": text for line, text in self.text}
+        rows = dict.fromkeys(row for row, _, _ in self.notes)
+        notes = {
+            row: metadata_of([(line, text) for at, line, text in self.notes if at == row])
+            for row in rows
+        }
         return Table(
             [headings[i] for i in keep],
             [columns[i] for i in keep],
             units,
-            {**self.layout.metadata, **tail},
+            {**self.layout.metadata, **metadata_of(self.text)},
             int(lines[0]),
             self.name,
             tuple(self._flaws()),
             None if consecutive else lines,
             tuple(self.repeats),
+            notes,
         )
 
     def _has(self, key: str | int) -> bool:
@@ -213,21 +224,20 @@ class _Rows:
                 f"line {self.short[0]}: fewer cells than headings, the missing ones taken as empty"
                 + (f" (and {len(self.short) - 1} more such lines)" if len(self.short) > 1 else "")
             )
-        if self.n_text_inside:
-            yield f"{self.n_text_inside} lines of text between the numbers are left out"
-        if self.comments:
-            more = f" (and {len(self.comments) - 1} more)" if len(self.comments) > 1 else ""
-            yield f"line {self.comments[0]} is a comment{more}"
         if self.cut:
             yield self.cut
 
     def _append(self, columns: list[NDArray[np.float64]], lines: NDArray[np.int64]) -> None:
         if len(lines):
-            self.n_text_inside += len(self.text)
-            self.text.clear()
+            self._note(self.n)
             self.parts.append(columns)
             self.lines.append(lines)
             self.n += len(lines)
+
+    def _note(self, row: int) -> None:
+        """Remember the lines of text before a row."""
+        self.notes += [(row, line, text) for line, text in self.text]
+        self.text.clear()
 
     def _fast(self, body: str) -> list[NDArray[np.float64]] | None:
         """Return the columns of sound rows, None where something is not sound."""
@@ -272,26 +282,39 @@ class _Rows:
             if not text.strip():
                 continue
             if is_comment(text):
-                self.comments.append(line)
+                self.text.append((line, text.strip()))
                 continue
             cells = split_line(text, layout.delimiter)
-            if not self._has_number(cells) and not is_row(cells, layout):
+            if not self._may_be_row(cells):
                 if tuple(cells[: self.width]) == layout.headings:
                     self.repeats.append(self.n + len(rows))
+                elif self.n + len(rows) and self._are_headings(cells):
+                    raise IngestError(
+                        f"{self.name}, line {line}: another table begins here, with the headings"
+                        f" {', '.join(cells)[:60]}; save each table in a file of its own"
+                    )
                 elif not (layout.units and tuple(cells[: self.width]) == layout.units):
                     self.text.append((line, text.strip()))
                 continue
-            if self.text:
-                self.n_text_inside += len(self.text)
-                self.text.clear()
+            self._note(self.n + len(rows))
             rows.append(self._row(line, cells))
             numbers.append(line)
         if rows:
             columns = list(np.array(rows, np.float64).T.copy())
             self._append(columns, np.array(numbers, np.int64))
 
-    def _has_number(self, cells: Sequence[str]) -> bool:
-        return any(is_number(cell, self.layout.decimal) for cell in cells)
+    def _may_be_row(self, cells: Sequence[str]) -> bool:
+        """Return whether a line belongs to the numbers: ``Vd (V),-0.3`` does not."""
+        if is_row(cells, self.layout):
+            return True
+        decimal = self.layout.decimal
+        first = next((c for c, one in zip(cells, self.numeric, strict=False) if one), "")
+        begins = to_number(first, decimal) is not None
+        return begins and any(is_number(cell, decimal) for cell in cells)
+
+    def _are_headings(self, cells: Sequence[str]) -> bool:
+        numbers = any(is_number(cell, self.layout.decimal) for cell in cells)
+        return len(cells) > 1 and not numbers and n_known(cells) > 0
 
     def _row(self, line: int, cells: Sequence[str]) -> list[float]:
         layout = self.layout
