@@ -127,7 +127,8 @@ class _Rows:
         self.n = 0
         self.no_numbers: Counter[int] = Counter()
         self.first_no_number: dict[int, tuple[int, str]] = {}
-        self.short: list[int] = []
+        self.n_short = 0
+        self.first_short = self.last_short = 0
         self.text: list[tuple[int, str]] = []
         self.notes: list[tuple[int, int, str]] = []
         self.cut = ""
@@ -156,7 +157,7 @@ class _Rows:
         cells = split_line(text.rstrip("\n"), self.layout.delimiter)
         damaged = not text.endswith("\n") and to_number(cells[-1], self.layout.decimal) is None
         whole = self.width - 1 - max((i for i, one in enumerate(self.numeric) if one), default=0)
-        few = len(cells) < self.width - whole and not (self.short and self.short[-1] == line - 1)
+        few = len(cells) < self.width - whole and self.last_short != line - 1
         if self.n and not is_comment(text) and self._may_be_row(cells) and (few or damaged):
             self.cut = f"line {line}: the last line, {text.strip()[:60]!r}, is cut; left out"
         else:
@@ -219,10 +220,10 @@ class _Rows:
             else:
                 more = f" (and {count - 1} more such cells)" if count > 1 else ""
                 yield f"line {line}: {name} is {cell[:40]!r}, no number, taken as NaN{more}"
-        if self.short:
+        if self.n_short:
             yield (
-                f"line {self.short[0]}: fewer cells than headings, the missing ones taken as empty"
-                + (f" (and {len(self.short) - 1} more such lines)" if len(self.short) > 1 else "")
+                f"line {self.first_short}: fewer cells than headings, the others taken as empty"
+                + (f" (and {self.n_short - 1} more such lines)" if self.n_short > 1 else "")
             )
         if self.cut:
             yield self.cut
@@ -336,7 +337,9 @@ class _Rows:
                 f" belongs where cannot be known{hint}"
             )
         if len(cells) < self.width:
-            self.short.append(line)
+            self.n_short += 1
+            self.first_short = self.first_short or line
+            self.last_short = line
         row = []
         for i in range(self.width):
             cell = cells[i] if i < len(cells) else ""

@@ -106,6 +106,16 @@ def test_decimal_commas_between_commas(tmp_path, shared_data):
     np.testing.assert_array_equal(steps[0].arrays["time"], [0.001, 0.002, 0.003])
 
 
+def test_field_cases(shared_data):
+    folder = shared_data / "field_cases"
+    (step,), (warning,) = read(folder / "x01_overflow_9.91E37" / "1.csv")
+    assert np.flatnonzero(np.isnan(step.arrays["Id"])).tolist() == [10]
+    assert warning.startswith("line 12: Id is 9.91e+37")
+    steps, warnings = read(folder / "x03_three_Vd_curves_one_file" / "1.csv")
+    assert [(step.values["curve"], len(step)) for step in steps] == [(1, 33), (2, 33), (3, 33)]
+    assert warnings == ()
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
