@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,16 @@ def test_what_people_and_programs_write_for_nothing(tmp_path: Path) -> None:
     made = {"W": 100 / 1e6, "gain": "inf", "good": "True", "made": "2025-08-15 00:00:00"}
     assert samples.of("A", 1) == made
     assert samples.of("B", 2) == {"good": "False"}
+
+
+def test_travels_between_processes(tmp_path: Path) -> None:
+    rows = ["chip_id,device_id,W (µm),u_W,age (d)", "A,*,100,5 %,3", "*,1,,,4"]
+    samples = read_samples(write(tmp_path / "d.csv", table(*rows)))
+    for other in (pickle.loads(pickle.dumps(samples)), Samples.from_json(samples.to_json())):
+        assert other.of("A", 2) == samples.of("A", 2) != {}
+        assert other.of("B", 1) == samples.of("B", 1) != {}
+        with pytest.raises(ConfigError, match=r"d\.csv, line 2 says 3, .*line 3 says 4"):
+            other.of("A", 1)
 
 
 def test_yaml_keeps_ids_as_they_are_written(tmp_path: Path) -> None:
