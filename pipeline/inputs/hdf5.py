@@ -146,6 +146,12 @@ def explain(path: Path, what: str, error: BaseException) -> str:
     if isinstance(error, PermissionError):
         return f"{path}: no permission to read it; change its mode or ask its owner"
     reason = " ".join(str(error).split()) or type(error).__name__
+    if "already open for" in reason:
+        # The mark that HDF5 leaves in a file while it is written, also for readers (SWMR).
+        return (
+            f"{path}: is being written; run again when it is complete.  If its writer has died, "
+            f"'h5clear -s' of a copy removes the mark"
+        )
     if "truncated" in reason:
         reason = f"the file is truncated ({reason})"
     elif "signature not found" in reason:

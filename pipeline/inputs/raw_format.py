@@ -84,7 +84,7 @@ def write_measurement(
     by_kind: dict[str, list[Step]] = {}
     for step in measurement.steps:
         by_kind.setdefault(step.kind, []).append(step)
-    with atomic_write(target) as partial, h5py.File(partial, "x") as file:
+    with atomic_write(target) as partial, h5py.File(partial, "w") as file:
         attributes = {plain_text(name): value for name, value in measurement.attributes.items()}
         for name, value in (attributes | {"format_version": FORMAT_VERSION}).items():
             add_attribute(file, name, _attribute(value))
