@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
@@ -143,7 +144,7 @@ class _Rows:
         self.held = (line + body.count("\n") + bool(body), last + "\n" * block.endswith("\n"))
         if not body:
             return
-        columns = None if self.layout.split_decimals else self._fast(body)
+        columns = None if self.layout.split_decimals else self._fast(line, body)
         if columns is None:
             self._cells(line, body.split("\n"))
         else:
@@ -155,7 +156,9 @@ class _Rows:
             return
         line, text = self.held
         cells = split_line(text.rstrip("\n"), self.layout.delimiter)
-        damaged = not text.endswith("\n") and to_number(cells[-1], self.layout.decimal) is None
+        ends_in_number = any(self.numeric[len(cells) - 1 : len(cells)])
+        damaged = ends_in_number and to_number(cells[-1], self.layout.decimal) is None
+        damaged = damaged and not text.endswith("\n")
         whole = self.width - 1 - max((i for i, one in enumerate(self.numeric) if one), default=0)
         few = len(cells) < self.width - whole and self.last_short != line - 1
         if self.n and not is_comment(text) and self._may_be_row(cells) and (few or damaged):
@@ -240,7 +243,7 @@ class _Rows:
         self.notes += [(row, line, text) for line, text in self.text]
         self.text.clear()
 
-    def _fast(self, body: str) -> list[NDArray[np.float64]] | None:
+    def _fast(self, line: int, body: str) -> list[NDArray[np.float64]] | None:
         """Return the columns of sound rows, None where something is not sound."""
         delimiter = self.layout.delimiter
         if "\n\n" in body or any(mark in body for mark in ("#", "%", "//")):
@@ -252,10 +255,7 @@ class _Rows:
             # "+1.0E+05" is what instruments write, and what pyarrow does not take.
             body = body.replace("+", "")
         labels = [str(i) for i in range(self.width)]
-        numbers = [label for label, one in zip(labels, self.numeric, strict=True) if one]
-        if not all(self.numeric):
-            # A number in a column of text is looked for cell by cell.
-            return None
+        types = [pa.float64() if one else pa.string() for one in self.numeric]
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(body.encode()),
@@ -264,15 +264,33 @@ class _Rows:
                 ),
                 pa_csv.ParseOptions(delimiter=delimiter),
                 pa_csv.ConvertOptions(
-                    column_types=dict.fromkeys(numbers, pa.float64()),
+                    column_types=dict(zip(labels, types, strict=True)),
                     null_values=[""],
                     decimal_point=self.layout.decimal,
                 ),
             )
         except pa.ArrowInvalid:
             return None
+        texts = [i for i, one in enumerate(self.numeric) if not one]
+        for i in texts:
+            if any(
+                is_number(t.strip(), self.layout.decimal) for t in table[i].unique().to_pylist()
+            ):
+                return None
+        for i in texts:
+            self._text_column(i, line, table[i])
+        nothing = np.full(table.num_rows if texts else 0, np.nan)
         # Copied, so that pyarrow has its memory for the next block.
-        return [table.column(label).to_numpy().copy() for label in labels]
+        return [
+            table[i].to_numpy().copy() if one else nothing for i, one in enumerate(self.numeric)
+        ]
+
+    def _text_column(self, i: int, line: int, column: pa.ChunkedArray) -> None:
+        filled = pc.not_equal(pc.utf8_trim_whitespace(column), "").to_numpy()
+        if filled.any():
+            row = int(np.argmax(filled))
+            self.no_numbers[i] += int(np.count_nonzero(filled))
+            self.first_no_number.setdefault(i, (line + row, str(column[row]).strip()))
 
     def _cells(self, first_line: int, lines: Sequence[str]) -> None:
         """Read lines cell by cell, to keep what is sound and to say where it is not."""

@@ -287,6 +287,19 @@ def test_a_column_of_text_is_named(tmp_path):
     assert warnings[0] == "column 'Status' holds text such as 'ok'; left out"
 
 
+def test_a_column_of_text_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("oectflow.pipeline.inputs.readers.delimited._BLOCK", 500)
+    rows = [f"{i * 0.1:.1f},{i}e-6,{'' if i < 90 else 'ok'}" for i in range(300)]
+    rows[250] = "25.0,250e-6,7.5"
+    found = read_delimited(write(tmp_path / "a.csv", "\n".join(["Time,Id,Status", *rows])))
+    np.testing.assert_allclose(found.columns[0], np.arange(300) * 0.1)
+    np.testing.assert_allclose(found.columns[1], np.arange(300) * 1e-6)
+    assert np.flatnonzero(~np.isnan(found.columns[2])).tolist() == [250]
+    assert found.flaws == (
+        "line 92: Status is 'ok', no number, taken as NaN (and 208 more such cells)",
+    )
+
+
 def test_lines_after_the_table_are_kept(tmp_path):
     steps, warnings = read(write(tmp_path / "a.csv", table() + "End of test\n"))
     assert_sweep(steps)
