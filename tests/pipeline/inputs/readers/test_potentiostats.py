@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -352,6 +353,16 @@ def test_biologic_modular_file_that_is_none_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"BIO-LOGIC MODULAR FILE\x1a" + b"\0" * 100)
     assert biologic.READER.recognises(path).confidence == 1
     with pytest.raises(IngestError, match=r"export it as \.mpt"):
+        biologic.READER.read(path)
+
+
+def test_biologic_modular_file_without_galvani_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mpr"
+    path.write_bytes(b"BIO-LOGIC MODULAR FILE\x1a" + b"\0" * 100)
+    monkeypatch.setitem(sys.modules, "galvani.BioLogic", None)
+    with pytest.raises(IngestError, match=r"pip install 'oectflow\[biologic\]'"):
         biologic.READER.read(path)
 
 
