@@ -31,6 +31,12 @@ Workers = Annotated[int | None, typer.Option(help="Worker processes; by default 
 FeaturesOption = Annotated[
     str, typer.Option("--features", "-f", help="A bundled set, or a YAML or JSON file.")
 ]
+VerifyOption = Annotated[
+    str,
+    typer.Option(
+        help="identity: a file of known size and time is the one it was; content: all are read."
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -65,6 +71,7 @@ def extract(
         str, typer.Option(help="auto, step, experiment, or a number of steps per task.")
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Compute everything anew.")] = False,
+    verify: VerifyOption = "identity",
     samples: SamplesOption = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be computed, and stop.")
@@ -112,6 +119,7 @@ def extract(
             workers=workers,
             granularity=size,
             force=force,
+            verify=verify,
             quiet=quiet,
             samples=table,
         )
@@ -139,6 +147,7 @@ def run(
     workers: int | None = None,
     granularity: Granularity = "auto",
     force: bool = False,
+    verify: str = "identity",
     quiet: bool = False,
     samples: Samples | None = None,
 ) -> RunReport:
@@ -148,7 +157,8 @@ def run(
     from oectflow.pipeline.execution.run import extract_lazily
 
     options: dict[str, Any] = {
-        "granularity": granularity, "force": force, "progress": not quiet, "samples": samples
+        "granularity": granularity, "force": force, "progress": not quiet, "samples": samples,
+        "verify": verify,
     }  # fmt: skip
 
     with ExitStack() as started:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from oectflow.errors import CatalogError
+from oectflow.pipeline.cli.extract import VerifyOption
 from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, progress_bar, say
 from oectflow.pipeline.cli.place import CatalogOption, SamplesOption, need_catalog
 
@@ -21,6 +22,7 @@ def scan(
     workers: Annotated[
         int | None, typer.Option(help="Processes that read; by default as many as are useful.")
     ] = None,
+    verify: VerifyOption = "identity",
     samples: SamplesOption = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -37,7 +39,12 @@ def scan(
             f"no folder to scan: name one: oectflow scan FOLDER --catalog {place.database}"
         )
     with place.open(make=True) as opened, progress_bar("scan", "files", quiet=quiet) as progress:
-        report = opened.scan(root, workers=workers, progress=progress)
+        report = opened.scan(
+            root,
+            workers=workers,
+            verify=verify,  # type: ignore[arg-type] # it says which words there are
+            progress=progress,
+        )
         described = None if samples is None else opened.set_samples(samples)
         name = opened.name
     if as_json:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future as LocalFuture
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from distributed import Future
 
-from oectflow.errors import ConfigError, InputError, OutputError
+from oectflow.errors import ConfigError, DamagedFile, InputError, OutputError
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.assemble import Extracted
 from oectflow.pipeline.execution.evaluate import StepTimeoutOption, used_sample
@@ -21,8 +21,10 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.samples import Samples, sample_of
 from oectflow.pipeline.inputs.step_layout import Layout
-from oectflow.pipeline.outputs.sink import read_earlier, result_path
+from oectflow.pipeline.outputs.sink import read_earlier, read_table, result_path
 
+#: What tells that a file is the one that it was.
+Verify = Literal["identity", "content"]
 #: Characters of a chip's or device's name; it stands in every row of a table of results.
 _LONGEST_NAME = 1000
 
@@ -86,6 +88,7 @@ def prepare(
     topic: str,
     samples: Samples | None = None,
     step_timeout: StepTimeoutOption = "auto",
+    verify: Verify = "identity",
 ) -> Iterator[Job | ExperimentRecord]:
     """Look at every experiment and say what is to be done, or why nothing is.
 
@@ -115,6 +118,8 @@ def prepare(
                 )
             seen[str(out_path)] = path, name
             metadata = read_earlier(out_path, about(experiment))
+            if metadata is not None and verify == "content" and not _is_whole(out_path):
+                metadata = None
             sample, warnings = sample_of(experiment, samples)
             warnings = [*experiment.oddities(), *warnings]
             if metadata is None and out_path.exists():
@@ -125,7 +130,7 @@ def prepare(
         reused: tuple[str, ...] = ()
         dropped: dict[str, str] = {}
         if metadata is not None:
-            if same_source(metadata, experiment):
+            if same_source(metadata, experiment, verify):
                 known = {} if force else fingerprints
                 reused, dropped = _reusable(metadata, features, known, sample)
             else:
@@ -203,12 +208,25 @@ def _result_path(out: Path, experiment: Experiment) -> Path:
         raise InputError(f"{experiment.path}: {error}") from error
 
 
-def same_source(metadata: Mapping[str, Any], experiment: Experiment) -> bool:
-    """Whether the raw file has the content it had; reads it only where its time has changed."""
+def _is_whole(result: Path) -> bool:
+    try:
+        read_table(result)
+    except DamagedFile:
+        return False
+    return True
+
+
+def same_source(
+    metadata: Mapping[str, Any], experiment: Experiment, verify: Verify = "identity"
+) -> bool:
+    """Whether the raw file has the content it had.
+
+    Unless ``verify`` is ``"content"``, it is read only where its time has changed.
+    """
     was, now = metadata["source"], experiment.identity
     if was["size"] != now.size or not was["content_hash"]:
         return False
-    if was["mtime_ns"] == now.mtime_ns:
+    if was["mtime_ns"] == now.mtime_ns and verify == "identity":
         return True
     return bool(was["content_hash"] == experiment.content_hash())
 

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from distributed import Client, default_client
 from distributed import performance_report as dask_performance_report
 
 from oectflow.atomic_write import remove_leftovers
 from oectflow.cluster.local import default_workers
-from oectflow.errors import ConfigError, RunFailed, StorageError
+from oectflow.errors import ConfigError, RunFailed, StorageError, did_you_mean
 from oectflow.local_path import local_path
 from oectflow.pipeline.execution.conduct import Crew, conduct, way_of
 from oectflow.pipeline.execution.costs import CostBook
@@ -24,7 +24,7 @@ from oectflow.pipeline.execution.evaluate import StepTimeoutOption
 from oectflow.pipeline.execution.lock import only_run_in
 from oectflow.pipeline.execution.plan import Granularity, check_granularity
 from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Job, prepare
+from oectflow.pipeline.execution.prepare import Job, Verify, prepare
 from oectflow.pipeline.execution.progress import RunProgress
 from oectflow.pipeline.execution.report import (
     ExperimentRecord,
@@ -52,6 +52,7 @@ def extract(
     expand_multidim: bool = False,
     performance_report: str | os.PathLike[str] | None = None,
     samples: Any = None,
+    verify: Verify = "identity",
     step_timeout: StepTimeoutOption = "auto",
 ) -> RunReport:
     """Compute features of experiments and write one Parquet file for each.
@@ -82,6 +83,10 @@ def extract(
         number: so many steps in a task.
     on_error
         ``"record"`` reports failures; ``"raise"`` raises RunFailed when everything else is done.
+    verify
+        What tells that a raw file is the one of an earlier run.  ``"identity"``: its size and time,
+        and its content only where the time is another one.  ``"content"``: all raw files are
+        read, and the results, too; what was changed without a trace is computed anew.
     force
         Compute everything that is asked for anew.  Other features of earlier results stay, but for
         those that were computed from it; the report names them.
@@ -137,6 +142,7 @@ def extract(
         return _extract(
             experiments, features, out, Crew(client), granularity, on_error,
             force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
+            verify=verify,
             step_timeout=step_timeout,
         )  # fmt: skip
 
@@ -153,6 +159,7 @@ def extract_lazily(
     progress: bool = True,
     expand_multidim: bool = False,
     samples: Any = None,
+    verify: Verify = "identity",
 ) -> RunReport:
     """Do what :func:`extract` does, on a cluster that is started only if there is enough work.
 
@@ -162,13 +169,14 @@ def extract_lazily(
         Starts the cluster; called once at most.  The caller closes what it has returned.
     n_workers
         How many workers the cluster will have; by default those of ``connect("local")``.
-    experiments, features, out, granularity, force, progress, expand_multidim, samples
+    experiments, features, out, granularity, force, progress, expand_multidim, samples, verify
         As in :func:`extract`.
     """
     crew = Crew(None, connect, default_workers() if n_workers is None else n_workers)
     return _extract(
         experiments, features, out, crew, granularity, "record",
         force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
+        verify=verify,
     )  # fmt: skip
 
 
@@ -255,6 +263,7 @@ def _prepared(
     force: bool,
     expand_multidim: bool,
     samples: Any,
+    verify: Verify = "identity",
     step_timeout: StepTimeoutOption = "auto",
 ) -> _Run:
     """Look at the experiments and at what is there of their results."""
@@ -266,7 +275,7 @@ def _prepared(
     features = features.pinned()
     prepared = prepare(
         paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic,
-        samples=table, step_timeout=step_timeout,
+        samples=table, verify=verify, step_timeout=step_timeout,
     )  # fmt: skip
     for index, item in enumerate(prepared):
         if isinstance(item, Job):
@@ -297,6 +306,7 @@ def _extract(
     progress: bool,
     expand_multidim: bool,
     samples: Any,
+    verify: Verify = "identity",
     step_timeout: StepTimeoutOption = "auto",
 ) -> RunReport:
     check_granularity(granularity)
@@ -306,6 +316,8 @@ def _extract(
         isinstance(step_timeout, int | float) and step_timeout > 0
     ):
         raise ConfigError(f"step_timeout={step_timeout!r}: expected seconds, 'auto' or None")
+    if verify not in get_args(Verify):
+        raise ConfigError(f"verify={verify!r}{did_you_mean(str(verify), get_args(Verify))}")
     feature_set = FeatureSet.load(features)
     folder = local_path(out, StorageError)
     try:
@@ -316,7 +328,7 @@ def _extract(
         begin = time.perf_counter()
         run = _prepared(
             files, feature_set, folder, granularity,
-            force=force, expand_multidim=expand_multidim, samples=samples,
+            force=force, expand_multidim=expand_multidim, verify=verify, samples=samples,
             step_timeout=step_timeout,
         )  # fmt: skip
         _carry_out(run, crew, progress=progress)

@@ -274,7 +274,7 @@ def _log_event(topic: str, event: dict[str, Any]) -> None:
 
 
 def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG001 - an order
-    """Return the content hash of the raw file, or ``""`` where it cannot be read.
+    """Return the content hash of the raw file; ``""`` where it cannot be read or has changed.
 
     Parameters
     ----------
@@ -284,8 +284,10 @@ def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG
         Whatever has to be there before.
     """
     try:
-        return content_hash(task.path)
-    except OSError:
+        digest = content_hash(task.path)
+        # What was put in its place meanwhile is not what the features are of.
+        return digest if FileIdentity.of(Path(task.path)) == task.identity else ""
+    except (OSError, UnreadableFile):
         # Its steps are marked unreadable; without a hash the file is never taken for unchanged.
         return ""
 

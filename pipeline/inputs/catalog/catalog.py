@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from sqlalchemy import ColumnElement, select
 
@@ -100,6 +100,7 @@ class Catalog:
         root: str | os.PathLike[str] | None = None,
         *,
         workers: int | None = None,
+        verify: Literal["identity", "content"] = "identity",
         progress: Callable[[int, int], object] | None = None,
     ) -> ScanReport:
         """Bring the catalog up to date with the raw files below a folder.
@@ -115,6 +116,9 @@ class Catalog:
         workers
             Processes that read; 1 reads in this one.  By default as many as the work and
             ``discovery.parallel_workers`` make sensible.
+        verify
+            ``"content"``: files of known size and time are read, too, and what was changed without
+            a trace is found.
         progress
             Called with the number of files done and of all files.
 
@@ -129,7 +133,9 @@ class Catalog:
         """
         folder = self.config.roots.raw_data if root is None else root
         discovery: Discovery = self.config.discovery
-        return scan(self._store, folder, discovery, workers=workers, progress=progress)
+        return scan(
+            self._store, folder, discovery, workers=workers, verify=verify, progress=progress
+        )
 
     def set_samples(self, source: Any) -> SamplesReport:
         """Make a table of devices known; it completes what raw files say of theirs.

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, and_, select
 
@@ -98,11 +98,14 @@ def scan(
     discovery: Discovery,
     *,
     workers: int | None,
+    verify: Literal["identity", "content"] = "identity",
     progress: Callable[[int, int], object] | None,
 ) -> ScanReport:
     """Scan a folder; see :meth:`oectflow.pipeline.inputs.catalog.Catalog.scan`."""
     if workers is not None and workers < 1:
         raise CatalogError(f"workers={workers}, expected 1 or more, or None to decide by the work")
+    if verify not in ("identity", "content"):
+        raise CatalogError(f"verify={verify!r}: expected 'identity' or 'content'")
     begin = time.perf_counter()
     top = os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - text throughout
     found = discover(top, discovery)
@@ -115,7 +118,7 @@ def scan(
         discovery.file_patterns.raw,
     )
     report.counts["vanished"] = _notice_vanished(store, found, known)
-    items = _to_read(found, known)
+    items = _to_read(found, known, verify)
     report.counts["unchanged"] = len(found.files) - len(items)
     n_workers = workers or useful_workers(len(items), discovery.parallel_workers)
     done = report.counts["unchanged"]
@@ -157,7 +160,7 @@ def _known_files(store: Store, root: str) -> dict[str, _Known]:
     return known
 
 
-def _to_read(found: Found, known: Mapping[str, _Known]) -> list[Item]:
+def _to_read(found: Found, known: Mapping[str, _Known], verify: str) -> list[Item]:
     """Return the files that may have changed, in alphabetical order."""
     items: list[Item] = []
     for path, (size, mtime_ns) in found.files.items():
@@ -165,7 +168,8 @@ def _to_read(found: Found, known: Mapping[str, _Known]) -> list[Item]:
         if was is None or was.state in ("unreadable", "unscanned") or size != was.size:
             items.append((path, None))
         elif (
-            mtime_ns != was.mtime_ns
+            verify == "content"
+            or mtime_ns != was.mtime_ns
             or was.state == "missing"
             or mtime_ns > was.scanned_ns - _TICK_NS
         ):
