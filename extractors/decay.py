@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.optimize import brentq
 
-from oectflow.extractors.base import NO_PERIOD, BaseExtractor, Params, register
+from oectflow.extractors.base import BaseExtractor, Params, Variable, register
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate
-from oectflow.extractors.timing import gate_timing
+from oectflow.extractors.tau import TAU_WORDS, TauOnOff
+
+#: tau in s, status, R2, standard error of tau in s.
+Fit = tuple[float, str, float, float]
 
 
 class DecayTimeParams(Params):
@@ -38,16 +41,11 @@ class DecayTimeParams(Params):
 
 
 _DECAY_WORDS = {
-    "flat": "the current is constant in the window",
-    "straight": "no curvature (off_phase: tau is longer than 100 windows) or no decay",
-    "step": "no relaxation: tau is shorter than a tenth of a sample",
+    **{word: text for word, text in TAU_WORDS.items() if word not in ("no_window", "low_swing")},
     "opposite": "the current grows in the window; the tau of a linear fit is negative",
-    "noise": "an exponential explains the window no better than chance",
-    "nan": "a sample in the window is not a number",
     "too_few": "fewer samples in the window than the fit needs",
     "no_time": "continuous_time does not increase in the window",
     "cut": "the step has no such complete off phase after an on phase",
-    **NO_PERIOD,
 }
 #: A decay to zero is fitted up to a tau of this many windows: rounding of the samples, 1e-16 of
 #: them, is then 1e-10 of what the current loses in the window.
@@ -70,13 +68,29 @@ class DecayTime(BaseExtractor):
     formula = r"(A, \tau, C) = \arg \min \sum_k \left( I_{d,k} - A e^{-t_k / \tau} - C \right)^2"
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = _DECAY_WORDS
+    version = 2
     Params = DecayTimeParams
 
     @property
     def arrays(self) -> tuple[str, ...]:
         """The current, and the times that the method goes by."""
         timed = self.params["method"] == "off_phase"
-        return ("original_time" if timed else "continuous_time", "drain_current")
+        return (
+            ("original_time", "drain_current", "Vg")
+            if timed
+            else (
+                "continuous_time",
+                "drain_current",
+            )
+        )
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The decay time, its status, and what it takes to judge it."""
+        return super().variables | {
+            "r_squared": Variable("", "R2 of the fit; of ln |Id| for a linear one"),
+            "stderr": Variable("s", "standard error of the decay time"),
+        }
 
     def extract_single_step(
         self, step_data: Mapping[str, Any], params: Mapping[str, Any]
@@ -87,66 +101,65 @@ class DecayTime(BaseExtractor):
         ----------
         step_data
             ``drain_current`` (A).  ``off_phase`` needs ``sampling_interval`` and ``gate_period``
-            (s), and uses ``duty_cycle`` and an uneven ``original_time`` (s) where they are known;
-            the others need ``continuous_time`` (s).
+            (s) or ``Vg`` (V), and uses ``duty_cycle`` and ``original_time`` (s) where they are
+            known; the others need ``continuous_time`` (s).
         params
             :class:`DecayTimeParams` as a dict.
 
         Returns
         -------
-        ``value`` and ``status``.
+        All :attr:`variables`.
         """
         current = np.ascontiguousarray(step_data["drain_current"], np.float64)
         if params["method"] == "off_phase":
-            tau, status = fit_off_phase(current, step_data, params)
-        else:
-            first, last = (int(current.size * share) for share in params["fit_range"])
-            t = np.asarray(step_data["continuous_time"], np.float64)[first:last]
-            y = np.abs(current[first:last])
-            used = np.isfinite(y) & (y > 0)
-            fit = fit_to_zero if params["method"] == "exponential" else fit_logarithm
-            tau, status = np.nan, "no_time"
-            if np.all(np.diff(t) > 0):
-                tau, status = fit(t[used] - t[:1], y[used])
-        return {"value": tau, "status": status}
+            return fit_off_phase(step_data, params)
+        first, last = (int(current.size * share) for share in params["fit_range"])
+        t = np.asarray(step_data["continuous_time"], np.float64)[first:last]
+        y = np.abs(current[first:last])
+        used = np.isfinite(y) & (y > 0)
+        fit = fit_to_zero if params["method"] == "exponential" else fit_logarithm
+        found: Fit = (np.nan, "no_time", np.nan, np.nan)
+        if np.all(np.diff(t) > 0):
+            found = fit(t[used] - t[:1], y[used])
+        return dict(zip(("value", "status", "r_squared", "stderr"), found, strict=True))
 
 
-def fit_off_phase(
-    current: NDArray[np.float64], step_data: Mapping[str, Any], params: Mapping[str, Any]
-) -> tuple[float, str]:
-    """Fit a decay with offset to one off phase.
+def fit_off_phase(step_data: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Fit a decay with offset to one off phase, as :class:`.tau.TauOnOff` does to all of them.
 
     Returns
     -------
-    ``tau`` in s and a word of ``DecayTime.statuses``; NaN where there is no answer.
+    All variables of :class:`DecayTime`; NaN where there is no answer.
     """
-    (interval,), (period,) = gate_timing(step_data, 1, params)
-    if not (interval > 0 and period > 0):
-        return np.nan, "no_period"
-    n_cycles = gate.count_cycles(current.size, period / interval)
-    if n_cycles == 0:
-        return np.nan, "cut"
-    unknown = np.full(current.size, np.nan)
-    recorded = np.ascontiguousarray(step_data.get("original_time", unknown), np.float64)
-    t = gate.recorded_clock(recorded, interval)
-    starts = gate.cycle_starts(t, current.size, period / interval, n_cycles)
-    signal = np.empty(current.size)
-    gate.orient(current, 0, signal)
-    on, _, off, length = gate.phase_offsets(signal, starts, step_data.get("duty_cycle", np.nan))
-    # An off phase at the begin of the period follows the on phase of the period before.
-    cycle = params["cycle"] - 1 + (0 if on < off else 1)
-    if cycle >= n_cycles or starts[cycle] + off + length > current.size:
-        return np.nan, "cut"
-    window = slice(starts[cycle] + off, starts[cycle] + off + length)
-    row = np.empty(exponential.N_COLUMNS)
-    clock = t[window] - t[window.start] if t.size else t
-    code, _ = exponential.fit_exponential(signal[window], clock, exponential.DECAY, np.nan, row)
-    if code != exponential.FIT_OK:
-        return np.nan, FIT_WORDS[code]
-    return float(row[exponential.TAU]) * interval, "ok"
+    # The off phase that a step begins with follows no on phase.
+    tau = TauOnOff(
+        {
+            "window": "full_phase",
+            "max_cycles": params["cycle"] + 1,
+            "min_swing": 0.0,
+            "period": params["period"],
+            "sample_rate": params["sample_rate"],
+        }
+    )
+    fits = tau.extract_single_step(step_data, tau.params)
+    words = list(tau.variables["status"].statuses)
+    on, off = fits["window_start"][0]
+    cycle = params["cycle"] - 1 + int(off < on)
+    status = words[fits["status"][0, 0]]
+    if status != "no_period":
+        status = words[fits["status"][cycle, 1]] if cycle < len(fits["status"]) else "cut"
+    if status in ("absent", "no_window", "no_period", "cut"):
+        status = "no_period" if status == "no_period" else "cut"
+        return {"value": np.nan, "status": status, "r_squared": np.nan, "stderr": np.nan}
+    return {
+        "value": fits["value"][cycle, 1],
+        "status": status,
+        "r_squared": fits["r_squared"][cycle, 1],
+        "stderr": float(fits["stderr"][cycle, 1]),
+    }
 
 
-def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, str]:
+def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:
     """Fit ``y = I0 exp(-t / tau)``, a decay to zero, by least squares.
 
     Parameters
@@ -158,10 +171,11 @@ def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, 
 
     Returns
     -------
-    ``tau`` in s and a word of ``DecayTime.statuses``; NaN where there is no answer.
+    ``tau`` in s, a word of ``DecayTime.statuses``, R2 and the standard error of ``tau``; NaN where
+    there is no answer.
     """
     if t.size < 3:
-        return np.nan, "too_few"
+        return np.nan, "too_few", np.nan, np.nan
     row = np.empty(exponential.N_COLUMNS)
     spacing = (t[-1] - t[0]) / (t.size - 1)
     # Without an offset the origin of time has no part in tau, and even samples are fitted faster.
@@ -170,11 +184,13 @@ def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, 
     if code == exponential.STRAIGHT:
         return fit_slow_decay(t, y)
     if code != exponential.FIT_OK:
-        return np.nan, FIT_WORDS[code]
-    return float(row[exponential.TAU]) * (1.0 if clock.size else float(spacing)), "ok"
+        return np.nan, FIT_WORDS[code], np.nan, np.nan
+    unit = 1.0 if clock.size else float(spacing)
+    tau, error = (float(row[column]) * unit for column in (exponential.TAU, exponential.SE_TAU))
+    return tau, "ok", float(row[exponential.R2]), error
 
 
-def fit_slow_decay(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, str]:
+def fit_slow_decay(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:
     """Fit ``y = I0 exp(-t / tau)`` where ``tau`` is between 50 and 1e6 windows.
 
     Without an offset even such a slow decay tells its ``tau``: the root of the condition that the
@@ -191,17 +207,31 @@ def fit_slow_decay(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[floa
 
     shortest, longest = np.log(50.0), np.log(_LONGEST_DECAY)
     if slope(shortest) <= 0 or slope(longest) >= 0:
-        return np.nan, "straight"
-    return float(np.exp(brentq(slope, shortest, longest, xtol=1e-14)) * span), "ok"
+        return np.nan, "straight", np.nan, np.nan
+    tau = float(np.exp(brentq(slope, shortest, longest, xtol=1e-14)) * span)
+    model = np.exp(-t / tau)
+    level = float(model @ y / (model @ model))
+    # Standard error of tau by the derivatives of the model with respect to level and tau.
+    by_tau = level * t / tau**2 * model
+    by_tau -= (by_tau @ model) / (model @ model) * model
+    rss = float(np.sum((y - level * model) ** 2))
+    error = np.sqrt(rss / max(t.size - 2, 1) / float(by_tau @ by_tau))
+    return tau, "ok", 1.0 - rss / float(np.sum((y - y.mean()) ** 2)), float(error)
 
 
-def fit_logarithm(t: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, str]:
+def fit_logarithm(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:
     """Fit a straight line to ``ln y`` and return ``-1 / slope``; as :func:`fit_to_zero`."""
     if t.size < 3:
-        return np.nan, "too_few"
+        return np.nan, "too_few", np.nan, np.nan
     centred = t - t.mean()
     # Relative to the first sample, so that equal samples have a slope of exactly 0.
-    slope = float(centred @ np.log(y / y[0]) / (centred @ centred))
+    logarithm = np.log(y / y[0])
+    spread = float(centred @ centred)
+    slope = float(centred @ logarithm) / spread
     if slope == 0:
-        return np.nan, "flat"
-    return -1.0 / slope, "ok" if slope < 0 else "opposite"
+        return np.nan, "flat", np.nan, np.nan
+    residual = logarithm - logarithm.mean() - slope * centred
+    rss = float(residual @ residual)
+    r_squared = 1.0 - rss / (rss + slope**2 * spread)
+    error = float(np.sqrt(rss / (t.size - 2) / spread)) / slope**2
+    return -1.0 / slope, "ok" if slope < 0 else "opposite", r_squared, error

@@ -25,11 +25,19 @@ from oectflow.extractors.kernels import exponential, gate, transitions
 from oectflow.extractors.timing import gate_timing
 from oectflow.measurement import Batch
 
-_WORDS = {
+TAU_WORDS = {
     "low_r2": "an exponential was fitted, but R2 is below the threshold",
+    "not_exponential": "the residuals have a structure: one exponential does not describe them",
+    "clipped": "a plateau of equal values at which the instrument could measure no more; left out",
+    "overflow": "overflow marks of the instrument in the window; left out",
+    "outlier": "samples far from the fit in the window; left out",
+    "low_swing": "the fit holds less than min_swing of the swing of the cycle",
+    "clock": "recorded times that disagree with the declared interval, stand still or go back, or "
+    "lost samples in the window",
+    "no_response": "the current does not go both ways as the gate is switched",
     "flat": "the current is constant in the window",
-    "straight": "no curvature: tau is longer than 100 windows",
-    "step": "no relaxation: tau is shorter than a tenth of a sample",
+    "straight": "no curvature: tau is longer than 100 windows, or not known to a half",
+    "step": "no relaxation: tau is shorter than a quarter of a sample",
     "opposite": "the current moves the other way in the window",
     "noise": "an exponential explains the window no better than chance",
     "nan": "a sample in the window is not a number",
@@ -38,7 +46,14 @@ _WORDS = {
     "no_window": "no window was found or given",
     **NO_PERIOD,
 }
-_ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
+_ALL_WORDS = [*COMMON_STATUSES, *TAU_WORDS]
+#: What cycles and phases are cut by.
+CYCLES_FROM = {
+    "nominal": "the gate period that was declared or found, from the first sample on",
+    "absent": "the step has no cycle",
+    "gate": "the edges of the recorded gate voltage",
+    "trace": "the edges in the current, which the nominal period misses",
+}
 
 # A code that nobody knows is no "ok".
 _STATUS_OF_CODE = np.full(32, ERROR, np.int8)
@@ -49,6 +64,13 @@ for _code, _word in {
     transitions.CUT: "cut",
     transitions.ABSENT: "absent",
     transitions.NO_PERIOD: "no_period",
+    transitions.NO_RESPONSE: "no_response",
+    transitions.NOT_EXPONENTIAL: "not_exponential",
+    transitions.CUT_OFF: "clipped",
+    transitions.OVERFLOW_LEFT_OUT: "overflow",
+    transitions.OUTLIER_LEFT_OUT: "outlier",
+    transitions.LOW_SWING: "low_swing",
+    transitions.WRONG_CLOCK: "clock",
 }.items():
     _STATUS_OF_CODE[_code] = _ALL_WORDS.index(_word)
 
@@ -66,8 +88,10 @@ class TauParams(Params):
     #: step before are used while they hold.  "smart": differential evolution tries some of them.
     #: "fixed": ``window_on`` and ``window_off`` are taken.
     search: Literal["exhaustive", "cached", "smart", "fixed"] = "exhaustive"
-    #: Searched windows: the best adjusted R2; the whole phase; the share ``fraction`` of it.
-    window: Literal["best_r2", "full_phase", "fraction"] = "best_r2"
+    #: The window of a phase: all of it; the share ``fraction`` of it; or that with the best
+    #: adjusted R2 of all, as autotau has it.  None is "full_phase", and "best_r2" with the searches
+    #: "cached" and "smart".
+    window: Literal["full_phase", "fraction", "best_r2"] | None = None
     #: Begin and end of ``window="fraction"``, as shares of the phase.
     fraction: tuple[float, float] = (0.1, 0.9)
     #: Shortest window of the search, as a share of the period.
@@ -78,8 +102,8 @@ class TauParams(Params):
     window_points_step: int = Field(1, ge=1)
     #: Samples between one start of the search and the next.
     window_start_idx_step: int = Field(1, ge=1)
-    #: Share of the swing that the fitted curve must cover within a searched window.
-    min_swing: float = Field(0.0, ge=0, lt=1)
+    #: Share of the swing that the fitted curve must cover within a window; 0 as autotau has it.
+    min_swing: float = Field(0.1, ge=0, lt=1)
     #: "cached": adjusted R2 that both windows must reach in one of the first two cycles of a step,
     #: or it is searched.
     validation_threshold: float = Field(0.95, ge=0, le=1)
@@ -110,7 +134,7 @@ class TauParams(Params):
     def _consistent(self) -> TauParams:
         if self.search == "fixed" and self.window_on is None and self.window_off is None:
             raise ValueError("search='fixed' needs window_on or window_off, (offset_s, duration_s)")
-        if self.search in ("cached", "smart") and self.window != "best_r2":
+        if self.search in ("cached", "smart") and self.window not in (None, "best_r2"):
             raise ValueError(
                 f"search={self.search!r} looks for window='best_r2', not for {self.window!r}"
             )
@@ -139,13 +163,14 @@ class TauOnOff(BaseExtractor):
         r"(A, \tau, C) = \arg \min \sum_k (I_{d,k} - I_d(t_k))^2"
     )
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
-    statuses = _WORDS
+    statuses = TAU_WORDS
+    version = 2
     Params = TauParams
 
     @property
     def arrays(self) -> tuple[str, ...]:
         """The current, and the recorded times, which tell whether samples are evenly spaced."""
-        return ("original_time", "drain_current")
+        return ("original_time", "drain_current", "Vg")
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:
@@ -198,6 +223,12 @@ class TauOnOff(BaseExtractor):
                 "s", "begin of the window, from the step's first sample", "float64"
             ),
             "window_duration": per_phase("s", "samples in the window times interval", "float32"),
+            "gate_level": per_phase(
+                "", "1 while the recorded gate is high, 0 while it is low; NaN unknown", "float32"
+            ),
+            "cycles_from": Variable(
+                "", "what the cycles of the step were cut by", dtype="int8", statuses=CYCLES_FROM
+            ),
         }
 
     def steps_per_block(self, params: Mapping[str, Any]) -> int:
@@ -250,22 +281,25 @@ class TauOnOff(BaseExtractor):
         interval, period = gate_timing(batch.values, len(batch), params)
         duty_cycle = np.asarray(batch.values.get("duty_cycle", unknown), np.float64)
         offsets = _own(batch.offsets)
-        n_cycles = transitions.count_all_cycles(offsets, interval, period)
-        if params["max_cycles"] is not None:
-            n_cycles = np.minimum(n_cycles, params["max_cycles"])
-        shape = (len(batch), max(1, n_cycles.max(initial=0)), 2)
-        rows = np.full((*shape, exponential.N_COLUMNS), np.nan)
-        codes = np.full(shape, transitions.ABSENT, np.int8)
-        spans = np.zeros((*shape, 2), np.int64)
-        swings = np.full(shape[:2], np.nan)
-        polarities = np.ones(len(batch), np.int64)
         current = _own(batch.arrays["drain_current"])
         recorded = _own(batch.arrays.get("original_time", np.full(current.size, np.nan)))
+        gate_voltage = _own(batch.arrays.get("Vg", np.empty(0)))
+        most = params["max_cycles"] or np.iinfo(np.int64).max
+        room = transitions.room_for_cycles(recorded, gate_voltage, offsets, interval, period)
+        shape = (len(batch), min(room, most), 2)
+        rows = np.full((*shape, exponential.N_COLUMNS), np.nan)
+        codes = np.full(shape, transitions.ABSENT, np.int8)
+        times = np.zeros((*shape, 2))
+        swings = np.full(shape[:2], np.nan)
+        polarities = np.ones(len(batch), np.int64)
+        n_cycles = np.zeros(len(batch), np.int64)
+        sources = np.zeros(len(batch), np.int8)
+        levels = np.full(shape, np.nan)
         polarity = {"auto": 0, "positive": 1, "negative": -1}[params["polarity"]]
         windows = np.zeros((len(batch), 2, 2))
         windows[:] = [params["window_on"] or (0.0, 0.0), params["window_off"] or (0.0, 0.0)]
         if params["search"] == "smart":
-            for i in np.flatnonzero(n_cycles):
+            for i in np.flatnonzero(period / interval >= 4):
                 step = slice(offsets[i], offsets[i + 1])
                 windows[i] = _evolve(
                     current[step], recorded[step], interval[i], period[i], polarity, params
@@ -273,11 +307,12 @@ class TauOnOff(BaseExtractor):
         transitions.fit_steps(
             current,
             recorded,
+            gate_voltage,
             offsets,
             interval,
             period,
             duty_cycle,
-            n_cycles,
+            most,
             polarity,
             _choice(params),
             params["fraction"] if params["window"] == "fraction" else (0.0, 1.0),
@@ -291,11 +326,22 @@ class TauOnOff(BaseExtractor):
             block,
             rows,
             codes,
-            spans,
+            times,
             swings,
             polarities,
+            n_cycles,
+            sources,
+            levels,
         )
-        return _columns(rows, codes, spans, swings, polarities, interval)
+        used = max(1, int(n_cycles.max(initial=0)))
+        return _columns(
+            rows[:, :used],
+            codes[:, :used],
+            times[:, :used],
+            swings[:, :used],
+            polarities,
+            levels[:, :used],
+        ) | {"cycles_from": sources}
 
 
 def _choice(params: Mapping[str, Any]) -> int:
@@ -349,18 +395,17 @@ def _evolve(
 def _columns(
     rows: NDArray[np.float64],
     codes: NDArray[np.int8],
-    spans: NDArray[np.int64],
+    times: NDArray[np.float64],
     swings: NDArray[np.float64],
     polarities: NDArray[np.int64],
-    interval: NDArray[np.float64],
+    levels: NDArray[np.float64],
 ) -> Columns:
     """Turn what the kernel found into the declared variables."""
     status = _STATUS_OF_CODE[codes]
     # A fit that is no better than chance is no result; how bad it was may be seen.
-    fitted = (codes == exponential.FIT_OK) | (codes == transitions.LOW_R2)
+    fitted = (codes == exponential.FIT_OK) | (codes >= transitions.LOW_R2)
     numbers = np.where(fitted[..., None], rows, np.nan)
-    spanned = spans[..., 1] > 0
-    dt = interval[:, None, None]
+    spanned = times[..., 1] > 0
     sign = polarities[:, None, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         share = numbers[..., exponential.AMPLITUDE] / swings[..., None]
@@ -373,8 +418,9 @@ def _columns(
         "amplitude": _float32(numbers[..., exponential.AMPLITUDE] * sign),
         "offset": _float32(numbers[..., exponential.OFFSET] * sign),
         "swing_fraction": _float32(share),
-        "window_start": np.where(spanned, spans[..., 0] * dt, np.nan),
-        "window_duration": _float32(np.where(spanned, spans[..., 1] * dt, np.nan)),
+        "window_start": np.where(spanned, times[..., 0], np.nan),
+        "window_duration": _float32(np.where(spanned, times[..., 1], np.nan)),
+        "gate_level": _float32(levels),
     }
 
 

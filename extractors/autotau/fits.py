@@ -27,6 +27,7 @@ STATUSES = {
     "step": "no relaxation: tau is shorter than a tenth of a sample",
     "opposite": "the signal moves the other way in the window",
     "noise": "an exponential explains the window no better than chance",
+    "no_response": "neither a rise nor a decay explains the window better than chance",
     "nan": "a sample in the window is not a number",
     "too_few": "fewer than four samples in the window",
     "cut": "the window reaches beyond the end of the trace",
@@ -210,6 +211,22 @@ def _as_fits(
     adjusted = np.array([adjust(value, n) for value in r_squared])
     status = np.array([FIT_WORDS[int(code)] for code in codes], np.str_)
     return Fits(popt, r_squared, adjusted, status)
+
+
+def is_silent(trace: Trace, first: int, n: int) -> bool:
+    """Tell whether neither a rise nor a decay explains a window better than chance."""
+    y = trace.signal[first : first + n]
+    if not np.isfinite(y).all() or n < 4:
+        return False
+    clock = trace.clock[first : first + n]
+    row = np.empty(exponential.N_COLUMNS)
+    for process in _PROCESS.values():
+        code, _ = exponential.fit_exponential(y, clock - clock[:1], process, np.nan, row)
+        if code == exponential.FIT_OK:
+            return False
+    # Neither bends; but a straight line is a response, too.
+    slope = float(np.corrcoef(np.arange(n), y)[0, 1])
+    return bool(exponential.is_noise(slope**2, n))
 
 
 def search_starts(

@@ -17,6 +17,7 @@ from oectflow.extractors.autotau.fits import (
     Fits,
     covariance,
     fit_windows,
+    is_silent,
     resample,
     resampled_points,
 )
@@ -203,9 +204,12 @@ class TauFitter:
         setattr(self, f"tau_{phase}_popt", popt)
         setattr(self, f"tau_{phase}_r_squared", float(fits.r_squared[i]))
         setattr(self, f"tau_{phase}_r_squared_adj", float(fits.r_squared_adj[i]))
-        setattr(self, f"tau_{phase}_status", str(fits.status[i]))
-        if fits.status[i] != "ok":
-            logger.debug("tau_%s of samples %d+%d: %s", phase, *fitted[:2], fits.status[i])
+        status = str(fits.status[i])
+        if status in ("noise", "opposite") and is_silent(self._trace, *fitted[:2]):
+            status = "no_response"
+        setattr(self, f"tau_{phase}_status", status)
+        if status != "ok":
+            logger.debug("tau_%s of samples %d+%d: %s", phase, *fitted[:2], status)
 
     def _range(self, fitted: tuple[int, int, int]) -> tuple[float, float]:
         window = self.signal[fitted[0] : fitted[0] + fitted[1]]

@@ -12,6 +12,8 @@ from numba import njit
 
 #: A period counts as complete if at most half a sample of it is missing.
 TOLERANCE = 0.5
+#: No current: instruments write 9.9E37 or infinity where they could not measure one.
+OVERFLOW = 1e30
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -126,24 +128,44 @@ def recorded_digit(t, mean):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def orient(y, polarity, signal):
-    """Copy a current so that ``on`` rises, and return its polarity; not finite becomes NaN.
+    """Copy a current so that ``on`` rises, and return its polarity; no number becomes NaN.
 
     Parameters
     ----------
     y
         Drain current.  Shape (N,).
     polarity
-        1 or -1; 0 takes the sign of the mean current, so that |Id| rises.
+        1 or -1; 0 takes the sign of the mean current, so that |Id| rises; no few samples turn it.
     signal
         Gets the result.  Shape (N,).
     """
     for k in range(y.size):
-        signal[k] = y[k] if math.isfinite(y[k]) else math.nan
+        signal[k] = y[k] if abs(y[k]) < OVERFLOW else math.nan
     if polarity == 0:
-        polarity = -1 if finite_sum(signal) < 0.0 else 1
+        polarity = -1 if robust_sum(signal) < 0.0 else 1
     for k in range(y.size):
         signal[k] *= polarity
     return polarity
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def robust_sum(y):
+    """Return a number with the sign of the mean current, which a few samples cannot turn."""
+    total = finite_sum(y)
+    widest = swing(y)
+    for k in range(y.size):
+        widest = max(widest, abs(y[k]))
+    if abs(total) > 8.0 * widest:
+        return total
+    # So near to zero, or a few samples outweigh all others: the largest few have no vote.
+    order = np.argsort(np.abs(y))
+    n = y.size
+    while n > 0 and math.isnan(y[order[n - 1]]):
+        n -= 1
+    total = 0.0
+    for k in range(n - min(max(3, n // 100), n // 4)):
+        total += y[order[k]]
+    return total
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "nsz"})
@@ -172,9 +194,11 @@ def swing(y):
 def phase_offsets(y, starts, duty_cycle):
     """Locate the on and the off phase within the period.
 
-    Where the duty cycle is known, a period either begins or ends with the on phase: it is the one
-    at whose end the current is higher.  Where it is not, the phases begin with the steepest rise
-    and the steepest fall, from sample to sample in the mean of the cycles.
+    Where the duty cycle is known, a period begins with the gate high or with the gate low, and
+    either may be the on phase: at the switch between them the current is farthest from where the
+    period began and ended, and the phase at whose end it is higher is on.  Where the duty cycle is
+    not known, the phases begin with the steepest rise and the steepest fall, from sample to sample
+    in the mean of the cycles.
 
     Parameters
     ----------
@@ -183,7 +207,7 @@ def phase_offsets(y, starts, duty_cycle):
     starts
         First samples of the cycles.  Shape (n + 1,).
     duty_cycle
-        Share of the period in which the gate is on; NaN where unknown.
+        Share of the period in which the gate is high; NaN where unknown.
 
     Returns
     -------
@@ -192,13 +216,15 @@ def phase_offsets(y, starts, duty_cycle):
     n_cycles = starts.size - 1
     m = starts[1] - starts[0]
     if 0.0 < duty_cycle < 1.0:
-        n_on = min(max(math.floor(duty_cycle * m + 0.5), 1), m - 1)
-        n_off = m - n_on
-        on_first = end_level(y, starts, 0, n_on) - end_level(y, starts, n_on, n_off)
-        off_first = end_level(y, starts, n_off, n_on) - end_level(y, starts, 0, n_off)
-        if on_first > off_first:
-            return 0, n_on, n_on, n_off
-        return n_off, n_on, 0, n_off
+        n_high = min(max(math.floor(duty_cycle * m + 0.5), 1), m - 1)
+        high_first = end_step(y, starts, n_high)
+        low_first = end_step(y, starts, m - n_high)
+        split, step = n_high, high_first
+        if abs(low_first) > abs(high_first):
+            split, step = m - n_high, low_first
+        if step > 0.0:
+            return 0, split, split, m - split
+        return split, m - split, 0, split
     on = 0
     off = 0
     steepest_rise = -math.inf
@@ -224,14 +250,31 @@ def phase_offsets(y, starts, duty_cycle):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def end_level(y, starts, first, length):
-    """Return the mean of the last quarter of a phase over all cycles, 0 where all is NaN."""
+def end_step(y, starts, split):
+    """Return by how much the current at ``split`` exceeds that at the end of the period.
+
+    The median over the cycles, so that no single one decides; 0 where nothing is known.
+    """
+    n_cycles = starts.size - 1
+    steps = np.empty(n_cycles)
+    used = 0
+    for i in range(n_cycles):
+        last = starts[i + 1] - starts[i]
+        step = end_level(y, starts[i], split) - end_level(y, starts[i] + split, last - split)
+        if not math.isnan(step):
+            steps[used] = step
+            used += 1
+    return np.median(steps[:used]) if used else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def end_level(y, first, length):
+    """Return the mean of the last quarter of a phase, NaN where there is none."""
     total = 0.0
     count = 0
-    for i in range(starts.size - 1):
-        end = starts[i] + first + length
-        for k in range(end - max(1, length // 4), min(end, y.size)):
-            if not math.isnan(y[k]):
-                total += y[k]
-                count += 1
-    return total / count if count else 0.0
+    end = first + length
+    for k in range(max(end - max(1, length // 4), 0), min(end, y.size)):
+        if not math.isnan(y[k]):
+            total += y[k]
+            count += 1
+    return total / count if count else math.nan

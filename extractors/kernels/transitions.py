@@ -13,28 +13,50 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.clock import CLOCK_OK, has_gap, step_clock
 from oectflow.extractors.kernels.cycles import fit_windows
+from oectflow.extractors.kernels.edges import (
+    OFF,
+    ON,
+    complete_cycles,
+    gate_runs,
+    phases_of_runs,
+    phases_of_trace,
+)
 from oectflow.extractors.kernels.exponential import (
     AMPLITUDE,
     DECAY,
     F_MIN,
     FIT_OK,
     N_COLUMNS,
+    NOISE,
+    NOT_FINITE,
+    OPPOSITE,
     R2,
     R2_ADJUSTED,
     RISE,
     SE_TAU,
+    STEP,
+    STRAIGHT,
     TAU,
     fit_exponential,
 )
 from oectflow.extractors.kernels.gate import (
+    OVERFLOW,
     count_cycles,
     cycle_starts,
     orient,
     phase_offsets,
-    recorded_clock,
     swing,
 )
+from oectflow.extractors.kernels.judge import (
+    CLIPPED,
+    MISFIT,
+    OUTLIER,
+    judge,
+    limits_of,
+)
+from oectflow.extractors.kernels.judge import OVERFLOW as MARKED
 from oectflow.extractors.kernels.uneven import search_uneven
 from oectflow.extractors.kernels.windows import adjusted, search_above, search_tables
 
@@ -42,18 +64,29 @@ from oectflow.extractors.kernels.windows import adjusted, search_above, search_t
 #: hold, found by somebody else, the phases, or given once and for all.
 SEARCH, KEEP, FOUND, FULL_PHASE, FIXED = range(5)
 #: How a cycle ended, beyond the codes of :mod:`.exponential`.
-LOW_R2, NO_WINDOW, CUT, ABSENT, NO_PERIOD = range(20, 25)
-ON, OFF = 0, 1
+NO_WINDOW, CUT, ABSENT, NO_PERIOD, WAITING, NO_RESPONSE = range(14, 20)
+#: How a fit ended that is none, or not quite.
+LOW_R2, NOT_EXPONENTIAL, CUT_OFF, OVERFLOW_LEFT_OUT, OUTLIER_LEFT_OUT, LOW_SWING, WRONG_CLOCK = (
+    range(20, 27)
+)
+#: What the cycles of a step are cut by.
+NOMINAL, NO_CYCLES, GATE, TRACE = range(4)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def count_all_cycles(offsets, interval, period):
-    """Return the number of complete gate periods of every step; arguments of :func:`fit_steps`."""
-    counts = np.zeros(offsets.size - 1, np.int64)
-    for step in range(counts.size):
-        n_samples = offsets[step + 1] - offsets[step]
-        counts[step] = count_cycles(n_samples, period[step] / interval[step])
-    return counts
+def room_for_cycles(recorded, gate, offsets, interval, period):
+    """Return how many cycles the steps may have at most; arguments of :func:`fit_steps`."""
+    most = 1
+    for step in range(offsets.size - 1):
+        a, b = offsets[step], offsets[step + 1]
+        t, dt, _ = step_clock(recorded[a:b], interval[step], period[step])
+        n = count_cycles(t[t.size - 1] + 1.0 if t.size else float(b - a), period[step] / dt)
+        # The true period may be shorter than the nominal one.
+        most = max(most, n + n // 4 + 1 if n > 0 else 0)
+        if gate.size:
+            runs = np.empty(((b - a) // 2 + 2, 3), np.int64)
+            most = max(most, complete_cycles(runs, gate_runs(gate[a:b], runs)))
+    return most
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -66,15 +99,42 @@ def window_lengths(samples_per_period, share_min, share_max, step):
 
 
 @njit(inline="always", error_model="numpy")
-def offset_in_cycle(sample, starts):
-    """Return the cycle-relative position of a sample."""
+def offset_in_cycle(sample, starts, anchors):
+    """Return the position of a sample from the anchor of its cycle."""
     cycle = np.searchsorted(starts, sample, side="right") - 1
-    return sample - starts[min(max(cycle, 0), starts.size - 2)]
+    return sample - anchors[min(max(cycle, 0), starts.size - 2)]
+
+
+@njit(inline="always", error_model="numpy")
+def place_windows(t, anchors, window, spans):
+    """Put one window into all cycles, by its time where the clock is uneven.
+
+    Parameters
+    ----------
+    t
+        Times in sampling intervals, or shape (0,).
+    anchors
+        Samples from which the window is counted.  Shape (n,).
+    window
+        Offset and length in samples.
+    spans
+        Gets first sample and length.  Shape (n, 2).
+    """
+    offset, length = window
+    for i in range(anchors.size):
+        spans[i] = anchors[i] + offset, length
+        if t.size and length > 0 and 0 <= anchors[i] < t.size:
+            begin = t[anchors[i]] + offset
+            # Half a sample on either side, so that jitter takes none away.
+            a = np.searchsorted(t, begin - 0.5)
+            b = np.searchsorted(t, begin + length - 0.5)
+            complete = begin + length - 1.5 <= t[t.size - 1]
+            spans[i] = a, b - a if complete else t.size + length
 
 
 @njit(inline="always", error_model="numpy")
 def fit_step(
-    y, t, starts, windows, choice, start_step, lengths, tables, min_swing, threshold, hold,
+    y, t, starts, anchors, windows, choice, start_step, lengths, tables, min_swing, threshold, hold,
     rows, codes, spans, swings,
 ):  # fmt: skip
     """Fit all cycles of one step.
@@ -82,14 +142,17 @@ def fit_step(
     Parameters
     ----------
     y
-        Oriented current, NaN where not finite.  Shape (N,).
+        Oriented current, NaN where it is no number.  Shape (N,).
     t
         Times in sampling intervals, or shape (0,).
     starts
         First samples of the cycles.  Shape (n + 1,).
+    anchors
+        Samples from which the windows of a cycle are counted.  Shape (n, 2).
     windows
         Offset and length of the on and the off window, in samples; length 0 for none.  Read unless
-        ``choice`` is ``SEARCH``, and overwritten by those that were searched.  Shape (2, 2).
+        ``choice`` is ``SEARCH`` or ``FULL_PHASE``, and overwritten by those that were searched.
+        Shape (2, 2).
     choice
         ``SEARCH`` ... ``FIXED``.
     start_step, lengths, tables
@@ -97,12 +160,12 @@ def fit_step(
     min_swing
         Share of the swing that a searched window must hold.
     threshold
-        R2 below which a cycle is searched again (where windows are searched) and marked.
+        R2 below which a cycle is searched again, where windows are searched.
     hold
         Adjusted R2 above which kept windows are used.
     rows, codes, spans, swings
         Get fits (n, 2, 8), ends (n, 2), windows (n, 2, 2) as start and length, and the range of
-        the current in the cycle (n,).
+        the current in the cycle (n,).  With ``FULL_PHASE`` the windows are read from ``spans``.
     """
     n_cycles = starts.size - 1
     until = starts[min(2, n_cycles)]
@@ -115,35 +178,153 @@ def fit_step(
             down, up = search(
                 y, t, starts[0], until, start_step, lengths, tables, least_change, bars
             )
-            windows[ON] = offset_in_cycle(up[0], starts), up[1]
-            windows[OFF] = offset_in_cycle(down[0], starts), down[1]
+            windows[ON] = offset_in_cycle(up[0], starts, anchors[:, ON]), up[1]
+            windows[OFF] = offset_in_cycle(down[0], starts, anchors[:, OFF]), down[1]
         for phase in (ON, OFF):
             process = RISE if phase == ON else DECAY
-            fit_cycles(y, t, starts, windows[phase], process, rows, codes, spans, phase)
+            if choice != FULL_PHASE:
+                place_windows(t, anchors[:, phase], windows[phase], spans[:, phase])
+            fit_cycles(y, t, process, rows, codes, spans, phase)
         if searched or windows_hold(rows, codes, spans, hold, least_change):
             break
         searched = True
-    begins_off = windows[OFF, 0] < windows[ON, 0]
     for i in range(n_cycles):
         swings[i] = swing(y[starts[i] : starts[i + 1]])
-        good = True
-        for phase in (ON, OFF):
-            if codes[i, phase] != FIT_OK or rows[i, phase, R2] < threshold:
-                good = False
-        if good:
-            continue
-        if choice <= FOUND:
+        if choice <= FOUND and not (
+            codes[i, ON] == FIT_OK
+            and codes[i, OFF] == FIT_OK
+            and rows[i, ON, R2] >= threshold
+            and rows[i, OFF, R2] >= threshold
+        ):
             search_again(
                 y, t, starts[i], starts[i + 1], start_step, lengths, tables,
                 min_swing * swings[i], threshold, rows[i], codes[i], spans[i],
             )  # fmt: skip
+
+
+@njit(inline="always", error_model="numpy")
+def judge_step(
+    y,
+    overflow,
+    t,
+    limits,
+    both,
+    whole,
+    clock,
+    swings,
+    min_swing,
+    threshold,
+    work,
+    rows,
+    codes,
+    spans,
+):
+    """Say of every fit of a step whether it is one: :func:`.judge.judge`, and what all tell.
+
+    Parameters
+    ----------
+    y, overflow, t, limits
+        Oriented current, which samples are overflow marks, times, :func:`.judge.limits_of`.
+    both
+        Whether both windows are where the device should answer, and not anywhere.
+    whole
+        Whether windows are whole phases, which may begin a little late.
+    clock
+        From :func:`.clock.step_clock`.
+    swings, min_swing
+        Range of the current in the cycle, and the share of it that a fit must hold.
+    threshold
+        R2 below which a fit is marked.
+    work
+        Work space.  Shape (6, at least the longest window).
+    rows, codes, spans
+        Fits, ends and windows; overwritten.
+
+    Returns
+    -------
+    Number of fits that are good.
+    """
+    n_cycles = codes.shape[0]
+    good = 0
+    judged = np.zeros(2, np.int64)
+    answers = np.zeros(2, np.int64)
+    row = np.empty(N_COLUMNS)
+    for i in range(n_cycles):
         for phase in (ON, OFF):
-            if codes[i, phase] == FIT_OK and rows[i, phase, R2] < threshold:
-                codes[i, phase] = LOW_R2
-        # Before the first on phase nothing has been switched off.
-        if i == 0 and begins_off and windows[OFF, 1] > 0 and codes[0, OFF] != FIT_OK:
-            codes[0, OFF] = ABSENT
-            rows[0, OFF] = math.nan
+            if codes[i, phase] >= NO_WINDOW:
+                continue
+            process = RISE if phase == ON else DECAY
+            a, length = spans[i, phase]
+            best = -1
+            # What the gate's edge does to the first samples of a phase is not the device.
+            for trim in range(2 if whole else 1):
+                begin, n = a + trim, length - 2 * trim
+                if n < 8 and trim:
+                    break
+                row[:] = rows[i, phase]
+                code = np.int64(codes[i, phase])
+                if trim:
+                    code, _ = fit_exponential(
+                        y[begin : begin + n],
+                        t[begin : begin + n] - t[begin] if t.size else t,
+                        process, math.nan, row,
+                    )  # fmt: skip
+                code, verdict = judge(
+                    y[begin : begin + n],
+                    overflow[begin : begin + n],
+                    t[begin : begin + n] - t[begin] if t.size else t,
+                    limits, process, code, row, work,
+                )  # fmt: skip
+                final = final_code(code, verdict, row, n, threshold, min_swing * swings[i])
+                if trim == 0 or final == FIT_OK:
+                    best = final
+                    rows[i, phase] = row
+                    spans[i, phase] = begin, n
+                if final != NOT_EXPONENTIAL and final != OUTLIER_LEFT_OUT:
+                    break
+            if (clock != CLOCK_OK and (best == FIT_OK or best >= LOW_R2)) or (
+                best == FIT_OK and has_gap(t, begin, n)
+            ):
+                best = WRONG_CLOCK
+            codes[i, phase] = best
+            good += best == FIT_OK
+            judged[phase] += best != NOT_FINITE
+            answers[phase] += best in (FIT_OK, STEP, STRAIGHT) or best >= LOW_R2
+    # A device that answers its gate goes both ways, in a third of the cycles at the least: noise
+    # does in less than that, a drift in none.
+    silent = answers[ON] + answers[OFF] == 0
+    for phase in (ON, OFF):
+        silent = silent or (
+            both and n_cycles > 1 and judged[phase] > 0 and 3 * answers[phase] < judged[phase]
+        )
+    if silent:
+        good = 0
+        for i in range(n_cycles):
+            for phase in (ON, OFF):
+                code = codes[i, phase]
+                if code == FIT_OK or STRAIGHT <= code <= NOISE or code >= LOW_R2:
+                    codes[i, phase] = NO_RESPONSE
+    return good
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def final_code(code, verdict, row, n, threshold, least_change):
+    """Return one code for how a fit ended and what is wrong with it; the worst that is."""
+    if code != FIT_OK:
+        return code
+    if verdict == MISFIT:
+        return np.int64(NOT_EXPONENTIAL)
+    if row[R2] < threshold:
+        return np.int64(LOW_R2)
+    if verdict == CLIPPED:
+        return np.int64(CUT_OFF)
+    if verdict == MARKED:
+        return np.int64(OVERFLOW_LEFT_OUT)
+    if verdict == OUTLIER:
+        return np.int64(OUTLIER_LEFT_OUT)
+    if -row[AMPLITUDE] * math.expm1(-(n - 1) / row[TAU]) < least_change:
+        return np.int64(LOW_SWING)
+    return code
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -193,32 +374,35 @@ def noise_level(lengths):
 
 
 @njit(inline="always", error_model="numpy")
-def fit_cycles(y, t, starts, window, process, rows, codes, spans, phase):
-    """Fit one window in all cycles."""
-    n_cycles = starts.size - 1
-    offset, length = window
-    first = np.empty(n_cycles, np.int64)
-    used = 0
+def fit_cycles(y, t, process, rows, codes, spans, phase):
+    """Fit the windows of all cycles, those of one length together."""
+    n_cycles = codes.shape[0]
     for i in range(n_cycles):
-        spans[i, phase] = starts[i] + offset, length
         rows[i, phase] = math.nan
-        codes[i, phase] = FIT_OK
+        codes[i, phase] = WAITING
+        a, length = spans[i, phase]
         if length <= 0:
             codes[i, phase] = NO_WINDOW
-        elif starts[i] + offset + length > y.size:
+        elif a < 0 or a + length > y.size:
             codes[i, phase] = CUT
-        if codes[i, phase] == FIT_OK:
-            first[used] = starts[i] + offset
-            used += 1
-    found = np.empty((used, N_COLUMNS))
-    ends = np.empty(used, np.int8)
-    fit_windows(y, t, first[:used], length, process, found, ends)
-    w = 0
+    first = np.empty(n_cycles, np.int64)
+    cycle = np.empty(n_cycles, np.int64)
     for i in range(n_cycles):
-        if codes[i, phase] == FIT_OK:
-            rows[i, phase] = found[w]
-            codes[i, phase] = ends[w]
-            w += 1
+        if codes[i, phase] != WAITING:
+            continue
+        length = spans[i, phase, 1]
+        used = 0
+        for j in range(i, n_cycles):
+            if codes[j, phase] == WAITING and spans[j, phase, 1] == length:
+                first[used] = spans[j, phase, 0]
+                cycle[used] = j
+                used += 1
+        found = np.empty((used, N_COLUMNS))
+        ends = np.empty(used, np.int8)
+        fit_windows(y, t, first[:used], length, process, found, ends)
+        for w in range(used):
+            rows[cycle[w], phase] = found[w]
+            codes[cycle[w], phase] = ends[w]
 
 
 @njit(inline="always", error_model="numpy")
@@ -251,11 +435,49 @@ def search_again(
             spans[phase] = start, length
 
 
+@njit(inline="always", error_model="numpy")
+def nominal_phases(y, t, m, duty_cycle, starts, windows, first, length):
+    """Place the phases of all cycles by the nominal period."""
+    on, n_on, off, n_off = phase_offsets(y, starts, duty_cycle)
+    # With lost samples a cycle has fewer samples than its time says.
+    scale = m / (starts[1] - starts[0]) if t.size else 1.0
+    windows[ON] = math.floor(on * scale + 0.5), math.floor(n_on * scale + 0.5)
+    windows[OFF] = math.floor(off * scale + 0.5), math.floor(n_off * scale + 0.5)
+    spans = np.empty((starts.size - 1, 2), np.int64)
+    for phase in (ON, OFF):
+        place_windows(t, starts[: starts.size - 1], windows[phase], spans)
+        first[:, phase] = spans[:, 0]
+        length[:, phase] = spans[:, 1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def explained(rows, codes):
+    """Return the mean R2 of all windows, less than 1."""
+    total = 0.0
+    for i in range(codes.shape[0]):
+        for phase in (ON, OFF):
+            if codes[i, phase] == FIT_OK or codes[i, phase] >= LOW_R2:
+                total += max(rows[i, phase, R2], 0.0)
+    return 0.999 * total / max(codes.size, 1)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def count_doubtful(codes):
+    """Return how many fits say that their window may lie across an edge."""
+    count = 0
+    for i in range(codes.shape[0]):
+        for phase in (ON, OFF):
+            code = codes[i, phase]
+            count += code in (STRAIGHT, STEP, OPPOSITE)
+            count += LOW_R2 <= code <= LOW_SWING
+    return count
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def fit_steps(
-    current, recorded, offsets, interval, period, duty_cycle, n_cycles, polarity, choice,
+    current, recorded, gate, offsets, interval, period, duty_cycle, most_cycles, polarity, choice,
     shares, given, length_step, start_step, window_shares, min_swing, threshold, hold, block,
-    rows, codes, spans, swings, polarities,
+    rows, codes, times, swings, polarities, n_cycles, sources, levels,
 ):  # fmt: skip
     """Fit all cycles of many steps.
 
@@ -267,12 +489,15 @@ def fit_steps(
     ----------
     current, recorded
         Drain current (A) and recorded times (s) of all steps, one after the other.
+    gate
+        Gate voltage (V) of all steps, NaN where it was not recorded; shape (0,) for nowhere.
     offsets
         Step i is ``offsets[i]:offsets[i + 1]``.  Shape (S + 1,).
     interval, period, duty_cycle
-        Sampling interval (s), gate period (s), share of the period with the gate on.  Shape (S,).
-    n_cycles
-        Cycles to fit; 0 where the period is unknown.  Shape (S,).
+        Declared sampling interval (s), overwritten by the one that was taken; gate period (s),
+        share of the period with the gate high.  Shape (S,).
+    most_cycles
+        Most cycles to fit in a step.
     polarity
         1, -1, or 0 for the sign of the mean current.
     choice
@@ -286,55 +511,138 @@ def fit_steps(
         Parameters of the search.
     hold, block
         For ``KEEP``: adjusted R2 above which a window is kept, and steps in a block.
-    rows, codes, spans, swings, polarities
-        Get (S, n, 2, 8), (S, n, 2), (S, n, 2, 2), (S, n), (S,).
+    rows, codes, times, swings, polarities
+        Get (S, n, 2, 8), (S, n, 2), (S, n, 2, 2) as begin and duration in s, (S, n), (S,).
+    n_cycles, sources, levels
+        Get the number of cycles (S,), ``NOMINAL`` ... ``TRACE`` (S,), and the level of the gate in
+        each phase (S, n, 2), NaN where unknown.
     """
     lengths = np.empty(0, np.int64)
     tables = search_tables(np.array([5]))
     windows = np.zeros((2, 2), np.int64)
+    room = rows.shape[1]
     # Samples per period of the step that the windows are from; NaN where there are none.
     kept_m = math.nan
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
-        n = n_cycles[step]
         if step % block == 0:
             kept_m = math.nan
+        t, dt, clock = step_clock(recorded[a:b], interval[step], period[step])
+        interval[step] = dt
+        m = period[step] / dt
+        n_runs = 0
+        runs = np.empty((0, 3), np.int64)
+        if gate.size and dt > 0.0:
+            runs = np.empty(((b - a) // 2 + 2, 3), np.int64)
+            n_runs = gate_runs(gate[a:b], runs)
+        n = complete_cycles(runs, n_runs)
+        by_gate = n > 0
+        if by_gate:
+            m = (runs[2 * n - 1, 1] - runs[0, 0]) / n
+        elif dt > 0.0:
+            n = count_cycles(t[t.size - 1] + 1.0 if t.size else float(b - a), m)
+        n = min(n, most_cycles)
+        n_cycles[step] = n
         if n == 0:
-            if not (period[step] > 0.0 and interval[step] > 0.0):
+            sources[step] = NO_CYCLES
+            if not (period[step] > 0.0 and dt > 0.0):
                 codes[step, 0] = NO_PERIOD
             continue
         y = np.empty(b - a)
         polarities[step] = orient(current[a:b], polarity, y)
-        t = recorded_clock(recorded[a:b], interval[step])
-        m = period[step] / interval[step]
-        starts = cycle_starts(t, b - a, m, n)
-        how = choice
-        if choice == KEEP and kept_m != m:
-            how = SEARCH
-        kept_m = m
+        overflow = np.abs(current[a:b]) >= OVERFLOW
+        limits = limits_of(y)
         if choice <= FOUND:
             wanted = window_lengths(m, window_shares[0], window_shares[1], length_step)
             if wanted.size != lengths.size or wanted[0] != lengths[0] or wanted[-1] != lengths[-1]:
                 lengths = wanted
                 tables = search_tables(lengths)
-        if choice == FULL_PHASE:
-            on, n_on, off, n_off = phase_offsets(y, starts, duty_cycle[step])
-            for phase in (ON, OFF):
-                begin = on if phase == ON else off
-                length = n_on if phase == ON else n_off
-                low = math.floor(shares[0] * length + 0.5)
-                high = math.floor(shares[1] * length + 0.5)
-                windows[phase] = begin + low, high - low
-        elif choice >= FOUND:
-            unit = interval[step] if choice == FIXED else 1.0
-            for phase in (ON, OFF):
-                for i in range(2):
-                    windows[phase, i] = math.floor(given[step, phase, i] / unit + 0.5)
-        fit_step(
-            y, t, starts, windows, how, start_step, lengths, tables, min_swing, threshold, hold,
-            rows[step, :n], codes[step, :n], spans[step, :n], swings[step, :n],
-        )  # fmt: skip
-        for i in range(n):
-            for phase in (ON, OFF):
-                rows[step, i, phase, TAU] *= interval[step]
-                rows[step, i, phase, SE_TAU] *= interval[step]
+        work = np.empty((6, b - a))
+        best = -1.0
+        for attempt in range(2):
+            starts = np.empty(room + 1, np.int64)
+            first = np.empty((room, 2), np.int64)
+            length = np.empty((room, 2), np.int64)
+            high = -1
+            if attempt == 1:
+                on, n_on, off, n_off = phase_offsets(
+                    y, cycle_starts(t, b - a, m, n), duty_cycle[step]
+                )
+                n = phases_of_trace(
+                    y, m, on, off, n_on, n_off, 0.0 < duty_cycle[step] < 1.0, starts, first, length
+                )
+                n = min(n, most_cycles)
+                if n == 0:
+                    break
+            elif by_gate:
+                high = phases_of_runs(y, runs, n, starts, first, length)
+            else:
+                starts[: n + 1] = cycle_starts(t, b - a, m, n)
+                if choice == FULL_PHASE:
+                    nominal_phases(
+                        y, t, m, duty_cycle[step], starts[: n + 1], windows, first[:n], length[:n]
+                    )
+            how = choice
+            if choice == KEEP and not abs(kept_m - m) < 0.5:
+                how = SEARCH
+            spans = np.zeros((n, 2, 2), np.int64)
+            anchors = np.empty((n, 2), np.int64)
+            for i in range(n):
+                for phase in (ON, OFF):
+                    anchors[i, phase] = starts[i]
+                    if choice <= KEEP and (by_gate or attempt == 1):
+                        anchors[i, phase] = first[i, phase]
+                    if choice == FULL_PHASE:
+                        low = math.floor(shares[0] * length[i, phase] + 0.5)
+                        top = math.floor(shares[1] * length[i, phase] + 0.5)
+                        spans[i, phase] = first[i, phase] + low, top - low
+            if choice in (FOUND, FIXED):
+                unit = dt if choice == FIXED else 1.0
+                for phase in (ON, OFF):
+                    for i in range(2):
+                        windows[phase, i] = math.floor(given[step, phase, i] / unit + 0.5)
+            fits = np.empty((n, 2, N_COLUMNS))
+            ends = np.empty((n, 2), np.int8)
+            ranges = np.empty(n)
+            fit_step(
+                y, t, starts[: n + 1], anchors, windows, how, start_step, lengths, tables,
+                min_swing, threshold, hold, fits, ends, spans, ranges,
+            )  # fmt: skip
+            whole = choice == FULL_PHASE and shares[0] == 0.0 and shares[1] == 1.0
+            good = judge_step(
+                y, overflow, t, limits, choice != FIXED, whole, clock, ranges, min_swing,
+                threshold, work, fits, ends, spans,
+            )  # fmt: skip
+            # Good fits count; where there are none, what is explained.
+            score = good + explained(fits, ends)
+            if math.floor(score) > math.floor(best) or (best < 1.0 and score > best):
+                best = score
+                n_cycles[step] = n
+                sources[step] = GATE if by_gate else (TRACE if attempt == 1 else NOMINAL)
+                kept_m = m if attempt == 0 else math.nan
+                codes[step, :] = ABSENT
+                for i in range(n):
+                    swings[step, i] = ranges[i]
+                    for phase in (ON, OFF):
+                        rows[step, i, phase] = fits[i, phase]
+                        rows[step, i, phase, TAU] *= dt
+                        rows[step, i, phase, SE_TAU] *= dt
+                        codes[step, i, phase] = ends[i, phase]
+                        k, size = spans[i, phase]
+                        times[step, i, phase] = k * dt, size * dt
+                        if t.size and 0 <= k < t.size and size > 0:
+                            times[step, i, phase, 0] = t[k] * dt
+                            last = min(k + size, t.size) - 1
+                            times[step, i, phase, 1] = (t[last] - t[k] + 1.0) * dt
+                        levels[step, i, phase] = math.nan
+                        if high >= 0:
+                            levels[step, i, phase] = high if phase == ON else 1 - high
+                # Before the first on phase nothing has been switched off.
+                begins_off = spans[0, OFF, 0] < spans[0, ON, 0] and spans[0, OFF, 1] > 0
+                if begins_off and ends[0, OFF] != FIT_OK and ends[0, OFF] != WRONG_CLOCK:
+                    codes[step, 0, OFF] = ABSENT
+                    rows[step, 0, OFF] = math.nan
+                    ends[0, OFF] = ABSENT
+            doubtful = count_doubtful(ends)
+            if by_gate or choice in (FOUND, KEEP) or doubtful < max(1, n // 10) or m < 16.0:
+                break

@@ -57,15 +57,7 @@ class CostBook:
                 self._stored = copy.deepcopy(self._costs)
         except FileNotFoundError:
             pass
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-            OSError,
-        ):
+        except (ValueError, TypeError, KeyError, AttributeError, OSError):
             # A damaged book costs a new timing of a few steps, nothing else.
             self._costs, self._deadly = {}, set()
 

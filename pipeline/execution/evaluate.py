@@ -27,6 +27,7 @@ TIMING_SOURCE = Variable(
         "step": "in the parameters of the step",
         "workflow": "in the workflow",
         "trace": "in the measured current, by autocorrelation",
+        "gate": "in the edges of the recorded gate voltage",
         "caller": "given by the caller",
     },
 )

@@ -23,15 +23,7 @@ from numpy.typing import NDArray
 from oectflow.errors import NotAnExperiment, UnreadableFile
 from oectflow.measurement import Batch, Extra, get_kind, kinds
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows, read_slab
-from oectflow.pipeline.inputs.guard import look_first
-from oectflow.pipeline.inputs.hdf5 import (
-    FileIdentity,
-    content_hash,
-    explain,
-    need_whole,
-    open_file,
-    plain,
-)
+from oectflow.pipeline.inputs.hdf5 import FileIdentity, content_hash, explain, open_file, plain
 from oectflow.pipeline.inputs.step_layout import Layout, SourceSteps, read_source
 from oectflow.pipeline.inputs.step_table import step_values
 from oectflow.pipeline.inputs.timing import TIMING, complete_from_trace, declared_timing
@@ -73,8 +65,7 @@ class Experiment:
     Raises
     ------
     UnreadableFile
-        The file is missing, empty, truncated, damaged, no HDF5, another process writes it, or its
-        data lie in other files.
+        The file is missing, empty, truncated, damaged, no HDF5, or another process writes it.
     NotAnExperiment
         It is HDF5 of another kind.
 
@@ -87,9 +78,7 @@ class Experiment:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.identity = FileIdentity.of(self.path)
-        look_first(self.path, self.identity)
         with self._open("the metadata") as file:
-            need_whole(self.path, file)
             attributes = {name: plain(value) for name, value in file.attrs.items()}
             self.format_version = _check_format(self.path, attributes)
             found = {
@@ -271,6 +260,8 @@ class Experiment:
                     needed.add("original_time")
                 if np.isnan(timing.gate_period).any():
                     needed.add("drain_current")
+                if "Vg" in recorded:
+                    needed |= {"Vg", "original_time"}
             data = self._read_traces(found, start, stop, needed, offsets)
             if kind.gated:
                 nothing = np.zeros(offsets[-1])
@@ -279,6 +270,7 @@ class Experiment:
                     data.get("original_time", nothing),
                     data.get("drain_current", nothing),
                     offsets,
+                    data.get("Vg"),
                 )
                 values |= {name: getattr(timing, name) for name in TIMING}
                 timing_source = timing.source

@@ -1,12 +1,13 @@
 """Sampling interval, gate period and duty cycle of transient steps, and where they come from.
 
-Each is looked up, in this order, in the step's own parameters, in the workflow that the instrument
-ran, and in the measured trace; where none tells, it is NaN, never a default.
+Where the gate voltage was recorded, its edges tell period and duty cycle.  Else each is looked up,
+in this order, in the step's own parameters, in the workflow that the instrument ran, and in the
+measured trace; where none tells, it is NaN, never a default.
 
-The users' definition of the sampling interval is the parameter ``timeStep`` (ms), from which
-``continuous_time`` is built.  It is kept even where the measured ``original_time`` runs at another
-rate; the measured times decide only where nothing is declared.  The gate period is ``topTime +
-bottomTime`` (ms), the duty cycle ``topTime / (topTime + bottomTime)``.
+The declared sampling interval is the parameter ``timeStep`` (ms), from which ``continuous_time`` is
+built.  Whether the recorded ``original_time`` agrees with it is for extractors to see
+(:mod:`oectflow.extractors.kernels.clock`).  The gate period is ``topTime + bottomTime`` (ms), the
+duty cycle ``topTime / (topTime + bottomTime)``: the share of the period in which the gate is high.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.pipeline.inputs.gate_signal import square_wave
 from oectflow.pipeline.inputs.periodicity import find_period
 from oectflow.pipeline.inputs.step_table import VALUE_PREFIX, number, parameter_column
 
@@ -36,10 +38,10 @@ class Timing:
     sampling_interval, gate_period
         In s, NaN where unknown.  Shape (n_steps,).
     duty_cycle
-        Share of the gate period in which the gate is on, NaN where unknown.  Shape (n_steps,).
+        Share of the gate period in which the gate is high, NaN where unknown.  Shape (n_steps,).
     source
-        Where the gate period is from, per step: ``"step"``, ``"workflow"``, ``"trace"`` or
-        ``"unknown"``.
+        Where the gate period is from, per step: ``"gate"``, ``"step"``, ``"workflow"``,
+        ``"trace"`` or ``"unknown"``.
     """
 
     sampling_interval: NDArray[np.float64]
@@ -95,8 +97,9 @@ def complete_from_trace(
     original_time: NDArray[np.float64],
     drain_current: NDArray[np.float64],
     offsets: NDArray[np.int64],
+    gate_voltage: NDArray[np.float64] | None = None,
 ) -> Timing:
-    """Fill in from the measured traces what was not declared.
+    """Take from the recorded gate what it tells, and from the traces what was not declared.
 
     Parameters
     ----------
@@ -106,24 +109,46 @@ def complete_from_trace(
         Samples of all steps, one after the other, in s and A.  Shape (n_samples,).
     offsets
         Step ``i`` is ``offsets[i]:offsets[i + 1]``.  Shape (n_steps + 1,).
+    gate_voltage
+        The same of the gate in V, NaN where it was not recorded; None for nowhere.
 
     Returns
     -------
-    The same with the interval of :func:`measured_interval` and the period of
-    :func:`~oectflow.pipeline.inputs.periodicity.find_period` where these were NaN.  The duty cycle
-    remains NaN there: a current does not tell in which of its two phases the gate is on.
+    The same with the period and the duty cycle of the recorded gate where it is a square wave,
+    whatever was declared; elsewhere, where these were NaN, with the interval of
+    :func:`measured_interval` and the period of
+    :func:`~oectflow.pipeline.inputs.periodicity.find_period`, in times as recorded.  The duty cycle
+    remains NaN there: a current does not tell in which of its two phases the gate is high.
     """
     interval, period = timing.sampling_interval.copy(), timing.gate_period.copy()
+    duty_cycle = timing.duty_cycle.copy()
     source = list(timing.source)
-    for i in np.flatnonzero(np.isnan(interval) | np.isnan(period)):
+    for i in range(len(interval)):
         trace = slice(offsets[i], offsets[i + 1])
         if np.isnan(interval[i]):
             interval[i] = measured_interval(original_time[trace])
+        if gate_voltage is not None:
+            time = original_time[trace]
+            if np.isnan(recorded_interval(time)):
+                time = np.arange(time.size) * interval[i]
+            gate = square_wave(gate_voltage[trace], time)
+            if gate and np.isfinite(gate[0]):
+                (period[i], duty_cycle[i]), source[i] = gate, "gate"
+                continue
         # A period in samples is of no use without the interval between them.
         if np.isnan(period[i]) and not np.isnan(interval[i]):
-            period[i] = find_period(drain_current[trace]) * interval[i]
+            recorded = recorded_interval(original_time[trace])
+            spacing = interval[i] if np.isnan(recorded) else recorded
+            period[i] = find_period(drain_current[trace]) * spacing
             source[i] = "unknown" if np.isnan(period[i]) else "trace"
-    return Timing(interval, period, timing.duty_cycle, tuple(source))
+    return Timing(interval, period, duty_cycle, tuple(source))
+
+
+def recorded_interval(time: NDArray[np.float64]) -> float:
+    """Return the mean spacing of recorded times in s; NaN where they do not all increase."""
+    if time.size < 2 or not (np.diff(time) > 0).all():
+        return float("nan")
+    return float(time[-1] - time[0]) / (time.size - 1)
 
 
 def measured_interval(time: NDArray[np.float64]) -> float:

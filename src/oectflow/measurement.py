@@ -251,7 +251,7 @@ class Batch:
     values
         One number per step, shape (n_steps,), float64, NaN where unknown.  A transient has
         ``sampling_interval`` and ``gate_period`` (s) and ``duty_cycle`` (share of the period in
-        which the gate is on).
+        which the gate is high).
     first_step
         Index of the first step along its kind.
     timing_source

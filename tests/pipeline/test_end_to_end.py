@@ -83,7 +83,8 @@ def test_real_trace__163_cycles_and_tau_as_scipy_finds_it(real_trace, tmp_path):
     assert ds.sizes["cycle"] == 163
     assert ds["timing_source"] == "step"
     on = ds["tau"].sel(phase="on")
-    assert (ds["tau_status"].sel(phase="on") == "ok").all()
+    # 41 samples of a real phase are not quite one exponential, and the word says so.
+    assert set(ds["tau_status"].sel(phase="on").values) <= {"ok", "not_exponential"}
     t = np.arange(41) * 1e-3
     for cycle in range(6):
         start = 200 * cycle + 109

@@ -218,7 +218,6 @@ sample_table = Table(
     metadata,
     # There is one row, or none.
     Column("id", Integer, primary_key=True),
-    _words("digest"),
     Column("document", Text, nullable=False),
 )
 

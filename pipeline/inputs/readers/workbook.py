@@ -64,12 +64,11 @@ class Sheet:
 
 def workbook_kind(path: Path) -> str:
     """Return ``"xlsx"``, ``"ods"`` or ``"xls"``, by content, and ``""`` for anything else."""
-    start = file_head(path, len(_OLE))
-    if start != _OLE and not start.startswith(b"PK"):
-        return ""
     head = file_head(path, 2**20)
-    if start == _OLE:
+    if head.startswith(_OLE):
         return "xls" if any(name in head for name in _STREAMS) else ""
+    if not head.startswith(b"PK"):
+        return ""
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())

@@ -28,7 +28,7 @@ TRANSIENT = register_kind(
             Value(
                 "duty_cycle",
                 "",
-                "share of the gate period in which the gate is on",
+                "share of the gate period in which the gate is high",
                 column="duty_cycle",
             ),
             Value("Vd", "V", "drain voltage", ("drainVoltage",), 1000),
