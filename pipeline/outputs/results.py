@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 from oectflow.checksums import open_checked
@@ -41,10 +42,15 @@ class DamagedResultWarning(UserWarning):
 
 @dataclass(frozen=True)
 class _File:
+    """What is needed of each of many files; what is common to all of them is one object.
+
+    ``described`` are the variables as the file has them, ``variables`` as objects.
+    """
+
     path: Path
-    metadata: dict[str, Any]
-    variables: dict[str, Variable]
-    identity: dict[str, str]
+    described: Mapping[str, Any]
+    variables: Mapping[str, Variable]
+    identity: Mapping[str, Any]
     n_rows: int
 
 
@@ -74,7 +80,6 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     OutputError
         There are no results, or two files disagree about what a feature is.
     """
-    import dask
     import dask.array as da
     import xarray as xr
 
@@ -86,26 +91,29 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     sizes = _dimension_sizes(files)
     data = {}
     owners = {
-        name: file.metadata["variables"][name]["feature"]
-        for file in files
+        name: file.described[name]["feature"]
+        for file in _distinct(files)
         for name in file.variables
     }
+    places = _Places(files)
     for name, variable in union.items():
         shape = (n_rows, *(sizes[dim] for dim in variable.dims))
         dtype = _dtype(variable)
-        blocks = [
-            da.from_delayed(
-                dask.delayed(_load, pure=True)(str(file.path), name, shape, dtype),
-                shape=(1, *shape),
-                dtype=dtype,
-            )
-            if name in file.variables
-            else da.full((1, *shape), _fill(variable), dtype=dtype, chunks=-1)
-            for file in files
-        ]
+        # One layer for all experiments, which is only written out for what is asked for.
+        blocks = da.map_blocks(
+            _load,
+            chunks=((1,) * len(files), *((n,) for n in shape)),
+            dtype=dtype,
+            meta=np.empty((0,) * (1 + len(shape)), dtype),
+            places=places,
+            variable=name,
+            shape=shape,
+            fill=_fill(variable),
+            kind=dtype,
+        )
         data[name] = (
             ("experiment", "step", *variable.dims),
-            da.concatenate(blocks),
+            blocks,
             _attributes(variable) | ({"feature": owners[name]} if owners[name] else {}),
         )
     coordinates: dict[str, Any] = {
@@ -119,7 +127,7 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     for name, (unit, values) in _sample_columns(files).items():
         attributes = {"units": unit} if unit else {}
         coordinates[name] = ("experiment", values, attributes)
-    for file in files:
+    for file in _distinct(files):
         for variable in file.variables.values():
             coordinates |= {dim: list(labels) for dim, labels in variable.labels.items()}
     about: dict[str, Any] = {"source": str(out)}
@@ -154,7 +162,7 @@ def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
     files, _ = _files(out)
     # An experiment with fewer features has fewer columns; the union is the table's schema.
     schema = pa.unify_schemas(
-        [_plain(_schema(file.path)) for file in files], promote_options="permissive"
+        [_plain(_schema(file.path)) for file in _distinct(files)], promote_options="permissive"
     )
     meta = _to_pandas(schema.empty_table())
     columns = {name: values for name, (_, values) in _sample_columns(files).items()}
@@ -194,6 +202,8 @@ def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
         raise OutputError(f"{folder}: no such file or folder")
     paths = sorted(folder.glob("[!.]*.parquet")) if folder.is_dir() else [folder]
     files: list[_File] = []
+    # By the description that many files have in common, which they keep alive.
+    variables: dict[int, dict[str, Variable]] = {}
     damaged = []
     for path in paths:
         try:
@@ -202,11 +212,14 @@ def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
             damaged.append(str(error))
             continue
         if metadata is not None:
+            described = metadata["variables"]
+            if id(described) not in variables:
+                variables[id(described)] = read_variables(metadata)
             files.append(
                 _File(
                     path,
-                    metadata,
-                    read_variables(metadata),
+                    described,
+                    variables[id(described)],
                     metadata["identity"],
                     metadata["n_rows"],
                 )
@@ -221,10 +234,15 @@ def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
     return files, damaged
 
 
+def _distinct(files: Sequence[_File]) -> list[_File]:
+    """Return one file for each description of variables."""
+    return list({id(file.described): file for file in files}.values())
+
+
 def _union(files: Sequence[_File]) -> dict[str, Variable]:
     """Return every variable of any file; the same name must mean the same thing everywhere."""
     union: dict[str, tuple[Variable, Path]] = {}
-    for file in files:
+    for file in _distinct(files):
         for name, variable in file.variables.items():
             known, where = union.setdefault(name, (variable, file.path))
             if (known.dims, known.labels, known.unit) != (
@@ -243,24 +261,45 @@ def _union(files: Sequence[_File]) -> dict[str, Variable]:
 def _dimension_sizes(files: Sequence[_File]) -> dict[str, int]:
     """Return the length of each dimension: that of the longest variable that has it."""
     sizes: dict[str, int] = {}
-    for file in files:
+    for file in _distinct(files):
         for name, variable in file.variables.items():
-            lengths = file.metadata["variables"][name]["sizes"]
+            lengths = file.described[name]["sizes"]
             for dim, length in zip(variable.dims, lengths, strict=True):
                 sizes[dim] = max(length, sizes.get(dim, 0))
     return sizes
 
 
-def _load(path: str, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    metadata = read_metadata(Path(path))
+class _Places:
+    """Where the experiments are, as Dask takes it for one thing and not for many."""
+
+    def __init__(self, files: Sequence[_File]) -> None:
+        self.paths = [str(file.path) for file in files]
+        self.token = xxhash.xxh3_128_hexdigest(b"\0".join(map(os.fsencode, self.paths)))
+
+    def __dask_tokenize__(self) -> str:
+        return self.token
+
+
+def _load(
+    places: _Places,
+    variable: str,
+    shape: tuple[int, ...],
+    fill: Any,
+    kind: np.dtype[Any],
+    block_id: tuple[int, ...],
+) -> NDArray[Any]:
+    """Return one variable of one experiment, missing values where its file has none."""
+    path = Path(places.paths[block_id[0]])
+    metadata = read_metadata(path)
     if metadata is None:
         raise OutputError(f"{path}: disappeared since the results were opened")
-    variable = read_variables(metadata)[name]
-    array = read_columns(Path(path), [name], metadata)[name]
-    if variable.statuses:
-        array = np.array(list(variable.statuses))[array]
-    out = np.full(shape, _fill(variable), dtype)
-    out[tuple(slice(n) for n in array.shape)] = array
+    out = np.full(shape, fill, kind)
+    if variable in metadata["variables"]:
+        array = read_columns(path, [variable], metadata)[variable]
+        words = list(read_variables(metadata)[variable].statuses)
+        if words:
+            array = np.array(words)[array]
+        out[tuple(slice(n) for n in array.shape)] = array
     return out[None]
 
 
@@ -302,7 +341,7 @@ def _schema(path: Path) -> Any:
 
 def _sample_columns(files: Sequence[_File]) -> dict[str, tuple[str, list[Any]]]:
     """Return unit and values, one for each file, of everything that is known of some sample."""
-    samples: list[dict[str, Any]] = [file.metadata["identity"].get("sample", {}) for file in files]
+    samples: list[dict[str, Any]] = [file.identity.get("sample", {}) for file in files]
     columns: dict[str, tuple[str, list[Any]]] = {}
     for name in dict.fromkeys(key for sample in samples for key in sample if key != "units"):
         values = [sample.get(name) for sample in samples]

@@ -27,10 +27,10 @@ from oectflow.pipeline.inputs.catalog.schema import (
     feature_set_members,
 )
 from oectflow.pipeline.inputs.catalog.store import Store
+from oectflow.result_metadata import KEY, unpack
 
 #: The key of the results' schema metadata, and the newest layout that this version reads.
-_KEY = b"oectflow"
-_FORMAT = 1
+_FORMAT = 2
 _BATCH = 50
 
 
@@ -203,11 +203,11 @@ def read_result_metadata(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     try:
         with open_checked(Path(path)) as file:
-            raw = (file.schema_arrow.metadata or {}).get(_KEY)
-        metadata: dict[str, Any] | None = None if raw is None else json.loads(raw)
+            raw = (file.metadata.metadata or {}).get(KEY)
+        metadata = None if raw is None else unpack(raw)
     except DamagedFile as error:
         raise CatalogError(str(error)) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise CatalogError(f"{path}: cannot be read as Parquet: {reason}") from error
     if metadata is not None and metadata.get("format", 0) > _FORMAT:

@@ -1,5 +1,6 @@
 """Results that were cut or changed on disk: named, never read as other values, and replaced."""
 
+import copy
 import json
 import random
 import shutil
@@ -17,6 +18,7 @@ from oectflow.errors import DamagedFile, OutputError
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import DamagedResultWarning
 from oectflow.pipeline.outputs.sink import read_metadata, read_table
+from oectflow.result_metadata import unpack
 
 FEATURES = {
     "peak": {"extractor": "transient.peak_current", "input": "transient"},
@@ -203,7 +205,7 @@ def test_checksums_of_any_table(tmp_path, table):
 
 def with_metadata(path, change):
     table = pq.read_table(path)
-    metadata = json.loads(table.schema.metadata[b"oectflow"])
+    metadata = copy.deepcopy(unpack(pq.read_metadata(path).metadata[b"oectflow"]))
     text = change(metadata)
     text = json.dumps(metadata) if text is None else text
     pq.write_table(table.replace_schema_metadata({b"oectflow": text}), path)

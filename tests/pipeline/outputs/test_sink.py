@@ -143,11 +143,11 @@ def test_write__a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeyp
     write_results(path, results())
     before = path.read_bytes()
 
-    def full(table, file, **options):
+    def full(file, schema, **options):
         Path(file).write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sink.pq, "write_table", full)
+    monkeypatch.setattr(sink.pq, "ParquetWriter", full)
     with pytest.raises(OutputError, match=r"exp1\.parquet: cannot be written.*No space left"):
         write_results(path, results(seed=1))
     assert path.read_bytes() == before
