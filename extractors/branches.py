@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
-from oectflow.extractors.base import ERROR, BaseExtractor, Columns, Params, Variable
-from oectflow.extractors.kernels import sweeps
+from oectflow.extractors.base import ERROR, OK, BaseExtractor, Columns, Params, Variable
+from oectflow.extractors.kernels import judge, sweep_errors, sweep_noise
 from oectflow.measurement import Batch
 
-WORDS = {
-    "edge": "the extreme lies on the first or last point of the branch: it may be beyond",
-    "too_few": "fewer than three different gate voltages in the branch",
-    "no_data": "no point of the step has a finite Vg and Id",
-    "flat": "the current does not change along the branch (or stays below 1e-12 A, for Von)",
-}
 GRADIENTS = {
-    "auto": sweeps.AUTO,
-    "two_sided_mean": sweeps.TWO_SIDED_MEAN,
-    "second_order": sweeps.SECOND_ORDER,
+    "auto": sweep_errors.AUTO,
+    "two_sided_mean": sweep_errors.TWO_SIDED_MEAN,
+    "second_order": sweep_errors.SECOND_ORDER,
 }
 DIRECTIONS = ("forward", "reverse")
 SPLIT = (
@@ -63,11 +60,193 @@ class DirectionParams(Params):
     direction: Direction = "forward"
 
 
+#: What may be wrong with a branch, by the codes of :mod:`.kernels.judge`.
+JUDGED = {
+    judge.OVERFLOW: "overflow",
+    judge.OUTLIER: "outlier",
+    judge.CLIPPED: "clipped",
+    judge.JUMP: "jump",
+    judge.NOISE: "noise",
+    judge.LOOPS: "several_loops",
+    judge.IMPLAUSIBLE: "implausible",
+}
+LEFT_OUT = {
+    "overflow": "readings without a number, or with the instrument's mark for too much, are left "
+    "out; the value is that of the others, none where it lies beside the gap",
+    "outlier": "single points, off by far more than noise where no device bends like that, are "
+    "left out; the value is that of the others, none where it lies beside the gap",
+}
+UNSOUND = {
+    "clipped": "the current ends abruptly in a plateau of equal values, as at a compliance",
+    "jump": "the current steps where the curve before and behind does not; no value",
+    "noise": "the branch is noise about a constant: no response to the gate; no value",
+    "several_loops": "the turning voltage is passed more than once: not one way back; no value",
+    "implausible": "|Id| above 1 A or |Vg| above 200 V, as of another unit; no value",
+}
+NOISY = {"noisy": "it is no more than what noise alone may come to"}
+WORDS = {
+    "edge": "the extreme lies on the first or last point of the branch: it may be beyond",
+    "too_few": "fewer than three different gate voltages in the branch",
+    "no_data": "no point of the step has a finite Vg and Id",
+    "flat": "the current does not change along the branch (or stays below 1e-12 A, for Von)",
+    **NOISY,
+    **LEFT_OUT,
+    **UNSOUND,
+}
+
+
+#: A spacing of so many typical ones is a gap.
+_GAP = 1.5
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The branches of many sweeps, without repeated voltages, and what is wrong with them.
+
+    Attributes
+    ----------
+    x, y, gate
+        Gate voltage (V), drain current (A) and magnitude of the gate current (A), all branches of
+        all steps; the last of shape (0,) where none was recorded.
+    first, count
+        Where the forward and the reverse branch of a step begin, and their points.  Shape (S, 2).
+    verdict
+        Codes of :mod:`.kernels.judge`.  Shape (S, 2).
+    noise, classes
+        The noise of each sweep, as in :func:`.kernels.sweep_noise.deviation`.
+    """
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+    gate: NDArray[np.float64]
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
+    verdict: NDArray[np.int8]
+    noise: NDArray[np.float64]
+    classes: NDArray[np.int64]
+
+    def beside_gap(self, at: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Tell whether a voltage lies beside a point that was left out of its branch.
+
+        Parameters
+        ----------
+        at
+            Voltages (V), NaN where there is none.  Shape (S, 2).
+        """
+        beside = np.zeros(at.shape, np.bool_)
+        left_out = (self.verdict == judge.OVERFLOW) | (self.verdict == judge.OUTLIER)
+        for step, branch in zip(*np.nonzero(left_out & np.isfinite(at)), strict=True):
+            begin = self.first[step, branch]
+            x = self.x[begin : begin + self.count[step, branch]]
+            spacing = np.abs(np.diff(x))
+            if not spacing.size:
+                continue
+            wide = np.flatnonzero(spacing > _GAP * np.median(spacing))
+            low, high = np.minimum(x[wide], x[wide + 1]), np.maximum(x[wide], x[wide + 1])
+            beside[step, branch] = ((low <= at[step, branch]) & (at[step, branch] <= high)).any()
+        return beside
+
+
+class _Last(threading.local):
+    """The branches that a thread split last: all features of a batch need the same ones."""
+
+    arrays: tuple[Callable[[], NDArray[Any] | None], ...] = ()
+    bounds: bytes = b""
+    branches: Branches | None = None
+
+
+_last = _Last()
+
+
+def branches_of(batch: Batch) -> Branches:
+    """Split all sweeps of a batch and judge them."""
+    names = [name for name in ("Vg", "Id", "Ig") if name in batch.arrays]
+    arrays = [np.ascontiguousarray(batch.arrays[name], np.float64) for name in names]
+    bounds = batch.offsets.tobytes()
+    kept = [reference() for reference in _last.arrays]
+    if (
+        _last.branches is not None
+        and len(kept) == len(arrays)
+        and all(one is other for one, other in zip(kept, arrays, strict=True))
+        and _last.bounds == bounds
+    ):
+        return _last.branches
+    n = len(batch)
+    size = len(arrays[0]) + n
+    gate = arrays[2] if len(arrays) > 2 else np.empty(0)
+    found = Branches(
+        np.empty(size),
+        np.empty(size),
+        np.empty(size if len(arrays) > 2 else 0),
+        np.empty((n, 2), np.int64),
+        np.empty((n, 2), np.int64),
+        np.empty((n, 2), np.int8),
+        np.empty((n, 2, sweep_noise.CLASSES)),
+        np.empty(n, np.int64),
+    )
+    judge.judge_sweeps(arrays[0], arrays[1], gate, batch.offsets, *vars(found).values())
+    _last.arrays = tuple(weakref.ref(array) for array in arrays)
+    _last.bounds = bounds
+    _last.branches = found
+    return found
+
+
 class SweepExtractor(BaseExtractor):
-    """A feature of a transfer sweep; subclasses say how its columns are computed."""
+    """A feature of a transfer sweep; subclasses say how its columns are computed.
+
+    Attributes
+    ----------
+    clipped_stands
+        Whether the value is one although the current is cut off at its largest: a lower bound.
+    """
 
     source = "transfer"
     version = 2
+    clipped_stands: ClassVar[bool] = False
+    #: Of a feature that needs both branches.
+    whole: ClassVar[bool] = False
+
+    @property
+    def arrays(self) -> tuple[str, ...] | None:
+        """Both axes of the sweep, and the gate current, which an off current may be."""
+        return ("Vg", "Id", "Ig")
+
+    def judged(
+        self,
+        status: NDArray[np.int8],
+        verdict: NDArray[np.int8],
+        numbers: Sequence[NDArray[np.float64]],
+    ) -> None:
+        """Put in what is wrong with a branch, and take out the numbers that are none then.
+
+        Parameters
+        ----------
+        status
+            Codes of the status words, changed in place; ``absent`` stands.
+        verdict
+            Codes of :mod:`.kernels.judge`, of the same shape.
+        numbers
+            Values and errors of that shape, or with one more axis; changed in place.
+        """
+        words = list(self.variables["status"].statuses)
+        nothing = [words.index(word) for word in ("absent", "no_data", "too_few") if word in words]
+        for code, word in JUDGED.items():
+            here = verdict == code
+            if not here.any():
+                continue
+            if code in (judge.OVERFLOW, judge.OUTLIER):
+                here &= status == OK
+            else:
+                here &= ~np.isin(status, nothing)
+                if word == "clipped":
+                    # What has no value for another reason keeps its word.
+                    first = numbers[0]
+                    none = np.isnan(first.reshape(*status.shape, -1)).all(axis=-1)
+                    here &= ~none | (status == OK)
+                if not (word == "clipped" and self.clipped_stands):
+                    for array in numbers:
+                        array[here] = np.nan
+            status[here] = words.index(word)
 
     def extract_single_step(
         self, step_data: Mapping[str, Any], params: Mapping[str, Any]
@@ -85,7 +264,10 @@ class SweepExtractor(BaseExtractor):
         -------
         All :attr:`variables`.
         """
-        one = Batch.from_steps([{name: step_data[name] for name in ("Vg", "Id")}])
+        names = [name for name in ("Vg", "Id", "Ig") if name in step_data]
+        one = Batch.from_steps(
+            [{name: step_data[name] for name in (*names, "sample") if name in step_data}]
+        )
         return {name: column[0] for name, column in self.columns(one, params).items()}
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
@@ -122,33 +304,29 @@ class PerBranch(SweepExtractor):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """The value and its status, both per direction."""
+        """The value, its status and its standard error, all per direction."""
         both = super().variables
+        axes = (self.output_shape, self.output_dims, self.output_labels)
         status = both["status"]
-        both["status"] = Variable(
-            "",
-            status.description,
-            self.output_shape,
-            self.output_dims,
-            self.output_labels,
-            "int8",
-            status.statuses,
-        )
+        both["status"] = Variable("", status.description, *axes, "int8", status.statuses)
+        both["stderr"] = Variable(self.unit, "standard error by the noise of the sweep", *axes)
         return both
 
     def both_branches(
         self, batch: Batch, params: Mapping[str, Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        """Return value and status of the forward and the reverse branch, each of shape (S, 2)."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
+        """Return value, standard error and status of both branches, each of shape (S, 2)."""
         raise NotImplementedError
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Pick what ``direction`` asks for."""
-        value, status = self.both_branches(batch, params)
+        value, error, status = self.both_branches(batch, params)
+        self.judged(status, branches_of(batch).verdict, (value, error))
+        both: Columns = {"value": value, "status": status, "stderr": error}
         if params["direction"] == "both":
-            return {"value": value, "status": status}
+            return both
         branch = DIRECTIONS.index(params["direction"])
-        return {"value": value[:, branch].copy(), "status": status[:, branch].copy()}
+        return {name: array[:, branch].copy() for name, array in both.items()}
 
 
 def status_table(codes: Mapping[int, str], words: list[str]) -> NDArray[np.int8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -9,22 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from oectflow.extractors.base import COMMON_STATUSES, Columns, Params, Variable, register
+from oectflow.extractors.base import COMMON_STATUSES, OK, Columns, Params, Variable, register
 from oectflow.extractors.branches import (
     GRADIENTS,
     GROWTH,
+    LEFT_OUT,
     NO_GROWTH,
+    NOISY,
     SLOPE,
     SPLIT,
+    UNSOUND,
     WORDS,
     DeviceType,
     DirectionParams,
     Gradient,
     PerBranch,
     SweepExtractor,
+    branches_of,
     status_table,
 )
-from oectflow.extractors.kernels import merit, sweeps
+from oectflow.extractors.kernels import merit, sweep_errors, sweeps
 from oectflow.measurement import Batch
 
 _FEW = {"too_few": WORDS["too_few"], "no_data": WORDS["no_data"]}
@@ -46,7 +51,14 @@ _CODES = {
     merit.NARROW: "narrow",
     merit.NO_LEVEL: "no_level",
     sweeps.AMBIGUOUS: "ambiguous",
+    sweeps.NOISY: "noisy",
 }
+_JUDGED = {**LEFT_OUT, **UNSOUND}
+_GATE_CURRENT = (
+    "the smallest |Id| is no more than the |Ig| recorded with it: it is leakage of the gate"
+)
+#: Boltzmann's constant over the elementary charge, V/K.
+_K_OVER_Q = 8.617333262e-5
 
 
 class _Merit(SweepExtractor):
@@ -68,24 +80,39 @@ class _MeritPerBranch(PerBranch, _Merit):
 
     def both_branches(
         self, batch: Batch, params: Mapping[str, Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
         """Compute the figure of both branches."""
-        options = {"formula": sweeps.AUTO, "decades": 0.0, "floor": 0.0}
+        options = {"formula": sweep_errors.AUTO, "decades": 0.0, "floor": 0.0}
         options |= self.kernel_options(params)
-        values = np.empty((len(batch), 2))
+        rows = np.empty((len(batch), 2, 3))
         codes = np.empty((len(batch), 2), np.int8)
+        split = branches_of(batch)
         merit.branch_figures(
-            batch.arrays["Vg"],
-            batch.arrays["Id"],
-            batch.offsets,
+            split.x,
+            split.y,
+            split.first,
+            split.count,
             options["figure"],
             options["formula"],
             options["decades"],
             options["floor"],
-            values,
+            split.noise,
+            split.classes,
+            rows,
             codes,
         )
-        return values, self.to_status(codes)
+        value, error, third = np.moveaxis(rows, 2, 0).copy()
+        status = self.to_status(codes)
+        if options["figure"] in (merit.VTH_LINEAR, merit.VTH_SQRT):
+            beside = split.beside_gap(third)
+            value[beside] = error[beside] = np.nan
+            status[beside] = OK
+        words = [*COMMON_STATUSES, *self.statuses]
+        if "gate_current" in words and split.gate.size:
+            leaks = np.empty((len(batch), 2), np.bool_)
+            merit.leakage(split.y, split.gate, split.first, split.count, third, leaks)
+            status[leaks & (status == OK)] = words.index("gate_current")
+        return value, error, status
 
 
 class OnOffParams(DirectionParams):
@@ -111,10 +138,14 @@ class OnOffRatio(_MeritPerBranch):
         "zero": "the smallest |Id| is 0, so the ratio has no bound: give current_floor",
         "floor": "the smallest |Id| is below current_floor: the ratio is a lower bound",
         "sign": "Id changes its sign along the branch: the smallest |Id| is noise or leakage",
+        "noisy": "the smallest |Id| is no more than noise may come to: the ratio is chance",
+        "gate_current": _GATE_CURRENT,
         **_FLAT,
         **_FEW,
+        **_JUDGED,
     }
     Params = OnOffParams
+    clipped_stands = True
 
     def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the floor."""
@@ -150,7 +181,13 @@ class Vth(_MeritPerBranch):
         "Ortiz-Conde et al. (2013), Microelectron. Reliab. 53, 90. "
         "doi:10.1016/j.microrel.2012.09.015"
     )
-    statuses: ClassVar[Mapping[str, str]] = {"edge": WORDS["edge"], **_FLAT, **_FEW}
+    statuses: ClassVar[Mapping[str, str]] = {
+        "edge": WORDS["edge"],
+        **NOISY,
+        **_FLAT,
+        **_FEW,
+        **_JUDGED,
+    }
     Params = VthParams
 
     def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,7 +204,9 @@ class SwingParams(DirectionParams):
     #: Decades of |Id| over which the slope is fitted; 0 fits three neighbouring points.
     decades: float = Field(1.0, ge=0, le=20)
     #: Points of smaller |Id| are left out, in A.
-    current_floor: float = Field(sweeps.CURRENT_FLOOR, gt=0, allow_inf_nan=False)
+    current_floor: float = Field(sweep_errors.CURRENT_FLOOR, gt=0, allow_inf_nan=False)
+    #: Temperature in K, which bounds the swing; None takes that of the sample, or 300 K.
+    temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
 @register("transfer.subthreshold_swing")
@@ -195,10 +234,16 @@ class SubthresholdSwing(_MeritPerBranch):
     statuses: ClassVar[Mapping[str, str]] = {
         "edge": "the steepest run touches an end of the branch: it may go on beyond",
         "narrow": "no run of the wanted decades, above current_floor, along which |Id| grows",
+        "subthermal": "less than ln(10) kT/q, which no transistor has: noise, a jump or leakage",
+        "gate_current": _GATE_CURRENT,
         "ambiguous": NO_GROWTH,
+        **NOISY,
         **_FEW,
+        **_JUDGED,
     }
     Params = SwingParams
+    sample_keys = ("temperature",)
+    clipped_stands = True
 
     def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the direction of the slope, and the extent of the runs."""
@@ -208,6 +253,20 @@ class SubthresholdSwing(_MeritPerBranch):
             "decades": params["decades"],
             "floor": params["current_floor"],
         }
+
+    def both_branches(
+        self, batch: Batch, params: Mapping[str, Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
+        """Compare the swing with that of an ideal barrier as well."""
+        value, error, status = super().both_branches(batch, params)
+        temperature = params["temperature"] or batch.sample.get("temperature") or 300.0
+        least = math.log(10.0) * _K_OVER_Q * float(temperature)
+        # What is below by no more than its own error may be an ideal one.
+        below = value + 2.0 * np.nan_to_num(error) < least
+        words = [*COMMON_STATUSES, *self.statuses]
+        worse = np.isin(status, [OK, words.index("edge"), words.index("gate_current")])
+        status[below & worse] = words.index("subthermal")
+        return value, error, status
 
 
 class HysteresisParams(Params):
@@ -243,6 +302,7 @@ class Hysteresis(_Merit):
         "ambiguous": "a branch passes the level there and back: it has no one voltage",
         "flat": "the current of a branch is 0",
         **_FEW,
+        **_JUDGED,
     }
     Params = HysteresisParams
 
@@ -254,15 +314,36 @@ class Hysteresis(_Merit):
                 "A V", "integral of |Id| of the forward minus that of the reverse branch"
             ),
             "current": Variable("A", "|Id| at which the voltages are compared"),
+            "stderr": Variable("V", "standard error by the noise of the sweep"),
         }
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Compare the branches of many sweeps."""
-        rows = np.empty((len(batch), 3))
+        rows = np.empty((len(batch), 6))
         codes = np.empty(len(batch), np.int8)
         scale = merit.LOGARITHMIC if params["level"] == "geometric" else merit.LINEAR
+        split = branches_of(batch)
         merit.sweep_hystereses(
-            batch.arrays["Vg"], batch.arrays["Id"], batch.offsets, scale, rows, codes
+            split.x,
+            split.y,
+            split.first,
+            split.count,
+            scale,
+            split.noise,
+            split.classes,
+            rows,
+            codes,
         )
-        value, area, current = rows.T.copy()
-        return {"value": value, "status": self.to_status(codes), "area": area, "current": current}
+        value, area, current, error = rows[:, :4].T.copy()
+        status = self.to_status(codes)
+        beside = split.beside_gap(rows[:, 4:]).any(axis=1)
+        value[beside] = error[beside] = np.nan
+        status[beside] = OK
+        self.judged(status, split.verdict.max(axis=1), (value, area, current, error))
+        return {
+            "value": value,
+            "status": status,
+            "area": area,
+            "current": current,
+            "stderr": error,
+        }

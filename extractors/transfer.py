@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.extractors.base import COMMON_STATUSES, Columns, Params, Variable, register
+from oectflow.extractors.base import COMMON_STATUSES, OK, Columns, Params, Variable, register
 from oectflow.extractors.branches import (
     DIRECTIONS,
     GRADIENTS,
     GROWTH,
+    LEFT_OUT,
     NO_GROWTH,
     SLOPE,
     SPLIT,
+    UNSOUND,
     WORDS,
     DeviceType,
     Direction,
     Gradient,
     PerBranch,
     SweepExtractor,
+    branches_of,
     status_table,
 )
-from oectflow.extractors.kernels import peaks, sweeps
+from oectflow.extractors.kernels import judge, sweep_errors, sweeps
 from oectflow.measurement import Batch
 
 _ONSET_WORDS = WORDS | {"ambiguous": NO_GROWTH}
@@ -37,10 +41,10 @@ _STATUS_OF_CODE = status_table(
         sweeps.NO_DATA: "no_data",
         sweeps.FLAT: "flat",
         sweeps.AMBIGUOUS: "ambiguous",
+        sweeps.NOISY: "noisy",
     },
     [*COMMON_STATUSES, *_ONSET_WORDS],
 )
-_ONLY_NO_DATA = {"no_data": WORDS["no_data"]}
 _BRANCHES = f"{SPLIT} {SLOPE}"
 _CARRIERS = f"{GROWTH}; smaller |Id| than 1e-12 A count as that."
 _ONSETS = {"auto": sweeps.ONSET, "N": sweeps.ONSET_N, "P": sweeps.ONSET_P}
@@ -88,23 +92,32 @@ class _BranchExtreme(SweepExtractor):
 
     def extremes(
         self, batch: Batch, params: Mapping[str, Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-        """Return rows (derivative, Vg, Id), shape (S, 2, 3), and statuses, shape (S, 2)."""
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
+        """Return rows (derivative, Vg, Id), their errors, (S, 2, 3), and statuses, (S, 2)."""
         quantity = self.quantity
         if quantity == sweeps.ONSET:
             quantity = _ONSETS[params["device_type"]]
-        rows = np.empty((len(batch), 2, 3))
+        rows, errors = np.empty((2, len(batch), 2, 3))
         codes = np.empty((len(batch), 2), np.int8)
+        split = branches_of(batch)
         sweeps.sweep_extremes(
-            batch.arrays["Vg"],
-            batch.arrays["Id"],
-            batch.offsets,
+            split.x,
+            split.y,
+            split.first,
+            split.count,
             quantity,
             GRADIENTS[params["gradient"]],
+            split.noise,
+            split.classes,
             rows,
+            errors,
             codes,
         )
-        return rows, _STATUS_OF_CODE[codes]
+        # Across a gap there is no slope to compare with the others.
+        beside = split.beside_gap(rows[:, :, _VG])
+        rows[beside] = np.nan
+        errors[beside] = np.nan
+        return rows, errors, np.where(beside, np.int8(OK), _STATUS_OF_CODE[codes])
 
 
 class _ExtremePerBranch(PerBranch, _BranchExtreme):
@@ -116,10 +129,10 @@ class _ExtremePerBranch(PerBranch, _BranchExtreme):
 
     def both_branches(
         self, batch: Batch, params: Mapping[str, Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
         """Return the column of both branches."""
-        rows, status = self.extremes(batch, params)
-        return rows[:, :, self.column].copy(), status
+        rows, errors, status = self.extremes(batch, params)
+        return rows[:, :, self.column].copy(), errors[:, :, self.column].copy(), status
 
 
 class _Coordinates(_BranchExtreme):
@@ -156,6 +169,9 @@ class _Coordinates(_BranchExtreme):
             self.output_dims,
             self.output_labels,
         )
+        both["stderr"] = replace(
+            both["value"], description="standard errors by the noise of the sweep"
+        )
         return both
 
     @property
@@ -166,14 +182,14 @@ class _Coordinates(_BranchExtreme):
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Pick the coordinates that are wanted."""
-        rows, status = self.extremes(batch, params)
+        rows, errors, status = self.extremes(batch, params)
+        self.judged(status, branches_of(batch).verdict, (rows, errors))
         branch = DIRECTIONS.index(params["direction"])
-        point = {"Vg": rows[:, branch, _VG], "Id": rows[:, branch, _ID]}
-        value = np.stack([point[name] for name in self._wanted], axis=1)
-        return {
-            "value": value if self.output_shape else value[:, 0],
-            "status": status[:, branch].copy(),
-        }
+        wanted = [{"Vg": _VG, "Id": _ID}[name] for name in self._wanted]
+        value, error = (np.ascontiguousarray(a[:, branch, wanted]) for a in (rows, errors))
+        if not self.output_shape:
+            value, error = value[:, 0], error[:, 0]
+        return {"value": value, "status": status[:, branch].copy(), "stderr": error}
 
 
 @register("transfer.gm_max")
@@ -204,6 +220,7 @@ class Von(_ExtremePerBranch):
     )
     statuses = _ONSET_WORDS
     quantity = sweeps.ONSET
+    clipped_stands = True
     column = _VG
 
 
@@ -229,6 +246,7 @@ class VonCoords(_Coordinates):
     formula = r"(V_g, I_d) \quad \mathrm{where} \quad V_g = V_{on}"
     statuses = _ONSET_WORDS
     quantity = sweeps.ONSET
+    clipped_stands = True
 
 
 class AbsIMaxParams(Params):
@@ -247,14 +265,46 @@ class AbsIMax(SweepExtractor):
     definition = "max |Id| over all points of the sweep with a finite Vg and Id"
     formula = r"|I|_{\max} = \max_k |I_{d,k}|"
     reference = _REVIEW
-    statuses = _ONLY_NO_DATA
+    statuses: ClassVar[Mapping[str, str]] = {
+        "no_data": WORDS["no_data"],
+        **LEFT_OUT,
+        **{word: meaning for word, meaning in UNSOUND.items() if word != "several_loops"},
+    }
     Params = AbsIMaxParams
+    clipped_stands = True
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The value, its status and its standard error."""
+        error = Variable(self.unit, "standard error by the noise of the sweep")
+        return super().variables | {"stderr": error}
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Find the largest current of many sweeps."""
         del params
-        current = np.where(np.isfinite(batch.arrays["Vg"]), batch.arrays["Id"], np.nan)
-        value = np.empty(len(batch))
-        peaks.step_peaks(current, batch.offsets, True, value)
-        no_data = [*COMMON_STATUSES, *self.statuses].index("no_data")
-        return {"value": value, "status": np.where(np.isnan(value), no_data, 0).astype(np.int8)}
+        split = branches_of(batch)
+        value, error = np.full((2, len(batch)), np.nan)
+        sweep_errors.largest_currents(
+            batch.arrays["Vg"],
+            batch.arrays["Id"],
+            batch.offsets,
+            split.y,
+            split.first,
+            split.count,
+            split.verdict,
+            split.noise,
+            split.classes,
+            value,
+            error,
+        )
+        words = [*COMMON_STATUSES, *self.statuses]
+        status = np.where(np.isnan(value), words.index("no_data"), OK).astype(np.int8)
+        # Both branches respond, or the larger current is that of the one that does; the way back
+        # of several loops is as good as the first one.
+        verdict = split.verdict.copy()
+        verdict[verdict == judge.LOOPS] = judge.SOUND
+        noise = verdict == judge.NOISE
+        responds = ((split.count > 0) & ~noise).any(axis=1, keepdims=True)
+        verdict[noise & responds] = judge.SOUND
+        self.judged(status, verdict.max(axis=1), (value, error))
+        return {"value": value, "status": status, "stderr": error}

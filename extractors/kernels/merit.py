@@ -1,6 +1,6 @@
 """Figures of merit of transfer sweeps: on/off ratio, threshold, subthreshold swing, hysteresis.
 
-Dimension letters: N samples of a step, m points of a branch, c crossings of a level, S steps.
+Dimension letters: m points of a branch, c crossings of a level, S steps.
 """
 
 from __future__ import annotations
@@ -10,6 +10,17 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.sweep_errors import (
+    ROOT,
+    chance,
+    derivative_errors,
+    extreme_error,
+    of_largest,
+    point_errors,
+    rivals_of,
+    spread_of,
+)
+from oectflow.extractors.kernels.sweep_noise import deviation
 from oectflow.extractors.kernels.sweeps import (
     AMBIGUOUS,
     EDGE,
@@ -18,9 +29,9 @@ from oectflow.extractors.kernels.sweeps import (
     FOUND,
     NO_BRANCH,
     NO_DATA,
+    NOISY,
     REVERSE,
     TOO_FEW,
-    branches,
     derivative,
     growth,
 )
@@ -29,12 +40,14 @@ from oectflow.extractors.kernels.sweeps import (
 ON_OFF, VTH_LINEAR, VTH_SQRT, SWING, SWING_N, SWING_P = range(6)
 #: The scale on which a level of the current lies in the middle, and on which it is interpolated.
 LINEAR, LOGARITHMIC = range(2)
+#: A run of a swing begins at more than so many standard deviations of the noise.
+VISIBLE = 10.0
 #: How a branch or a loop ended, beside the codes of :mod:`.sweeps`.
 ZERO, FLOOR, SIGN, NARROW, NO_LEVEL = range(7, 12)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def on_off_ratio(y, floor, value):
+def on_off_ratio(y, floor, noise, classes, row):
     """Divide the largest by the smallest magnitude of a branch.
 
     Parameters
@@ -43,12 +56,15 @@ def on_off_ratio(y, floor, value):
         Currents.  Shape (m,), m >= 3.
     floor
         Smallest magnitude that counts, not negative; smaller ones count as it.
-    value
-        Gets the ratio, NaN where the smallest magnitude is 0.  Shape (1,).
+    noise, classes
+        The noise of its sweep, as in :func:`.sweep_noise.deviation`.
+    row
+        Gets the ratio, NaN where the smallest magnitude is 0, its standard error, and the smallest
+        magnitude.  Shape (3,).
 
     Returns
     -------
-    ``FOUND``, ``ZERO``, ``FLOOR``, ``SIGN``, or ``FLAT`` with the ratio 1.
+    ``FOUND``, ``ZERO``, ``FLOOR``, ``SIGN``, ``NOISY``, or ``FLAT`` with the ratio 1.
     """
     low = abs(y[0])
     high = abs(y[0])
@@ -65,16 +81,29 @@ def on_off_ratio(y, floor, value):
         high = max(high, floor)
     if low == 0.0:
         return ZERO
-    value[0] = high / low
+    row[0] = high / low
+    row[2] = low
     if low == high:
         return FLAT
+    noisy = False
+    if classes > 0:
+        high_share, high_rivals = extreme_error(y, high, noise, classes)
+        low_share, low_rivals = extreme_error(y, low, noise, classes)
+        if raised:
+            low_share = 0.0
+        noisy = low_share * chance(low_rivals) > 1.0
+        high_share *= of_largest(high_rivals)
+        low_share *= of_largest(low_rivals)
+        row[1] = row[0] * math.hypot(high_share, low_share)
     if raised:
         return FLOOR
-    return SIGN if positive and negative else FOUND
+    if positive and negative:
+        return SIGN
+    return NOISY if noisy else FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def threshold(x, y, root, formula, value):
+def threshold(x, y, root, formula, noise, classes, row):
     """Extrapolate the steepest tangent of ``y``, or of ``sqrt(|y|)``, to zero.
 
     Parameters
@@ -85,12 +114,15 @@ def threshold(x, y, root, formula, value):
         Whether the square root is taken.
     formula
         Of the derivative, as in :func:`.sweeps.derivative`.
-    value
-        Gets the voltage, NaN where nothing changes.  Shape (1,).
+    noise, classes
+        The noise of its sweep, as in :func:`.sweep_noise.deviation`.
+    row
+        Gets the voltage, NaN where nothing changes, its standard error, and the voltage at which
+        the tangent touches.  Shape (3,).
 
     Returns
     -------
-    ``FOUND``, ``EDGE`` or ``FLAT``.
+    ``FOUND``, ``EDGE``, ``NOISY`` or ``FLAT``.
     """
     z = y
     if root:
@@ -103,12 +135,33 @@ def threshold(x, y, root, formula, value):
             k = j
     if slope[k] == 0.0:
         return FLAT
-    value[0] = x[k] - z[k] / slope[k]
-    return EDGE if k == 0 or k == x.size - 1 else FOUND
+    row[0] = x[k] - z[k] / slope[k]
+    row[2] = x[k]
+    at_edge = k == 0 or k == x.size - 1
+    if classes == 0:
+        return EDGE if at_edge else FOUND
+    m = x.size
+    spread = np.empty(m)
+    point_errors(y, ROOT if root else 0, noise, classes, spread)
+    error = np.empty(m)
+    derivative_errors(x, spread, formula, error)
+    # Tangents at other places that are as steep meet zero elsewhere.
+    meets = np.empty(m)
+    size = np.abs(slope)
+    for j in range(m):
+        meets[j] = x[j] - z[j] / slope[j] if slope[j] != 0.0 else row[0]
+    weight = np.empty(m)
+    rivals_of(size, error, k, weight)
+    own = spread[k] / size[k]
+    tilt = z[k] / size[k] * error[k] / size[k]
+    row[1] = math.sqrt(own * own + tilt * tilt + spread_of(meets, weight, k))
+    if size[k] <= chance(m) * error[k]:
+        return NOISY
+    return EDGE if at_edge else FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def steepest_run(x, y, sign, decades, floor, value):
+def steepest_run(x, y, sign, decades, floor, noise, classes, row):
     """Find the subthreshold swing: the inverse of the steepest slope of ``log10 |y|``.
 
     Every run of at least three neighbouring points of one sign and at least the magnitude ``floor``
@@ -125,17 +178,24 @@ def steepest_run(x, y, sign, decades, floor, value):
         How far a run reaches, not negative.
     floor
         In the unit of ``y``, positive.
-    value
-        Gets the swing, in V per decade, NaN where there is no such slope.  Shape (1,).
+    noise, classes
+        The noise of its sweep, as in :func:`.sweep_noise.deviation`.
+    row
+        Gets the swing, in V per decade, NaN where there is no such slope, its standard error, and
+        the smallest magnitude of the run.  Shape (3,).
 
     Returns
     -------
-    ``FOUND``, ``EDGE`` where the run touches an end of the branch, or ``NARROW``.
+    ``FOUND``, ``EDGE`` where the run touches an end of the branch, ``NOISY`` or ``NARROW``.
     """
     m = x.size
     z = np.log10(np.maximum(np.abs(y), floor))
     best = 0.0
     at_edge = False
+    begin = 0
+    end = 0
+    runs = 0
+    slopes = np.full(m, math.nan)
     for i in range(m - 2):
         j = i
         while (
@@ -160,60 +220,118 @@ def steepest_run(x, y, sign, decades, floor, value):
             s_xx += (x[k] - x_mean) * (x[k] - x_mean)
             s_xz += (x[k] - x_mean) * (z[k] - z_mean)
         slope = sign * s_xz / s_xx
+        runs += 1
+        slopes[i] = slope
         if slope > best:
             best = slope
             at_edge = i == 0 or j == m - 1
+            begin = i
+            end = j
     if best == 0.0:
         return NARROW
-    value[0] = 1.0 / best
+    row[0] = 1.0 / best
+    row[2] = np.min(np.abs(y[begin : end + 1]))
+    if classes == 0:
+        return EDGE if at_edge else FOUND
+    error = run_error(x[begin : end + 1], y[begin : end + 1], noise, classes)
+    # Runs overlap: so many of them have nothing in common.
+    apart = max(runs / (end - begin), 1.0)
+    # Where a run begins and ends is up to noise: the runs on both sides are as good.
+    beside = 0.0
+    for k in (begin - 1, begin + 1):
+        if 0 <= k < m and not math.isnan(slopes[k]):
+            beside = max(beside, abs(slopes[k] - best))
+    row[1] = math.hypot(error * of_largest(apart), 0.5 * beside) / (best * best)
+    # A run that begins in the noise may only be the part of a steeper one that is seen.
+    hidden = row[2] < VISIBLE * deviation(noise, classes, row[2])
+    if hidden or best <= chance(apart) * error:
+        return NOISY
     return EDGE if at_edge else FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def branch_figures(vg, current, offsets, figure, formula, decades, floor, values, codes):
+def run_error(x, y, noise, classes):
+    """Return the standard error of the slope of ``log10 |y|`` by least squares, in 1/V."""
+    x_mean = np.mean(x)
+    s_xx = 0.0
+    total = 0.0
+    for k in range(x.size):
+        off = x[k] - x_mean
+        sigma = deviation(noise, classes, abs(y[k])) / (abs(y[k]) * math.log(10.0))
+        s_xx += off * off
+        total += off * off * sigma * sigma
+    return math.sqrt(total) / s_xx
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def branch_figures(
+    x, y, first, count, figure, formula, decades, floor, noise, classes, rows, codes
+):  # fmt: skip
     """Compute one figure of the forward and of the reverse branch of every step.
 
     Parameters
     ----------
-    vg, current
-        Gate voltage (V) and drain current (A) of all steps, one after the other.
-    offsets
-        Step i is ``offsets[i]:offsets[i + 1]``.  Shape (S + 1,).
+    x, y, first, count, noise, classes
+        Branches, as :func:`.judge.judge_sweeps` fills them.
     figure
         ``ON_OFF``, ``VTH_LINEAR``, ``VTH_SQRT``, ``SWING_N``, ``SWING_P``, or ``SWING`` in the
         direction of :func:`.sweeps.growth`, ``AMBIGUOUS`` where that has none.
     formula, decades, floor
         As in :func:`threshold`, :func:`steepest_run` and :func:`on_off_ratio`.
-    values
-        Gets the figures, NaN where there is none.  Shape (S, 2).
+    rows
+        Gets the figures, their standard errors, and what else a row of each has; NaN where there
+        is none.  Shape (S, 2, 3).
     codes
         Gets how each branch ended.  Shape (S, 2).
     """
-    values[:] = math.nan
-    for step in range(offsets.size - 1):
-        a, b = offsets[step], offsets[step + 1]
-        x = np.empty(b - a + 1)
-        y = np.empty(b - a + 1)
-        first, m = branches(vg[a:b], current[a:b], x, y)
+    rows[:] = math.nan
+    for step in range(count.shape[0]):
         for direction in (FORWARD, REVERSE):
-            points = slice(first[direction], first[direction] + m[direction])
-            value = values[step, direction : direction + 1]
-            if m[direction] == 0:
-                code = NO_DATA if m[FORWARD] == 0 else NO_BRANCH
-            elif m[direction] < 3:
+            m = count[step, direction]
+            begin = first[step, direction]
+            x_b = x[begin : begin + m]
+            y_b = y[begin : begin + m]
+            row = rows[step, direction]
+            table = noise[step]
+            known = classes[step]
+            if m == 0:
+                code = NO_DATA if count[step, FORWARD] == 0 else NO_BRANCH
+            elif m < 3:
                 code = TOO_FEW
             elif figure == ON_OFF:
-                code = on_off_ratio(y[points], floor, value)
+                code = on_off_ratio(y_b, floor, table, known, row)
             elif figure in (VTH_LINEAR, VTH_SQRT):
-                code = threshold(x[points], y[points], figure == VTH_SQRT, formula, value)
+                code = threshold(x_b, y_b, figure == VTH_SQRT, formula, table, known, row)
             else:
                 sign = 1 if figure == SWING_N else -1
                 if figure == SWING:
-                    sign = growth(x[points], y[points], floor)
+                    sign = growth(x_b, y_b, floor)
                 code = AMBIGUOUS
                 if sign != 0:
-                    code = steepest_run(x[points], y[points], sign, decades, floor, value)
+                    code = steepest_run(x_b, y_b, sign, decades, floor, table, known, row)
             codes[step, direction] = code
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def leakage(y, gate, first, count, smallest, leaks):
+    """Tell whether the smallest |Id| of a figure is no more than the gate current with it.
+
+    Parameters
+    ----------
+    y, gate, first, count
+        Branches, and the magnitude of the gate current, as :func:`.judge.judge_sweeps` fills them.
+    smallest
+        |Id| (A), NaN where there is none.  Shape (S, 2).
+    leaks
+        Gets the answer.  Shape (S, 2).
+    """
+    for step in range(count.shape[0]):
+        for direction in (FORWARD, REVERSE):
+            leaks[step, direction] = False
+            begin = first[step, direction]
+            for k in range(begin, begin + count[step, direction]):
+                if abs(y[k]) == smallest[step, direction] and abs(y[k]) <= gate[k]:
+                    leaks[step, direction] = True
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -244,6 +362,50 @@ def crossing(x, z, level):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def crossing_error(x, z, level, at, sigma):
+    """Return the standard error of where a branch passes a level, and dV / dlevel there.
+
+    Parameters
+    ----------
+    x, z, level
+        As in :func:`crossing`.
+    at
+        Where it does, V.
+    sigma
+        Standard deviation of ``z`` there.
+    """
+    k = 0
+    for j in range(x.size - 1):
+        if min(x[j], x[j + 1]) <= at <= max(x[j], x[j + 1]) and (z[j] < level) != (
+            z[j + 1] < level
+        ):
+            k = j
+    share = (at - x[k]) / (x[k + 1] - x[k])
+    # The slope of a few points around: between two of them it is mostly noise, where noise is
+    # what makes them cross.
+    first = max(k - 2, 0)
+    last = min(k + 3, x.size - 1)
+    x_mean = np.mean(x[first : last + 1])
+    z_mean = np.mean(z[first : last + 1])
+    s_xx = 0.0
+    s_xz = 0.0
+    for j in range(first, last + 1):
+        s_xx += (x[j] - x_mean) * (x[j] - x_mean)
+        s_xz += (x[j] - x_mean) * (z[j] - z_mean)
+    tilt = s_xx / s_xz
+    gain = math.sqrt((1.0 - share) * (1.0 - share) + share * share)
+    # Of several crossings any might have been the middle one.
+    low = at
+    high = at
+    for j in range(x.size - 1):
+        if (z[j] < level) != (z[j + 1] < level):
+            low = min(low, x[j], x[j + 1])
+            high = max(high, x[j], x[j + 1])
+    several = (high - low) / math.sqrt(12.0) if high - low > 1.5 * abs(x[k + 1] - x[k]) else 0.0
+    return math.hypot(gain * sigma * tilt, several), tilt
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def integral(x, y, low, high):
     """Integrate ``|y|`` over ``x`` between two voltages, along the branch, by trapezoids.
 
@@ -271,7 +433,7 @@ def least_magnitude(z):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def hysteresis(x_f, y_f, x_r, y_r, scale, row):
+def hysteresis(x_f, y_f, x_r, y_r, scale, noise, classes, row):
     """Compare the forward with the reverse branch.
 
     Parameters
@@ -282,10 +444,12 @@ def hysteresis(x_f, y_f, x_r, y_r, scale, row):
         ``LINEAR``: the level is half of the largest magnitude that both branches reach.
         ``LOGARITHMIC``: it is the geometric mean of the largest and of the smallest magnitude, not
         0, that both branches reach.
+    noise, classes
+        The noise of the sweep, as in :func:`.sweep_noise.deviation`.
     row
         Gets the voltage at the level, forward minus reverse (V), NaN where there is none; the
-        integral of ``|y_f| - |y_r|`` over the common voltages (A V); and the level (A).
-        Shape (3,).
+        integral of ``|y_f| - |y_r|`` over the common voltages (A V); the level (A); and the
+        standard error of the voltage (V); and the voltages of both crossings.  Shape (6,).
 
     Returns
     -------
@@ -320,30 +484,42 @@ def hysteresis(x_f, y_f, x_r, y_r, scale, row):
     if c_f == 0 or c_r == 0:
         return NO_LEVEL
     row[0] = forward - reverse
-    return AMBIGUOUS if math.isnan(row[0]) else FOUND
+    row[4] = forward
+    row[5] = reverse
+    if math.isnan(row[0]):
+        return AMBIGUOUS
+    if classes > 0:
+        sigma = deviation(noise, classes, row[2])
+        top = deviation(noise, classes, 2.0 * row[2])
+        if scale == LOGARITHMIC:
+            sigma /= row[2] * math.log(10.0)
+            top = 0.0
+        one, tilt_f = crossing_error(x_f, z_f, level, forward, sigma)
+        other, tilt_r = crossing_error(x_r, z_r, level, reverse, sigma)
+        # The level is half of a reading and moves both crossings.
+        both = 0.5 * top * (tilt_f - tilt_r)
+        row[3] = math.sqrt(one * one + other * other + both * both)
+    return FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def sweep_hystereses(vg, current, offsets, scale, rows, codes):
+def sweep_hystereses(x, y, first, count, scale, noise, classes, rows, codes):
     """Compare the forward with the reverse branch of every step.
 
     Parameters
     ----------
-    vg, current, offsets
-        As in :func:`branch_figures`.
+    x, y, first, count, noise, classes
+        Branches, as :func:`.judge.judge_sweeps` fills them.
     scale
         As in :func:`hysteresis`.
     rows
-        Gets the rows of :func:`hysteresis`, NaN where there are none.  Shape (S, 3).
+        Gets the rows of :func:`hysteresis`, NaN where there are none.  Shape (S, 6).
     codes
         Gets how each loop ended.  Shape (S,).
     """
     rows[:] = math.nan
-    for step in range(offsets.size - 1):
-        a, b = offsets[step], offsets[step + 1]
-        x = np.empty(b - a + 1)
-        y = np.empty(b - a + 1)
-        first, m = branches(vg[a:b], current[a:b], x, y)
+    for step in range(count.shape[0]):
+        m = count[step]
         if m[FORWARD] == 0:
             codes[step] = NO_DATA
         elif m[REVERSE] == 0:
@@ -351,8 +527,9 @@ def sweep_hystereses(vg, current, offsets, scale, rows, codes):
         elif min(m[FORWARD], m[REVERSE]) < 3:
             codes[step] = TOO_FEW
         else:
-            forward = slice(0, m[FORWARD])
-            reverse = slice(first[REVERSE], first[REVERSE] + m[REVERSE])
+            forward = slice(first[step, FORWARD], first[step, FORWARD] + m[FORWARD])
+            reverse = slice(first[step, REVERSE], first[step, REVERSE] + m[REVERSE])
             codes[step] = hysteresis(
-                x[forward], y[forward], x[reverse], y[reverse], scale, rows[step]
-            )
+                x[forward], y[forward], x[reverse], y[reverse], scale,
+                noise[step], classes[step], rows[step],
+            )  # fmt: skip

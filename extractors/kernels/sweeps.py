@@ -10,6 +10,23 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.sweep_errors import (
+    AUTO,
+    CURRENT_FLOOR,
+    DECADES,
+    EVEN,
+    LINEAR,
+    TWO_SIDED_MEAN,
+    chance,
+    derivative_errors,
+    of_largest,
+    point_errors,
+    resolution,
+    rivals_of,
+    spread_of,
+)
+from oectflow.extractors.kernels.sweep_noise import deviation
+
 #: Two gate voltages count as one where they differ by at most this share r of the typical spacing
 #: h.  Merging such a pair moves Id by at most Id'' (r h)^2 / 8, which changes a slope over h by
 #: r^2 / 4 = 1e-4 of the truncation error Id'' h / 2 that it has anyway; not merging it divides the
@@ -17,27 +34,17 @@ from numba import njit
 #: to about r h, fifty times finer than the rest.
 SAME_VOLTAGE = 0.02
 
-#: Two neighbouring spacings h_l, h_r count as even where |h_r - h_l| / |h_r + h_l| is at most
-#: this.  The two formulas of :func:`derivative` differ by exactly that ratio times
-#: (s_l - s_r) / 2, with the slopes s on both sides, so by less than 1e-3 of the largest slope.
-#: Voltages recorded to q reach q / h: 1e-3 for steps of 1 mV recorded to 1 uV.
-EVEN = 1e-3
-
 #: Share of a slope by which that at the turning point may differ from its neighbours before it is
 #: the step from one branch of a hysteresis loop to the other.  A branch whose |gm| still grows by
 #: more than this in one step of the voltage is too coarse for it to be told.
 STEP = 0.25
 
-#: Smallest |Id| of which the logarithm is taken, in A.
-CURRENT_FLOOR = 1e-12
-
 #: What is sought along a branch: max |dId/dVg|; max or min d log10|Id| / dVg, or that of the two
 #: which fits the direction in which |Id| grows.
 GM, ONSET_N, ONSET_P, ONSET = range(4)
-#: Formula of the derivative at inner points.
-AUTO, TWO_SIDED_MEAN, SECOND_ORDER = range(3)
 #: How a branch ended.
 FOUND, NO_BRANCH, EDGE, TOO_FEW, NO_DATA, FLAT, AMBIGUOUS = range(7)
+NOISY = 12
 FORWARD, REVERSE = 0, 1
 
 
@@ -286,7 +293,7 @@ def growth(x, y, floor):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def branch_extreme(x, y, quantity, formula, row):
+def branch_extreme(x, y, quantity, formula, noise, classes, row, error):
     """Find the extreme of one branch without repeated voltages.
 
     Parameters
@@ -298,17 +305,22 @@ def branch_extreme(x, y, quantity, formula, row):
         chooses.
     formula
         As in :func:`derivative`.
+    noise, classes
+        The noise of its sweep, as in :func:`.sweep_noise.deviation`.
     row
         Gets the extreme derivative (S, or decades per V), and Vg (V) and Id (A) there; the first
         of equal ones counts.  NaN where there is none.  Shape (3,).
+    error
+        Gets the standard errors of the row, NaN where the noise is not known.  Shape (3,).
 
     Returns
     -------
-    ``FOUND``, ``EDGE``, ``TOO_FEW``, ``AMBIGUOUS`` where :func:`growth` cannot choose, or ``FLAT``,
-    which leaves the derivative 0.
+    ``FOUND``, ``EDGE``, ``NOISY``, ``TOO_FEW``, ``AMBIGUOUS`` where :func:`growth` cannot choose,
+    or ``FLAT``, which leaves the derivative 0.
     """
     m = x.size
     row[:] = math.nan
+    error[:] = math.nan
     if m < 3:
         return TOO_FEW
     z = y
@@ -324,6 +336,7 @@ def branch_extreme(x, y, quantity, formula, row):
     if flat:
         row[0] = 0.0
         return FLAT
+    scale = LINEAR if quantity == GM else DECADES
     if quantity == ONSET:
         direction = growth(x, y, CURRENT_FLOOR)
         if direction == 0:
@@ -341,37 +354,49 @@ def branch_extreme(x, y, quantity, formula, row):
     row[0] = -d[best] if quantity == ONSET_P else d[best]
     row[1] = x[best]
     row[2] = y[best]
-    return EDGE if best == 0 or best == m - 1 else FOUND
+    at_edge = best == 0 or best == m - 1
+    if classes == 0:
+        return EDGE if at_edge else FOUND
+    spread = np.empty(m)
+    point_errors(y, scale, noise, classes, spread)
+    slope_error = np.empty(m)
+    derivative_errors(x, spread, formula, slope_error)
+    weight = np.empty(m)
+    rivals = rivals_of(d, slope_error, best, weight)
+    error[0] = slope_error[best] * of_largest(rivals)
+    error[1] = math.sqrt(spread_of(x, weight, best) + resolution(x, best))
+    at = deviation(noise, classes, abs(y[best]))
+    error[2] = math.sqrt(at * at + spread_of(y, weight, best))
+    if d[best] <= chance(m) * slope_error[best]:
+        return NOISY
+    return EDGE if at_edge else FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def sweep_extremes(vg, current, offsets, quantity, formula, rows, codes):
+def sweep_extremes(x, y, first, count, quantity, formula, noise, classes, rows, errors, codes):
     """Find the extreme of the forward and of the reverse branch of every step.
 
     Parameters
     ----------
-    vg, current
-        Gate voltage (V) and drain current (A) of all steps, one after the other.
-    offsets
-        Step i is ``offsets[i]:offsets[i + 1]``.  Shape (S + 1,).
+    x, y, first, count, noise, classes
+        Branches, as :func:`.judge.judge_sweeps` fills them.
     quantity, formula
         As in :func:`branch_extreme`.
-    rows
-        Gets the rows of :func:`branch_extreme`.  Shape (S, 2, 3).
+    rows, errors
+        Get the rows and errors of :func:`branch_extreme`.  Shape (S, 2, 3).
     codes
         Gets how each branch ended.  Shape (S, 2).
     """
-    for step in range(offsets.size - 1):
-        a, b = offsets[step], offsets[step + 1]
-        x = np.empty(b - a + 1)
-        y = np.empty(b - a + 1)
-        first, m = branches(vg[a:b], current[a:b], x, y)
+    for step in range(count.shape[0]):
         for direction in (FORWARD, REVERSE):
             rows[step, direction] = math.nan
-            if m[direction] == 0:
-                codes[step, direction] = NO_DATA if m[FORWARD] == 0 else NO_BRANCH
+            errors[step, direction] = math.nan
+            if count[step, direction] == 0:
+                codes[step, direction] = NO_DATA if count[step, FORWARD] == 0 else NO_BRANCH
             else:
-                points = slice(first[direction], first[direction] + m[direction])
+                begin = first[step, direction]
+                points = slice(begin, begin + count[step, direction])
                 codes[step, direction] = branch_extreme(
-                    x[points], y[points], quantity, formula, rows[step, direction]
-                )
+                    x[points], y[points], quantity, formula, noise[step], classes[step],
+                    rows[step, direction], errors[step, direction],
+                )  # fmt: skip

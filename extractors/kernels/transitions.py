@@ -49,14 +49,14 @@ from oectflow.extractors.kernels.gate import (
     phase_offsets,
     swing,
 )
-from oectflow.extractors.kernels.judge import (
+from oectflow.extractors.kernels.residuals import (
     CLIPPED,
     MISFIT,
     OUTLIER,
     judge,
     limits_of,
 )
-from oectflow.extractors.kernels.judge import OVERFLOW as MARKED
+from oectflow.extractors.kernels.residuals import OVERFLOW as MARKED
 from oectflow.extractors.kernels.uneven import search_uneven
 from oectflow.extractors.kernels.windows import adjusted, search_above, search_tables
 
@@ -219,12 +219,12 @@ def judge_step(
     codes,
     spans,
 ):
-    """Say of every fit of a step whether it is one: :func:`.judge.judge`, and what all tell.
+    """Say of every fit of a step whether it is one: :func:`.residuals.judge`, and what all tell.
 
     Parameters
     ----------
     y, overflow, t, limits
-        Oriented current, which samples are overflow marks, times, :func:`.judge.limits_of`.
+        Oriented current, which samples are overflow marks, times, :func:`.residuals.limits_of`.
     both
         Whether both windows are where the device should answer, and not anywhere.
     whole

@@ -64,6 +64,7 @@ def _as_json(found: SearchResult) -> None:
 
 
 def _as_csv(found: SearchResult) -> None:
+    from oectflow.cells import plain_cell
     from oectflow.pipeline.inputs.catalog.entry import FRAME_COLUMNS
 
     # The csv module ends lines itself.
@@ -71,7 +72,7 @@ def _as_csv(found: SearchResult) -> None:
     writer.writerow(FRAME_COLUMNS)
     for entry in found:
         values = (getattr(entry, name) for name in FRAME_COLUMNS)
-        writer.writerow("" if value is None else value for value in values)
+        writer.writerow("" if value is None else plain_cell(value) for value in values)
 
 
 def _as_table(found: SearchResult, most: int) -> None:

@@ -57,7 +57,15 @@ class CostBook:
                 self._stored = copy.deepcopy(self._costs)
         except FileNotFoundError:
             pass
-        except (ValueError, TypeError, KeyError, AttributeError, OSError):
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            OSError,
+        ):
             # A damaged book costs a new timing of a few steps, nothing else.
             self._costs, self._deadly = {}, set()
 

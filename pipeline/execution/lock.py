@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +11,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from oectflow.errors import OutputError, StorageError
+
+# What NFS without a lock daemon, and some FUSE, answer.
+_NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
 @contextmanager
@@ -31,7 +36,15 @@ def only_run_in(folder: Path) -> Iterator[None]:
         raise OutputError(
             f"{folder}: another run is writing here; wait for it, or choose another folder"
         ) from None
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
+            warnings.warn(
+                f"{folder}: its file system has no locks; see to it that no other run writes here "
+                "at the same time",
+                stacklevel=4,
+            )
+            yield
+            return
         raise StorageError(f"{folder}: cannot be written ({error.strerror or error})") from error
     try:
         yield

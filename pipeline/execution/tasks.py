@@ -45,6 +45,7 @@ from oectflow.pipeline.execution.watch import renew_worker
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
+from oectflow.pipeline.inputs.guard import trust
 from oectflow.pipeline.inputs.hdf5 import content_hash
 from oectflow.pipeline.outputs.sink import Problem, Results, write_results
 
@@ -166,7 +167,9 @@ def read_steps(
 
 
 @lru_cache(maxsize=4)
-def _experiment(path: str, identity: FileIdentity) -> Experiment:  # noqa: ARG001 - part of the key
+def _experiment(path: str, identity: FileIdentity) -> Experiment:
+    # Whoever planned the run has seen it.
+    trust(Path(path), identity)
     # The metadata of a file serves all batches that are read from it.
     return Experiment(path)
 

@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 from oectflow.errors import NotAnExperiment, UnreadableFile
 from oectflow.measurement import Batch, Extra, get_kind, kinds
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows, read_slab
-from oectflow.pipeline.inputs.hdf5 import FileIdentity, content_hash, explain, open_file, plain
+from oectflow.pipeline.inputs.guard import look_first
+from oectflow.pipeline.inputs.hdf5 import (
+    FileIdentity,
+    content_hash,
+    explain,
+    need_whole,
+    open_file,
+    plain,
+)
 from oectflow.pipeline.inputs.step_layout import Layout, SourceSteps, read_source
 from oectflow.pipeline.inputs.step_table import step_values
 from oectflow.pipeline.inputs.timing import TIMING, complete_from_trace, declared_timing
@@ -65,7 +73,8 @@ class Experiment:
     Raises
     ------
     UnreadableFile
-        The file is missing, empty, truncated, damaged, no HDF5, or another process writes it.
+        The file is missing, empty, truncated, damaged, no HDF5, another process writes it, or its
+        data lie in other files.
     NotAnExperiment
         It is HDF5 of another kind.
 
@@ -78,7 +87,9 @@ class Experiment:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.identity = FileIdentity.of(self.path)
+        look_first(self.path, self.identity)
         with self._open("the metadata") as file:
+            need_whole(self.path, file)
             attributes = {name: plain(value) for name, value in file.attrs.items()}
             self.format_version = _check_format(self.path, attributes)
             found = {

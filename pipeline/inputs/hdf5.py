@@ -69,6 +69,51 @@ def open_file(path: Path, what: str) -> Iterator[h5py.File]:
         yield file
 
 
+def need_whole(path: Path, file: h5py.File) -> None:
+    """Make sure that all data of a file lie in itself.
+
+    A file from somebody else could otherwise bring in whatever its reader may read, and what lies
+    elsewhere changes, or is missing, without a trace in this file.
+
+    Raises
+    ------
+    UnreadableFile
+        There is an external link, external storage or a virtual dataset; the message names it.
+    """
+    groups, seen = [file["/"]], set()
+    while groups:
+        group = groups.pop()
+        for name in group:
+            link = group.get(name, getlink=True)
+            where = f"{group.name.rstrip('/')}/{name}"
+            if isinstance(link, h5py.ExternalLink):
+                raise UnreadableFile(_elsewhere(path, where, f"is a link to {link.filename!r}"))
+            if not isinstance(link, h5py.HardLink):
+                # Where it leads in this file is looked at under its own name.
+                continue
+            item = h5py.h5o.open(group.id, name.encode())
+            address = h5py.h5o.get_info(item).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(item, h5py.h5g.GroupID):
+                groups.append(h5py.Group(item))
+            elif isinstance(item, h5py.h5d.DatasetID):
+                properties = item.get_create_plist()
+                if properties.get_layout() == h5py.h5d.VIRTUAL:
+                    raise UnreadableFile(_elsewhere(path, where, "is a virtual dataset"))
+                if n := properties.get_external_count():
+                    what = f"is stored in {n} other file(s)"
+                    raise UnreadableFile(_elsewhere(path, where, what))
+
+
+def _elsewhere(path: Path, where: str, what: str) -> str:
+    return (
+        f"{path}: {where} {what}; expected a file that holds its own data: copy them into it, for "
+        "example by reading and writing that dataset with h5py"
+    )
+
+
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
     """Turn what h5py raises on damaged files into UnreadableFile; parameters as open_file's."""
@@ -101,6 +146,12 @@ def explain(path: Path, what: str, error: BaseException) -> str:
     if isinstance(error, PermissionError):
         return f"{path}: no permission to read it; change its mode or ask its owner"
     reason = " ".join(str(error).split()) or type(error).__name__
+    if "already open for" in reason:
+        # The mark that HDF5 leaves in a file while it is written, also for readers (SWMR).
+        return (
+            f"{path}: is being written; run again when it is complete.  If its writer has died, "
+            f"'h5clear -s' of a copy removes the mark"
+        )
     if "truncated" in reason:
         reason = f"the file is truncated ({reason})"
     elif "signature not found" in reason:

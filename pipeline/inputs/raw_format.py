@@ -37,7 +37,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from oectflow.atomic_write import atomic_write
-from oectflow.measurement import Kind, Measurement, Step, get_kind
+from oectflow.measurement import Extra, Kind, Measurement, Step, get_kind
 from oectflow.pipeline.inputs.attributes import add_attribute
 from oectflow.pipeline.inputs.step_table import find_parameter, fits_int64, plain_text, step_table
 
@@ -84,7 +84,7 @@ def write_measurement(
     by_kind: dict[str, list[Step]] = {}
     for step in measurement.steps:
         by_kind.setdefault(step.kind, []).append(step)
-    with atomic_write(target) as partial, h5py.File(partial, "x") as file:
+    with atomic_write(target) as partial, h5py.File(partial, "w") as file:
         attributes = {plain_text(name): value for name, value in measurement.attributes.items()}
         for name, value in (attributes | {"format_version": FORMAT_VERSION}).items():
             add_attribute(file, name, _attribute(value))
@@ -127,20 +127,35 @@ def _write_kind(file: h5py.File, kind: Kind, steps: Sequence[Step], compression:
             dataset = _write_array(group, array.dataset, laid_out, chunks, compression)
             add_attribute(dataset, "description", array.description)
             add_attribute(dataset, "units", array.unit)
-    for name in dict.fromkeys(name for step in steps for name in step.extra):
-        extras = [step.extra.get(name) for step in steps]
+    for name, extras in _extras(steps).items():
         columns = [None if one is None else one.values for one in extras]
         laid_out = _laid_out(kind, columns, lengths)
-        where = f"extra/{kind.name}/{plain_text(name).replace('/', '_')}"
-        dataset = _write_array(file, where, laid_out, chunks, compression)
+        dataset = _write_array(file, f"extra/{kind.name}/{name}", laid_out, chunks, compression)
         first = next(one for one in extras if one is not None)
-        dataset.attrs["heading"] = plain_text(first.heading)
-        dataset.attrs["units"] = plain_text(first.unit)
+        add_attribute(dataset, "heading", plain_text(first.heading))
+        add_attribute(dataset, "units", plain_text(first.unit))
     spans: dict[str, list[int]] = {}
     if kind.layout == "traces":
         ends = np.cumsum(lengths)
         spans = {"start_data_index": list(ends - lengths), "end_data_index": list(ends)}
     _write_table(group, step_table(kind, steps, spans), compression)
+
+
+def _extras(steps: Sequence[Step]) -> dict[str, list[Extra | None]]:
+    """Return columns that no kind knows, by name: one of each heading, for it has one unit."""
+    found: dict[tuple[str, str, str], list[Extra | None]] = {}
+    for i, step in enumerate(steps):
+        for name, extra in step.extra.items():
+            plain = plain_text(name).replace("/", "_")
+            column = found.setdefault((plain, extra.heading, extra.unit), [None] * len(steps))
+            column[i] = extra
+    named: dict[str, list[Extra | None]] = {}
+    for (name, _, _), column in found.items():
+        unique, number = name, 2
+        while unique in named:
+            unique, number = f"{name}_{number}", number + 1
+        named[unique] = column
+    return named
 
 
 def _checked(kind: Kind, index: int, step: Step) -> dict[str, NDArray[np.float64]]:

@@ -204,7 +204,7 @@ def repack_file(source: Path, target: Path, on_conflict: OnConflict = "skip") ->
                     _address(old[name]["measurement_data"]): experiment.layout(name).lengths
                     for name in experiment.sources
                 }
-                with _writing(target), h5py.File(partial, "x") as new:
+                with _writing(target), h5py.File(partial, "w") as new:
                     _copy_group(source, old, new, lengths, {_address(old): "/"})
                 with h5py.File(partial, "r") as new:
                     _compare(source, old, new, {_address(old): _address(new)})

@@ -117,7 +117,9 @@ _NUMBER = re.compile(r"[+-]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][+-]?\d+)?")
 _CELL = re.compile(rf"({_NUMBER.pattern})(?:\s*(?:±|\+/-|\+-)\s*({_NUMBER.pattern}))?\s*(\D.*)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+")
 #: How people write that they do not know.
-MISSING = frozenset({"", "~", "-", "–", "—", "?", "n/a", "na", "nan", "none", "null", "unknown"})
+MISSING = frozenset(
+    {"", "~", "-", "–", "—", "?", "n/a", "na", "nan", "none", "null", "unknown", "nat", "<na>"}
+)
 
 
 @dataclass(frozen=True)
@@ -252,9 +254,7 @@ def parse(column: Column, cell: Any, *, comma: bool, si: bool = False) -> dict[s
     ConfigError
         It is no number, has no unit, or is impossible; the message lacks the place.
     """
-    if cell is None or (isinstance(cell, str) and cell.strip().casefold() in MISSING):
-        return {}
-    if isinstance(cell, float) and math.isnan(cell):
+    if str(cell).strip().casefold() in MISSING:
         return {}
     quantity = column.quantity
     if quantity is None:
@@ -307,7 +307,8 @@ def _split(column: Column, cell: Any, comma: bool) -> tuple[float, float | None,
         except (TypeError, ValueError):
             raise ConfigError(f"{column.heading!r} is {cell!r}, expected a number") from None
         return number, None, ""
-    match = _CELL.fullmatch(cell.strip())
+    text = cell.strip()
+    match = _CELL.fullmatch(text.removeprefix("±").lstrip() if column.of else text)
     if not match:
         raise ConfigError(f"{column.heading!r} is {cell!r}, expected a number")
     error = None if match[2] is None else as_number(match[2], comma)
@@ -332,17 +333,21 @@ def as_number(text: str, comma: bool) -> float:
 
 def _free(cell: Any, comma: bool) -> float | str:
     """Return a cell of a column that only the user knows: a number where it is plainly one."""
+    text = str(cell).strip()
     if isinstance(cell, bool):
-        return str(cell)
+        return text
     if not isinstance(cell, str):
         try:
-            return float(cell)
+            number = float(cell)
         except (TypeError, ValueError):
-            return str(cell)
-    text = cell.strip()
+            return text
+        return number if math.isfinite(number) else text
     # 007 names something, 7 counts something; nobody knows what 1,000 is.
     names = re.match(r"[+-]?0\d", text) or (not comma and _THOUSANDS.fullmatch(text))
-    return as_number(text, comma) if _NUMBER.fullmatch(text) and not names else text
+    if names or not _NUMBER.fullmatch(text):
+        return text
+    number = as_number(text, comma)
+    return number if math.isfinite(number) else text
 
 
 def identifier(cell: Any) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from distributed import Client
 
 from oectflow.atomic_write import atomic_write
+from oectflow.cells import plain_cell
 from oectflow.errors import ConfigError, OutputError
 from oectflow.pipeline.inputs.catalog import CatalogConfig, CatalogEntry
 from oectflow.pipeline.manager.catalog import CONFIG_NAME, ManagedCatalog, find_config
@@ -307,7 +308,7 @@ class UnifiedExperimentManager(Conversions, Upkeep):
         path = Path(output_path)
         try:
             with atomic_write(path) as temporary:
-                pd.DataFrame(rows).to_csv(temporary, index=False)
+                pd.DataFrame(rows).map(plain_cell).to_csv(temporary, index=False)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written ({error.strerror})") from error
         return True

@@ -36,6 +36,9 @@ def atomic_write(target: Path, suffix: str = "") -> Iterator[Path]:
         The file cannot be written or renamed.
     """
     partial = target.with_name(f"{_prefix(target)}.{uuid.uuid4().hex[:16]}.tmp{suffix}")
+    # Made here, so that nothing that stands there, a link least of all, is written to.
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+    os.close(os.open(partial, flags, 0o666))
     try:
         yield partial
         with partial.open("rb+") as file:

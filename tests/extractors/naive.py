@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
+
+from oectflow.extractors import branches as branches_module
+from oectflow.extractors.kernels import sweeps
 
 SAME_VOLTAGE = Fraction(0.02)
 EVEN = Fraction(1e-3)
@@ -129,3 +133,25 @@ def cycle_peaks(samples, samples_per_period, n):
         if (i + 1) * samples_per_period <= len(samples) + 0.5:
             values[i] = peak(samples[first:last], True)
     return values
+
+
+@contextmanager
+def believing():
+    """Take every sweep as it is, for what is tested with currents that no device has."""
+
+    def split(vg, current, gate, offsets, x, y, g, first, count, verdict, noise, classes):
+        verdict[:] = classes[:] = 0
+        for i in range(len(offsets) - 1):
+            a, b = offsets[i], offsets[i + 1]
+            own = slice(a + i, b + i + 1)
+            begin, count[i] = sweeps.branches(vg[a:b], current[a:b], x[own], y[own])
+            first[i] = np.array(begin) + a + i
+
+    judged = branches_module.judge.judge_sweeps
+    branches_module.judge.judge_sweeps = split
+    branches_module._last.branches = None
+    try:
+        yield
+    finally:
+        branches_module.judge.judge_sweeps = judged
+        branches_module._last.branches = None

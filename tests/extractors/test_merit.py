@@ -15,6 +15,7 @@ from scipy.stats import linregress
 
 from oectflow.errors import ParameterError
 from oectflow.extractors.base import get_extractor, stack_steps
+from oectflow.extractors.branches import LEFT_OUT, UNSOUND
 from oectflow.extractors.kernels import merit, sweeps
 from oectflow.measurement import Batch
 from tests.extractors import naive
@@ -64,7 +65,8 @@ def test_swing__of_an_exponential_between_two_plateaus(swing, decades):
         assert (
             run(SWING, sign, decades=decades, direction="both")["value"] == found["value"]
         ).all()
-        assert found["word"] == ["ok", "ok"]
+        # The upper plateau is as abrupt as a compliance, and no part of any run.
+        assert found["word"] == ["clipped", "clipped"]
         rtol = 20 * EPS * swing * np.sqrt(12) / length + 20 * EPS / length
         np.testing.assert_allclose(found["value"], swing, rtol=rtol)
 
@@ -97,13 +99,15 @@ def test_swing__noise_about_zero_is_no_slope():
     step = sweep(lambda v: np.clip(1e-6 * 10 ** (v / 0.1), None, 1e-3), n=101, low=-0.8)
     noise = 1e-9 * rng.standard_normal(step["Id"].size)
     noisy = {"Vg": step["Vg"], "Id": np.where(step["Id"] > 1e-7, step["Id"], 0.0) + noise}
-    found = run(SWING, noisy, current_floor=1e-8)
+    with naive.believing():
+        found = run(SWING, noisy, current_floor=1e-8)
+        steepest = run(SWING, noisy, decades=0)["value"]
     # Left is the exponential with noise of at most 5e-9 A on at least 1e-7 A: at most 5 %, or 0.022
     # decades, at points within one decade; a least-squares slope over X gets at most
     # 0.022 sqrt(12) / X, which is 0.076 of 1 / S where X is S.
     assert found["value"] == pytest.approx(0.1, rel=0.085)
     # Between two points the noise alone, at 1e-9 A and less, would have a steeper slope.
-    assert run(SWING, noisy, decades=0)["value"] < 0.05
+    assert steepest < 0.05
 
 
 def test_vth__of_the_linear_law():
@@ -193,7 +197,7 @@ def test_hysteresis__shift_and_area_of_a_sigmoid(shift):
 
 
 def test_hysteresis__shift_of_exponentials_is_exact_on_the_geometric_level():
-    step = sweep(lambda v: 1e-6 * 10 ** (v / 0.09), n=33, shift=0.0321)
+    step = sweep(lambda v: 1e-12 * 10 ** (v / 0.09), n=33, shift=0.0321)
     found = run(LOOP, step, level="geometric")
     # log10 |Id| to 20 eps over a slope of 1 / 0.09 V, twice.
     assert found["value"] == pytest.approx(0.0321, abs=2 * 20 * EPS * 0.09 + 4 * EPS)
@@ -206,11 +210,13 @@ def test_hysteresis__shift_of_exponentials_is_exact_on_the_geometric_level():
 def test_hysteresis__of_noise_about_the_level_is_the_middle_crossing():
     vg = np.array([0, 1, 2, 3, 4, 5, 6, 5, 4, 3, 2, 1, 0]) / 10
     noisy = np.array([0, 2, 6, 4, 6, 9, 10, 9, 8, 7, 6, 4, 0]) * 1e-4
-    found = run(LOOP, {"Vg": vg, "Id": noisy})
+    with naive.believing():
+        found = run(LOOP, {"Vg": vg, "Id": noisy})
     # Forward: half of 1e-3 is passed at 0.175, 0.25 and 0.35 V; reverse at 0.15 V.
     assert found["value"] == pytest.approx(0.25 - 0.15, abs=4 * EPS)
     bell = np.array([0, 2, 10, 10, 2, 0, 0, 0, 3, 10, 10, 2, 0]) * 1e-4
-    found = run(LOOP, {"Vg": vg, "Id": bell})
+    with naive.believing():
+        found = run(LOOP, {"Vg": vg, "Id": bell})
     assert found["word"] == "ambiguous"
     assert np.isnan(found["value"])
     assert np.isfinite(found["area"])
@@ -301,7 +307,8 @@ def noisy_sweeps(draw):
 @settings(deadline=None, max_examples=150, derandomize=True)
 @given(noisy_sweeps())
 def test_figures__same_as_brute_force(step):
-    check_figures(step)
+    with naive.believing():
+        check_figures(step)
 
 
 def test_figures__same_as_brute_force_in_measured_files(shared_data):
@@ -348,7 +355,8 @@ def check_figures(step):
                     assert got["word"][k] == "ambiguous"
                     continue
                 slope, error, words = brute_swing(x, y, sign, decades, 1e-12)
-                assert got["word"][k] in words
+                thermal = np.log(10) * 8.617333262e-5 * 300
+                assert got["word"][k] in (["subthermal"] if got["value"][k] < thermal else words)
                 if got["word"][k] != "narrow":
                     assert abs(1 / got["value"][k] - slope) <= error + 4 * EPS * slope
     check_loop(step, both)
@@ -474,7 +482,8 @@ def test_nan_samples__are_as_if_not_there():
     holes = {name: np.where(gone, NAN, array) for name, array in step.items()}
     without = {name: array[~gone] for name, array in step.items()}
     for name in NAMES:
-        np.testing.assert_array_equal(run(name, holes)["value"], run(name, without)["value"])
+        with naive.believing():
+            np.testing.assert_array_equal(run(name, holes)["value"], run(name, without)["value"])
 
 
 # One by one and together --------------------------------------------------------------------------
@@ -541,9 +550,9 @@ def test_params__wrong_ones_are_named(name, params, said):
 
 #: Codes of the kernel that an extractor can meet.
 CODES = {
-    RATIO: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "ZERO", "FLOOR", "SIGN"],
-    VTH: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "EDGE"],
-    SWING: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "EDGE", "NARROW", "AMBIGUOUS"],
+    RATIO: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "ZERO", "FLOOR", "SIGN", "NOISY"],
+    VTH: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "EDGE", "NOISY"],
+    SWING: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "EDGE", "NARROW", "AMBIGUOUS", "NOISY"],
     LOOP: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "NO_LEVEL", "AMBIGUOUS"],
 }
 
@@ -556,6 +565,9 @@ def test_codes__each_has_the_word_of_its_name(name):
     named = {"FOUND": "ok", "NO_BRANCH": "absent"}
     want = [named.get(code, code.lower()) for code in CODES[name]]
     assert [words[status] for status in extractor.to_status(codes)] == want
-    # And no word is there that no code means, beside the common "error".
-    assert sorted(words) == sorted([*want, "error"])
+    # And no word is there that no code means, beside the common "error" and what the branch or the
+    # temperature says.
+    others = [*LEFT_OUT, *UNSOUND, "error"]
+    others += {SWING: ["gate_current", "subthermal"], RATIO: ["gate_current"]}.get(name, [])
+    assert sorted(words) == sorted([*want, *others])
     assert extractor.unit == {RATIO: "", SWING: "V/decade"}.get(name, "V")

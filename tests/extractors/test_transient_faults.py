@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oectflow.extractors.base import get_extractor
-from oectflow.extractors.kernels import clock, edges, judge
+from oectflow.extractors.kernels import clock, edges, residuals
 from oectflow.pipeline.inputs.gate_signal import square_wave
 from oectflow.pipeline.inputs.timing import Timing, complete_from_trace
 from tests.extractors import faulty_transients as faulty
@@ -190,7 +190,9 @@ def test_judge__intervals_cover(phi: float, n: int, tau: float) -> None:
         noise = 0.01 * lfilter([1.0], [1.0, -phi], rng.standard_normal(n + 100))[100:]
         y = np.exp(-np.arange(n) / tau) + noise
         code, _ = exponential.fit_exponential(y, np.empty(0), exponential.DECAY, np.nan, row)
-        judge.judge(y, np.zeros(n, bool), np.empty(0), limits, exponential.DECAY, code, row, work)
+        residuals.judge(
+            y, np.zeros(n, bool), np.empty(0), limits, exponential.DECAY, code, row, work
+        )
         held += abs(row[0] - tau) < 1.96 * row[exponential.SE_TAU]
     assert 0.93 <= held / trials <= 0.97
 

@@ -16,7 +16,11 @@ from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, sele
 
 from oectflow.pipeline.inputs.catalog.facts import Facts, search_text
 from oectflow.pipeline.inputs.catalog.feature_sets import union_of_sets
-from oectflow.pipeline.inputs.catalog.sample_sets import intern_sample, known_sample
+from oectflow.pipeline.inputs.catalog.sample_sets import (
+    complete_sample,
+    intern_samples,
+    stored_table,
+)
 from oectflow.pipeline.inputs.catalog.schema import (
     experiments,
     feature_files,
@@ -90,7 +94,7 @@ def insert_experiment(
         "search_text": search_text(columns),
         "device_type": columns.get("device_type") or "unknown",
         "workflow_id": intern_workflow(connection, workflow),
-        "sample_id": intern_sample(connection, sample or {}),
+        "sample_id": intern_samples(connection, [sample or {}])[0],
     }
     if row_id is not None:
         values["id"] = row_id
@@ -166,8 +170,11 @@ def _record_same(connection: Connection, facts: Facts) -> Outcome:
 
 def _record_experiment(connection: Connection, facts: Facts) -> tuple[Outcome, str]:
     test_id = facts.columns["test_id"]
-    sample, odd = known_sample(
-        connection, facts.columns["chip_id"], facts.columns["device_id"], facts.sample
+    sample, odd = complete_sample(
+        stored_table(connection),
+        facts.columns["chip_id"],
+        facts.columns["device_id"],
+        facts.sample,
     )
     facts = replace(facts, reason="; ".join(filter(None, [facts.reason, *odd])))
     for row in _rows(connection, raw_files.c.path == facts.path):
@@ -213,7 +220,7 @@ def _update_experiment(
     values |= {
         "search_text": search_text(facts.columns),
         "workflow_id": intern_workflow(connection, facts.workflow),
-        "sample_id": intern_sample(connection, sample),
+        "sample_id": intern_samples(connection, [sample])[0],
         "file_state": "present",
     }
     connection.execute(update(experiments).where(experiments.c.id == mine["id"]).values(values))

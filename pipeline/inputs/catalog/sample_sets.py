@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import xxhash
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from oectflow.errors import ConfigError
 from oectflow.pipeline.inputs.catalog.schema import (
@@ -60,16 +59,21 @@ def set_samples(store: Store, table: Samples | None) -> SamplesReport:
         connection.execute(delete(sample_table))
         if table is not None:
             document = tidy_text(table.to_json())
-            connection.execute(insert(sample_table).values(id=1, document=document))
+            values = {"id": 1, "digest": _digest(document), "document": document}
+            connection.execute(insert(sample_table).values(values))
         ids = list(connection.scalars(select(experiments.c.id).order_by(experiments.c.id)))
     report = SamplesReport()
     for start in range(0, len(ids), _BATCH):
         with store.write() as connection:
-            _complete(connection, ids[start : start + _BATCH], report)
+            # Perhaps somebody else has set another one meanwhile.
+            current = stored_table(connection)
+            _complete(connection, ids[start : start + _BATCH], current, report)
     return report
 
 
-def _complete(connection: Connection, ids: list[int], report: SamplesReport) -> None:
+def _complete(
+    connection: Connection, ids: list[int], table: Samples | None, report: SamplesReport
+) -> None:
     e = experiments.c
     rows = connection.execute(
         select(e.id, e.test_id, e.chip_id, e.device_id, e.sample_id, raw_files.c.sample)
@@ -77,37 +81,49 @@ def _complete(connection: Connection, ids: list[int], report: SamplesReport) -> 
         .where(e.id.in_(ids))
         .order_by(e.id)
     ).all()
+    found: dict[tuple[str, str, str | None], tuple[Sample, list[str]]] = {}
+    for row in rows:
+        key = (row.chip_id, row.device_id, row.sample)
+        if key not in found:
+            own = json.loads(row.sample or "{}")
+            found[key] = complete_sample(table, row.chip_id, row.device_id, own)
+    numbers = dict(
+        zip(found, intern_samples(connection, [one for one, _ in found.values()]), strict=True)
+    )
     changed: dict[int | None, list[int]] = {}
     for row in rows:
-        own = json.loads(row.sample or "{}")
-        sample, odd = known_sample(connection, row.chip_id, row.device_id, own)
+        key = (row.chip_id, row.device_id, row.sample)
+        sample, odd = found[key]
         report.contradictions += [(row.test_id, reason) for reason in odd]
-        if sample:
-            report.n_described += 1
-        else:
-            report.n_unknown += 1
-        sample_id = intern_sample(connection, sample)
-        if sample_id != row.sample_id:
-            changed.setdefault(sample_id, []).append(row.id)
-    for sample_id, owners in changed.items():
-        connection.execute(update(experiments).where(e.id.in_(owners)).values(sample_id=sample_id))
+        report.n_described += bool(sample)
+        report.n_unknown += not sample
+        if numbers[key] != row.sample_id:
+            changed.setdefault(numbers[key], []).append(row.id)
+    if changed:
+        connection.execute(
+            update(experiments).where(e.id == bindparam("owner")),
+            [
+                {"owner": owner, "sample_id": sample_id}
+                for sample_id, owners in changed.items()
+                for owner in owners
+            ],
+        )
 
 
-def known_sample(
-    connection: Connection, chip_id: str, device_id: str, own: Mapping[str, Any]
+def complete_sample(
+    table: Samples | None, chip_id: str, device_id: str, own: Mapping[str, Any]
 ) -> tuple[Sample, list[str]]:
     """Return what is known of a device, and where the table contradicts.
 
     Parameters
     ----------
-    connection
-        Of the catalog that has the table.
+    table
+        From :func:`stored_table`.
     chip_id, device_id
         Which device.
     own
         What its raw file says.
     """
-    table = stored_table(connection)
     if table is None:
         return dict(own), []
     try:
@@ -116,47 +132,73 @@ def known_sample(
         return dict(own), [str(error)]
 
 
+#: The last table that was read, by digest: for every file of a scan, it is the same.
+_last: tuple[str, Samples] | None = None
+
+
 def stored_table(connection: Connection) -> Samples | None:
     """Return the table that was made known, None without one."""
-    document = connection.scalar(select(sample_table.c.document))
-    return None if document is None else _parsed(document)
+    global _last
+    digest = connection.scalar(select(sample_table.c.digest))
+    if digest is None:
+        return None
+    last = _last
+    if last is None or last[0] != digest:
+        document = connection.scalar(select(sample_table.c.document))
+        last = _last = digest, Samples.from_json(str(document))
+    return last[1]
 
 
-@lru_cache(maxsize=2)
-def _parsed(document: str) -> Samples:
-    # For every file of a scan, it is the same.
-    return Samples.from_json(document)
-
-
-def intern_sample(connection: Connection, sample: Mapping[str, Any]) -> int | None:
-    """Return the id of a sample, which is stored if no experiment had it before.
+def intern_samples(
+    connection: Connection, several: Sequence[Mapping[str, Any]]
+) -> list[int | None]:
+    """Return the ids of samples, which are stored if no experiment had them before.
 
     Parameters
     ----------
     connection
         In a writing transaction.
-    sample
+    several
         An empty one has no id.
     """
-    if not sample:
-        return None
-    document = tidy_text(json.dumps(sample, ensure_ascii=False, sort_keys=True))
-    digest = xxhash.xxh3_128_hexdigest(document.encode())
-    known = connection.scalar(select(samples.c.id).where(samples.c.digest == digest))
-    if known is not None:
-        return int(known)
-    result = connection.execute(
-        insert(samples).values(digest=digest, document=document).returning(samples.c.id)
-    )
-    sample_id = int(result.scalar_one())
+    if not any(several):
+        return [None] * len(several)
+    documents = [
+        tidy_text(json.dumps(sample, ensure_ascii=False, sort_keys=True)) if sample else ""
+        for sample in several
+    ]
+    digests = [_digest(document) for document in documents]
+    s = samples.c
+    rows = connection.execute(select(s.digest, s.id).where(s.digest.in_(set(digests))))
+    known: dict[str, int] = {row.digest: row.id for row in rows}
+    ids: list[int | None] = []
+    values = []
+    for sample, document, digest in zip(several, documents, digests, strict=True):
+        if not document:
+            ids.append(None)
+            continue
+        if digest not in known:
+            statement = insert(samples).values(digest=digest, document=document)
+            known[digest] = int(connection.execute(statement.returning(s.id)).scalar_one())
+            values += _values(known[digest], sample)
+        ids.append(known[digest])
+    if values:
+        connection.execute(insert(sample_values), values)
+    return ids
+
+
+def _values(sample_id: int, sample: Mapping[str, Any]) -> list[dict[str, Any]]:
     rows = {}
     for key, value in sample.items():
         if key != "units":
             number, text = comparable(value)
             name = comparable(key)[1]
             rows[name] = {"sample_id": sample_id, "key": name, "number": number, "text": text}
-    connection.execute(insert(sample_values), list(rows.values()))
-    return sample_id
+    return list(rows.values())
+
+
+def _digest(document: str) -> str:
+    return xxhash.xxh3_128_hexdigest(document.encode())
 
 
 def load_samples(connection: Connection, ids: Iterable[int | None]) -> dict[int | None, Sample]:

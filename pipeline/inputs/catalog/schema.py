@@ -218,6 +218,7 @@ sample_table = Table(
     metadata,
     # There is one row, or none.
     Column("id", Integer, primary_key=True),
+    _words("digest"),
     Column("document", Text, nullable=False),
 )
 

@@ -44,7 +44,7 @@ class Store:
     engine
         SQLAlchemy's.
     name
-        The file, or the URL without its password.
+        The file, or the URL without its password and what follows the ``?``.
     path
         The SQLite file, None on PostgreSQL.
 
@@ -57,7 +57,7 @@ class Store:
     def __init__(self, url_or_path: str | os.PathLike[str]) -> None:
         url = _to_url(url_or_path)
         self.path = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
-        self.name = str(self.path or url.render_as_string(hide_password=True))
+        self.name = str(self.path or url.set(query={}).render_as_string(hide_password=True))
         self._pid = os.getpid()
         self._closed = False
         if self.path is not None:
@@ -194,7 +194,9 @@ def _to_url(url_or_path: str | os.PathLike[str]) -> URL:
         )
     if url.drivername == "sqlite":
         if not url.database or url.database == ":memory:" or url.query:
-            raise CatalogError(f"{url}: a SQLite catalog needs a plain file; name its path")
+            raise CatalogError(
+                f"{url.set(query={})}: a SQLite catalog needs a plain file; name its path"
+            )
         return _to_url(url.database)
     return url
 

@@ -1,13 +1,14 @@
 """BioLogic's ``.mpt``, text of EC-Lab and BT-Lab, and ``.mpr``, what the instrument itself writes.
 
-``.mpt`` is read here.  Tried on 33 files of the tests of yadg: ``galvani`` 0.5.0 (2025-03) reads
-four, since it asks for the ends of lines of its own examples and for ASCII; ``yadg`` 7.0.1
-(2026-07) asks for pandas before 3 and brings thirty packages for this one format.
+``.mpt`` is read here.  Tried on the 43 files of the tests of yadg: ``galvani`` 0.5.0 (2025-03)
+reads one, since it asks for the ends of lines of its own examples and for ASCII; ``yadg`` 7.0.1
+(2026-07) asks for pandas before 3 and brings thirty packages for this one format.  Here 36 give
+steps, and seven hold no current or no row.
 
 ``.mpr`` is binary, and read through galvani where that is installed (``oectflow[biologic]``; it is
-under the GPL, so nothing of ours asks for it).  Of 32 pairs of ``.mpr`` and ``.mpt`` it
-gave 18 with the same numbers, to the digits of the text; the others have a column that galvani does
-not know, or lack one that EC-Lab works out for the text only, and are refused.
+under the GPL, so nothing of ours asks for it).  Of 34 pairs of ``.mpr`` and ``.mpt`` it gave 18
+with the same numbers, to the digits of the text; the others have a column that galvani does not
+know, or lack one that EC-Lab works out for the text only, and are refused.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ class BioLogicReader:
         steps, words = steps_of(columns, info, {}, "the table")
         warnings += words
         if not steps:
-            raise IngestError(f"{path}: nothing to read in this file: {'; '.join(warnings)}")
+            reasons = "; ".join(warnings) or "its table has no rows"
+            raise IngestError(f"{path}: nothing to read in this file: {reasons}")
         attributes = {"test_id": path.stem, "instrument": "BioLogic"}
         if info.get("type"):
             attributes["description"] = info["type"]
@@ -105,6 +107,12 @@ def _read_mpt(path: Path) -> tuple[list[Column], dict[str, Any], list[str]]:
         )
     header, headings = lines[2 : last - 1], lines[last - 1].rstrip("\t").split("\t")
     rows, short = [], []
+    warnings = []
+    width = 1 + max((line.rstrip("\t").count("\t") for line in lines[last:]), default=0)
+    if width < len(headings) and not headings[width]:
+        # EC-Lab 11.61 writes an empty heading and repeats columns of before; they have no cells.
+        warnings.append(f"headings without a column: {', '.join(headings[width + 1 :])}")
+        headings = headings[:width]
     for place, line in enumerate(lines[last:], last + 1):
         cells = line.rstrip("\t").split("\t")
         if len(cells) > len(headings):
@@ -116,16 +124,16 @@ def _read_mpt(path: Path) -> tuple[list[Column], dict[str, Any], list[str]]:
             short.append(place)
         elif line.strip():
             rows.append(cells + [""] * (len(headings) - len(cells)))
-    warnings = [left_out(short)] if short else []
+    warnings += [left_out(short)] if short else []
     columns = [
         _column(heading, np.array([number(row[place]) for row in rows], np.float64))
         for place, heading in enumerate(headings)
     ]
-    for column in columns:
+    for place, column in enumerate(columns):
         if column.array == "time" and rows and not np.isfinite(column.values).any():
             raise IngestError(
-                f"{path}: its time is {rows[0][headings.index('time/s')]!r}; export it with the "
-                "time elapsed, in seconds"
+                f"{path}: its time is {rows[0][place]!r}; export it with the time elapsed, in "
+                "seconds"
             )
     technique = next((line.strip() for line in header if line.strip()), "")
     return columns, {"type": technique, "parameters": _settings(header)}, warnings

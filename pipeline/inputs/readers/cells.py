@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from oectflow.pipeline.inputs.readers.marks import is_overflow_word
 
 _NUMBER = {
-    ".": re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"),
-    ",": re.compile(r"[+-]?(?:\d+|\d*,\d+)(?:[eE][+-]?\d+)?"),
+    ".": re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?"),
+    ",": re.compile(r"[+-]?(?:\d+|\d*,\d+)(?:[eEdD][+-]?\d+)?"),
 }
+# A decimal comma, and the exponent of Fortran.
+_TO_PYTHON = str.maketrans(",dD", ".ee")
 _COMMENT = re.compile(r"\s*(?:#|%|//)")
 _WHOLE = re.compile(r"[+-]?\d+")
 _DECIMALS = re.compile(r"\d+(?:[eE][+-]?\d+)?")
@@ -54,7 +56,7 @@ def split_line(line: str, delimiter: str) -> list[str]:
 def to_number(cell: str, decimal: str) -> float | None:
     """Return the number in a cell: NaN for an empty one or a mark of overflow, None for text."""
     if _NUMBER[decimal].fullmatch(cell):
-        return float(cell.replace(",", "."))
+        return float(cell.translate(_TO_PYTHON))
     return math.nan if not cell or is_overflow_word(cell) else None
 
 

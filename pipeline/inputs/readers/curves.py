@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from oectflow.measurement import get_kind
 
 #: A reversal of the sweep counts from this share of its range, and from this many times the noise.
-_HYSTERESIS = 0.05
+_HYSTERESIS = 0.15
 _NOISES = 8.0
 #: A start so near one end of the range is that end: the curve is over when it is back there.
 _END_SHARE = 0.2
@@ -107,9 +107,6 @@ def _reversal(x: NDArray[np.float64]) -> float:
     """Return what a reversal of the sweep must exceed: a share of the range, and the noise."""
     noise = 1.4826 * float(np.median(np.abs(np.diff(x, 2)))) / math.sqrt(6.0)
     span = float(np.ptp(x))
-    if noise < 0.01 * _typical_step(x):
-        # What was set, not what was measured: every step back counts.
-        return min(_HYSTERESIS * span, 1.2 * _typical_step(x))
     # In a few points, jumps back look like noise.
     return max(_HYSTERESIS * span, min(_NOISES * noise, 0.45 * span))
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
@@ -30,7 +31,14 @@ from oectflow.pipeline.inputs.readers.cells import (
 )
 from oectflow.pipeline.inputs.readers.encodings import one_or_two_bytes
 from oectflow.pipeline.inputs.readers.headings import Heading
-from oectflow.pipeline.inputs.readers.layout import Layout, find_layout, is_row
+from oectflow.pipeline.inputs.readers.layout import (
+    Layout,
+    find_layout,
+    is_row,
+    metadata_of,
+    n_known,
+    with_plain_minus,
+)
 from oectflow.pipeline.inputs.readers.schema import Schema
 from oectflow.pipeline.inputs.readers.tables import Table
 
@@ -96,7 +104,7 @@ def _blocks(path: Path, layout: Layout) -> Iterator[tuple[int, str]]:
             file.readline()
         line = layout.first_line
         while block := file.read(_BLOCK):
-            block += file.readline()
+            block = with_plain_minus(block + file.readline())
             yield line, block
             line += block.count("\n")
 
@@ -120,10 +128,10 @@ class _Rows:
         self.n = 0
         self.no_numbers: Counter[int] = Counter()
         self.first_no_number: dict[int, tuple[int, str]] = {}
-        self.short: list[int] = []
+        self.n_short = 0
+        self.first_short = self.last_short = 0
         self.text: list[tuple[int, str]] = []
-        self.n_text_inside = 0
-        self.comments: list[int] = []
+        self.notes: list[tuple[int, int, str]] = []
         self.cut = ""
         # The last line is looked at when it is known to be the last.
         self.held: tuple[int, str] | None = None
@@ -136,7 +144,7 @@ class _Rows:
         self.held = (line + body.count("\n") + bool(body), last + "\n" * block.endswith("\n"))
         if not body:
             return
-        columns = None if self.layout.split_decimals else self._fast(body)
+        columns = None if self.layout.split_decimals else self._fast(line, body)
         if columns is None:
             self._cells(line, body.split("\n"))
         else:
@@ -148,10 +156,12 @@ class _Rows:
             return
         line, text = self.held
         cells = split_line(text.rstrip("\n"), self.layout.delimiter)
-        damaged = not text.endswith("\n") and to_number(cells[-1], self.layout.decimal) is None
+        ends_in_number = any(self.numeric[len(cells) - 1 : len(cells)])
+        damaged = ends_in_number and to_number(cells[-1], self.layout.decimal) is None
+        damaged = damaged and not text.endswith("\n")
         whole = self.width - 1 - max((i for i, one in enumerate(self.numeric) if one), default=0)
-        few = len(cells) < self.width - whole and not (self.short and self.short[-1] == line - 1)
-        if self.n and not is_comment(text) and self._has_number(cells) and (few or damaged):
+        few = len(cells) < self.width - whole and self.last_short != line - 1
+        if self.n and not is_comment(text) and self._may_be_row(cells) and (few or damaged):
             self.cut = f"line {line}: the last line, {text.strip()[:60]!r}, is cut; left out"
         else:
             self._cells(line, [text.rstrip("\n")])
@@ -181,17 +191,22 @@ class _Rows:
         keep = [i for i in range(self.width) if i not in skipped]
         units = [self.layout.units[i] for i in keep] if self.layout.units else ()
         consecutive = bool(len(lines) == lines[-1] - lines[0] + 1)
-        tail = {f"line {line}": text for line, text in self.text}
+        rows = dict.fromkeys(row for row, _, _ in self.notes)
+        notes = {
+            row: metadata_of([(line, text) for at, line, text in self.notes if at == row])
+            for row in rows
+        }
         return Table(
             [headings[i] for i in keep],
             [columns[i] for i in keep],
             units,
-            {**self.layout.metadata, **tail},
+            {**self.layout.metadata, **metadata_of(self.text)},
             int(lines[0]),
             self.name,
             tuple(self._flaws()),
             None if consecutive else lines,
             tuple(self.repeats),
+            notes,
         )
 
     def _has(self, key: str | int) -> bool:
@@ -208,28 +223,27 @@ class _Rows:
             else:
                 more = f" (and {count - 1} more such cells)" if count > 1 else ""
                 yield f"line {line}: {name} is {cell[:40]!r}, no number, taken as NaN{more}"
-        if self.short:
+        if self.n_short:
             yield (
-                f"line {self.short[0]}: fewer cells than headings, the missing ones taken as empty"
-                + (f" (and {len(self.short) - 1} more such lines)" if len(self.short) > 1 else "")
+                f"line {self.first_short}: fewer cells than headings, the others taken as empty"
+                + (f" (and {self.n_short - 1} more such lines)" if self.n_short > 1 else "")
             )
-        if self.n_text_inside:
-            yield f"{self.n_text_inside} lines of text between the numbers are left out"
-        if self.comments:
-            more = f" (and {len(self.comments) - 1} more)" if len(self.comments) > 1 else ""
-            yield f"line {self.comments[0]} is a comment{more}"
         if self.cut:
             yield self.cut
 
     def _append(self, columns: list[NDArray[np.float64]], lines: NDArray[np.int64]) -> None:
         if len(lines):
-            self.n_text_inside += len(self.text)
-            self.text.clear()
+            self._note(self.n)
             self.parts.append(columns)
             self.lines.append(lines)
             self.n += len(lines)
 
-    def _fast(self, body: str) -> list[NDArray[np.float64]] | None:
+    def _note(self, row: int) -> None:
+        """Remember the lines of text before a row."""
+        self.notes += [(row, line, text) for line, text in self.text]
+        self.text.clear()
+
+    def _fast(self, line: int, body: str) -> list[NDArray[np.float64]] | None:
         """Return the columns of sound rows, None where something is not sound."""
         delimiter = self.layout.delimiter
         if "\n\n" in body or any(mark in body for mark in ("#", "%", "//")):
@@ -241,10 +255,7 @@ class _Rows:
             # "+1.0E+05" is what instruments write, and what pyarrow does not take.
             body = body.replace("+", "")
         labels = [str(i) for i in range(self.width)]
-        numbers = [label for label, one in zip(labels, self.numeric, strict=True) if one]
-        if not all(self.numeric):
-            # A number in a column of text is looked for cell by cell.
-            return None
+        types = [pa.float64() if one else pa.string() for one in self.numeric]
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(body.encode()),
@@ -253,15 +264,33 @@ class _Rows:
                 ),
                 pa_csv.ParseOptions(delimiter=delimiter),
                 pa_csv.ConvertOptions(
-                    column_types=dict.fromkeys(numbers, pa.float64()),
+                    column_types=dict(zip(labels, types, strict=True)),
                     null_values=[""],
                     decimal_point=self.layout.decimal,
                 ),
             )
         except pa.ArrowInvalid:
             return None
+        texts = [i for i, one in enumerate(self.numeric) if not one]
+        for i in texts:
+            if any(
+                is_number(t.strip(), self.layout.decimal) for t in table[i].unique().to_pylist()
+            ):
+                return None
+        for i in texts:
+            self._text_column(i, line, table[i])
+        nothing = np.full(table.num_rows if texts else 0, np.nan)
         # Copied, so that pyarrow has its memory for the next block.
-        return [table.column(label).to_numpy().copy() for label in labels]
+        return [
+            table[i].to_numpy().copy() if one else nothing for i, one in enumerate(self.numeric)
+        ]
+
+    def _text_column(self, i: int, line: int, column: pa.ChunkedArray) -> None:
+        filled = pc.not_equal(pc.utf8_trim_whitespace(column), "").to_numpy()
+        if filled.any():
+            row = int(np.argmax(filled))
+            self.no_numbers[i] += int(np.count_nonzero(filled))
+            self.first_no_number.setdefault(i, (line + row, str(column[row]).strip()))
 
     def _cells(self, first_line: int, lines: Sequence[str]) -> None:
         """Read lines cell by cell, to keep what is sound and to say where it is not."""
@@ -272,26 +301,39 @@ class _Rows:
             if not text.strip():
                 continue
             if is_comment(text):
-                self.comments.append(line)
+                self.text.append((line, text.strip()))
                 continue
             cells = split_line(text, layout.delimiter)
-            if not self._has_number(cells) and not is_row(cells, layout):
+            if not self._may_be_row(cells):
                 if tuple(cells[: self.width]) == layout.headings:
                     self.repeats.append(self.n + len(rows))
+                elif self.n + len(rows) and self._are_headings(cells):
+                    raise IngestError(
+                        f"{self.name}, line {line}: another table begins here, with the headings"
+                        f" {', '.join(cells)[:60]}; save each table in a file of its own"
+                    )
                 elif not (layout.units and tuple(cells[: self.width]) == layout.units):
                     self.text.append((line, text.strip()))
                 continue
-            if self.text:
-                self.n_text_inside += len(self.text)
-                self.text.clear()
+            self._note(self.n + len(rows))
             rows.append(self._row(line, cells))
             numbers.append(line)
         if rows:
             columns = list(np.array(rows, np.float64).T.copy())
             self._append(columns, np.array(numbers, np.int64))
 
-    def _has_number(self, cells: Sequence[str]) -> bool:
-        return any(is_number(cell, self.layout.decimal) for cell in cells)
+    def _may_be_row(self, cells: Sequence[str]) -> bool:
+        """Return whether a line belongs to the numbers: ``Vd (V),-0.3`` does not."""
+        if is_row(cells, self.layout):
+            return True
+        decimal = self.layout.decimal
+        first = next((c for c, one in zip(cells, self.numeric, strict=False) if one), "")
+        begins = to_number(first, decimal) is not None
+        return begins and any(is_number(cell, decimal) for cell in cells)
+
+    def _are_headings(self, cells: Sequence[str]) -> bool:
+        numbers = any(is_number(cell, self.layout.decimal) for cell in cells)
+        return len(cells) > 1 and not numbers and n_known(cells) > 0
 
     def _row(self, line: int, cells: Sequence[str]) -> list[float]:
         layout = self.layout
@@ -313,7 +355,9 @@ class _Rows:
                 f" belongs where cannot be known{hint}"
             )
         if len(cells) < self.width:
-            self.short.append(line)
+            self.n_short += 1
+            self.first_short = self.first_short or line
+            self.last_short = line
         row = []
         for i in range(self.width):
             cell = cells[i] if i < len(cells) else ""

@@ -26,6 +26,9 @@ from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.settings import fill_in, number
 from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 
+_TAG = re.compile(
+    r"^\ufeff?\"?(SetupTitle|TestParameter|Data ?Name|Data ?Value)\"?\s*[,;\t]", re.MULTILINE
+)
 _MAX_BYTES = 256 * 2**20
 
 _DATA = ("Dimension1", "Dimension2", "DataName", "DataUnit", "DataValue")
@@ -121,12 +124,10 @@ class EasyExpertReader:
 
     def recognises(self, path: Path) -> Recognition:
         """Look for the tags of setup and data at the beginning of lines."""
-        tags = re.findall(
-            r"^\ufeff?\"?(\w+ ?\w*)\"?\s*[,;\t]", decode(file_head(path, 2**16)), re.M
-        )
-        tags = [tag.replace(" ", "") for tag in tags]
+        head = decode(file_head(path, 2**16))
+        tags = [tag.replace(" ", "") for tag in _TAG.findall(head)]
         if tags[:1] == ["SetupTitle"]:
-            return Recognition(1.0, "first line is a 'SetupTitle'")
+            return Recognition(1.0, "the first of its tags is 'SetupTitle'")
         if "DataName" in tags and ("DataValue" in tags or "TestParameter" in tags):
             return Recognition(0.95, f"lines begin with {tags[0]!r} and 'DataName'")
         return Recognition(0.0, "no lines that begin with 'SetupTitle' or 'DataName'")

@@ -18,6 +18,7 @@ from oectflow.pipeline.inputs.readers.tables import Table
 
 _ENTRY = re.compile(r"([^=:]{1,60}?)\s*[=:]\s*(\S.*)")
 _UNITS = ("V", "A", "s", "Hz", "Ω")
+_NUMBERS = (float, int)
 _MIDNIGHT = datetime(1970, 1, 1)
 
 Row = Sequence[object]
@@ -59,6 +60,9 @@ def tables_in(rows: Sequence[Row], first_row: int, source: str) -> tuple[list[Ta
     active: _Block | None = None
     bare = 0
     for place, row in enumerate(rows, first_row):
+        if active is not None and all(type(cell) in _NUMBERS for cell in row):
+            active.add(row, place)  # What most rows are.
+            continue
         if not _texts(row) and not _numbers(row):
             continue
         if active is not None and _continues(row):
@@ -151,6 +155,8 @@ def _spread(above: Sequence[Row], headings: list[str]) -> None:
 
 
 def _column(cells: Sequence[object], places: Sequence[int]) -> tuple[NDArray[np.float64], str]:
+    if all(type(cell) in _NUMBERS for cell in cells):
+        return np.array(cells, np.float64), ""
     values = np.array([_value(cell) for cell in cells], np.float64)
     words = [i for i, cell in enumerate(cells) if _is_text(cell)]
     if any(isinstance(cell, datetime) for cell in cells) and np.isfinite(values).any():

@@ -23,6 +23,7 @@ from oectflow.pipeline.inputs.raw_format import root_attributes
 from oectflow.pipeline.inputs.readers.curves import split_curves
 from oectflow.pipeline.inputs.readers.marks import doubtful_interval
 from oectflow.pipeline.inputs.readers.reader import Reading, Recognition
+from oectflow.pipeline.inputs.readers.sense import without_overflow
 from oectflow.pipeline.inputs.readers.step_columns import Curve, curves_of, kind_of_columns
 from oectflow.pipeline.inputs.readers.step_file import read_step_file
 from oectflow.pipeline.inputs.readers.test_info import (
@@ -177,7 +178,13 @@ def _steps_of(
         entry = {**entry, "type": word or kind.name}
     curves, more = curves_of(path.name, kind, file)
     flaws += more + _contradictions(kind, entry, curves)
-    steps = [step for curve in curves for step in _parts(kind, entry, curve)]
+    steps = []
+    for curve in curves:
+        # A mark of overflow would be a turn of the sweep.
+        values = {} if curve.value is None else {kind.curve_by: curve.value}
+        step, more = without_overflow(Step(kind.name, curve.arrays, values, entry, curve.extra))
+        steps += _parts(step)
+        flaws += [f"{path.name}: {flaw}" for flaw in more]
     if len(steps) > 1:
         steps = [
             replace(step, values={**step.values, "curve": i, "file_step": number})
@@ -190,21 +197,19 @@ def _steps_of(
     return steps, flaws
 
 
-def _parts(kind: Kind, entry: Mapping[str, Any], curve: Curve) -> list[Step]:
+def _parts(step: Step) -> list[Step]:
     """Return one step for each curve that stands in the same columns, one below the other."""
-    values = {} if curve.value is None else {kind.curve_by: curve.value}
-    pieces = split_curves(kind.name, curve.arrays, values)
+    pieces = split_curves(step.kind, step.arrays, step.values)
     if len(pieces) == 1:
-        return [Step(kind.name, curve.arrays, pieces[0][2], entry, curve.extra)]
+        return [replace(step, values=pieces[0][2])]
     return [
-        Step(
-            kind.name,
-            {name: array[start:stop] for name, array in curve.arrays.items()},
-            own,
-            entry,
-            {
+        replace(
+            step,
+            arrays={name: array[start:stop] for name, array in step.arrays.items()},
+            values=own,
+            extra={
                 name: replace(one, values=one.values[start:stop])
-                for name, one in curve.extra.items()
+                for name, one in step.extra.items()
             },
         )
         for start, stop, own in pieces

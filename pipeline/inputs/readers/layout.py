@@ -117,6 +117,36 @@ def find_layout(path: Path, schema: Schema | None = None) -> Layout:
     return _with_split_decimals(replace(layout, rows=tuple(map(tuple, first[:3]))), first)
 
 
+def with_plain_minus(text: str) -> str:
+    """Return a text with the minus sign of typesetters as that of programs."""
+    return text.replace("\u2212", "-")
+
+
+def metadata_of(lines: Sequence[tuple[int, str]]) -> dict[str, str]:
+    """Return what lines of text say: name -> text, or ``line 3`` -> text where nothing is named.
+
+    Parameters
+    ----------
+    lines
+        Line, from 1, and its text.
+    """
+    found: dict[str, str] = {}
+    for line, text in lines:
+        text = (without_mark(text) if is_comment(text) else text).strip(",;| \t")
+        match = re.match(r"([^:=;,|\t]{1,60}?)\s*[:=;,|\t]\s*(.*)", text)
+        key = match[1].strip() if match else ""
+        if match and key and key not in found:
+            found[key] = match[2].strip(",;| \t")
+        elif text:
+            found[f"line {line}"] = text
+    return found
+
+
+def n_known(cells: Sequence[str]) -> int:
+    """Return how many headings are known."""
+    return sum(read_heading(cell).quantity is not None for cell in cells)
+
+
 def is_row(cells: Sequence[str], layout: Layout) -> bool:
     """Return whether cells are a row of the table: numbers where its columns hold numbers."""
     return _is_data(cells, layout.decimal, layout.numeric)
@@ -124,7 +154,7 @@ def is_row(cells: Sequence[str], layout: Layout) -> bool:
 
 def _text(path: Path, head: bytes, encoding: str) -> str:
     try:
-        return codecs.getincrementaldecoder(encoding)().decode(head, final=False)
+        return with_plain_minus(codecs.getincrementaldecoder(encoding)().decode(head, final=False))
     except UnicodeError as error:
         raise IngestError(f"{path.name}: is not {encoding} text ({error})") from None
 
@@ -255,7 +285,7 @@ def _with_headings(
             comments = [(i, without_mark(line)) for i, line in numbered if is_comment(line)]
             rows = {i: _heading_cells(text, layout.delimiter, width) for i, text in comments}
             rows = {i: cells for i, cells in rows.items() if len(cells) == width}
-            chosen = max((i for i in rows if _n_known(rows[i])), default=-1)
+            chosen = max((i for i in rows if n_known(rows[i])), default=-1)
     headings = tuple(rows[chosen]) if chosen >= 0 else ("",) * width
     if chosen < 0 and not schema.columns and schema.heading_line is None:
         seen = layout.delimiter.join(split_line(lines[start], layout.delimiter))[:60]
@@ -269,20 +299,30 @@ def _with_headings(
     for i in sorted(i for i in rows if i > chosen >= 0):
         if not units and _are_units(rows[i]):
             units, unit_line = tuple(rows[i]), i + 1
-        elif sum(bool(read_heading(cell).values) for cell in rows[i]) > 1:
-            pairs = zip(headings, [*rows[i], *[""] * len(headings)], strict=False)
-            headings = tuple(f"{name} ({value})" if value else name for name, value in pairs)
+        else:
+            headings = _with_values(headings, rows[i])
     columns = max(len(headings), 0)
     units = (units + ("",) * columns)[:columns] if units else ()
-    above = [(i, line) for i, line in numbered if i not in (chosen, unit_line - 1)]
+    above = [(i + 1, line) for i, line in numbered if i not in (chosen, unit_line - 1)]
     return replace(
         layout,
         heading_line=chosen + 1,
         unit_line=unit_line,
         headings=headings,
         units=units,
-        metadata=_metadata(above, layout.delimiter),
+        metadata=metadata_of(above),
     )
+
+
+def _with_values(headings: tuple[str, ...], cells: Sequence[str]) -> tuple[str, ...]:
+    """Return headings with the voltages that stand below them: ``Vg=-0.2 V``, or ``-0.2 V``."""
+    first = read_heading(headings[0]).quantity
+    other = {"Vd": "Vg", "Vg": "Vd"}.get(first or "", "")
+    values = [f"{other}={cell}" if re.match(r"[-+\d.]", cell) else cell for cell in cells]
+    if sum(bool(read_heading(value).values) for value in values) < 2:
+        return headings
+    pairs = zip(headings, [*values, *[""] * len(headings)], strict=False)
+    return tuple(f"{name} ({value})" if "=" in value else name for name, value in pairs)
 
 
 def _heading_cells(line: str, delimiter: str, width: int) -> list[str]:
@@ -296,13 +336,9 @@ def _heading_cells(line: str, delimiter: str, width: int) -> list[str]:
     return next((cells for cells in ways if len(cells) == width), ways[-1])
 
 
-def _n_known(cells: Sequence[str]) -> int:
-    return sum(read_heading(cell).quantity is not None for cell in cells)
-
-
 def _best_heading(rows: Mapping[int, Sequence[str]]) -> int:
     """Return the line with the most headings that are known, the lowest of several."""
-    known = {i: _n_known(cells) for i, cells in rows.items()}
+    known = {i: n_known(cells) for i, cells in rows.items()}
     best = max(known.values(), default=0)
     if best:
         return max(i for i, n in known.items() if n == best)
@@ -317,20 +353,6 @@ def _are_units(cells: Sequence[str]) -> bool:
         not cell or cell.casefold() in _OTHER_UNITS or any(si_scale(cell, si) for si in _UNITS)
         for cell in filled
     )
-
-
-def _metadata(lines: Sequence[tuple[int, str]], delimiter: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for i, line in lines:
-        text = without_mark(line) if is_comment(line) else line.strip()
-        text = text.strip(f"{delimiter} \t")
-        match = re.match(r"([^:=;,|\t]{1,60}?)\s*[:=;,|\t]\s*(.*)", text)
-        key = match[1].strip() if match else ""
-        if match and key and key not in found:
-            found[key] = match[2].strip(f"{delimiter} \t")
-        elif text:
-            found[f"line {i + 1}"] = text
-    return found
 
 
 def _with_split_decimals(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:

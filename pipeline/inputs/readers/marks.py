@@ -88,4 +88,4 @@ def interval(time: NDArray[np.float64]) -> float:
     median = float(np.median(np.diff(seen)))
     mean = float(seen[-1] - seen[0]) / (len(seen) - 1)
     # Times rounded to whole ms of a 0.5 ms interval repeat: 0, 1, 1, 2 …
-    return median if median > 0 and abs(median / mean - 1) < 0.5 else mean
+    return median if median > 0 and abs(median - mean) < 0.5 * abs(mean) else mean

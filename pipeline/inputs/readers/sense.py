@@ -26,7 +26,8 @@ def sensible(measurement: Measurement) -> Measurement:
         number = counts[step.kind] = counts.get(step.kind, 0) + 1
         file = step.info.get("data_file")
         label = f"{step.kind} {number}" + (f" ({file})" if isinstance(file, str) else "")
-        checked, flaws = _checked(step)
+        checked, flaws = without_overflow(step)
+        flaws += _too_large(checked)
         steps.append(checked)
         warnings += [f"{label}: {flaw}" for flaw in flaws]
     if not warnings:
@@ -34,21 +35,14 @@ def sensible(measurement: Measurement) -> Measurement:
     return replace(measurement, steps=steps, warnings=(*measurement.warnings, *warnings))
 
 
-def _checked(step: Step) -> tuple[Step, list[str]]:
-    kind = get_kind(step.kind)
+def without_overflow(step: Step) -> tuple[Step, list[str]]:
+    """Return a step with NaN for marks of overflow, and what is to be said of them."""
     arrays = dict(step.arrays)
     extra = dict(step.extra)
     flaws = []
     for name, values in step.arrays.items():
-        unit = kind.array(name).unit
-        limit = _LARGEST.get(unit, _OVERFLOW)
-        # Most are sound: two numbers tell, unless one of them is NaN.
-        if len(values) and -limit < values.min() and values.max() < limit:
-            continue
         arrays[name], flaw = _without_overflow(name, values)
         flaws += flaw
-        if unit in _LARGEST:
-            flaws += _too_large(name, unit, arrays[name])
     for name, one in step.extra.items():
         found, flaw = _without_overflow(name, one.values)
         extra[name] = replace(one, values=found)
@@ -56,9 +50,33 @@ def _checked(step: Step) -> tuple[Step, list[str]]:
     return (replace(step, arrays=arrays, extra=extra) if flaws else step), flaws
 
 
+def _too_large(step: Step) -> list[str]:
+    kind = get_kind(step.kind)
+    flaws = []
+    for name, values in step.arrays.items():
+        unit = kind.array(name).unit
+        if unit not in _LARGEST or _is_within(values, _LARGEST[unit]):
+            continue
+        large = np.abs(values) > _LARGEST[unit]
+        if large.any():
+            first = int(np.argmax(large))
+            flaws.append(
+                f"{name} is {values[first]:g} {unit} at point {first}, more than any transistor's "
+                f"{_LARGEST[unit]:g} {unit}: is the unit right?"
+            )
+    return flaws
+
+
+def _is_within(values: NDArray[np.float64], limit: float) -> bool:
+    """Return whether all values are numbers within ±limit: two of them tell."""
+    return len(values) > 0 and -limit < values.min() and bool(values.max() < limit)
+
+
 def _without_overflow(
     name: str, values: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], list[str]]:
+    if _is_within(values, _OVERFLOW):
+        return values, []
     over = np.abs(values) >= _OVERFLOW
     n = int(np.count_nonzero(over))
     if not n:
@@ -67,14 +85,3 @@ def _without_overflow(
     more = f" (and {n - 1} more such values)" if n > 1 else ""
     flaw = f"{name} is {values[first]:g} at point {first}, beyond the instrument's range, now NaN"
     return np.where(over, np.nan, values), [flaw + more]
-
-
-def _too_large(name: str, unit: str, values: NDArray[np.float64]) -> list[str]:
-    large = np.abs(values) > _LARGEST[unit]
-    if not large.any():
-        return []
-    first = int(np.argmax(large))
-    return [
-        f"{name} is {values[first]:g} {unit} at point {first}, more than any transistor's "
-        f"{_LARGEST[unit]:g} {unit}: is the unit right?"
-    ]

@@ -105,8 +105,8 @@ def curves_of(name: str, kind: Kind, file: StepFile) -> tuple[list[Curve], list[
             column.heading, next(i for i, one in enumerate(file.columns) if one is column), extra
         )
         extra[key] = Extra(column.values, column.heading, _unit(column.heading))
-        what = f"{name}: column {column.heading!r} is none that a {kind.name} has"
-        warnings.append(f"{what}; kept as /extra/{kind.name}/{key}")
+        what = f"{name}: column {column.heading!r} is no array of {kind.name}"
+        warnings.append(f"{what}; kept under /extra/{kind.name}")
     warnings += _flaws(
         name, [*shared.values(), *(c for c in others if not (c.is_text or c.is_void))]
     )

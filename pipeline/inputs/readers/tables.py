@@ -22,9 +22,7 @@ from oectflow.pipeline.inputs.readers.marks import (
     interval,
     without_overflow,
 )
-
-#: A gate that is switched stands at few levels, one that is swept passes all of these.
-_BINS = 20
+from oectflow.pipeline.inputs.readers.sweeps import changes, kind_of_arrays
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,9 @@ class Table:
         The line of each row, where they do not follow each other.
     repeats
         Rows before which the headings stand again: another measurement begins.
+    notes
+        Row -> what lines of text before it say, as metadata.  Where that is a voltage, another
+        measurement begins as well.
     """
 
     headings: Sequence[str | Heading]
@@ -62,6 +63,7 @@ class Table:
     flaws: tuple[str, ...] = ()
     lines: NDArray[np.int64] | None = None
     repeats: tuple[int, ...] = ()
+    notes: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
 
     def line(self, row: int) -> int:
         """Return the line of a row, from 1."""
@@ -70,16 +72,19 @@ class Table:
     def parts(self) -> list[Table]:
         """Return the measurements one below the other, each with its own headings."""
         n = len(self.columns[0]) if self.columns else 0
-        bounds = sorted({0, *self.repeats, n})
+        said = {row for row, note in self.notes.items() if values_of_metadata(note)}
+        bounds = sorted({0, *self.repeats, *said, n})
         if len(bounds) <= 2:
             return [self]
         return [
             replace(
                 self,
                 columns=[column[a:b] for column in self.columns],
+                metadata={**self.metadata, **self.notes.get(a, {})},
                 first_line=self.line(a),
                 lines=None if self.lines is None else self.lines[a:b],
                 repeats=(),
+                notes={row - a: note for row, note in self.notes.items() if a < row < b},
                 flaws=(),
             )
             for a, b in pairwise(bounds)
@@ -122,8 +127,13 @@ def steps_from_table(
         the columns and what they were taken for.
     """
     warnings = list(table.flaws)
+    parts = table.parts()
+    lines = [text for part in parts for note in part.notes.values() for text in note.values()]
+    if lines:
+        more = f" (and {len(lines) - 1} more such lines)" if len(lines) > 1 else ""
+        warnings.append(f"text between the numbers, {lines[0][:60]!r}, is not used{more}")
     steps: list[Step] = []
-    for part in table.parts():
+    for part in parts:
         given = values_of_metadata(part.metadata) | dict(values or {})
         found, flaws = _steps_of_part(part, kind, info or {}, given)
         steps += found
@@ -248,7 +258,7 @@ def _steps_of_group(
                 f" in line {line}"
             )
     _from_polar(arrays)
-    name = kind or _kind_of(arrays, values)
+    name = kind or kind_of_arrays(arrays, values)
     declared = get_kind(name)
     lacking = [
         row.name
@@ -290,68 +300,6 @@ def _from_polar(arrays: dict[str, NDArray[np.float64]]) -> None:
         arrays["Z_real"], arrays["Z_imag"] = size * np.cos(phase), size * np.sin(phase)
 
 
-def _kind_of(arrays: Mapping[str, NDArray[np.float64]], values: Mapping[str, float]) -> str:
-    if {"frequency", "Z_real", "Z_imag"} <= arrays.keys():
-        return "impedance"
-    if "Id" not in arrays:
-        raise IngestError("no column is a drain current")
-    there = [name for name in ("Vg", "Vd") if name in arrays]
-    if len(there) == 1 and "time" not in arrays:
-        return {"Vg": "transfer", "Vd": "output"}[there[0]]
-    sweeps = [name for name in there if _changes(arrays[name])]
-    if "time" in arrays:
-        swept = [name for name in sweeps if _is_swept(arrays[name])]
-        if not swept:
-            return "transient"
-        sweeps = swept
-    if not sweeps:
-        sweeps = [name for name in there if name not in values]
-    if not sweeps:
-        raise IngestError("no column is a time, a gate voltage or a drain voltage")
-    inner = max(sweeps, key=lambda name: _variation(arrays[name]))
-    return {"Vg": "transfer", "Vd": "output"}[inner]
-
-
-def _changes(array: NDArray[np.float64]) -> bool:
-    """Return whether a voltage is more than constant with the noise of its reading."""
-    seen = array[np.isfinite(array)]
-    if len(seen) < 2:
-        return False
-    noise = 1.4826 * float(np.median(np.abs(np.diff(seen)))) / math.sqrt(2)
-    return float(np.ptp(seen)) > max(2e-3, 0.0 if _is_swept(seen) else 10 * noise)
-
-
-def _is_swept(array: NDArray[np.float64]) -> bool:
-    """Return whether a voltage passes through its range, point by point, as in a sweep.
-
-    One that is switched stands at a few levels, or at many for long.
-    """
-    seen = array[np.isfinite(array)]
-    span = float(np.ptp(seen)) if len(seen) > 1 else 0.0
-    if span == 0.0:
-        return False
-    bins = min(_BINS, max(len(seen) // 3, 2))
-    places = np.minimum((seen - seen.min()) * (bins / span), bins - 1).astype(np.intp)
-    filled = np.count_nonzero(np.bincount(places) >= len(seen) / (4 * bins))
-    if filled <= bins / 2:
-        return False
-    steps = np.abs(np.diff(seen))
-    steps = steps[steps < 0.3 * span] if len(seen) > 10 else steps
-    largest = float(steps.max(initial=0.0))
-    held = largest > 0.02 * span and float(np.median(steps)) < 0.1 * largest
-    return not held
-
-
-def _variation(array: NDArray[np.float64]) -> float:
-    """Return how often a voltage passes its range: the inner loop of two does so more often."""
-    seen = array[np.isfinite(array)]
-    span = float(np.ptp(seen)) if len(seen) > 1 else 0.0
-    if span == 0.0:
-        return 0.0
-    coarse = np.round((seen - seen.min()) / span * 10)
-    return float(np.abs(np.diff(coarse)).sum())
-
-
 def _value_names(kind: str) -> set[str]:
     return {value.name for value in get_kind(kind).values}
 
@@ -360,7 +308,7 @@ def _numbers(kind: str, arrays: Mapping[str, NDArray[np.float64]]) -> dict[str, 
     """Return the numbers of a record that its columns give."""
     numbers: dict[str, float] = {}
     for name in ("Vg", "Vd", "Vdc"):
-        if name in _value_names(kind) and name in arrays and not _changes(arrays[name]):
+        if name in _value_names(kind) and name in arrays and not changes(arrays[name]):
             numbers[name] = float(np.nanmedian(arrays[name]))
     if kind == "transient":
         between = interval(arrays["time"]) if "time" in arrays else math.nan

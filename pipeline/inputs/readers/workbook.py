@@ -64,11 +64,12 @@ class Sheet:
 
 def workbook_kind(path: Path) -> str:
     """Return ``"xlsx"``, ``"ods"`` or ``"xls"``, by content, and ``""`` for anything else."""
-    head = file_head(path, 2**20)
-    if head.startswith(_OLE):
-        return "xls" if any(name in head for name in _STREAMS) else ""
-    if not head.startswith(b"PK"):
+    start = file_head(path, len(_OLE))
+    if start != _OLE and not start.startswith(b"PK"):
         return ""
+    head = file_head(path, 2**20)
+    if start == _OLE:
+        return "xls" if any(name in head for name in _STREAMS) else ""
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())

@@ -97,6 +97,7 @@ def report(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters["unit"] = lambda unit: superscript(unit) or "1"
+    environment.filters["name"] = lambda path: Path(path).name
     text = package_files("oectflow.pipeline.outputs.html").joinpath("report.html.jinja")
     template = environment.from_string(text.read_text(encoding="utf-8"))
     bar = Progress(
@@ -118,16 +119,16 @@ def report(
             "title": title,
             "written": datetime.now().astimezone().isoformat(" ", "minutes"),
             "version": version("oectflow"),
-            "source": str(source.absolute()),
+            "source": source.name,
             "files": found,
             "features": drawn,
             "versions": summary.versions(found),
             "configs": sorted({file.metadata["config"] for file in found}),
             "n_steps": sum(file.metadata["n_rows"] for file in found),
-            "unreadable": [
-                *results.attrs.get("unreadable", ()),
-                *_without_results(run, unreadable),
-            ],
+            "unreadable": _without_folders(
+                [*results.attrs.get("unreadable", ()), *_without_results(run, unreadable)],
+                [*paths, *_raw_paths(run, found), *(e.path for e in experiments.values())],
+            ),
             "throughput": _throughput(run),
             "csv": base64.b64encode(summary.as_csv(rows).encode()).decode(),
             "devices": bar.track(
@@ -140,6 +141,21 @@ def report(
 def _without_results(run: Run | None, unreadable: Sequence[str]) -> list[str]:
     failed = [] if run is None else [r.reason for r in run.experiments if not r.out_path]
     return list(dict.fromkeys([*failed, *unreadable]))
+
+
+def _raw_paths(run: Run | None, found: Sequence[summary.File]) -> list[Path]:
+    named = [Path(file.metadata["source"]["path"]) for file in found]
+    return named + ([] if run is None else [Path(record.path) for record in run.experiments])
+
+
+def _without_folders(reasons: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """Leave names of files: a report is sent on, and folders tell about a machine and its users."""
+    folders = {
+        f"{folder}{os.sep}" for path in paths for folder in (path.parent, *path.parents[1:3])
+    }
+    for folder in sorted(folders - {os.sep}, key=len, reverse=True):
+        reasons = [reason.replace(folder, "") for reason in reasons]
+    return list(reasons)
 
 
 def _throughput(run: Run | None) -> pictures.Picture | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from oectflow.cells import plain_cell
 from oectflow.errors import OutputError
 from oectflow.pipeline.outputs.plots.axes import with_unit
 from oectflow.pipeline.outputs.plots.choose import choose
@@ -119,9 +121,12 @@ def read_file(path: Path) -> File:
             for word, n in about["counts"].items()
             if word not in _GOOD
         ]
+    folder = f"{Path(metadata['source']['path']).parent}{os.sep}"
     grouped: dict[tuple[str, str], list[int]] = {}
     for problem in read_problems(path):
-        grouped.setdefault((problem.feature, problem.message), []).append(problem.step)
+        # A report is sent on: names of files, no folders.
+        message = problem.message.replace(folder, "")
+        grouped.setdefault((problem.feature, message), []).append(problem.step)
     problems = [
         {"feature": feature, "message": message, "n": len(steps), "first": min(steps)}
         for (feature, message), steps in grouped.items()
@@ -212,7 +217,9 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(text, _CSV, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: "" if value != value else value for key, value in row.items()})
+        writer.writerow(
+            {key: "" if value != value else plain_cell(value) for key, value in row.items()}
+        )
     return text.getvalue()
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from oectflow.errors import OectflowError, did_you_mean
 from oectflow.extractors import get_extractor
-from oectflow.extractors.kernels import sweeps
+from oectflow.extractors.kernels import sweep_errors, sweeps
 from oectflow.pipeline.outputs.plots.axes import (
     colour_bar,
     count_axis,
@@ -90,7 +90,7 @@ def branches(step: dict[str, Any], device_type: Literal["auto", "N", "P"] = "aut
         points = slice(begin, begin + m)
         gm = np.zeros(m)
         if m > 1:
-            sweeps.derivative(y[points], x[points], sweeps.AUTO, gm)
+            sweeps.derivative(y[points], x[points], sweep_errors.AUTO, gm)
         marked = {
             name: get_extractor(
                 name, {"direction": direction, "device_type": device_type}

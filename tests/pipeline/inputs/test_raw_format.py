@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from oectflow.measurement import Measurement, Step
+from oectflow.measurement import Extra, Measurement, Step
 from oectflow.pipeline.inputs.raw_format import (
     file_name,
     write_measurement,
@@ -79,3 +79,18 @@ def test_write_measurement__transfer_chunks(
     with h5py.File(path) as file:
         chunks = file["transfer/measurement_data"].chunks
         assert chunks == (None if chunk is None else (chunk, 2, n_points))
+
+
+def test_write_measurement__columns_of_one_name_and_two_units_stay_apart(tmp_path: Path) -> None:
+    x = np.arange(3.0)
+    steps = [
+        Step("transfer", {"Vg": x, "Id": x}, extra={"T": Extra(x + i, f"T ({unit})", unit)})
+        for i, unit in enumerate(["K", "°C", "K"])
+    ]
+    path = write_measurement(tmp_path / "a.h5", Measurement({"test_id": "test_1"}, steps))
+    with h5py.File(path) as file:
+        extra = file["extra/transfer"]
+        assert {name: extra[name].attrs["units"] for name in extra} == {"T": "K", "T_2": "°C"}
+        np.testing.assert_array_equal(extra["T"][0], x)
+        np.testing.assert_array_equal(extra["T_2"][1], x + 1)
+        assert np.isnan(extra["T"][1]).all()

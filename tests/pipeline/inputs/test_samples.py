@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,36 @@ def test_units_in_cells(tmp_path: Path) -> None:
         read_samples(path)
     path = write(tmp_path / "d.csv", table("chip_id,device_id,W,L", "A,1,0.1 mm,20 ± 1 µm"))
     assert read_samples(path).of("A", 1) == {"W": 1e-4, "L": 20 / 1e6, "u_L": 1 / 1e6}
+
+
+def test_what_people_and_programs_write_for_nothing(tmp_path: Path) -> None:
+    rows = [
+        "chip_id,device_id,W (µm),u_W (µm),age,made",
+        "A,1,n/a,±5,1e999,-",
+        "A,2,?,,,2025-08-15",
+    ]
+    samples = read_samples(write(tmp_path / "d.csv", table(*rows)))
+    assert samples.of("A", 1) == {"u_W": 5 / 1e6, "age": "1e999"}
+    assert samples.of("A", 2) == {"made": "2025-08-15"}
+    frame = pd.DataFrame({"chip_id": ["A", "B"], "device_id": [1, 2]})
+    frame["made"] = [pd.Timestamp("2025-08-15"), pd.NaT]
+    frame["W (µm)"] = pd.array([100, None], dtype="Int64")
+    frame["gain"] = [np.inf, np.nan]
+    frame["good"] = [True, False]
+    samples = read_samples(frame)
+    made = {"W": 100 / 1e6, "gain": "inf", "good": "True", "made": "2025-08-15 00:00:00"}
+    assert samples.of("A", 1) == made
+    assert samples.of("B", 2) == {"good": "False"}
+
+
+def test_travels_between_processes(tmp_path: Path) -> None:
+    rows = ["chip_id,device_id,W (µm),u_W,age (d)", "A,*,100,5 %,3", "*,1,,,4"]
+    samples = read_samples(write(tmp_path / "d.csv", table(*rows)))
+    for other in (pickle.loads(pickle.dumps(samples)), Samples.from_json(samples.to_json())):
+        assert other.of("A", 2) == samples.of("A", 2) != {}
+        assert other.of("B", 1) == samples.of("B", 1) != {}
+        with pytest.raises(ConfigError, match=r"d\.csv, line 2 says 3, .*line 3 says 4"):
+            other.of("A", 1)
 
 
 def test_yaml_keeps_ids_as_they_are_written(tmp_path: Path) -> None:

@@ -400,6 +400,16 @@ def test_strangers_are_not_recognised(tmp_path: Path, content: bytes) -> None:
     assert READER.recognises(tmp_path / "a.xlsx").confidence == 0
 
 
+def test_without_calamine_a_workbook_is_recognised_and_the_remedy_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_xlsx(tmp_path / "a.xlsx", {"s": columns(["Vg", "Id"], VG, current(VG))})
+    monkeypatch.setattr(workbook, "find_spec", lambda name: None)
+    assert READER.recognises(path).confidence > 0.8
+    with pytest.raises(IngestError, match=r"pip install 'oectflow\[excel\]'"):
+        READER.read(path)
+
+
 def test_no_sheet_with_a_measurement(tmp_path: Path) -> None:
     path = write_xlsx(tmp_path / "a.xlsx", {"s": columns(["x", "y"], VG, VG)})
     with pytest.raises(IngestError, match="nothing to read in this workbook: sheet 's'"):

@@ -86,7 +86,7 @@ def test_read_test_info__encodings(tmp_path: Path, encoding: str) -> None:
 def test_read_folder__numbers_are_read_exactly(tmp_path: Path, flaw: str) -> None:
     rng = np.random.default_rng(5)
     cells = [f"{x:.17g}" for x in 10.0 ** rng.uniform(-12, 2, 400) * rng.choice([-1, 1], 400)]
-    cells += ["1e-320", "-0.0", "inf", "NaN", "1E-3", "5"]
+    cells += ["1e-320", "-0.0", "8e37", "NaN", "1E-3", "5"]
     text = "Vg,Id\n" + "".join(f"0.5,{cell}\n" for cell in cells) + flaw
     (step,) = read_transfer(tmp_path, {"1.csv": text.encode()}).steps
     np.testing.assert_array_equal(step.arrays["Id"][: len(cells)], [float(cell) for cell in cells])
@@ -125,3 +125,79 @@ def test_tidy_test_info() -> None:
     }
     assert json.dumps(raw) == before
     assert tidy_test_info(tidy) == tidy
+
+
+def test_read_folder__headings_with_other_units(tmp_path: Path) -> None:
+    text = "Vgs [mV],I_D (µA),IG / nA\n-400,1.5,2\n-380,1.25,3\n"
+    (step,) = read_transfer(tmp_path, {"1.csv": text.encode()}).steps
+    np.testing.assert_allclose(step.arrays["Vg"], [-0.4, -0.38], rtol=1e-15)
+    np.testing.assert_allclose(step.arrays["Id"], [1.5e-6, 1.25e-6])
+    np.testing.assert_allclose(step.arrays["Ig"], [2e-9, 3e-9])
+
+
+def test_read_folder__curves_contradict_the_parameters(tmp_path: Path) -> None:
+    entry = {"type": "output", "parameters": {"gateVoltageList": [-400, 200]}}
+    text = "Vd,Id(Vg=-400mV),Id(Vg=300mV)\n0,1e-9,2e-9\n-0.1,1e-6,\n"
+    found = read(tmp_path, [entry], {"1_output.csv": text})
+    assert [step.values["Vg"] for step in found.steps] == [-0.4, 0.3]
+    assert [len(step) for step in found.steps] == [2, 1]
+    assert [step.values["curve"] for step in found.steps] == [1, 2]
+    (warning,) = found.warnings
+    assert "Vg = -400, 300 mV, the parameters -400, 200 mV; the headings count" in warning
+
+
+def test_read_folder__the_same_gate_voltage_twice_is_two_curves(tmp_path: Path) -> None:
+    text = "Vd,Id(Vg=0mV),Ig(Vg=0mV),Id(Vg=0mV),Ig(Vg=0mV)\n0,1e-9,2e-9,3e-9,4e-9\n"
+    found = read(tmp_path, [{"type": "output"}], {"1_output.csv": text})
+    assert [step.arrays["Id"].tolist() for step in found.steps] == [[1e-9], [3e-9]]
+    assert [step.arrays["Ig"].tolist() for step in found.steps] == [[2e-9], [4e-9]]
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("0,001,1,50e-6\n0,002,1,60e-6\n", None),
+        ("0,1,2,3\n0,2,3,4\n", "4 cells under 2 headings"),
+        ("0,001,1e-6\n0,002,2e-6\n", "line 2: 3 cells under 2 headings"),
+        ("0.1,1e-6\n0.2,2e-6,7\n0.3,3e-6\n", "line 3: 3 cells under 2 headings"),
+        ("0.1,1e-6,\n0.2,2e-6,\n", "line 2: 3 cells under 2 headings"),
+    ],
+)
+def test_read_folder__more_cells_than_headings(
+    tmp_path: Path, rows: str, words: str | None
+) -> None:
+    steps = [{"type": "transient"}, {"type": "transfer"}]
+    files = {"1.csv": "Time,Id\n" + rows, "2.csv": "Vg,Id\n0,1e-6\n0.1,2e-6\n"}
+    found = read(tmp_path, steps, dict(files))
+    kinds = [step.kind for step in found.steps]
+    if words is None:
+        assert kinds == ["transient", "transfer"]
+        np.testing.assert_array_equal(found.steps[0].arrays["original_time"], [0.001, 0.002])
+        np.testing.assert_array_equal(found.steps[0].arrays["drain_current"], [1.5e-6, 1.6e-6])
+        assert "decimal commas" in found.warnings[0]
+    else:
+        assert kinds == ["transfer"]
+        assert words in found.warnings[0]
+
+
+def test_read_folder__a_mark_of_overflow_is_no_turn_of_the_sweep(tmp_path: Path) -> None:
+    rows = [f"{-0.02 * i:.2f},{1e-6 * i:g}" for i in range(12)]
+    rows[5] = "9.91E37,5e-6"
+    text = "\n".join(["Vd,Id(Vg=0mV)", *rows, ""])
+    (step,) = read(tmp_path, [{"type": "output"}], {"1_output.csv": text}).steps
+    assert len(step) == 12
+    assert np.flatnonzero(np.isnan(step.arrays["Vd"])).tolist() == [5]
+
+
+def test_read_folder__unknown_types_are_named(tmp_path: Path) -> None:
+    steps = [{"type": "cv"}, {"type": "noise"}, {"type": "loop"}, {}]
+    files: dict[str, str | bytes] = {
+        "1.csv": "Vg,Id\n0,1e-6\n",
+        "2.csv": "f,S\n1,2\n",
+        "4.csv": "Time,Id,Vg\n0,1e-6,0.5\n",
+    }
+    found = read(tmp_path, steps, files)
+    assert [step.kind for step in found.steps] == ["transfer", "transient"]
+    named = [warning.partition(":")[0] for warning in found.warnings]
+    assert named[:3] == ["step 1 (cv)", "step 2 (noise) left out", "step 3 (loop) left out"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,7 @@ def test_biologic_cycles_of_a_spectrum_are_steps(tmp_path: Path, numbered: bool)
         (lambda text: text + "1\t" * 7 + "1\n", "line 17 has 8 cells under 6 headings"),
         (lambda text: text.replace("time/s", "time/h"), "neither time with current"),
         (lambda text: text.replace("E", "x"), "time elapsed"),
+        (lambda text: "\n".join(text.splitlines()[:12]), "no rows"),
         (lambda text: text[: text.index("mode")], "header"),
     ],
 )
@@ -329,6 +331,13 @@ def test_biologic_what_cannot_be_read_is_said(tmp_path: Path, change: Any, says:
     text = change(mpt(TRACE_HEADINGS, TRACE_COLUMNS).replace("EC-Lab", "BT-Lab"))
     with pytest.raises(IngestError, match=says):
         biologic.READER.read(write(tmp_path / "a.mpt", text, "cp1252"))
+
+
+def test_biologic_headings_that_have_no_column_are_named(tmp_path: Path) -> None:
+    text = mpt(TRACE_HEADINGS, TRACE_COLUMNS).replace("Cs/µF\t", "Cs/µF\t\tEwe-Ece/V")
+    found = read(biologic.READER, write(tmp_path / "a.mpt", text, "cp1252"))
+    same(found.steps[0].arrays["Id"], CURRENT)
+    assert "headings without a column: Ewe-Ece/V" in found.warnings
 
 
 def test_biologic_last_row_cut_is_named(tmp_path: Path) -> None:
@@ -344,6 +353,16 @@ def test_biologic_modular_file_that_is_none_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"BIO-LOGIC MODULAR FILE\x1a" + b"\0" * 100)
     assert biologic.READER.recognises(path).confidence == 1
     with pytest.raises(IngestError, match=r"export it as \.mpt"):
+        biologic.READER.read(path)
+
+
+def test_biologic_modular_file_without_galvani_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.mpr"
+    path.write_bytes(b"BIO-LOGIC MODULAR FILE\x1a" + b"\0" * 100)
+    monkeypatch.setitem(sys.modules, "galvani.BioLogic", None)
+    with pytest.raises(IngestError, match=r"pip install 'oectflow\[biologic\]'"):
         biologic.READER.read(path)
 
 

@@ -106,6 +106,16 @@ def test_decimal_commas_between_commas(tmp_path, shared_data):
     np.testing.assert_array_equal(steps[0].arrays["time"], [0.001, 0.002, 0.003])
 
 
+def test_field_cases(shared_data):
+    folder = shared_data / "field_cases"
+    (step,), (warning,) = read(folder / "x01_overflow_9.91E37" / "1.csv")
+    assert np.flatnonzero(np.isnan(step.arrays["Id"])).tolist() == [10]
+    assert warning.startswith("line 12: Id is 9.91e+37")
+    steps, warnings = read(folder / "x03_three_Vd_curves_one_file" / "1.csv")
+    assert [(step.values["curve"], len(step)) for step in steps] == [(1, 33), (2, 33), (3, 33)]
+    assert warnings == ()
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -175,12 +185,36 @@ def test_a_row_of_units_and_one_of_comments(tmp_path):
     assert warnings == ()
 
 
-def test_values_of_the_curves_in_a_row_of_their_own(tmp_path):
-    text = "Vd,Id,Id\n,Vg=-0.2 V,Vg=0 V\n" + "".join(
-        f"{-0.1 * i:.1f},{i}e-6,{2 * i}e-6\n" for i in range(9)
-    )
-    steps, _ = read(write(tmp_path / "a.csv", text))
+@pytest.mark.parametrize("row", ["Vg=-0.2 V,Vg=0 V", "-0.2 V,0 V", "-200 mV,0 mV"])
+def test_values_of_the_curves_in_a_row_of_their_own(tmp_path, row):
+    numbers = "".join(f"{-0.1 * i:.1f},{i}e-6,{2 * i}e-6\n" for i in range(9))
+    steps, _ = read(write(tmp_path / "a.csv", f"Vd,Id,Id\n,{row}\n{numbers}"))
     assert [(step.kind, step.values["Vg"]) for step in steps] == [("output", -0.2), ("output", 0.0)]
+
+
+@pytest.mark.parametrize("headings", [True, False])
+@pytest.mark.parametrize("mark", ["Vd = {} V", "# Vd = {} V", "Vd (V),{}"])
+def test_blocks_that_a_voltage_divides(tmp_path, headings, mark):
+    first, _, rest = table().partition("\n")
+    texts = [f"{mark.format(-0.1)}\n{first}\n{rest}"]
+    texts += [f"{mark.format(vd)}\n{(first + chr(10)) * headings}{rest}" for vd in (-0.3, -0.6)]
+    steps, warnings = read(write(tmp_path / "a.csv", "".join(texts)))
+    assert [step.values["Vd"] for step in steps] == [-0.1, -0.3, -0.6]
+    assert [len(step) for step in steps] == [41, 41, 41]
+    assert warnings == ()
+
+
+def test_another_table_below_is_refused(tmp_path):
+    text = table() + "\n" + table(headings=("Time", "Id"))
+    message = refused(write(tmp_path / "a.csv", text))
+    assert "line 44: another table begins here, with the headings Time, Id" in message
+
+
+def test_numbers_of_typesetters_and_of_fortran(tmp_path):
+    minus = table(";").replace("-", "\N{MINUS SIGN}")
+    assert_sweep(read(write(tmp_path / "a.csv", minus))[0])
+    rows = [f"{vg:.3f} {i:.12e}".replace("e", "D") for vg, i in zip(VG, ID, strict=True)]
+    assert_sweep(read(write(tmp_path / "a.dat", "\n".join(["Vg Id", *rows])))[0])
 
 
 def test_no_headings_are_refused_unless_a_schema_says_them(tmp_path):
@@ -212,8 +246,7 @@ def test_cells_that_are_no_numbers_are_named(tmp_path):
     assert np.flatnonzero(np.isnan(steps[0].arrays["Id"])).tolist() == [2, 8, 11]
     assert warnings == (
         "line 4: Id is 'OVLD', no number, taken as NaN (and 1 more such cells)",
-        "1 lines of text between the numbers are left out",
-        "line 21 is a comment",
+        "text between the numbers, 'paused', is not used (and 1 more such lines)",
     )
 
 
@@ -254,11 +287,24 @@ def test_a_column_of_text_is_named(tmp_path):
     assert warnings[0] == "column 'Status' holds text such as 'ok'; left out"
 
 
+def test_a_column_of_text_in_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr("oectflow.pipeline.inputs.readers.delimited._BLOCK", 500)
+    rows = [f"{i * 0.1:.1f},{i}e-6,{'' if i < 90 else 'ok'}" for i in range(300)]
+    rows[250] = "25.0,250e-6,7.5"
+    found = read_delimited(write(tmp_path / "a.csv", "\n".join(["Time,Id,Status", *rows])))
+    np.testing.assert_allclose(found.columns[0], np.arange(300) * 0.1)
+    np.testing.assert_allclose(found.columns[1], np.arange(300) * 1e-6)
+    assert np.flatnonzero(~np.isnan(found.columns[2])).tolist() == [250]
+    assert found.flaws == (
+        "line 92: Status is 'ok', no number, taken as NaN (and 208 more such cells)",
+    )
+
+
 def test_lines_after_the_table_are_kept(tmp_path):
-    steps, warnings = read(write(tmp_path / "a.csv", table() + "End of test, chip 4\n"))
+    steps, warnings = read(write(tmp_path / "a.csv", table() + "End of test\n"))
     assert_sweep(steps)
     assert warnings == ()
-    assert metadata_of(tmp_path / "a.csv") == {"line 43": "End of test, chip 4"}
+    assert metadata_of(tmp_path / "a.csv") == {"line 43": "End of test"}
 
 
 @pytest.mark.parametrize("plus", [True, False])

@@ -45,6 +45,7 @@ def upgrade() -> None:
     op.create_table(
         "sample_table",
         sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("digest", _words, nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_sample_table"),
     )

@@ -1,0 +1,185 @@
+"""Whether a file that nobody has opened yet hangs or kills the process that reads it.
+
+HDF5 trusts what it reads: a few damaged bytes make it run in circles for ever, or end the process,
+which may be a notebook with hours of work.  So the first look at a file is taken by a child process
+that may die: it reads the metadata and walks through the index of the chunks.  It is kept for the
+next file; starting it takes some 0.4 s, each file about as long as opening it once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import h5py
+
+from oectflow.errors import UnreadableFile
+from oectflow.pipeline.inputs.hdf5 import FileIdentity
+
+#: CPU time for one file, in s, and s more for each GB of it; opening one takes some milliseconds.
+_CPU_S, _CPU_S_PER_GB = 6.0, 1.0
+#: Bytes that the metadata of a file may take in memory.
+_MEMORY = 4 * 2**30
+#: Files of which the answer is remembered.
+_MOST = 100_000
+#: A disk that does not answer for so long, in s, is no fault of the file.
+_PATIENCE_S = 300.0
+_INSIDE = "OECTFLOW_GUARD"
+
+_seen: dict[tuple[str, FileIdentity], str] = {}
+_lock = threading.Lock()
+
+
+def trust(path: Path, identity: FileIdentity) -> None:
+    """Take a file for one that was looked at already, in this process or another."""
+    _seen.setdefault((str(path), identity), "")
+
+
+def look_first(path: Path, identity: FileIdentity) -> None:
+    """Let a child look at a file that this process has not seen before.
+
+    Raises
+    ------
+    UnreadableFile
+        The child has died, or did not come to an end.
+    """
+    if not hasattr(os, "fork") or _INSIDE in os.environ:
+        return
+    key = str(path), identity
+    with _lock:
+        if key not in _seen:
+            if len(_seen) >= _MOST:
+                _seen.clear()
+            _seen[key] = _child.look_at(path, identity.size)
+        reason = _seen[key]
+    if reason:
+        raise UnreadableFile(f"{path}: {reason}; the file is damaged, copy or convert it again")
+
+
+class _Child:
+    """The process that looks, and how to start another one."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
+
+    def look_at(self, path: Path, size: int) -> str:
+        """Return what became of a child that read the file; ``""`` if it is alive."""
+        try:
+            process = self._started()
+        except OSError:
+            # No process to be had: the file is read without.
+            return ""
+        request = {"path": str(path.absolute()), "seconds": _CPU_S + _CPU_S_PER_GB * size / 1e9}
+        try:
+            self._send(process, request)
+            assert process.stdout is not None
+            if not select.select([process.stdout], [], [], _PATIENCE_S)[0]:
+                self.stop()
+                return f"reading its metadata did not end within {_PATIENCE_S:.0f} s"
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = b""
+        except BaseException:
+            # An answer that nobody waits for any more must not be taken for the next one.
+            self.stop()
+            raise
+        if answer:
+            return str(json.loads(answer))
+        code = process.wait()
+        self.stop()
+        if code == -signal.SIGXCPU:
+            return f"reading its metadata did not end within {request['seconds']:.0f} s of CPU time"
+        if code < 0:
+            return f"reading its metadata ended a process by {signal.Signals(-code).name}"
+        return f"reading its metadata ended a process with exit status {code}"
+
+    def stop(self) -> None:
+        """End the child."""
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
+        self._process = None
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._owner != os.getpid():
+            if self._process is not None:
+                # That one is of the process that this one was forked from.
+                self._process.returncode = 0
+            # Ctrl-C and what it prints are not for it; it ends when its input does.
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _CODE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {_INSIDE: "1"},
+                start_new_session=True,
+            )
+            self._owner = os.getpid()
+            self._send(self._process, [str(Path(entry).absolute()) for entry in sys.path])
+        return self._process
+
+    @staticmethod
+    def _send(process: subprocess.Popen[bytes], message: object) -> None:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(message).encode() + b"\n")
+        process.stdin.flush()
+
+
+_child = _Child()
+atexit.register(lambda: _child.stop() if _child else None)
+_CODE = (
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
+    f"from {__name__} import serve; serve()"
+)
+
+
+def serve() -> None:
+    """Look at files, one for each line of standard input."""
+    import resource
+
+    from oectflow.pipeline.inputs.experiment import Experiment
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    for line in sys.stdin:
+        request = json.loads(line)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        limit = int(used.ru_utime + used.ru_stime + request["seconds"]) + 1
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+        answer = ""
+        try:
+            experiment = Experiment(request["path"])
+            _ = experiment.workflow, experiment.test_info
+            _walk(request["path"], experiment.sources)
+        except MemoryError:
+            answer = f"its metadata need more than {_MEMORY >> 30} GiB of memory"
+        except Exception:  # noqa: BLE001 - the one who asked gets the same, and names it
+            pass
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _walk(path: str, sources: tuple[str, ...]) -> None:
+    """Go through the index of the chunks of all samples, as reading them would."""
+    with h5py.File(path, "r") as file:
+        for source in sources:
+            for dataset in file[source].values():
+                if isinstance(dataset, h5py.Dataset) and dataset.chunks:
+                    dataset.id.chunk_iter(lambda _: None)
+                    if dataset.size:
+                        dataset[tuple(slice(1) for _ in dataset.shape)]

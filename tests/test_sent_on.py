@@ -1,0 +1,131 @@
+"""What is sent on, what others may have put there, and file systems that cannot do everything."""
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import shutil
+
+import h5py
+import pytest
+
+import oectflow as of
+from oectflow.atomic_write import atomic_write
+from oectflow.cells import plain_cell
+from oectflow.errors import CatalogError, UnreadableFile
+from oectflow.pipeline.execution import lock
+from oectflow.pipeline.execution.costs import CostBook
+from oectflow.pipeline.inputs.catalog import Catalog
+from oectflow.pipeline.inputs.simulate import simulate_device
+
+PEAK = {"peak": {"extractor": "transient.peak_current", "input": "transient"}}
+FORMULA = '=HYPERLINK("http://elsewhere","x")'
+
+
+@pytest.fixture
+def raw(tmp_path):
+    folder = tmp_path / "secret folder" / "raw"
+    folder.mkdir(parents=True)
+    for i in range(2):
+        simulate_device(
+            i, n_transfer=2, n_transient=2, n_points=21, n_cycles=3, test_id=f"test_{i}"
+        ).write(folder / f"{i}.h5")
+    return folder
+
+
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", " ="])
+def test_no_cell_begins_like_a_formula(begin):
+    assert plain_cell(f"{begin}1+1").startswith("'")
+
+
+@pytest.mark.parametrize("value", ["-1.5", "+3e-9", "#chip", "", 3, -2.5, None])
+def test_other_cells_stay_as_they_are(value):
+    assert plain_cell(value) == value
+
+
+def test_a_report_names_no_folder_and_runs_nothing(raw, tmp_path):
+    with h5py.File(raw / "0.h5", "r+") as file:
+        file.attrs["chip_id"] = FORMULA
+    (raw / "damaged.h5").write_bytes(b"x")
+    run = of.extract(raw, PEAK, tmp_path / "secret folder" / "out", progress=False)
+    path = of.report(
+        tmp_path / "secret folder" / "out", tmp_path / "r.html", raw=raw, run=run, progress=False
+    )
+    text = path.read_text()
+    assert "secret folder" not in text
+    assert "damaged.h5" in text
+    import base64
+
+    (table,) = re.findall(r"data:text/csv;charset=utf-8;base64,([^\"]+)", text)
+    rows = list(csv.DictReader(io.StringIO(base64.b64decode(table).decode())))
+    assert {row["chip_id"] for row in rows} >= {f"'{FORMULA}"}
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"format": 2, "costs": {"a": {"1": 1e999}}}', "9" * 5000]
+)
+def test_a_cost_book_of_a_stranger(raw, tmp_path, text):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".oectflow-costs.json").write_text(text)
+    assert of.extract(raw, PEAK, tmp_path / "out", progress=False).ok
+
+
+def test_a_cost_book_that_is_a_link_is_replaced_not_followed(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / ".oectflow-costs.json").symlink_to(victim)
+    book = CostBook(tmp_path, {})
+    book.learn("write", 1.0)
+    book.save()
+    assert victim.read_text() == "precious"
+    assert json.loads((tmp_path / ".oectflow-costs.json").read_text())["costs"]
+
+
+def test_a_temporary_file_follows_no_link(tmp_path, monkeypatch):
+    class Known:
+        hex = "0" * 32
+
+    victim = tmp_path / "victim"
+    (tmp_path / ".x.0000000000000000.tmp").symlink_to(victim)
+    monkeypatch.setattr("oectflow.atomic_write.uuid.uuid4", lambda: Known)
+    with pytest.raises(FileExistsError), atomic_write(tmp_path / "x") as path:
+        path.write_text("secret")
+    assert not victim.exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(raw, tmp_path, monkeypatch, code):
+    def acquire(self, **options):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(lock.FileLock, "acquire", acquire)
+    with pytest.warns(UserWarning, match="its file system has no locks"):
+        assert of.extract(raw, PEAK, tmp_path / "out", progress=False).ok
+
+
+def test_a_file_that_is_being_written(raw, tmp_path):
+    path = shutil.copy(raw / "0.h5", tmp_path / "growing.h5")
+    with h5py.File(path, "w", libver="latest") as file:
+        file.attrs["format_version"] = "2.0_new_storage"
+        file.swmr_mode = True
+        file.flush()
+        copy = shutil.copy(path, tmp_path / "copy.h5")
+    with pytest.raises(UnreadableFile, match="is being written; run again when it is complete"):
+        of.Experiment(copy)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://user:geheim@127.0.0.1:1/db?connect_timeout=1",
+        "postgresql+psycopg://user@127.0.0.1:1/db?password=geheim&connect_timeout=1",
+        "sqlite:///a.db?key=geheim",
+        "mysql://user:geheim@host/db?password=geheim",
+    ],
+)
+def test_secrets_of_urls_are_in_no_message(url):
+    with pytest.raises(CatalogError) as found:
+        Catalog(url)
+    assert "geheim" not in str(found.value)
