@@ -16,6 +16,7 @@ _NUMBER = {
 # A decimal comma, and the exponent of Fortran.
 _TO_PYTHON = str.maketrans(",dD", ".ee")
 _COMMENT = re.compile(r"\s*(?:#|%|//)")
+_BEGIN = re.compile(r"[-+]?\w?[-+]?[.,;]*\d")
 _WHOLE = re.compile(r"[+-]?\d+")
 _DECIMALS = re.compile(r"\d+(?:[eE][+-]?\d+)?")
 _SPLIT_EXPONENT = re.compile(r"\d+[eE][+-]?\d+")
@@ -63,6 +64,11 @@ def to_number(cell: str, decimal: str) -> float | None:
 def is_number(cell: str, decimal: str) -> bool:
     """Return whether a cell holds a number."""
     return _NUMBER[decimal].fullmatch(cell) is not None
+
+
+def begins_like_number(cells: Sequence[str]) -> bool:
+    """Return whether a line may be a damaged row of numbers."""
+    return any(_BEGIN.match(cell) for cell in cells)
 
 
 def may_be_thousands(cells: Sequence[str]) -> bool:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from oectflow.errors import IngestError
 from oectflow.pipeline.inputs.readers.cells import (
+    begins_like_number,
     is_comment,
     is_number,
     join_decimals,
@@ -228,6 +229,10 @@ class _Rows:
                 f"line {self.first_short}: fewer cells than headings, the others taken as empty"
                 + (f" (and {self.n_short - 1} more such lines)" if self.n_short > 1 else "")
             )
+        for line, text in self.text:
+            if begins_like_number(split_line(text, self.layout.delimiter)):
+                yield f"line {line}: {text[:60]!r} is no row of numbers; left out"
+                break
         if self.cut:
             yield self.cut
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from oectflow.errors import IngestError
 from oectflow.pipeline.inputs.readers.cells import (
+    begins_like_number,
     is_comment,
     is_number,
     join_decimals,
@@ -37,6 +38,7 @@ _SAMPLE_LINES = 100
 _DELIMITERS = ("\t", ";", "|", ",", " ")
 #: Headings stand at most so many lines above the numbers: units, comments and values in between.
 _ABOVE = 5
+_VOLTAGE = re.compile(r"[-+]?[\d.,]+\s*m?V")
 _UNITS = ("V", "A", "s", "Hz", "Ω", "rad")
 _OTHER_UNITS = {"%", "°c", "c", "k", "s", "ms", "us", "w", "a.u.", "-", "1", "m", "mm", "f", "nf"}
 
@@ -113,6 +115,7 @@ def find_layout(path: Path, schema: Schema | None = None) -> Layout:
     start = _start(lines, delimiter, decimal, numeric)
     layout = Layout(encoding, delimiter, decimal, 0, 0, start + 1, (), numeric=numeric)
     layout = _with_headings(path, layout, lines, start, width, schema)
+    start = layout.first_line - 1
     first = [split_line(line, delimiter) for line in filter(_is_row, lines[start:][:_SAMPLE_LINES])]
     return _with_split_decimals(replace(layout, rows=tuple(map(tuple, first[:3]))), first)
 
@@ -299,13 +302,18 @@ def _with_headings(
     for i in sorted(i for i in rows if i > chosen >= 0):
         if not units and _are_units(rows[i]):
             units, unit_line = tuple(rows[i]), i + 1
-        else:
-            headings = _with_values(headings, rows[i])
-    columns = max(len(headings), 0)
-    units = (units + ("",) * columns)[:columns] if units else ()
+        elif (named := _with_values(headings, rows[i])) != headings:
+            headings = named
+        elif begins_like_number(rows[i]):
+            # Damaged rows: they are named in reading.
+            start = i
+            break
+    units = (units + ("",) * len(headings))[: len(headings)] if units else ()
+    numbered = [(i, line) for i, line in numbered if i < start]
     above = [(i + 1, line) for i, line in numbered if i not in (chosen, unit_line - 1)]
     return replace(
         layout,
+        first_line=start + 1,
         heading_line=chosen + 1,
         unit_line=unit_line,
         headings=headings,
@@ -318,7 +326,7 @@ def _with_values(headings: tuple[str, ...], cells: Sequence[str]) -> tuple[str, 
     """Return headings with the voltages that stand below them: ``Vg=-0.2 V``, or ``-0.2 V``."""
     first = read_heading(headings[0]).quantity
     other = {"Vd": "Vg", "Vg": "Vd"}.get(first or "", "")
-    values = [f"{other}={cell}" if re.match(r"[-+\d.]", cell) else cell for cell in cells]
+    values = [f"{other}={cell}" if _VOLTAGE.fullmatch(cell) else cell for cell in cells]
     if sum(bool(read_heading(value).values) for value in values) < 2:
         return headings
     pairs = zip(headings, [*values, *[""] * len(headings)], strict=False)
