@@ -5,6 +5,7 @@ if __name__ != "oectflow.extractors":
 
 from oectflow.extractors import (  # noqa: F401 - registers what is built in
     decay,
+    geometry,
     merit,
     output,
     tau,

@@ -77,7 +77,11 @@ def _steps() -> dict[str, Step]:
     sweep, trace = device.transfer_steps[0], device.transient_steps[0]
     return {
         "output": {"Vd": Vd, "Id": current},
-        "transfer": {"Vg": sweep.arrays["Vg"], "Id": sweep.arrays["Id"]},
+        "transfer": {
+            "Vg": sweep.arrays["Vg"],
+            "Id": sweep.arrays["Id"],
+            "sample": {"W": 1e-4, "L": 1e-5, "d": 5e-8},
+        },
         "transient": {
             "continuous_time": trace.arrays["time"],
             "original_time": trace.arrays["time"],
