@@ -27,7 +27,7 @@ class GmNormalized(GmMax):
     )
     reference = "Rivnay et al. (2015), Sci. Adv. 1, e1400251. doi:10.1126/sciadv.1400251"
     sample_keys: ClassVar[tuple[str, ...]] = (*_LENGTHS, *(f"u_{name}" for name in _LENGTHS))
-    statuses: ClassVar[Mapping[str, str]] = {
+    statuses: ClassVar[dict[str, str]] = {
         **GmMax.statuses,
         "no_geometry": "the sample lacks W, L or d; give a table of samples",
     }
