@@ -11,6 +11,7 @@ import contextvars
 import ctypes
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -36,6 +37,10 @@ _INTERVAL, _GRACE = 0.05, 2.0
 #: Code that catches everything is interrupted again.
 _INTERRUPTIONS = 3
 _PR_SET_PDEATHSIG = 1
+#: How long a parent waits for what it has forked, in s.
+_BIRTH = 5.0
+# Looked up now: in what a process with threads has forked, the loader may be locked for good.
+_prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 _of_a_step = threading.local()
 _something_is_left = False
@@ -211,8 +216,8 @@ def renew_worker() -> None:
 
 def die_with_parent() -> None:
     """Have the kernel end this process when the thread that has started it ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _prctl is not None:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def steps_run_here() -> None:
@@ -220,9 +225,30 @@ def steps_run_here() -> None:
     _of_a_step.is_here = True
 
 
-def _forked() -> None:
+def _before_fork() -> None:
     if getattr(_of_a_step, "is_here", False):
+        _of_a_step.birth = os.pipe()
+
+
+def _after_fork_in_parent() -> None:
+    """Wait until the child ends with this thread: if the thread is faster, the child stays."""
+    pipe = vars(_of_a_step).pop("birth", None)
+    if pipe is not None:
+        os.close(pipe[1])
+        select.select([pipe[0]], [], [], _BIRTH)
+        os.close(pipe[0])
+
+
+def _after_fork_in_child() -> None:
+    pipe = vars(_of_a_step).pop("birth", None)
+    if pipe is not None:
         die_with_parent()
+        os.close(pipe[0])
+        os.close(pipe[1])
 
 
-os.register_at_fork(after_in_child=_forked)
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

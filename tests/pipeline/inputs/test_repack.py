@@ -42,7 +42,6 @@ def raw(tmp_path):
         file["notes"] = np.array([b"x" * 5, b"y"])
         file["soft"] = h5py.SoftLink("/transient/measurement_data")
         file["gone"] = h5py.SoftLink("/nowhere")
-        file["outside"] = h5py.ExternalLink("other.h5", "/x")
         file["again"] = file["transient/measurement_data"]
         group = file.create_group("extra/inner")
         group.attrs["answer"] = 42
