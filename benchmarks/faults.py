@@ -311,7 +311,7 @@ def full_disk(place: Place) -> Outcome:
     """Write to a file system that is full; then there is room, and the run goes on."""
     place.out.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place.out], capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", place.out], capture_output=True
     )
     if mounted.returncode:
         return Outcome("disk", skipped="mounting a small file system needs root")

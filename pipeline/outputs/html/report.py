@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import StorageError
 from oectflow.local_path import local_path
+from oectflow.measurement import kinds
 from oectflow.pipeline.inputs.find import Experiments, open_experiments
 from oectflow.pipeline.outputs.html import pictures, summary
 from oectflow.pipeline.outputs.html.devices import Devices
@@ -121,6 +122,11 @@ def report(
             "version": version("oectflow"),
             "source": source.name,
             "files": found,
+            "kinds": [
+                kind
+                for kind in kinds()
+                if any(kind in file.metadata["source"]["n_steps"] for file in found)
+            ],
             "features": drawn,
             "versions": summary.versions(found),
             "configs": sorted({file.metadata["config"] for file in found}),
