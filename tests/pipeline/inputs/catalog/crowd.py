@@ -16,6 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from oectflow.errors import UnreadableFile
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.experiment import Experiment
 
@@ -40,7 +41,12 @@ def extract(catalog: Catalog, folder: Path, deadline: float) -> dict[str, int]:
         for path in sorted((folder / "raw").glob("*-test_*.h5")):
             out = folder / "features" / f"{path.stem}.parquet"
             if time.monotonic() < deadline and not out.exists():
-                write_result(Experiment(path), out)
+                try:
+                    experiment = Experiment(path)
+                except UnreadableFile:
+                    # Another one is just replacing it: it comes again in the next round.
+                    continue
+                write_result(experiment, out)
                 catalog.record_features(out)
                 recorded += 1
         time.sleep(0.01)

@@ -112,14 +112,14 @@ def test_wrong_filters_are_named(catalog: Catalog, filters: dict[str, Any], mess
 
 
 def test_the_table_is_kept_for_later_scans(
-    catalog: Catalog, raw: Path, make_file: Make, table: Path
+    catalog: Catalog, url: str, raw: Path, make_file: Make, table: Path
 ) -> None:
     assert catalog.samples is None
     catalog.set_samples(table)
     make_file(1)
     catalog.scan(raw)
     assert found(catalog, W=1e-4) == ["test_1"]
-    with Catalog(catalog._store.path or catalog._store.engine.url) as again:
+    with Catalog(url) as again:
         assert again.samples is not None
         assert again.samples.of("#1", 2) == read_samples(table).of("#1", 2)
     catalog.set_samples({"W": 3e-4, "u_W": "5 %"})
