@@ -73,7 +73,7 @@ class Shares:
 
             import deflate
 
-            from oectflow.pipeline.execution import tasks
+            from oectflow.pipeline.execution.worker import tasks
             from oectflow.pipeline.inputs import chunks
             from oectflow.pipeline.inputs.experiment import Experiment
 

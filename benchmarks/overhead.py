@@ -44,10 +44,10 @@ from _lab import timed_feature, write_lab
 from distributed import Client
 
 import oectflow as of
-from oectflow.pipeline.execution import tasks
-from oectflow.pipeline.execution.overheads import cluster_overheads
-from oectflow.pipeline.execution.prepare import Job, prepare
-from oectflow.pipeline.execution.sealed import Sealed
+from oectflow.pipeline.execution.driving.find_work import Job, find_work
+from oectflow.pipeline.execution.driving.overheads import cluster_overheads
+from oectflow.pipeline.execution.worker import tasks
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.inputs.simulate import simulate_device
 
 ARMS = ("sequential", "step", "fixed", "cold", "warm")
@@ -116,7 +116,7 @@ def sequential(raw: Path, features: dict[str, Any], out: Path) -> None:
     """Read, compute and write in this process, with what the tasks of a run are made of."""
     out.mkdir(exist_ok=True)
     feature_set = of.FeatureSet.load(features)
-    (job,) = prepare(
+    (job,) = find_work(
         sorted(raw.glob("*.h5")), feature_set, out, force=True, expand_multidim=False, topic=""
     )
     assert isinstance(job, Job)
@@ -124,7 +124,7 @@ def sequential(raw: Path, features: dict[str, Any], out: Path) -> None:
     specs = list(tasks.feature_specs(extractors).values())
     source = specs[0].extractor.source
     part = tasks.read_and_extract(job.task, specs, source, 0, job.layouts[source].n_steps)
-    sealed = Sealed(feature_set)
+    sealed = PickledOnce(feature_set)
     table = tasks.derive_features(job.task, sealed, [part])
     tasks.write_experiment(job.task, sealed, table, tasks.hash_source(job.task))
 

@@ -130,7 +130,7 @@ def believe_in_workers() -> None:
     Workers that share a core cannot compute at the same time, but they can sleep.
     """
     try:
-        overheads = importlib.import_module("oectflow.pipeline.execution.overheads")
+        overheads = importlib.import_module("oectflow.pipeline.execution.driving.overheads")
     except ModuleNotFoundError:
         # A version that does not ask.
         return

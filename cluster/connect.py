@@ -38,7 +38,7 @@ def connect(
     dashboard_port: int | None = None,
     dashboard_host: str | None = None,
     timeout: float | None = None,
-    kernels: str = "oectflow.pipeline.execution.warm",
+    kernels: str = "oectflow.pipeline.execution.worker.warm",
     **options: Any,
 ) -> Client:
     """Return a Dask client whose workers have compiled the kernels.

@@ -47,7 +47,7 @@ def test_rooms__refuse_their_bare_names(room):
 def test_import__needs_neither_matplotlib_nor_xarray():
     # Workers import the package too, and each of these would cost every one of them memory.
     heavy = ("matplotlib", "xarray", "IPython", "ipywidgets")
-    tasks = "oectflow.pipeline.execution.tasks"
+    tasks = "oectflow.pipeline.execution.worker.tasks"
     code = f"import {tasks}, sys; print([m for m in {heavy} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

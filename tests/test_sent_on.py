@@ -15,8 +15,8 @@ import oectflow as of
 from oectflow.atomic_write import atomic_write
 from oectflow.cells import plain_cell
 from oectflow.errors import CatalogError, UnreadableFile
-from oectflow.pipeline.execution import lock
-from oectflow.pipeline.execution.costs import CostBook
+from oectflow.pipeline.execution.driving import lock
+from oectflow.pipeline.execution.planning.costs import CostBook
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.simulate import simulate_device
 

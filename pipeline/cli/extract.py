@@ -22,7 +22,7 @@ from oectflow.pipeline.cli.place import (
 if TYPE_CHECKING:
     from distributed import Client
 
-    from oectflow.pipeline.execution.plan import Granularity
+    from oectflow.pipeline.execution.planning.batches import Granularity
     from oectflow.pipeline.execution.report import RunPlan, RunReport
     from oectflow.pipeline.inputs.catalog import Catalog
     from oectflow.pipeline.inputs.samples import Samples
@@ -153,8 +153,8 @@ def run(
 ) -> RunReport:
     """Extract, on a cluster that is started only if there is enough work for it."""
     from oectflow.cluster.connect import connect
-    from oectflow.pipeline.execution.run import extract as run_extract
-    from oectflow.pipeline.execution.run import extract_lazily
+    from oectflow.pipeline.execution.driving.run import extract as run_extract
+    from oectflow.pipeline.execution.driving.run import extract_lazily
 
     options: dict[str, Any] = {
         "granularity": granularity, "force": force, "progress": not quiet, "samples": samples,
@@ -181,7 +181,7 @@ def _planned(
     paths: Sequence[Path], features: Any, out: Path, *, workers: int | None, **options: Any
 ) -> RunPlan:
     from oectflow.cluster.local import default_workers
-    from oectflow.pipeline.execution.run import plan
+    from oectflow.pipeline.execution.driving.run import plan
 
     return plan(paths, features, out, n_workers=workers or default_workers(), **options)
 

@@ -61,7 +61,7 @@ def demo(
     """
     from oectflow.cluster.connect import connect
     from oectflow.pipeline.demo import make_demo
-    from oectflow.pipeline.execution.run import extract
+    from oectflow.pipeline.execution.driving.run import extract
 
     with messages.status("simulating and ingesting eight experiments"):
         raw, damaged = make_demo(folder)

@@ -119,7 +119,7 @@ def look_at(path: Path, out: Path, wanted: FeatureSet | None) -> State:
     wanted
         Features that the result should have; None where any will do.
     """
-    from oectflow.pipeline.execution.prepare import Job, about, prepare, same_source
+    from oectflow.pipeline.execution.driving.find_work import Job, about, find_work, same_source
     from oectflow.pipeline.inputs.experiment import Experiment
     from oectflow.pipeline.outputs.sink import read_earlier, result_path
 
@@ -140,7 +140,7 @@ def look_at(path: Path, out: Path, wanted: FeatureSet | None) -> State:
         if wanted is not None:
             # Layout (lists or columns) is no reason: it is chosen anew in each run.
             expand = metadata["expand_multidim"]
-            (item,) = prepare(
+            (item,) = find_work(
                 [path], wanted, out, force=False, expand_multidim=expand, topic="status"
             )
             if isinstance(item, Job):

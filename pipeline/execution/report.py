@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from oectflow.errors import OutputError
-from oectflow.pipeline.execution.decide import Overheads
+from oectflow.pipeline.execution.planning.decide import Overheads
 from oectflow.pipeline.outputs.sink import Problem, read_problems
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from distributed import Client, default_client
 
 from oectflow.cluster.connect import connect
 from oectflow.errors import ConfigError, OutputError, did_you_mean
+from oectflow.pipeline.execution.driving.run import extract, extract_lazily
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
-from oectflow.pipeline.execution.run import extract, extract_lazily
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.catalog import Catalog, CatalogEntry
 from oectflow.pipeline.inputs.experiment import Experiment

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.errors import ConfigError, OutputError, RunFailed
+from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.run import extract
 from oectflow.pipeline.features.config import load_config
 from oectflow.pipeline.features.drawing import FeatureGraph
 from oectflow.pipeline.features.feature_set import FeatureSet as Declaration

@@ -12,7 +12,7 @@ from distributed import Client, LocalCluster, get_task_stream
 from oectflow.cluster.connect import connect
 from oectflow.cluster.counters import RunCounters
 from oectflow.cluster.dashboard import COLOURS, add_page
-from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.inputs.ingest import ingest
 from oectflow.pipeline.inputs.simulate import simulate_lab
 

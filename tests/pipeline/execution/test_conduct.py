@@ -12,15 +12,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import oectflow.pipeline.execution.conduct as conduct_module
-import oectflow.pipeline.execution.run as run_module
-import oectflow.pipeline.execution.stream as stream_module
+import oectflow.pipeline.execution.driving.conduct as conduct_module
+import oectflow.pipeline.execution.driving.run as run_module
+import oectflow.pipeline.execution.driving.stream as stream_module
 from oectflow.errors import ConfigError, StorageError
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.execution.costs import CostBook
-from oectflow.pipeline.execution.decide import Overheads
-from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.run import extract, extract_lazily, plan
+from oectflow.pipeline.execution.driving.planner import Planner
+from oectflow.pipeline.execution.driving.run import extract, extract_lazily, plan
+from oectflow.pipeline.execution.planning.costs import CostBook
+from oectflow.pipeline.execution.planning.decide import Overheads
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import open_results

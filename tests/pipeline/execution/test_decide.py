@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from oectflow.pipeline.execution.decide import Overheads, decide, wall_seconds
+from oectflow.pipeline.execution.planning.decide import Overheads, decide, wall_seconds
 
 
 def simulate(costs, n_batches, overheads):

@@ -10,7 +10,7 @@ import pytest
 
 from oectflow.extractors.base import ABSENT, ERROR, OK, BaseExtractor, Variable
 from oectflow.measurement import Batch
-from oectflow.pipeline.execution.evaluate import Steps, evaluate, value_columns
+from oectflow.pipeline.execution.worker.run_extractor import Steps, run_extractor, value_columns
 
 
 class Mean(BaseExtractor):
@@ -55,21 +55,21 @@ def steps(*lengths: int, unreadable: dict[int, str] | None = None) -> Steps:
 
 
 def test_evaluate__an_exception_costs_its_step_only():
-    columns, errors = evaluate(Mean(), steps(3, 0, 5))
+    columns, errors = run_extractor(Mean(), steps(3, 0, 5))
     np.testing.assert_array_equal(columns["value"], [1.0, np.nan, 2.0])
     np.testing.assert_array_equal(columns["status"], [OK, ERROR, OK])
     assert errors == {1: ("ValueError", "empty step")}
 
 
 def test_evaluate__an_unreadable_step_is_not_computed():
-    columns, errors = evaluate(Mean(), steps(3, 3, unreadable={0: "bad checksum"}))
+    columns, errors = run_extractor(Mean(), steps(3, 3, unreadable={0: "bad checksum"}))
     np.testing.assert_array_equal(columns["status"], [ERROR, OK])
     assert np.isnan(columns["value"][0])
     assert errors == {0: ("UnreadableFile", "bad checksum")}
 
 
 def test_evaluate__per_cycle_results_are_padded_and_errors_fill_the_row():
-    columns, errors = evaluate(PerCycle(), steps(2, 0, 6))
+    columns, errors = run_extractor(PerCycle(), steps(2, 0, 6))
     assert columns["value"].shape == (3, 3, 2)
     np.testing.assert_array_equal(columns["status"][0, :, 0], [OK, ABSENT, ABSENT])
     assert (columns["status"][1] == ERROR).all()
@@ -79,7 +79,7 @@ def test_evaluate__per_cycle_results_are_padded_and_errors_fill_the_row():
 
 
 def test_evaluate__every_step_fails():
-    columns, errors = evaluate(PerCycle(), steps(0, 0))
+    columns, errors = run_extractor(PerCycle(), steps(0, 0))
     assert columns["value"].shape == (2, 1, 2)
     assert (columns["status"] == ERROR).all()
     assert list(errors) == [0, 1]
@@ -90,7 +90,7 @@ def test_evaluate__a_failing_batch_is_done_step_by_step():
         def extract_batch(self, batch, params):
             raise RuntimeError("one bad step spoils the batch")
 
-    columns, errors = evaluate(Batched(), steps(3, 0, 5))
+    columns, errors = run_extractor(Batched(), steps(3, 0, 5))
     np.testing.assert_array_equal(columns["value"], [1.0, np.nan, 2.0])
     assert errors == {1: ("ValueError", "empty step")}
 
@@ -115,7 +115,7 @@ def test_evaluate__a_batch_that_is_not_as_declared_is_done_step_by_step(returned
         def extract_batch(self, batch, params):
             return returned
 
-    columns, errors = evaluate(Batched(), steps(3, 0, 5))
+    columns, errors = run_extractor(Batched(), steps(3, 0, 5))
     np.testing.assert_array_equal(columns["value"], [1.0, np.nan, 2.0])
     np.testing.assert_array_equal(columns["status"], [OK, ERROR, OK])
     assert list(errors) == [1]
@@ -128,7 +128,7 @@ def test_evaluate__a_status_code_without_a_word_costs_its_step():
         def extract_single_step(self, step_data, params):
             return {"value": 1.0, "status": len(step_data["x"])}
 
-    columns, errors = evaluate(Off(), steps(3, 4, 0))
+    columns, errors = run_extractor(Off(), steps(3, 4, 0))
     np.testing.assert_array_equal(columns["status"], [3, ERROR, OK])
     np.testing.assert_array_equal(columns["value"], [1.0, np.nan, 1.0])
     assert errors[1][0] == "ValueError"
@@ -140,7 +140,7 @@ def test_evaluate__a_wrong_shape_is_an_error_that_names_it():
         def extract_single_step(self, step_data, params):
             return np.zeros(3)
 
-    _, errors = evaluate(Wrong(), steps(2))
+    _, errors = run_extractor(Wrong(), steps(2))
     assert errors[0][0] == "ValueError"
     assert "shape (3,)" in errors[0][1]
 
@@ -150,7 +150,7 @@ def test_evaluate__an_exception_without_text_still_says_something():
         def extract_single_step(self, step_data, params):
             raise KeyError
 
-    assert evaluate(Silent(), steps(2))[1] == {0: ("KeyError", "KeyError()")}
+    assert run_extractor(Silent(), steps(2))[1] == {0: ("KeyError", "KeyError()")}
 
 
 def test_value_columns__words_as_codes():

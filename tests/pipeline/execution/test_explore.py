@@ -9,11 +9,11 @@ import pytest
 from distributed import Future
 
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.execution import explore as explore_module
-from oectflow.pipeline.execution.costs import CostBook
-from oectflow.pipeline.execution.explore import collect, explore
-from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import prepare
+from oectflow.pipeline.execution.driving import explore as explore_module
+from oectflow.pipeline.execution.driving.explore import collect, explore
+from oectflow.pipeline.execution.driving.find_work import find_work
+from oectflow.pipeline.execution.driving.planner import Planner
+from oectflow.pipeline.execution.planning.costs import CostBook
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 
@@ -33,7 +33,7 @@ def test_explore__what_is_computed_here_takes_a_core_from_workers_on_this_machin
     monkeypatch.setattr(explore_module, "_are_here", lambda _: are_here)
     features = FeatureSet.load({"waits": {"extractor": "transient.waits", "input": "transient"}})
     jobs = list(
-        prepare(
+        find_work(
             sorted(lab.glob("*.h5")), features, tmp_path,
             force=True, expand_multidim=False, topic="topic",
         )

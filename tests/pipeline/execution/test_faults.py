@@ -20,14 +20,14 @@ from distributed.comm import CommClosedError
 
 from oectflow.errors import ClusterError, OutputError, StorageError
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.execution import overheads
-from oectflow.pipeline.execution import scheduler as scheduler_module
-from oectflow.pipeline.execution.children import worker_memory
-from oectflow.pipeline.execution.isolate import extract_isolated
-from oectflow.pipeline.execution.lock import only_run_in
-from oectflow.pipeline.execution.prepare import prepare
-from oectflow.pipeline.execution.run import extract, plan
-from oectflow.pipeline.execution.tasks import feature_specs
+from oectflow.pipeline.execution.driving import overheads
+from oectflow.pipeline.execution.driving import scheduler as scheduler_module
+from oectflow.pipeline.execution.driving.find_work import find_work
+from oectflow.pipeline.execution.driving.lock import only_run_in
+from oectflow.pipeline.execution.driving.run import extract, plan
+from oectflow.pipeline.execution.worker.children import worker_memory
+from oectflow.pipeline.execution.worker.isolate import extract_isolated
+from oectflow.pipeline.execution.worker.tasks import feature_specs
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import open_results, problems_frame
@@ -62,7 +62,7 @@ def task_of(path, out):
     """Return the description of an experiment that its tasks get."""
     feature_set = FeatureSet.load(PEAK)
     options = {"force": False, "expand_multidim": False, "topic": "t"}
-    (job,) = prepare([path], feature_set, out, **options)
+    (job,) = find_work([path], feature_set, out, **options)
     return job.task
 
 
@@ -148,7 +148,7 @@ def test_lock__a_killed_run_does_not_leave_it_behind(lab, tmp_path):
     code = f"""
 import time
 from pathlib import Path
-from oectflow.pipeline.execution.lock import only_run_in
+from oectflow.pipeline.execution.driving.lock import only_run_in
 
 with only_run_in(Path({str(out)!r})):
     print("locked", flush=True)

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from oectflow.errors import InputError
-from oectflow.pipeline.execution.run import extract, plan
+from oectflow.pipeline.execution.driving.run import extract, plan
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.outputs.results import open_results
 

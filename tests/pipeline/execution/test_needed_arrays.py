@@ -8,9 +8,9 @@ import pytest
 
 from oectflow.extractors.base import BaseExtractor, extractor_names, get_extractor
 from oectflow.measurement import Step
-from oectflow.pipeline.execution import tasks
-from oectflow.pipeline.execution.evaluate import evaluate
-from oectflow.pipeline.execution.tasks import (
+from oectflow.pipeline.execution.worker import tasks
+from oectflow.pipeline.execution.worker.run_extractor import run_extractor
+from oectflow.pipeline.execution.worker.tasks import (
     ExperimentTask,
     feature_specs,
     needed_arrays,
@@ -94,14 +94,14 @@ def test_declared_arrays_suffice(task, extractor):
     if declared is not None:
         # Arrays that were not recorded, as a gate voltage may be, are not there.
         assert set(alone.batch.arrays) == set(declared) & set(steps.batch.arrays)
-    # With every array, and past the filter of ``evaluate``.
+    # With every array, and past the filter of ``run_extractor``.
     if extractor.extract_batch is not None:
         expected = extractor.extract_batch(steps.batch, extractor.params)
-        got, errors = evaluate(extractor, alone)
+        got, errors = run_extractor(extractor, alone)
         assert not errors
     else:
-        expected, errors = evaluate(extractor, steps)
-        got, errors_alone = evaluate(extractor, alone)
+        expected, errors = run_extractor(extractor, steps)
+        got, errors_alone = run_extractor(extractor, alone)
         assert errors == errors_alone
     assert got.keys() == expected.keys()
     for name, column in got.items():
@@ -111,8 +111,8 @@ def test_declared_arrays_suffice(task, extractor):
 def test_an_extractor_is_given_what_it_declares_and_no_more(task):
     steps = read_steps(task, "transient", 0, 6)
     n_values = len(steps.batch.arrays)
-    np.testing.assert_array_equal(evaluate(Greedy(), steps)[0]["value"], n_values)
-    np.testing.assert_array_equal(evaluate(Frugal(), steps)[0]["value"], 1)
+    np.testing.assert_array_equal(run_extractor(Greedy(), steps)[0]["value"], n_values)
+    np.testing.assert_array_equal(run_extractor(Frugal(), steps)[0]["value"], 1)
 
 
 def test_features_of_one_task_share_what_they_read():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oectflow.errors import ConfigError
-from oectflow.pipeline.execution.plan import (
+from oectflow.pipeline.execution.planning.batches import (
     BATCH_BYTES,
     FeatureCost,
     StepBatch,

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 
 from oectflow.extractors.base import BaseExtractor
-from oectflow.pipeline.execution import planner as planner_module
-from oectflow.pipeline.execution.assemble import Extracted
-from oectflow.pipeline.execution.costs import CostBook
-from oectflow.pipeline.execution.decide import Overheads
-from oectflow.pipeline.execution.plan import StepBatch
-from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Job, prepare
+from oectflow.pipeline.execution.driving import planner as planner_module
+from oectflow.pipeline.execution.driving.find_work import Job, find_work
+from oectflow.pipeline.execution.driving.planner import Planner
+from oectflow.pipeline.execution.driving.run import extract
+from oectflow.pipeline.execution.planning.batches import StepBatch
+from oectflow.pipeline.execution.planning.costs import CostBook
+from oectflow.pipeline.execution.planning.decide import Overheads
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
-from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.step_layout import Layout
 from oectflow.pipeline.outputs.sink import Problem
@@ -354,7 +354,7 @@ def test_prepare__jobs_know_their_logical_tasks(lab, tmp_path):
     features = FeatureSet.load("all")
     options = {"force": False, "expand_multidim": False, "topic": "t"}
     extractors = {f.name: f.extractor for f in features.extracted}
-    jobs = list(prepare(sorted(lab.glob("*.h5")), features, tmp_path, **options))
+    jobs = list(find_work(sorted(lab.glob("*.h5")), features, tmp_path, **options))
     sources = [extractor.source for extractor in extractors.values()]
     for i, one in enumerate(jobs):
         expected = sources.count("transfer") * (4 + i) + sources.count("transient") * 5

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from rich.console import Console
 
-from oectflow.pipeline.execution.progress import RunProgress
+from oectflow.pipeline.execution.driving.progress import RunProgress
 
 
 def batch(experiment_id, n, n_errors=0):
@@ -66,7 +66,7 @@ def test_progress__hidden(capsys):
 def test_progress__a_widget_in_a_notebook(tmp_path):
     notebook = nbformat.v4.new_notebook()
     source = """
-from oectflow.pipeline.execution.progress import RunProgress
+from oectflow.pipeline.execution.driving.progress import RunProgress
 try:
     with RunProgress({"a": 1000, "b": 500}) as bar:
         bar.finish("a")

@@ -14,7 +14,7 @@ import pytest
 
 from oectflow.errors import ConfigError, InputError, RunFailed
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import damage, simulate_device
 from oectflow.pipeline.outputs.results import open_results, problems_frame

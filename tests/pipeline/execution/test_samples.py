@@ -11,7 +11,7 @@ import pytest
 
 from oectflow.errors import ConfigError
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.execution.run import extract, plan
+from oectflow.pipeline.execution.driving.run import extract, plan
 from oectflow.pipeline.outputs.results import open_results, results_frame
 from oectflow.pipeline.outputs.sink import read_metadata
 

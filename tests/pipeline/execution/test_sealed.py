@@ -9,8 +9,8 @@ import cloudpickle
 import pytest
 
 from oectflow.extractors.base import get_extractor
-from oectflow.pipeline.execution.sealed import Sealed
-from oectflow.pipeline.execution.tasks import feature_specs
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
+from oectflow.pipeline.execution.worker.tasks import feature_specs
 
 
 class Counted:
@@ -39,7 +39,7 @@ def counts(folder):
 
 
 def test_sealed__is_pickled_once_and_not_opened_on_the_way(tmp_path):
-    sealed = Sealed(Counted(tmp_path))
+    sealed = PickledOnce(Counted(tmp_path))
     assert sealed.value.folder == tmp_path
     assert counts(tmp_path) == [0, 0]
     arrived = sealed
@@ -55,7 +55,7 @@ def test_sealed__is_pickled_once_and_not_opened_on_the_way(tmp_path):
 
 def test_sealed__what_cannot_be_pickled_says_so():
     with pytest.raises(TypeError, match="cannot pickle"):
-        pickle.dumps(Sealed(threading.Lock()))
+        pickle.dumps(PickledOnce(threading.Lock()))
 
 
 def test_feature_specs__keep_their_extractors():

@@ -11,11 +11,11 @@ from dask.sizeof import sizeof
 
 from oectflow.extractors.base import Variable
 from oectflow.measurement import Batch
-from oectflow.pipeline.execution.assemble import Extracted, Table
-from oectflow.pipeline.execution.evaluate import Steps
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.sealed import Sealed
-from oectflow.pipeline.execution.tasks import ExperimentTask, read_steps
+from oectflow.pipeline.execution.worker.build_table import Extracted, Table
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
+from oectflow.pipeline.execution.worker.run_extractor import Steps
+from oectflow.pipeline.execution.worker.tasks import ExperimentTask, read_steps
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.outputs.sink import Problem
 
@@ -69,7 +69,7 @@ def test_sizes__of_what_came_over_the_network():
 
 
 def test_sizes__of_small_things():
-    sealed = Sealed(list(range(10_000)))
+    sealed = PickledOnce(list(range(10_000)))
     payload = pickle.dumps(sealed)
     assert sizeof(pickle.loads(payload)) == pytest.approx(len(payload), rel=0.1)
     record = ExperimentRecord("a", "a.h5", "failed", problems=problems(20))

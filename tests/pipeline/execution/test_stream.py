@@ -15,24 +15,29 @@ from distributed import Client, KilledWorker, LocalCluster
 from distributed.scheduler import WorkerState
 
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.execution import overheads
-from oectflow.pipeline.execution.costs import CostBook
-from oectflow.pipeline.execution.decide import Decision, Overheads
-from oectflow.pipeline.execution.graph import delayed_experiment, experiment_graph
-from oectflow.pipeline.execution.overheads import (
+from oectflow.pipeline.execution.driving import overheads
+from oectflow.pipeline.execution.driving.find_work import Job
+from oectflow.pipeline.execution.driving.graph import delayed_experiment, experiment_graph
+from oectflow.pipeline.execution.driving.overheads import (
     cluster_overheads,
     correct_effective,
     measured_again,
     overheads_if_worth_it,
 )
-from oectflow.pipeline.execution.plan import StepBatch
-from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Job
+from oectflow.pipeline.execution.driving.planner import Planner
+from oectflow.pipeline.execution.driving.run import extract
+from oectflow.pipeline.execution.driving.stream import (
+    ATTEMPTS,
+    WindowMemory,
+    run_on_cluster,
+    try_again,
+)
+from oectflow.pipeline.execution.planning.batches import StepBatch
+from oectflow.pipeline.execution.planning.costs import CostBook
+from oectflow.pipeline.execution.planning.decide import Decision, Overheads
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.run import extract
-from oectflow.pipeline.execution.sealed import Sealed
-from oectflow.pipeline.execution.stream import ATTEMPTS, WindowMemory, run_on_cluster, try_again
-from oectflow.pipeline.execution.tasks import feature_specs
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
+from oectflow.pipeline.execution.worker.tasks import feature_specs
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.inputs.step_layout import Layout
@@ -108,7 +113,7 @@ PEAK = feature_specs({"peak": Transient()})
 
 
 def killed(job, batch):
-    graph, _ = experiment_graph(job, PEAK, Sealed(FeatureSet("none")))
+    graph, _ = experiment_graph(job, PEAK, PickledOnce(FeatureSet("none")))
     (key,) = (k for k in graph if k[2] == batch.start and k[3] == batch.n_logical)
     return killed_at(key)
 
@@ -171,7 +176,7 @@ def test_killed__the_hash_is_not_blamed_twice(tmp_path):
     plan.plan(one, 100.0)
 
     def needs_of_hash():
-        graph, _ = experiment_graph(one, PEAK, Sealed(FeatureSet("none")))
+        graph, _ = experiment_graph(one, PEAK, PickledOnce(FeatureSet("none")))
         (key,) = (key for key in graph if key[0].startswith("hash-"))
         return {name.rpartition("-")[0] for name, *_ in graph[key].dependencies}, key
 
@@ -191,7 +196,7 @@ def test_graph__long_tasks_go_first_and_read_for_themselves(tmp_path):
     ]
     extracted = feature_specs(dict.fromkeys(("peak", "on", "tau"), Transient()))
     features = FeatureSet.load({"peak": {"extractor": "transient.peak_current"}})
-    layers = delayed_experiment(one, extracted, Sealed(features)).dask.layers.values()
+    layers = delayed_experiment(one, extracted, PickledOnce(features)).dask.layers.values()
     priority = {
         (key[0].rpartition("-")[0], key[2]): layer.annotations["priority"]
         for layer in layers
@@ -415,7 +420,7 @@ def test_run_on_cluster__batches_that_are_done_at_once_are_not_waited_for(tmp_pa
             for future in client.futures:
                 future.done()
 
-    run = run_on_cluster(deque(jobs), Sealed(FeatureSet("none")), plan, listener, client, 1.0)
+    run = run_on_cluster(deque(jobs), PickledOnce(FeatureSet("none")), plan, listener, client, 1.0)
     next(run)
     # Five running ones leave four tasks, two for each worker, when the first of them is over.
     assert client.n_computed >= 5

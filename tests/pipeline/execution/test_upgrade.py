@@ -9,7 +9,7 @@ import pytest
 from oectflow.errors import OutputError
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.extractors.transfer import GmMax
-from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import problems_frame

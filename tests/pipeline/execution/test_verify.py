@@ -7,7 +7,7 @@ import pytest
 
 import oectflow as of
 from oectflow.errors import CatalogError, ConfigError
-from oectflow.pipeline.execution import tasks
+from oectflow.pipeline.execution.worker import tasks
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.sink import read_metadata

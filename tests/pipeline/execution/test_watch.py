@@ -16,11 +16,11 @@ import pytest
 from oectflow.errors import ConfigError
 from oectflow.extractors.base import ERROR, OK, BaseExtractor, get_extractor, register
 from oectflow.measurement import Batch
-from oectflow.pipeline.execution import watch
-from oectflow.pipeline.execution.children import collect
-from oectflow.pipeline.execution.evaluate import Steps, evaluate, step_seconds
-from oectflow.pipeline.execution.run import extract
-from oectflow.pipeline.execution.watch import STEP_SECONDS, StepTimeout, Stuck, Watched
+from oectflow.pipeline.execution.driving.run import extract
+from oectflow.pipeline.execution.worker import watch
+from oectflow.pipeline.execution.worker.children import collect
+from oectflow.pipeline.execution.worker.run_extractor import Steps, run_extractor, step_seconds
+from oectflow.pipeline.execution.worker.watch import STEP_SECONDS, StepTimeout, Stuck, Watched
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.sink import read_columns, read_metadata
@@ -135,7 +135,7 @@ def steps():
     [(endless, "StepTimeout"), (many_threads, "StepTimeout"), (sys.exit, "StepEnded")],
 )
 def test_evaluate__costs_the_step(function, kind, no_threads_left):
-    columns, errors = evaluate(does(function), steps(), LIMIT)
+    columns, errors = run_extractor(does(function), steps(), LIMIT)
     assert columns["status"].tolist() == [OK, ERROR, OK]
     assert columns["value"].tolist() == pytest.approx([1, np.nan, 3], nan_ok=True)
     assert [(i, error[0]) for i, error in errors.items()] == [(1, kind)]
@@ -148,7 +148,7 @@ def test_evaluate__batch_that_does_not_end_is_divided():
 
         does = staticmethod(lambda: None)
 
-    columns, errors = evaluate(Batched(), steps(), LIMIT)
+    columns, errors = run_extractor(Batched(), steps(), LIMIT)
     assert columns["value"].tolist() == [1, 2, 3]
     assert errors == {}
 
@@ -181,13 +181,13 @@ def test_evaluate__compiled_code_is_killed_in_a_process_of_its_own(tmp_path):
         + """
 import numpy as np
 from oectflow.measurement import Batch
-from oectflow.pipeline.execution import watch
-from oectflow.pipeline.execution.evaluate import Steps, evaluate
+from oectflow.pipeline.execution.worker import watch
+from oectflow.pipeline.execution.worker.run_extractor import Steps, run_extractor
 
 watch._GRACE = 0.2
 steps = Steps("transient", Batch({"drain_current": np.ones(6)}, np.array([0, 1, 3, 6])))
 compiled(0.0)
-columns, errors = evaluate(Endless(), steps, 3.0)
+columns, errors = run_extractor(Endless(), steps, 3.0)
 print(columns["value"].tolist(), errors)
 """
     )
@@ -247,7 +247,7 @@ def test_forked_children__that_return_do_not_go_on_here(tmp_path):
 
 CHILD = """
 import os, time
-from oectflow.pipeline.execution.children import serve
+from oectflow.pipeline.execution.worker.children import serve
 
 def compute(work):
     for what in work:
@@ -296,7 +296,7 @@ def test_children__end_with_all_that_they_have_forked(child, work, n_done, kind,
 def test_children__end_with_the_thread_that_has_started_them(child, tmp_path):
     """As where a worker is killed."""
     script = (
-        "from oectflow.pipeline.execution import children\n"
+        "from oectflow.pipeline.execution.worker import children\n"
         "import subprocess\n"
         "start = subprocess.Popen.__init__\n"
         "def told(self, *args, **options):\n"

@@ -6,7 +6,7 @@ import os
 
 import dask
 
-from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs import results as results_module
 from oectflow.pipeline.outputs.results import open_results, results_frame

@@ -16,7 +16,7 @@ from alembic.config import Config
 from sqlalchemy import create_engine, text
 
 from oectflow.errors import CatalogError, ConfigError
-from oectflow.pipeline.execution.run import extract
+from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.samples import read_samples

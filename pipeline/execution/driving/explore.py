@@ -15,13 +15,13 @@ from distributed import Client, Future, KilledWorker, wait
 from distributed.comm import get_address_host
 from distributed.utils import get_ip
 
-from oectflow.pipeline.execution.assemble import Extracted
-from oectflow.pipeline.execution.overheads import cluster_overheads
-from oectflow.pipeline.execution.plan import StepBatch
-from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Job
-from oectflow.pipeline.execution.scheduler import workers_missed
-from oectflow.pipeline.execution.tasks import ExperimentTask, FeatureSpec, read_and_extract
+from oectflow.pipeline.execution.driving.find_work import Job
+from oectflow.pipeline.execution.driving.overheads import cluster_overheads
+from oectflow.pipeline.execution.driving.planner import Planner
+from oectflow.pipeline.execution.driving.scheduler import workers_missed
+from oectflow.pipeline.execution.planning.batches import StepBatch
+from oectflow.pipeline.execution.worker.build_table import Extracted
+from oectflow.pipeline.execution.worker.tasks import ExperimentTask, FeatureSpec, read_and_extract
 
 #: The first call of an extractor may import or compile something, so two are timed.
 _LEAST = 2

@@ -7,7 +7,7 @@ learnt from it would be wrong.
 from __future__ import annotations
 
 from oectflow.extractors import warm
-from oectflow.pipeline.execution import tasks
+from oectflow.pipeline.execution.worker import tasks
 
 
 def warm_up() -> None:

@@ -6,13 +6,13 @@ import time
 
 import dask.threaded
 
-from oectflow.pipeline.execution.graph import experiment_graph
-from oectflow.pipeline.execution.overheads import MEASURING_SHARE, thread_overheads
-from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Job
+from oectflow.pipeline.execution.driving.find_work import Job
+from oectflow.pipeline.execution.driving.graph import experiment_graph
+from oectflow.pipeline.execution.driving.overheads import MEASURING_SHARE, thread_overheads
+from oectflow.pipeline.execution.driving.planner import Planner
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.sealed import Sealed
-from oectflow.pipeline.execution.tasks import (
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
+from oectflow.pipeline.execution.worker.tasks import (
     derive_features,
     hash_source,
     read_and_extract,
@@ -24,7 +24,7 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 _PROGRESS_SECONDS = 0.25
 
 
-def run_inline(job: Job, planner: Planner, features: Sealed[FeatureSet]) -> ExperimentRecord:
+def run_inline(job: Job, planner: Planner, features: PickledOnce[FeatureSet]) -> ExperimentRecord:
     """Run an experiment without Dask: for little work, everything else would take longer.
 
     Raises
@@ -42,7 +42,7 @@ def run_inline(job: Job, planner: Planner, features: Sealed[FeatureSet]) -> Expe
 
 
 def run_on_threads(
-    job: Job, planner: Planner, features: Sealed[FeatureSet], batch_seconds: float
+    job: Job, planner: Planner, features: PickledOnce[FeatureSet], batch_seconds: float
 ) -> ExperimentRecord:
     """Run the graph of an experiment in the threads of this process.
 

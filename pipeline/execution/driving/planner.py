@@ -13,10 +13,9 @@ from weakref import WeakSet
 from distributed import Future
 
 from oectflow.extractors.base import BaseExtractor
-from oectflow.pipeline.execution.assemble import Extracted
-from oectflow.pipeline.execution.costs import CostBook
-from oectflow.pipeline.execution.decide import VARIATION, Decision, Overheads, decide
-from oectflow.pipeline.execution.plan import (
+from oectflow.pipeline.execution.driving.find_work import Job
+from oectflow.pipeline.execution.driving.timings import Timings
+from oectflow.pipeline.execution.planning.batches import (
     BATCH_BYTES,
     FeatureCost,
     Granularity,
@@ -24,10 +23,11 @@ from oectflow.pipeline.execution.plan import (
     halves,
     plan_batches,
 )
-from oectflow.pipeline.execution.prepare import Job
+from oectflow.pipeline.execution.planning.costs import CostBook
+from oectflow.pipeline.execution.planning.decide import VARIATION, Decision, Overheads, decide
 from oectflow.pipeline.execution.report import ExperimentRecord, FeaturePlan
-from oectflow.pipeline.execution.tasks import feature_specs
-from oectflow.pipeline.execution.timings import Timings
+from oectflow.pipeline.execution.worker.build_table import Extracted
+from oectflow.pipeline.execution.worker.tasks import feature_specs
 
 #: Share of a worker's memory that the samples of one batch may take; results, temporaries and the
 #: worker itself need the rest.

@@ -24,7 +24,7 @@ import cloudpickle
 import psutil
 from distributed import get_worker
 
-from oectflow.pipeline.execution.watch import MOST_THREADS, die_with_parent, steps_run_here
+from oectflow.pipeline.execution.worker.watch import MOST_THREADS, die_with_parent, steps_run_here
 
 #: Memory a child may take, as a share of what is free when it starts; on a worker that has a limit,
 #: no more than that.

@@ -11,15 +11,15 @@ from typing import Any
 from distributed import Client, Future, KilledWorker
 
 from oectflow.errors import StorageError
-from oectflow.pipeline.execution.decide import LEAST_MARGIN
-from oectflow.pipeline.execution.explore import collect
-from oectflow.pipeline.execution.graph import batches_of, delayed_experiment
-from oectflow.pipeline.execution.overheads import count_workers
-from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Job
+from oectflow.pipeline.execution.driving.explore import collect
+from oectflow.pipeline.execution.driving.find_work import Job
+from oectflow.pipeline.execution.driving.graph import batches_of, delayed_experiment
+from oectflow.pipeline.execution.driving.overheads import count_workers
+from oectflow.pipeline.execution.driving.planner import Planner
+from oectflow.pipeline.execution.driving.scheduler import gone, scheduler_needed, workers_missed
+from oectflow.pipeline.execution.planning.decide import LEAST_MARGIN
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.scheduler import gone, scheduler_needed, workers_missed
-from oectflow.pipeline.execution.sealed import Sealed
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 #: How often an experiment is submitted whose workers die for no reason that is in its batches.
@@ -37,7 +37,7 @@ Finished = Iterator[tuple[Job, ExperimentRecord]]
 
 def run_on_cluster(
     queue: deque[Job],
-    features: Sealed[FeatureSet],
+    features: PickledOnce[FeatureSet],
     planner: Planner,
     listener: Listener,
     client: Client,

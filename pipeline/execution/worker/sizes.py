@@ -15,10 +15,10 @@ from dask.sizeof import sizeof
 from numpy.typing import NDArray
 
 from oectflow.measurement import Batch
-from oectflow.pipeline.execution.assemble import Extracted, Table
-from oectflow.pipeline.execution.evaluate import Steps
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.sealed import Sealed
+from oectflow.pipeline.execution.worker.build_table import Extracted, Table
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
+from oectflow.pipeline.execution.worker.run_extractor import Steps
 from oectflow.pipeline.outputs.sink import Problem
 
 #: Problems whose text is looked at; there may be one for every step and feature.
@@ -78,7 +78,7 @@ def size_of_record(record: ExperimentRecord) -> int:
     return _of_mapping(texts) + _of_problems(record.problems)
 
 
-def size_of_sealed(sealed: Sealed[Any]) -> int:
+def size_of_pickled_once(sealed: PickledOnce[Any]) -> int:
     """Return the bytes of a sealed value, as it travels."""
     return sealed.nbytes
 
@@ -89,6 +89,6 @@ for _kind, _size in {
     Extracted: size_of_extracted,
     Table: size_of_table,
     ExperimentRecord: size_of_record,
-    Sealed: size_of_sealed,
+    PickledOnce: size_of_pickled_once,
 }.items():
     sizeof.register(_kind, _size)

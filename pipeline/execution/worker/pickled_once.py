@@ -12,7 +12,7 @@ T = TypeVar("T")
 _MOST = 64
 
 
-class Sealed(Generic[T]):
+class PickledOnce(Generic[T]):
     """A value that is pickled once, where it is made, and unpickled once in every worker.
 
     The scheduler unpickles what is submitted and pickles it again for the worker that gets it.  A

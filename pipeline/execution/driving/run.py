@@ -18,21 +18,21 @@ from oectflow.atomic_write import remove_leftovers
 from oectflow.cluster.local import default_workers
 from oectflow.errors import ConfigError, RunFailed, StorageError, did_you_mean
 from oectflow.local_path import local_path
-from oectflow.pipeline.execution.conduct import Crew, conduct, way_of
-from oectflow.pipeline.execution.costs import CostBook
-from oectflow.pipeline.execution.evaluate import StepTimeoutOption
-from oectflow.pipeline.execution.lock import only_run_in
-from oectflow.pipeline.execution.plan import Granularity, check_granularity
-from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Job, Verify, prepare
-from oectflow.pipeline.execution.progress import RunProgress
+from oectflow.pipeline.execution.driving.conduct import Crew, conduct, way_of
+from oectflow.pipeline.execution.driving.find_work import Job, Verify, find_work
+from oectflow.pipeline.execution.driving.lock import only_run_in
+from oectflow.pipeline.execution.driving.planner import Planner
+from oectflow.pipeline.execution.driving.progress import RunProgress
+from oectflow.pipeline.execution.planning.batches import Granularity, check_granularity
+from oectflow.pipeline.execution.planning.costs import CostBook
 from oectflow.pipeline.execution.report import (
     ExperimentRecord,
     RunPlan,
     RunReport,
     dropped_lines,
 )
-from oectflow.pipeline.execution.sealed import Sealed
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
+from oectflow.pipeline.execution.worker.run_extractor import StepTimeoutOption
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.inputs.from_python import on_disk
@@ -273,7 +273,7 @@ def _prepared(
     table = None if samples is None else read_samples(samples)
     paths = find_experiments(experiments)
     features = features.pinned()
-    prepared = prepare(
+    prepared = find_work(
         paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic,
         samples=table, verify=verify, step_timeout=step_timeout,
     )  # fmt: skip
@@ -352,7 +352,7 @@ def _carry_out(run: _Run, crew: Crew, *, progress: bool) -> None:
             shown=progress and bool(run.jobs),
         ) as bar:
             finished = conduct(
-                run.jobs, Sealed(run.features), run.planner, crew, run.plan, bar.event
+                run.jobs, PickledOnce(run.features), run.planner, crew, run.plan, bar.event
             )
             for job, record in finished:
                 bar.finish(job.task.experiment_id)

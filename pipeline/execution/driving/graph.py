@@ -30,11 +30,11 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from distributed import Future
 
-from oectflow.pipeline.execution.isolate import extract_isolated
-from oectflow.pipeline.execution.plan import StepBatch
-from oectflow.pipeline.execution.prepare import Job
-from oectflow.pipeline.execution.sealed import Sealed
-from oectflow.pipeline.execution.tasks import (
+from oectflow.pipeline.execution.driving.find_work import Job
+from oectflow.pipeline.execution.planning.batches import StepBatch
+from oectflow.pipeline.execution.worker.isolate import extract_isolated
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
+from oectflow.pipeline.execution.worker.tasks import (
     FeatureSpec,
     derive_features,
     extract_features,
@@ -52,7 +52,7 @@ _URGENT = 10**9
 
 
 def experiment_graph(
-    job: Job, extracted: Mapping[str, FeatureSpec], features: Sealed[FeatureSet]
+    job: Job, extracted: Mapping[str, FeatureSpec], features: PickledOnce[FeatureSet]
 ) -> tuple[dict[Key, Any], Key]:
     """Build the graph of one experiment.
 
@@ -130,7 +130,7 @@ def batches_of(key: Key, batches: Sequence[StepBatch]) -> list[StepBatch]:
 
 
 def delayed_experiment(
-    job: Job, extracted: Mapping[str, FeatureSpec], features: Sealed[FeatureSet]
+    job: Job, extracted: Mapping[str, FeatureSpec], features: PickledOnce[FeatureSet]
 ) -> Delayed:
     """Build the graph of one experiment for ``client.compute``.
 

@@ -1,9 +1,10 @@
 """Whether work is worth dividing, and into how many batches: from measured numbers alone.
 
 The model is a dispatcher that hands out one batch after the other to workers that share the cores
-of their machines.  All numbers are measured (:mod:`~oectflow.pipeline.execution.overheads`,
-:mod:`~oectflow.pipeline.execution.costs`), so that the same rules hold for threads, for two
-processes and for a cluster.  Everything here is pure.
+of their machines.  All numbers are measured
+(:mod:`~oectflow.pipeline.execution.driving.overheads`,
+:mod:`~oectflow.pipeline.execution.planning.costs`), so that the same rules hold for threads, for
+two processes and for a cluster.  Everything here is pure.
 """
 
 from __future__ import annotations

@@ -11,12 +11,10 @@ from dataclasses import replace
 from distributed import Client
 
 from oectflow.errors import StorageError
-from oectflow.pipeline.execution import tasks
-from oectflow.pipeline.execution.costs import CostBook
-from oectflow.pipeline.execution.decide import Overheads
-from oectflow.pipeline.execution.explore import collect, explore, is_computed_here
-from oectflow.pipeline.execution.local import run_inline, run_on_threads
-from oectflow.pipeline.execution.overheads import (
+from oectflow.pipeline.execution.driving.explore import collect, explore, is_computed_here
+from oectflow.pipeline.execution.driving.find_work import Job
+from oectflow.pipeline.execution.driving.local import run_inline, run_on_threads
+from oectflow.pipeline.execution.driving.overheads import (
     cluster_overheads,
     correct_effective,
     count_workers,
@@ -24,12 +22,14 @@ from oectflow.pipeline.execution.overheads import (
     overheads_if_worth_it,
     thread_overheads,
 )
-from oectflow.pipeline.execution.planner import Planner
-from oectflow.pipeline.execution.prepare import Job
+from oectflow.pipeline.execution.driving.planner import Planner
+from oectflow.pipeline.execution.driving.scheduler import gone, scheduler_needed
+from oectflow.pipeline.execution.driving.stream import Listener, failure, run_on_cluster, stopped
+from oectflow.pipeline.execution.planning.costs import CostBook
+from oectflow.pipeline.execution.planning.decide import Overheads
 from oectflow.pipeline.execution.report import ExperimentRecord, RunPlan
-from oectflow.pipeline.execution.scheduler import gone, scheduler_needed
-from oectflow.pipeline.execution.sealed import Sealed
-from oectflow.pipeline.execution.stream import Listener, failure, run_on_cluster, stopped
+from oectflow.pipeline.execution.worker import tasks
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 Finished = Iterator[tuple[Job, ExperimentRecord]]
@@ -102,7 +102,7 @@ class Crew:
 
 def conduct(
     jobs: Sequence[Job],
-    features: Sealed[FeatureSet],
+    features: PickledOnce[FeatureSet],
     planner: Planner,
     crew: Crew,
     plan: RunPlan,
@@ -157,7 +157,7 @@ def conduct(
 
 def _auto(
     queue: deque[Job],
-    features: Sealed[FeatureSet],
+    features: PickledOnce[FeatureSet],
     planner: Planner,
     crew: Crew,
     plan: RunPlan,
@@ -232,7 +232,7 @@ def _threads(planner: Planner) -> Overheads:
 
 
 def _here(
-    job: Job, features: Sealed[FeatureSet], planner: Planner, crew: Crew, plan: RunPlan
+    job: Job, features: PickledOnce[FeatureSet], planner: Planner, crew: Crew, plan: RunPlan
 ) -> ExperimentRecord:
     """Run an experiment in this process."""
     if crew.client is None:

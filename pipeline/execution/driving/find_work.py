@@ -12,11 +12,11 @@ from distributed import Future
 
 from oectflow.errors import ConfigError, DamagedFile, InputError, OutputError
 from oectflow.extractors.base import BaseExtractor
-from oectflow.pipeline.execution.assemble import Extracted
-from oectflow.pipeline.execution.evaluate import StepTimeoutOption, used_sample
-from oectflow.pipeline.execution.plan import StepBatch
+from oectflow.pipeline.execution.planning.batches import StepBatch
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.tasks import ExperimentTask
+from oectflow.pipeline.execution.worker.build_table import Extracted
+from oectflow.pipeline.execution.worker.run_extractor import StepTimeoutOption, used_sample
+from oectflow.pipeline.execution.worker.tasks import ExperimentTask
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.samples import Samples, sample_of
@@ -78,7 +78,7 @@ class Job:
         return sum(self.layouts[source].n_steps for source in sources if source in self.layouts)
 
 
-def prepare(
+def find_work(
     paths: Iterable[Path],
     features: FeatureSet,
     out: Path,

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.execution.assemble import Extracted
-from oectflow.pipeline.execution.costs import CostBook
+from oectflow.pipeline.execution.planning.costs import CostBook
+from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.inputs.step_layout import Layout
 
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from oectflow.measurement import Batch
-from oectflow.pipeline.execution.assemble import Extracted
-from oectflow.pipeline.execution.children import collect, serve
-from oectflow.pipeline.execution.evaluate import Steps, evaluate, step_seconds
-from oectflow.pipeline.execution.tasks import (
+from oectflow.pipeline.execution.worker.build_table import Extracted
+from oectflow.pipeline.execution.worker.children import collect, serve
+from oectflow.pipeline.execution.worker.run_extractor import Steps, run_extractor, step_seconds
+from oectflow.pipeline.execution.worker.tasks import (
     ExperimentTask,
     FeatureSpec,
     announce,
@@ -71,7 +71,7 @@ def _given_up(
         Batch({}, np.zeros(n_steps + 1, np.int64), {}, start),
         dict.fromkeys(range(n_steps), reason),
     )
-    columns, _ = evaluate(spec.extractor, nothing)
+    columns, _ = run_extractor(spec.extractor, nothing)
     return Extracted(
         source,
         start,

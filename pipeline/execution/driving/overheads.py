@@ -21,8 +21,8 @@ import dask.threaded
 from dask.system import CPU_COUNT
 from distributed import Client
 
-from oectflow.pipeline.execution.decide import LEAST_MARGIN, Decision, Overheads
-from oectflow.pipeline.execution.scheduler import gone, scheduler_needed
+from oectflow.pipeline.execution.driving.scheduler import gone, scheduler_needed
+from oectflow.pipeline.execution.planning.decide import LEAST_MARGIN, Decision, Overheads
 
 #: Empty batches in one measurement of what another batch costs; with more workers, one for each.
 _BATCHES = 16

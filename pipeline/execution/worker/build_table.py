@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from oectflow.errors import OutputError
 from oectflow.extractors.base import ABSENT, ERROR, OK, Columns, Variable, missing
-from oectflow.pipeline.execution.evaluate import used_sample, value_variables
+from oectflow.pipeline.execution.worker.run_extractor import used_sample, value_variables
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.outputs.sink import (
@@ -78,7 +78,9 @@ class Table:
         return self.columns[column_name(feature, "status")]
 
 
-def assemble(parts: Sequence[Extracted], features: FeatureSet, n_steps: Mapping[str, int]) -> Table:
+def build_table(
+    parts: Sequence[Extracted], features: FeatureSet, n_steps: Mapping[str, int]
+) -> Table:
     """Join the parts of one experiment.
 
     A source with fewer steps than the other leaves rows that are NaN and ``absent``; so does a

@@ -1,8 +1,8 @@
 """The functions that run inside workers, and what they hand to each other.
 
 ``read_steps`` → ``extract_features`` → ``derive_features`` → ``write_experiment``.  Exceptions of
-extractors are caught in ``evaluate``; what escapes from here is a fault of the machine, not of the
-data.
+extractors are caught in ``run_extractor``; what escapes from here is a fault of the machine, not of
+the data.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from typing import Any
 import numpy as np
 from distributed import get_worker
 
-import oectflow.pipeline.execution.sizes  # noqa: F401 # tells Dask how large results are
+import oectflow.pipeline.execution.worker.sizes  # noqa: F401 # tells Dask how large results are
 from oectflow.errors import InputError, UnreadableFile
 from oectflow.extractors.base import BaseExtractor
 from oectflow.measurement import Batch, get_kind
-from oectflow.pipeline.execution.assemble import (
+from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.worker.build_table import (
     Extracted,
     Table,
     add_derived,
     add_reused,
-    assemble,
+    build_table,
     describe,
     row_outcomes,
 )
-from oectflow.pipeline.execution.evaluate import (
+from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
+from oectflow.pipeline.execution.worker.run_extractor import (
     Steps,
     StepTimeoutOption,
-    evaluate,
+    run_extractor,
     step_seconds,
     value_columns,
 )
-from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.sealed import Sealed
-from oectflow.pipeline.execution.watch import renew_worker
+from oectflow.pipeline.execution.worker.watch import renew_worker
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
@@ -66,7 +66,7 @@ class FeatureSpec:
     """
 
     name: str
-    extractors: Sealed[Mapping[str, BaseExtractor]]
+    extractors: PickledOnce[Mapping[str, BaseExtractor]]
 
     @property
     def extractor(self) -> BaseExtractor:
@@ -77,7 +77,7 @@ class FeatureSpec:
 def feature_specs(extractors: Mapping[str, BaseExtractor]) -> dict[str, FeatureSpec]:
     """Return what tasks get of the extractors of a run, by feature."""
     # Together, as classes from one notebook share most of their code.
-    sealed: Sealed[Mapping[str, BaseExtractor]] = Sealed(dict(extractors))
+    sealed: PickledOnce[Mapping[str, BaseExtractor]] = PickledOnce(dict(extractors))
     return {name: FeatureSpec(name, sealed) for name in extractors}
 
 
@@ -211,7 +211,7 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
     for spec in specs:
         begin = time.perf_counter()
         limit = step_seconds(spec.extractor, task.step_timeout)
-        result, errors = evaluate(spec.extractor, steps, limit)
+        result, errors = run_extractor(spec.extractor, steps, limit)
         seconds[spec.name] = time.perf_counter() - begin
         columns |= {column_name(spec.name, name): array for name, array in result.items()}
         problems += [
@@ -294,14 +294,14 @@ def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG
 
 def derive_features(
     task: ExperimentTask,
-    sealed: Sealed[FeatureSet],
+    sealed: PickledOnce[FeatureSet],
     parts: Sequence[Extracted | Sequence[Extracted]],
 ) -> Table:
     """Put the parts of one experiment together and compute its derived features."""
     begin = time.perf_counter()
     features = sealed.value
     flat = [one for part in parts for one in ([part] if isinstance(part, Extracted) else part)]
-    table = assemble(flat, features, task.n_steps)
+    table = build_table(flat, features, task.n_steps)
     if task.reused:
         table = add_reused(table, features, Path(task.out_path), task.reused)
     table = add_derived(table, features)
@@ -316,7 +316,7 @@ def software_versions() -> dict[str, str]:
 
 
 def write_experiment(
-    task: ExperimentTask, sealed: Sealed[FeatureSet], table: Table, content_hash: str
+    task: ExperimentTask, sealed: PickledOnce[FeatureSet], table: Table, content_hash: str
 ) -> ExperimentRecord:
     """Write the Parquet file of one experiment.
 

@@ -11,8 +11,8 @@ import numpy as np
 from oectflow.extractors.base import ERROR, BaseExtractor, Columns, Variable, missing, stack_steps
 from oectflow.extractors.pinning import is_built_in
 from oectflow.measurement import Batch, get_kind
-from oectflow.pipeline.execution.children import collect, serve
-from oectflow.pipeline.execution.watch import STEP_SECONDS, Stuck, Watched, left_behind
+from oectflow.pipeline.execution.worker.children import collect, serve
+from oectflow.pipeline.execution.worker.watch import STEP_SECONDS, Stuck, Watched, left_behind
 
 StepTimeoutOption = float | Literal["auto"] | None
 
@@ -57,7 +57,7 @@ class Steps:
     unreadable: Mapping[int, str] = field(default_factory=dict)
 
 
-def evaluate(
+def run_extractor(
     extractor: BaseExtractor, steps: Steps, seconds: float | None = None
 ) -> tuple[Columns, dict[int, tuple[str, str]]]:
     """Compute the variables of one extractor for all steps.

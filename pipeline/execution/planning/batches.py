@@ -3,7 +3,7 @@
 A logical task is (experiment, feature, step).  One Dask task each would be exact and slow: the
 scheduler and the worker spend some milliseconds on every task, whatever it does.  So steps and
 features are batched.  How long a batch should take is decided elsewhere
-(:mod:`~oectflow.pipeline.execution.decide`); which steps and features that are, here.
+(:mod:`~oectflow.pipeline.execution.planning.decide`); which steps and features that are, here.
 
 Everything here is pure: metadata in, batches out; no Dask, no file is opened.
 """

@@ -1,0 +1,1 @@
+"""What drives a run: the front door, the cluster, the threads and the clock."""
