@@ -1,12 +1,14 @@
 """What an extractor is: a class that turns one measured step into one feature.
 
 A user writes ``source``, ``unit``, ``output_shape`` and ``extract_single_step``; everything else
-has a default.  An extractor never opens a file, starts a pool or knows about Dask.
+has a default.  A class that has ``extract`` alone gets all steps of an experiment at once.  An
+extractor never opens a file, starts a pool or knows about Dask.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from oectflow.errors import ConfigError, ParameterError, UnknownExtractor, did_you_mean
-from oectflow.measurement import kinds
+from oectflow.measurement import Batch, kinds
 
 #: Status codes 0, 1, 2 mean the same in every feature; an extractor's own words follow.
 COMMON_STATUSES: dict[str, str] = {
@@ -28,6 +30,8 @@ COMMON_STATUSES: dict[str, str] = {
 #: Of what goes by the gate period.
 NO_PERIOD = {"no_period": "the gate period or the sampling interval is unknown"}
 OK, ABSENT, ERROR = range(3)
+#: Steps that no experiment has: a block of so many is all of them.
+ALL_STEPS = 2**31
 
 
 class Params(BaseModel):
@@ -89,9 +93,10 @@ class BaseExtractor:
         Unknown parameter or impossible value.
     """
 
-    name: ClassVar[str] = ""
-    #: Name of the kind of measurement that it needs, see :func:`oectflow.measurement.kinds`.
-    source: ClassVar[str]
+    name: str = ""
+    #: Name of the kind of measurement that it needs, see :func:`oectflow.measurement.kinds`; where
+    #: it is ``""``, the ``input`` of a feature tells, else the name of the extractor.
+    source: str = ""
     #: SI unit of the value.
     unit: ClassVar[str] = ""
     #: One line for tables: what the number is.
@@ -111,6 +116,16 @@ class BaseExtractor:
     Params: ClassVar[type[Params] | None] = None
     #: Status words beside the common ones: word -> meaning.
     statuses: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        whole = BaseExtractor._extract_all_steps
+        alone = cls.extract_single_step is BaseExtractor.extract_single_step
+        if alone and cls.extract is not BaseExtractor.extract:
+            cls.extract_batch = cls.extract_batch or whole
+        elif cls.extract_batch is whole:
+            # Of a base class that leaves the single step to others.
+            cls.extract_batch = None
 
     def __init__(self, params: Mapping[str, Any] | None = None) -> None:
         given = dict(params or {})
@@ -145,16 +160,30 @@ class BaseExtractor:
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:
-        """Shape of the value per step: ``()``, ``(2,)``, ``("n_cycles", 2)``."""
+        """Shape of the value per step: ``()``, ``(2,)``, ``("n_cycles", 2)``.
+
+        An ``"n_steps"`` in front of it, as in ``("n_steps", 100)``, does not count.
+        """
         return ()
 
     @property
+    def step_shape(self) -> tuple[int | str, ...]:
+        """:attr:`output_shape` without an ``"n_steps"`` in front."""
+        shape = tuple(self.output_shape)
+        return shape[1:] if shape[:1] == ("n_steps",) else shape
+
+    @property
     def output_dims(self) -> tuple[str, ...]:
-        """A name for each axis of :attr:`output_shape`; ``n_cycles`` is the axis ``cycle``."""
+        """A name for each axis of :attr:`step_shape`; ``n_cycles`` is the axis ``cycle``."""
         return tuple(
             "cycle" if size == "n_cycles" else f"{self.name.rpartition('.')[2]}_axis{axis}"
-            for axis, size in enumerate(self.output_shape)
+            for axis, size in enumerate(self.step_shape)
         )
+
+    @property
+    def takes_all_steps(self) -> bool:
+        """Whether a step has no value of its own: the class defines :meth:`extract` alone."""
+        return type(self).extract_batch is BaseExtractor._extract_all_steps
 
     @property
     def output_labels(self) -> Mapping[str, tuple[str, ...]]:
@@ -168,7 +197,7 @@ class BaseExtractor:
             "value": Variable(
                 self.unit,
                 self.description,
-                self.output_shape,
+                self.step_shape,
                 self.output_dims,
                 self.output_labels,
             ),
@@ -209,10 +238,22 @@ class BaseExtractor:
         that what an extractor carries from step to step never depends on how steps are batched.
         """
         del params
-        return 1
+        return ALL_STEPS if self.takes_all_steps else 1
+
+    def _extract_all_steps(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        steps = StepList(batch.step(i) for i in range(len(batch)))
+        result: Any = self.extract(steps, params)
+        columns = dict(result) if isinstance(result, Mapping) else {"value": result}
+        columns.setdefault("status", np.full(len(batch), OK, np.int8))
+        return columns
 
     def extract_step(self, step_data: Mapping[str, Any]) -> dict[str, Any]:
         """Compute one step and return all :attr:`variables`, the status as a code."""
+        if self.takes_all_steps:
+            raise NotImplementedError(
+                f"{self.name} takes all steps of an experiment at once, so that one alone has no "
+                "value; define extract_single_step"
+            )
         result = self.extract_single_step(step_data, self.params)
         columns = dict(result) if isinstance(result, Mapping) else {"value": result}
         columns.setdefault("status", OK)
@@ -267,10 +308,13 @@ class BaseExtractor:
     ) -> NDArray[np.float64]:
         """Compute all steps and return the values.
 
+        A class that defines this and not :meth:`extract_single_step` is given all steps of an
+        experiment in one task, as a :class:`StepList`.
+
         Parameters
         ----------
         data
-            Steps as dicts of arrays.
+            Steps as dicts of arrays, or such a list by the name of its kind.
         params
             Overrides of the parameters given at construction.
 
@@ -280,8 +324,19 @@ class BaseExtractor:
         with NaN.
         """
         extractor = self if params is None else type(self)({**self.params, **params})
-        parts = [extractor.extract_step(step) for step in data]
+        steps = data[self.source] if isinstance(data, Mapping) else data
+        parts = [extractor.extract_step(step) for step in steps]
         return stack_steps(extractor.variables, parts)["value"]
+
+
+class StepList(list[dict[str, Any]]):
+    """Steps of an experiment; asked for a kind of measurement, it returns itself.
+
+    So it serves code that takes a list of steps, and code that takes them by the name of the kind.
+    """
+
+    def __getitem__(self, key: Any) -> Any:
+        return self if isinstance(key, str) else super().__getitem__(key)
 
 
 def _numbers(value: Any, variable: Variable, what: str) -> NDArray[Any]:
@@ -367,6 +422,8 @@ E_ = TypeVar("E_", bound=type[BaseExtractor])
 def register(name: str) -> Callable[[E_], E_]:
     """Class decorator that makes an extractor known under ``name``.
 
+    Where another class has the name, built in or not, this one takes its place with a warning.
+
     Parameters
     ----------
     name
@@ -375,7 +432,8 @@ def register(name: str) -> Callable[[E_], E_]:
     Raises
     ------
     ConfigError
-        The name is malformed, the class is no extractor, or another class has the name.
+        The name is malformed, the class is no extractor, or its ``source`` is no kind of
+        measurement.
     """
     if not _NAME.fullmatch(name):
         raise ConfigError(f"extractor name {name!r} is not of the form 'source.word'")
@@ -383,23 +441,32 @@ def register(name: str) -> Callable[[E_], E_]:
     def decorate(cls: E_) -> E_:
         if not (isinstance(cls, type) and issubclass(cls, BaseExtractor)):
             raise ConfigError(f"@register({name!r}): {cls!r} does not derive from BaseExtractor")
-        source = getattr(cls, "source", None)
-        if source not in kinds():
+        if cls.source and cls.source not in kinds():
             raise ConfigError(
-                f"@register({name!r}): {cls.__name__}.source is {source!r}, expected one of "
+                f"@register({name!r}): {cls.__name__}.source is {cls.source!r}, expected one of "
                 f"{', '.join(kinds())}"
             )
         other = _registry.get(name)
         # The same class defined again (a notebook cell run twice) replaces the old one.
         if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ConfigError(
-                f"@register({name!r}): the name belongs to {other.__module__}.{other.__qualname__}"
+            warnings.warn(
+                f"@register({name!r}): {cls.__module__}.{cls.__qualname__} takes the place of "
+                f"{other.__module__}.{other.__qualname__}",
+                stacklevel=2,
             )
         cls.name = name
         _registry[name] = cls
         return cls
 
     return decorate
+
+
+def _kind_in(name: str) -> str:
+    """Return the kind of measurement that an extractor's name tells, ``""`` where it tells none."""
+    if (first := name.partition(".")[0]) in kinds():
+        return first
+    found = [kind for kind in ("transfer", "transient") if kind in name.lower()]
+    return found[0] if len(found) == 1 else ""
 
 
 _entry_points_loaded = False
@@ -409,8 +476,11 @@ def _load_entry_points() -> None:
     global _entry_points_loaded
     if not _entry_points_loaded:
         _entry_points_loaded = True
+        own = {n: cls for n, cls in _registry.items() if not cls.__module__.startswith("oectflow.")}
         for point in entry_points(group="oectflow.extractors"):
             point.load()
+        # What somebody has registered here is newer than what is installed.
+        _registry.update(own)
 
 
 def extractor_names() -> list[str]:
@@ -419,8 +489,18 @@ def extractor_names() -> list[str]:
     return sorted(_registry)
 
 
-def get_extractor(name: str, params: Mapping[str, Any] | None = None) -> BaseExtractor:
+def get_extractor(
+    name: str, params: Mapping[str, Any] | None = None, source: str = ""
+) -> BaseExtractor:
     """Return the extractor registered as ``name``, with its parameters checked.
+
+    Parameters
+    ----------
+    name, params
+        Which, and its parameters.
+    source
+        Kind of measurement, for a class that does not say which it needs; without one it is what
+        the name tells.
 
     Raises
     ------
@@ -433,4 +513,7 @@ def get_extractor(name: str, params: Mapping[str, Any] | None = None) -> BaseExt
         _load_entry_points()
     if name not in _registry:
         raise UnknownExtractor(f"unknown extractor {name!r}{did_you_mean(name, _registry)}")
-    return _registry[name](params)
+    extractor = _registry[name](params)
+    if not extractor.source:
+        extractor.source = source or _kind_in(name)
+    return extractor

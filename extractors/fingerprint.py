@@ -43,7 +43,11 @@ def definition_fingerprint(extractor: BaseExtractor) -> str:
         defaults = {name: _canonical(field.get_default()) for name, field in fields.items()}
         params = {name: value for name, value in params.items() if value != defaults[name]}
     code = code_fingerprint(type(extractor))
-    return _digest(json.dumps([extractor.name, code, params], sort_keys=True))
+    parts = [extractor.name, code, params]
+    if extractor.source != type(extractor).source:
+        # The same class may be used for several kinds of measurement.
+        parts.append(extractor.source)
+    return _digest(json.dumps(parts, sort_keys=True))
 
 
 def code_fingerprint(extractor_class: type[BaseExtractor]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 
-from oectflow.errors import ConfigError
-from oectflow.extractors.base import BaseExtractor, get_extractor
+from oectflow.errors import ConfigError, did_you_mean
+from oectflow.extractors.base import get_extractor
 from oectflow.measurement import kinds
 from oectflow.pipeline.features.config import FeatureSpec
 from oectflow.pipeline.features.expressions import Expression
 from oectflow.pipeline.features.feature import Feature
+from oectflow.pipeline.features.raw_function import RawFunction
 
 #: Columns that every result has, so no feature can be called so.
 RESERVED = frozenset(
@@ -40,14 +41,18 @@ def build_feature(spec: FeatureSpec) -> Feature:
     if spec.name in RESERVED:
         raise ConfigError("this name is taken by a column that every result has")
     if spec.extractor is not None:
-        return _build_extracted(spec, get_extractor(spec.extractor, spec.params))
+        return _build_extracted(spec, spec.extractor)
     if spec.func is None:
         raise ConfigError("give 'extractor' or 'func'")
     raw = [name for name in spec.inputs if name in kinds()]
     if raw:
+        if len(spec.inputs) == 1 and callable(spec.func):
+            shape = None if spec.output_shape is None else tuple(spec.output_shape)
+            return Feature.from_extractor(spec, RawFunction(spec.func, raw[0], shape, spec.params))
         raise ConfigError(
-            f"func works on features, not on raw {raw[0]!r} data; derive a class from "
-            "BaseExtractor, decorate it with @register('my.name') and use extractor: my.name"
+            f"an expression works on features, not on raw {raw[0]!r} data; give a Python function "
+            "of the list of its steps, or derive a class from BaseExtractor, decorate it with "
+            "@register('my.name') and use extractor: my.name"
         )
     params = spec.params or {}
     if isinstance(spec.func, str):
@@ -58,10 +63,22 @@ def build_feature(spec: FeatureSpec) -> Feature:
     return Feature.from_function(spec, spec.func, spec.inputs)
 
 
-def _build_extracted(spec: FeatureSpec, extractor: BaseExtractor) -> Feature:
+def _build_extracted(spec: FeatureSpec, name: str) -> Feature:
+    given = spec.inputs[0] if len(spec.inputs) == 1 and spec.inputs[0] in kinds() else ""
+    extractor = get_extractor(name, spec.params, given)
+    if not extractor.source and len(spec.inputs) == 1:
+        raise ConfigError(
+            f"extractor {name!r}: input {spec.inputs[0]!r} is no kind of measurement"
+            f"{did_you_mean(spec.inputs[0], kinds())}"
+        )
+    if not extractor.source:
+        raise ConfigError(
+            f"extractor {name!r} does not say what it reads; give input: transfer, or another of "
+            f"{', '.join(kinds())}"
+        )
     if spec.inputs not in ((), (extractor.source,)):
         raise ConfigError(
-            f"extractor {extractor.name!r} reads {extractor.source!r}, "
+            f"extractor {name!r} reads {extractor.source!r}, "
             f"but input is {', '.join(spec.inputs)!r}"
         )
     return Feature.from_extractor(spec, extractor)

@@ -23,6 +23,7 @@ from oectflow.extractors.fingerprint import definition_fingerprint
 from oectflow.extractors.pinning import callable_fingerprint
 from oectflow.pipeline.features.config import FeatureSpec
 from oectflow.pipeline.features.expressions import Expression
+from oectflow.pipeline.features.raw_function import RawFunction
 from oectflow.pipeline.features.shapes import trial_shape
 from oectflow.pipeline.features.units import result_unit
 
@@ -162,6 +163,13 @@ class Feature:
         return self.extractor is None
 
     @property
+    def function(self) -> Callable[..., Any] | None:
+        """The Python function that computes it, of features or of raw data."""
+        if isinstance(self.extractor, RawFunction):
+            return self.extractor.function
+        return None if isinstance(self.expression, Expression) else self.expression
+
+    @property
     def definition(self) -> str:
         """The name of the extractor, the expression, or the name of the function."""
         if self.extractor:
@@ -175,8 +183,8 @@ class Feature:
         params = self.extractor.params if self.extractor else self.params
         definition = self.extractor.definition if self.extractor else self.definition
         return {
-            "extractor": self.extractor.name if self.extractor else None,
-            "func": self.definition if self.is_derived else None,
+            "extractor": self.extractor.name if self.extractor and not self.function else None,
+            "func": self.definition if self.is_derived or self.function else None,
             "inputs": list(self.inputs),
             "params": _plain(params),
             "unit": self.variables["value"].unit,
@@ -189,7 +197,9 @@ class Feature:
     def to_config(self) -> dict[str, Any]:
         """Return the entry of a configuration."""
         entry: dict[str, Any] = {"name": self.name}
-        if self.extractor:
+        if self.function:
+            entry["func"] = self.function
+        elif self.extractor:
             entry["extractor"] = self.extractor.name
         else:
             expression = self.expression
@@ -211,15 +221,15 @@ class Feature:
 
     def fingerprint(self, upstream: Sequence[str]) -> str:
         """Return 32 hexadecimal digits that change when the definition or an input's does."""
-        if self.extractor:
+        if self.extractor and not self.function:
             return definition_fingerprint(self.extractor)
         if isinstance(self.expression, Expression):
             # The numbers of params are part of the program.
             parts = ["expression", _EXPRESSION_VERSION, repr(self.expression.program), *upstream]
         else:
-            assert self.expression is not None
-            code = callable_fingerprint(self.expression)
-            parts = ["function", code, _plain(self.params), *upstream]
+            assert self.function is not None
+            code = callable_fingerprint(self.function)
+            parts = ["function", code, _plain(self.params), *(upstream or self.inputs)]
         text = json.dumps(parts, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,16 @@ from oectflow.measurement import kinds
 from oectflow.pipeline.features.build import build_feature
 from oectflow.pipeline.features.config import FeatureConfig, FeatureSpec, load_config, parse_config
 from oectflow.pipeline.features.derive import Derived, Failure, compute_derived
-from oectflow.pipeline.features.expressions import Expression
 from oectflow.pipeline.features.feature import Column, Feature, column_name
 from oectflow.pipeline.features.postprocessing import transform
 
 
+class _NotYet(ConfigError):
+    """An input is not there, but may come."""
+
+
 class FeatureSet:
-    """An ordered collection of features that is consistent at any time.
+    """An ordered collection of features that is consistent whenever it is used.
 
     Parameters
     ----------
@@ -48,6 +51,8 @@ class FeatureSet:
         self.description = description
         self._features: dict[str, Feature] = {}
         self._derived: tuple[str, ...] = ()
+        # Added before what they need.
+        self._waiting: list[FeatureSpec] = []
         self._fingerprints: dict[str, str] = {}
 
     @classmethod
@@ -88,6 +93,8 @@ class FeatureSet:
     ) -> Self:
         """Add a feature.
 
+        Those from which it is computed may be added later; who uses the set before gets an error.
+
         Parameters
         ----------
         name
@@ -96,9 +103,10 @@ class FeatureSet:
             Name of a registered extractor.
         func
             An expression over features, see :class:`Expression`, or a Python function, which gets
-            one array of shape (n_steps, ...) per input and is called once per experiment.
+            one array of shape (n_steps, ...) per input and is called once per experiment.  Of a
+            kind of measurement it gets the list of all steps.
         input
-            Names of features, in the order of the function's arguments.
+            Names of features, in the order of the function's arguments, or a kind of measurement.
         params
             Parameters of the extractor, or keyword arguments of the function.
         output_shape
@@ -127,23 +135,68 @@ class FeatureSet:
             "description": description,
         }
         given = {key: value for key, value in keys.items() if value is not None}
-        self._extend(parse_config({"name": self.name, "features": [given]}, self.name).features)
+        (spec,) = parse_config({"name": self.name, "features": [given]}, self.name).features
+        self._check_waiting(spec)
+        try:
+            self._extend([spec])
+        except ConfigError as error:
+            empty = not (spec.extractor or spec.func) and spec.inputs
+            if not (isinstance(error, _NotYet) or (empty and self._lacks(spec))):
+                raise
+            self._waiting.append(spec)
+            return self
+        self._take_waiting()
         return self
+
+    def _lacks(self, spec: FeatureSpec) -> bool:
+        known = {*_columns(self._features), *kinds()}
+        return any(name not in known for name in spec.inputs)
+
+    def _check_waiting(self, spec: FeatureSpec) -> None:
+        """Make sure that a feature has a name of its own and does not close a cycle."""
+        waiting = {one.name: [*one.inputs] for one in self._waiting}
+        if spec.name in waiting:
+            self._fail(spec.name, "there are two features of this name")
+        needs = waiting | {spec.name: [*spec.inputs]}
+        while ready := [name for name, up in needs.items() if not set(up) & needs.keys()]:
+            needs = {name: up for name, up in needs.items() if name not in ready}
+        if needs:
+            self._fail(spec.name, f"a cycle, features need each other: {_cycle(needs)}")
+
+    def _take_waiting(self) -> None:
+        """Add what has waited for features that are there now."""
+        for spec in list(self._waiting):
+            try:
+                self._extend([spec])
+            except _NotYet:
+                continue
+            self._waiting.remove(spec)
+            return self._take_waiting()
+        return None
 
     @property
     def features(self) -> dict[str, Feature]:
-        """All features by name, in the order in which they were given."""
+        """All features by name, each after those that it was added before.
+
+        Raises
+        ------
+        ConfigError
+            One needs a feature that was not added.
+        """
+        # Says what is missing.
+        self._extend(self._waiting)
         return dict(self._features)
 
     @property
     def extracted(self) -> list[Feature]:
         """Features computed by an extractor, step by step."""
-        return [feature for feature in self._features.values() if feature.extractor]
+        return [feature for feature in self.features.values() if feature.extractor]
 
     @property
     def derived(self) -> list[Feature]:
         """Features computed from others, each after those that it needs."""
-        return [self._features[name] for name in self._derived]
+        features = self.features
+        return [features[name] for name in self._derived]
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -156,7 +209,7 @@ class FeatureSet:
         """Every variable of the output: ``tau``, ``tau_status``, and companions as ``tau_r2``."""
         return {
             column_name(feature.name, name): variable
-            for feature in self._features.values()
+            for feature in self.features.values()
             for name, variable in feature.variables.items()
         }
 
@@ -222,7 +275,7 @@ class FeatureSet:
             "version": "v2",
             "name": self.name,
             "data_type": self.sources[0] if len(self.sources) == 1 else "both",
-            "features": [feature.to_config() for feature in self._features.values()],
+            "features": [feature.to_config() for feature in self.features.values()],
         }
         if self.description:
             config["description"] = self.description
@@ -236,8 +289,8 @@ class FeatureSet:
         ConfigError
             A feature is a Python function, which no file can hold.
         """
-        for feature in self.derived:
-            if not isinstance(feature.expression, Expression):
+        for feature in self.features.values():
+            if feature.function:
                 raise ConfigError(
                     f"config {self.name!r}, feature {feature.name!r}: a Python function cannot be "
                     "written to a file; give func as text, such as 'lambda gm: gm / gm.mean()'"
@@ -246,7 +299,7 @@ class FeatureSet:
         Path(path).write_text(text, encoding="utf-8")
 
     def __len__(self) -> int:
-        return len(self._features)
+        return len(self.features)
 
     def __repr__(self) -> str:
         return f"<FeatureSet {self.name!r}: {', '.join(self._features) or 'empty'}>"
@@ -276,12 +329,13 @@ class FeatureSet:
         raise wrong from None
 
     def _unknown_input(self, feature: str, column: str, known: Iterable[str]) -> NoReturn:
-        self._fail(
-            feature, f"unknown input {column!r}{did_you_mean(column, set(known) - {feature})}"
-        )
+        hint = did_you_mean(column, set(known) - {feature})
+        self._fail(feature, _NotYet(f"unknown input {column!r}{hint}"))
 
-    def _extend(self, specs: Iterable[FeatureSpec]) -> None:
+    def _extend(self, specs: Sequence[FeatureSpec]) -> None:
         """Add features, or leave everything as it was."""
+        if not specs:
+            return
         features = dict(self._features)
         for spec in specs:
             if spec.name in features:
@@ -354,7 +408,7 @@ class FeatureSet:
         while needs:
             ready = next((n for n, up in needs.items() if not set(up) & set(needs)), None)
             if ready is None:
-                self._fail(next(iter(needs)), f"features need each other: {_cycle(needs)}")
+                self._fail(next(iter(needs)), f"a cycle, features need each other: {_cycle(needs)}")
             order.append(ready)
             del needs[ready]
         return order

@@ -44,7 +44,7 @@ class FeatureSet(Declaration):
     Parameters
     ----------
     name
-        Stands in the results and in messages.
+        Stands in the results and in messages.  An :class:`Experiment` is taken as ``experiment``.
     description
         One line for people.
     experiment
@@ -68,7 +68,7 @@ class FeatureSet(Declaration):
 
     def __init__(
         self,
-        name: str = "inline_config",
+        name: str | Experiment = "inline_config",
         description: str = "",
         *,
         experiment: Experiment | str | os.PathLike[str] | None = None,
@@ -76,6 +76,9 @@ class FeatureSet(Declaration):
         config_name: str | None = None,
         config_version: str = "1.0",
     ) -> None:
+        if isinstance(name, Experiment):
+            # Existing notebooks give the experiment first.
+            name, experiment = "inline_config", name
         if not isinstance(name, str):
             raise ConfigError(
                 f"FeatureSet({type(name).__name__}): the name is text; an experiment is given as "

@@ -150,25 +150,66 @@ def test_register__no_extractor(registry):
         register("transfer.function")(len)
 
 
-def test_register__no_source(registry):
+def test_register__source_is_no_kind(registry):
     with pytest.raises(
-        ConfigError, match=r"Lost\.source is None, expected one of transfer, output"
+        ConfigError, match=r"Lost\.source is 'curves', expected one of transfer, output"
     ):
-        register("transfer.lost")(type("Lost", (BaseExtractor,), {}))
-    with pytest.raises(ConfigError, match=r"Lost\.source is"):
         register("transfer.lost")(type("Lost", (BaseExtractor,), {"source": "curves"}))
     assert "transfer.lost" not in registry
 
 
-def test_register__taken_name_unless_it_is_the_same_class_again(registry):
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("impedance.z", "impedance"),
+        ("output.transfer_ratio", "output"),
+        ("lab.my_transfer_slope", "transfer"),
+        ("lab.TransientCharge", "transient"),
+        ("lab.transfer_and_transient", ""),
+        ("lab.output_power", ""),
+    ],
+)
+def test_register__without_source_it_is_what_the_name_tells(registry, name, source):
+    register(name)(type("Open", (BaseExtractor,), {}))
+    assert get_extractor(name).source == source
+    assert get_extractor(name, source="transient").source == "transient"
+    assert registry[name].source == ""
+
+
+def test_extract_alone__is_for_classes_without_a_single_step():
+    class Loop(BaseExtractor):
+        def extract(self, data, params=None):
+            return np.array([self.extract_single_step(step, params) for step in data])
+
+    class Leaf(Loop):
+        def extract_single_step(self, step_data, params):
+            return 1.0
+
+    assert (Loop().takes_all_steps, Leaf().takes_all_steps) == (True, False)
+    assert Leaf().steps_per_block({}) == 1
+    assert Loop().steps_per_block({}) > 10**9
+    with pytest.raises(NotImplementedError, match="takes all steps of an experiment at once"):
+        Loop().extract_step(SWEEP)
+
+
+def test_n_steps_in_the_shape_does_not_count():
+    class Many(BaseExtractor):
+        output_shape = ("n_steps", "n_cycles", 2)
+
+    assert Many().variables["value"].shape == ("n_cycles", 2)
+    assert Many().variables["value"].dims[0] == "cycle"
+
+
+def test_register__the_newest_class_of_a_name_counts(registry):
     first = type("Mine", (Mean,), {})
     again = type("Mine", (Mean,), {})
     register("transfer.mine")(first)
     register("transfer.mine")(again)
     assert registry["transfer.mine"] is again
-    with pytest.raises(ConfigError, match=r"the name belongs to .*test_base\.Mine"):
-        register("transfer.mine")(type("Other", (Mean,), {}))
-    assert registry["transfer.mine"] is again
+    other = type("Other", (Mean,), {})
+    with pytest.warns(UserWarning, match=r"Other takes the place of .*test_base\.Mine"):
+        register("transfer.mine")(other)
+    assert registry["transfer.mine"] is other
 
 
 # Parameters ---------------------------------------------------------------------------------------

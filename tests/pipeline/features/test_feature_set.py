@@ -493,7 +493,6 @@ def test_add__chained_and_atomic() -> None:
     assert same is features
     for wrong in (
         {"name": "a", "extractor": "test_features.number"},
-        {"name": "c", "func": "d"},
         {"name": "a_status", "func": "a"},
         {"name": "c"},
         {"name": 3, "func": "a"},
