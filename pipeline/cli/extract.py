@@ -37,6 +37,13 @@ VerifyOption = Annotated[
         help="identity: a file of known size and time is the one it was; content: all are read."
     ),
 ]
+AllowExternal = Annotated[
+    bool,
+    typer.Option(
+        "--allow-external",
+        help="Take raw files whose data lie in other files: these may name any that you can read.",
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -72,6 +79,7 @@ def extract(
     ] = "auto",
     force: Annotated[bool, typer.Option("--force", help="Compute everything anew.")] = False,
     verify: VerifyOption = "identity",
+    allow_external: AllowExternal = False,
     samples: SamplesOption = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be computed, and stop.")
@@ -102,6 +110,7 @@ def extract(
         plan = _planned(
             paths, feature_set, folder,
             granularity=size, force=force, workers=workers, samples=table,
+            allow_external=allow_external,
         )  # fmt: skip
         if as_json:
             emit_json(plan)
@@ -120,6 +129,7 @@ def extract(
             granularity=size,
             force=force,
             verify=verify,
+            allow_external=allow_external,
             quiet=quiet,
             samples=table,
         )
@@ -135,7 +145,8 @@ def extract(
             note(f"recorded in {opened.name}: {recorded:,} files")
     if reason:
         note(reason)
-    raise typer.Exit(0 if report.ok and not reason else 1)
+    # A result that was damaged on the disk is replaced, but should not go unnoticed.
+    raise typer.Exit(0 if report.ok and not reason and not report.plan.damaged else 1)
 
 
 def run(
@@ -148,6 +159,7 @@ def run(
     granularity: Granularity = "auto",
     force: bool = False,
     verify: str = "identity",
+    allow_external: bool = False,
     quiet: bool = False,
     samples: Samples | None = None,
 ) -> RunReport:
@@ -158,7 +170,7 @@ def run(
 
     options: dict[str, Any] = {
         "granularity": granularity, "force": force, "progress": not quiet, "samples": samples,
-        "verify": verify,
+        "verify": verify, "allow_external": allow_external,
     }  # fmt: skip
 
     with ExitStack() as started:

@@ -143,6 +143,9 @@ class RunPlan:
         What is planned for each feature, and what it took.
     dropped
         What cannot stay of earlier results, a line for each feature.
+    damaged
+        Results of earlier runs that were cut or changed, and are computed anew: file, place and
+        remedy.
     ways
         How the work is done, in this order: ``"inline"`` (one step after the other in this
         process), ``"threads"`` (of this process), ``"cluster"``.
@@ -162,6 +165,7 @@ class RunPlan:
     unusable: Sequence[str] = ()
     features: Sequence[FeaturePlan] = ()
     dropped: Sequence[str] = ()
+    damaged: Sequence[str] = ()
     ways: list[str] = field(default_factory=list)
     overheads: Overheads | None = None
     batch_seconds: float | None = None
@@ -182,6 +186,7 @@ class RunPlan:
             f"{len(self.unusable)} cannot be used",
             *(f"cannot be used: {reason}" for reason in self.unusable),
             *self.dropped,
+            *(f"damaged: {damage}" for damage in self.damaged),
         ]
         if not self.n_todo:
             return "\n".join(lines)
@@ -329,9 +334,11 @@ class RunReport:
             good = steps - flagged - failed
             lines.append(f"{steps:,} steps: {good:,} done, {flagged:,} flagged, {failed:,} failed")
         lines += dropped_lines(record.dropped for record in records)
+        lines += [f"damaged, and replaced: {damage}" for damage in self.plan.damaged]
         lines += [f"failed: {record.reason}" for record in self.failed[:_SHOWN_FAILURES]]
         if len(self.failed) > _SHOWN_FAILURES:
-            lines.append(f"… and {len(self.failed) - _SHOWN_FAILURES} more")
+            n = len(self.failed) - _SHOWN_FAILURES
+            lines.append(f"… and {n} more; all of them: report.failed, or --json")
         warnings = [f"{r.experiment_id}: {one}" for r in records for one in r.warnings]
         lines += [f"warning: {warning}" for warning in warnings[:_SHOWN_FAILURES]]
         if len(warnings) > _SHOWN_FAILURES:

@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from oectflow.errors import NotAnExperiment, UnreadableFile
 from oectflow.measurement import Batch, Extra, get_kind, kinds
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows, read_slab
+from oectflow.pipeline.inputs.external import find_external
 from oectflow.pipeline.inputs.guard import look_first
 from oectflow.pipeline.inputs.hdf5 import (
     FileIdentity,
-    content_hash,
     explain,
-    need_whole,
     open_file,
     plain,
 )
@@ -50,13 +49,15 @@ class Experiment:
     ----------
     path
         The HDF5 file.  Only metadata is read now.
+    allow_external
+        Whether its data may lie in other files: external links, external storage, virtual datasets.
 
     Attributes
     ----------
     path
         The file.
     identity
-        Size and modification time when the metadata was read.
+        Size and modification time when the metadata was read, also of the other files.
     experiment_id
         The attribute ``test_id``, or the file's name without suffix.
     chip_id, device_id
@@ -84,12 +85,14 @@ class Experiment:
     >>> experiment.step("transfer", 0)["Vg"]  # doctest: +SKIP
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, allow_external: bool = False) -> None:
         self.path = Path(path)
         self.identity = FileIdentity.of(self.path)
-        look_first(self.path, self.identity)
+        look_first(self.path, self.identity, allow_external=allow_external)
         with self._open("the metadata") as file:
-            need_whole(self.path, file)
+            others = find_external(self.path, file, allowed=allow_external)
+            if others:
+                self.identity = FileIdentity.of(self.path, others)
             attributes = {name: plain(value) for name, value in file.attrs.items()}
             self.format_version = _check_format(self.path, attributes)
             found = {
@@ -147,9 +150,9 @@ class Experiment:
         return self._read_json("raw/json")
 
     def content_hash(self) -> str:
-        """Return the XXH3-128 hash of the file's bytes, in hexadecimal."""
+        """Return the XXH3-128 hash of the bytes of the file and its others, in hexadecimal."""
         try:
-            return content_hash(self.path)
+            return self.identity.content_hash(self.path)
         except OSError as error:
             raise UnreadableFile(explain(self.path, "the file", error)) from error
 
@@ -345,7 +348,7 @@ class Experiment:
 
     @contextmanager
     def _open(self, what: str) -> Iterator[h5py.File]:
-        if FileIdentity.of(self.path) != self.identity:
+        if not self.identity.is_of(self.path):
             raise UnreadableFile(
                 f"{self.path}: changed since its metadata was read; open the experiment again"
             )

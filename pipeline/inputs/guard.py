@@ -43,8 +43,10 @@ def trust(path: Path, identity: FileIdentity) -> None:
     _seen.setdefault((str(path), identity), "")
 
 
-def look_first(path: Path, identity: FileIdentity) -> None:
+def look_first(path: Path, identity: FileIdentity, *, allow_external: bool = False) -> None:
     """Let a child look at a file that this process has not seen before.
+
+    With ``allow_external`` it looks in any case: the identity says nothing of the other files.
 
     Raises
     ------
@@ -55,11 +57,14 @@ def look_first(path: Path, identity: FileIdentity) -> None:
         return
     key = str(path), identity
     with _lock:
-        if key not in _seen:
-            if len(_seen) >= _MOST:
-                _seen.clear()
-            _seen[key] = _child.look_at(path, identity.size)
-        reason = _seen[key]
+        if allow_external:
+            reason = _child.look_at(path, identity.size, allow_external=True)
+        else:
+            if key not in _seen:
+                if len(_seen) >= _MOST:
+                    _seen.clear()
+                _seen[key] = _child.look_at(path, identity.size)
+            reason = _seen[key]
     if reason:
         raise UnreadableFile(f"{path}: {reason}; the file is damaged, copy or convert it again")
 
@@ -71,14 +76,18 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
 
-    def look_at(self, path: Path, size: int) -> str:
+    def look_at(self, path: Path, size: int, *, allow_external: bool = False) -> str:
         """Return what became of a child that read the file; ``""`` if it is alive."""
         try:
             process = self._started()
         except OSError:
             # No process to be had: the file is read without.
             return ""
-        request = {"path": str(path.absolute()), "seconds": _CPU_S + _CPU_S_PER_GB * size / 1e9}
+        request = {
+            "path": str(path.absolute()),
+            "seconds": _CPU_S + _CPU_S_PER_GB * size / 1e9,
+            "allow_external": allow_external,
+        }
         try:
             self._send(process, request)
             assert process.stdout is not None
@@ -163,7 +172,7 @@ def serve() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         answer = ""
         try:
-            experiment = Experiment(request["path"])
+            experiment = Experiment(request["path"], allow_external=request["allow_external"])
             _ = experiment.workflow, experiment.test_info
             _walk(request["path"], experiment.sources)
         except MemoryError:
@@ -179,7 +188,8 @@ def _walk(path: str, sources: tuple[str, ...]) -> None:
     with h5py.File(path, "r") as file:
         for source in sources:
             for dataset in file[source].values():
-                if isinstance(dataset, h5py.Dataset) and dataset.chunks:
-                    dataset.id.chunk_iter(lambda _: None)
-                    if dataset.size:
+                if isinstance(dataset, h5py.Dataset):
+                    if dataset.chunks:
+                        dataset.id.chunk_iter(lambda _: None)
+                    if dataset.size and (dataset.chunks or dataset.is_virtual):
                         dataset[tuple(slice(1) for _ in dataset.shape)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,27 +26,51 @@ _NO_LOCKS = {errno.ENOLCK, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSYS,
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """Size in bytes and modification time (ns) of a file: cheap evidence that it is the same."""
+    """Size in bytes and modification time (ns) of a file: cheap evidence that it is the same.
+
+    ``others`` are path, size and modification time of the files in which data of it lie.
+    """
 
     size: int
     mtime_ns: int
+    others: tuple[tuple[str, int, int], ...] = ()
 
     @classmethod
-    def of(cls, path: Path) -> FileIdentity:
-        """Return the identity of a file; UnreadableFile where there is none."""
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise UnreadableFile(explain(path, "the file", error)) from error
-        return cls(status.st_size, status.st_mtime_ns)
+    def of(cls, path: Path, others: Iterable[str] = ()) -> FileIdentity:
+        """Return the identity of a file, and of others with it; UnreadableFile without one."""
+        size, mtime_ns = _stamp(path)
+        return cls(size, mtime_ns, tuple((other, *_stamp(Path(other))) for other in others))
+
+    def is_of(self, path: Path) -> bool:
+        """Whether a file, and the others that belong to it, are still the same."""
+        return self == FileIdentity.of(path, [other for other, *_ in self.others])
+
+    def content_hash(self, path: Path) -> str:
+        """Return the hash of the file's bytes, and of the others; OSError as ``open`` raises it."""
+        return content_hash(path, *(other for other, *_ in self.others))
 
 
-def content_hash(path: str | os.PathLike[str]) -> str:
-    """Return the XXH3-128 hash of a file's bytes, in hexadecimal; OSError as ``open`` raises it."""
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            # Whether it is one that may be listed, is the better reason.
+            os.scandir(path).close()
+    except OSError as error:
+        raise UnreadableFile(explain(path, "the file", error)) from error
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        # A named pipe would be waited for.
+        raise UnreadableFile(f"{path}: is no file with content, expected one HDF5 file")
+    return status.st_size, status.st_mtime_ns
+
+
+def content_hash(*paths: str | os.PathLike[str]) -> str:
+    """Return the XXH3-128 hash of the bytes of files, in hexadecimal; OSError as from ``open``."""
     digest = xxhash.xxh3_128()
-    with open(path, "rb") as file:  # noqa: PTH123 - a Path for each of 100,000 files takes its time
-        while part := file.read(2**20):
-            digest.update(part)
+    for path in paths:
+        with open(path, "rb") as file:  # noqa: PTH123 - a Path for each of 100,000 takes its time
+            while part := file.read(2**20):
+                digest.update(part)
     return digest.hexdigest()
 
 
@@ -67,51 +92,6 @@ def open_file(path: Path, what: str) -> Iterator[h5py.File]:
     """
     with reading(path, what), _open(path) as file:
         yield file
-
-
-def need_whole(path: Path, file: h5py.File) -> None:
-    """Make sure that all data of a file lie in itself.
-
-    A file from somebody else could otherwise bring in whatever its reader may read, and what lies
-    elsewhere changes, or is missing, without a trace in this file.
-
-    Raises
-    ------
-    UnreadableFile
-        There is an external link, external storage or a virtual dataset; the message names it.
-    """
-    groups, seen = [file["/"]], set()
-    while groups:
-        group = groups.pop()
-        for name in group:
-            link = group.get(name, getlink=True)
-            where = f"{group.name.rstrip('/')}/{name}"
-            if isinstance(link, h5py.ExternalLink):
-                raise UnreadableFile(_elsewhere(path, where, f"is a link to {link.filename!r}"))
-            if not isinstance(link, h5py.HardLink):
-                # Where it leads in this file is looked at under its own name.
-                continue
-            item = h5py.h5o.open(group.id, name.encode())
-            address = h5py.h5o.get_info(item).addr
-            if address in seen:
-                continue
-            seen.add(address)
-            if isinstance(item, h5py.h5g.GroupID):
-                groups.append(h5py.Group(item))
-            elif isinstance(item, h5py.h5d.DatasetID):
-                properties = item.get_create_plist()
-                if properties.get_layout() == h5py.h5d.VIRTUAL:
-                    raise UnreadableFile(_elsewhere(path, where, "is a virtual dataset"))
-                if n := properties.get_external_count():
-                    what = f"is stored in {n} other file(s)"
-                    raise UnreadableFile(_elsewhere(path, where, what))
-
-
-def _elsewhere(path: Path, where: str, what: str) -> str:
-    return (
-        f"{path}: {where} {what}; expected a file that holds its own data: copy them into it, for "
-        "example by reading and writing that dataset with h5py"
-    )
 
 
 @contextmanager

@@ -21,7 +21,12 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.samples import Samples, sample_of
 from oectflow.pipeline.inputs.step_layout import Layout
-from oectflow.pipeline.outputs.sink import read_earlier, read_table, result_path
+from oectflow.pipeline.outputs.sink import (
+    read_earlier,
+    read_metadata,
+    read_table,
+    result_path,
+)
 
 #: What tells that a file is the one that it was.
 Verify = Literal["identity", "content"]
@@ -43,6 +48,8 @@ class Job:
         Its steps by source.
     missing
         Extracted features to compute.
+    damage
+        What is wrong with its result of an earlier run, which is replaced.
     batches
         Filled in by the plan.
     done
@@ -64,6 +71,7 @@ class Job:
     task: ExperimentTask
     layouts: Mapping[str, Layout]
     missing: tuple[str, ...]
+    damage: str = ""
     batches: list[StepBatch] = field(default_factory=list)
     done: list[Extracted] = field(default_factory=list)
     first: dict[str, int] = field(default_factory=dict)
@@ -89,6 +97,7 @@ def find_work(
     samples: Samples | None = None,
     step_timeout: StepTimeoutOption = "auto",
     verify: Verify = "identity",
+    allow_external: bool = False,
 ) -> Iterator[Job | ExperimentRecord]:
     """Look at every experiment and say what is to be done, or why nothing is.
 
@@ -103,7 +112,7 @@ def find_work(
     fingerprints = features.fingerprints()
     for index, path in enumerate(paths):
         try:
-            experiment = Experiment(path)
+            experiment = Experiment(path, allow_external=allow_external)
             name = experiment.experiment_id
             out_path = _result_path(out, experiment)
             if str(out_path) in seen:
@@ -118,12 +127,12 @@ def find_work(
                 )
             seen[str(out_path)] = path, name
             metadata = read_earlier(out_path, about(experiment))
-            if metadata is not None and verify == "content" and not _is_whole(out_path):
-                metadata = None
+            damage = ""
+            if out_path.exists() and (metadata is None or verify == "content"):
+                damage = _damage(out_path)
+                metadata = None if damage else metadata
             sample, warnings = sample_of(experiment, samples)
             warnings = [*experiment.oddities(), *warnings]
-            if metadata is None and out_path.exists():
-                warnings = [*warnings, f"{out_path}: was cut or changed, and is replaced"]
         except (InputError, OutputError, ConfigError) as error:
             yield ExperimentRecord(path.stem, str(path), "failed", str(error))
             continue
@@ -174,6 +183,7 @@ def find_work(
             ),
             {source: experiment.layout(source) for source in sources},
             tuple(f.name for f in features.extracted if f.name not in reused),
+            damage,
         )
 
 
@@ -208,12 +218,14 @@ def _result_path(out: Path, experiment: Experiment) -> Path:
         raise InputError(f"{experiment.path}: {error}") from error
 
 
-def _is_whole(result: Path) -> bool:
+def _damage(result: Path) -> str:
+    """Say what is wrong with a result that is ours, ``""`` where nothing is."""
     try:
+        read_metadata(result)
         read_table(result)
-    except DamagedFile:
-        return False
-    return True
+    except DamagedFile as error:
+        return str(error)
+    return ""
 
 
 def same_source(
@@ -226,7 +238,8 @@ def same_source(
     was, now = metadata["source"], experiment.identity
     if was["size"] != now.size or not was["content_hash"]:
         return False
-    if was["mtime_ns"] == now.mtime_ns and verify == "identity":
+    others = [tuple(other) for other in was.get("others", ())]
+    if (was["mtime_ns"], others) == (now.mtime_ns, list(now.others)) and verify == "identity":
         return True
     return bool(was["content_hash"] == experiment.content_hash())
 

@@ -54,6 +54,7 @@ def extract(
     samples: Any = None,
     verify: Verify = "identity",
     step_timeout: StepTimeoutOption = "auto",
+    allow_external: bool = False,
 ) -> RunReport:
     """Compute features of experiments and write one Parquet file for each.
 
@@ -105,6 +106,10 @@ def extract(
         ``error``, and the others are computed; also a step that starts hundreds of threads or
         exits.  ``"auto"``: ten minutes for extractors that are not part of the package, no limit
         for those that are.  None: no limit.
+    allow_external
+        Take raw files whose data lie in other files, by external links, external storage or virtual
+        datasets.  Such a file can name any file that you can read.  What it names belongs to it: a
+        change there is a change of the raw file.
 
     Returns
     -------
@@ -143,7 +148,7 @@ def extract(
             experiments, features, out, Crew(client), granularity, on_error,
             force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
             verify=verify,
-            step_timeout=step_timeout,
+            step_timeout=step_timeout, allow_external=allow_external,
         )  # fmt: skip
 
 
@@ -160,6 +165,7 @@ def extract_lazily(
     expand_multidim: bool = False,
     samples: Any = None,
     verify: Verify = "identity",
+    allow_external: bool = False,
 ) -> RunReport:
     """Do what :func:`extract` does, on a cluster that is started only if there is enough work.
 
@@ -169,14 +175,15 @@ def extract_lazily(
         Starts the cluster; called once at most.  The caller closes what it has returned.
     n_workers
         How many workers the cluster will have; by default those of ``connect("local")``.
-    experiments, features, out, granularity, force, progress, expand_multidim, samples, verify
+    experiments, features, out, granularity, force, progress, expand_multidim, samples, verify, \
+    allow_external
         As in :func:`extract`.
     """
     crew = Crew(None, connect, default_workers() if n_workers is None else n_workers)
     return _extract(
         experiments, features, out, crew, granularity, "record",
         force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
-        verify=verify,
+        verify=verify, allow_external=allow_external,
     )  # fmt: skip
 
 
@@ -191,12 +198,14 @@ def plan(
     force: bool = False,
     expand_multidim: bool = False,
     samples: Any = None,
+    allow_external: bool = False,
 ) -> RunPlan:
     """Say what :func:`extract` would do, without computing or writing anything.
 
     Parameters
     ----------
-    experiments, features, out, client, granularity, force, expand_multidim, samples
+    experiments, features, out, client, granularity, force, expand_multidim, samples, \
+    allow_external
         As in :func:`extract`.
     n_workers
         Without a client: how many workers a cluster would have that could be started; by default
@@ -224,6 +233,7 @@ def plan(
         run = _prepared(
             files, FeatureSet.load(features), local_path(out, StorageError), granularity,
             force=force, expand_multidim=expand_multidim, samples=samples,
+            allow_external=allow_external,
         )  # fmt: skip
     client = client or _active_client()
     crew = Crew(client, None if n_workers is None else _no_cluster, n_workers or 1)
@@ -265,6 +275,7 @@ def _prepared(
     samples: Any,
     verify: Verify = "identity",
     step_timeout: StepTimeoutOption = "auto",
+    allow_external: bool = False,
 ) -> _Run:
     """Look at the experiments and at what is there of their results."""
     jobs: list[Job] = []
@@ -275,7 +286,7 @@ def _prepared(
     features = features.pinned()
     prepared = find_work(
         paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic,
-        samples=table, verify=verify, step_timeout=step_timeout,
+        samples=table, verify=verify, step_timeout=step_timeout, allow_external=allow_external,
     )  # fmt: skip
     for index, item in enumerate(prepared):
         if isinstance(item, Job):
@@ -291,6 +302,7 @@ def _prepared(
     unusable = [record.reason for record in records.values() if record.outcome == "failed"]
     plan = RunPlan(len(jobs), len(records) - len(unusable), unusable)
     plan.dropped = dropped_lines(job.task.dropped for job in jobs)
+    plan.damaged = [job.damage for job in jobs if job.damage]
     return _Run(features, planner, plan, jobs, records)
 
 
@@ -308,6 +320,7 @@ def _extract(
     samples: Any,
     verify: Verify = "identity",
     step_timeout: StepTimeoutOption = "auto",
+    allow_external: bool = False,
 ) -> RunReport:
     check_granularity(granularity)
     if on_error not in ("record", "raise"):
@@ -329,7 +342,7 @@ def _extract(
         run = _prepared(
             files, feature_set, folder, granularity,
             force=force, expand_multidim=expand_multidim, verify=verify, samples=samples,
-            step_timeout=step_timeout,
+            step_timeout=step_timeout, allow_external=allow_external,
         )  # fmt: skip
         _carry_out(run, crew, progress=progress)
     run.plan.actual_seconds = time.perf_counter() - begin

@@ -46,7 +46,6 @@ from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
 from oectflow.pipeline.inputs.guard import trust
-from oectflow.pipeline.inputs.hdf5 import content_hash
 from oectflow.pipeline.outputs.sink import Problem, Results, write_results
 
 _VERSIONED = ("oectflow", "dask", "distributed", "h5py", "numba", "numpy", "pyarrow", "scipy")
@@ -151,7 +150,7 @@ def read_steps(
     ``arrays`` are the names of those to read, None for all.
     """
     try:
-        if FileIdentity.of(Path(task.path)) != task.identity:
+        if not task.identity.is_of(Path(task.path)):
             raise UnreadableFile(
                 f"{task.path}: changed since the run began; "
                 "wait until it is complete, then run again"
@@ -171,7 +170,7 @@ def _experiment(path: str, identity: FileIdentity) -> Experiment:
     # Whoever planned the run has seen it.
     trust(Path(path), identity)
     # The metadata of a file serves all batches that are read from it.
-    return Experiment(path)
+    return Experiment(path, allow_external=bool(identity.others))
 
 
 def _joined(parts: Sequence[Steps]) -> Steps:
@@ -284,9 +283,9 @@ def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG
         Whatever has to be there before.
     """
     try:
-        digest = content_hash(task.path)
+        digest = task.identity.content_hash(Path(task.path))
         # What was put in its place meanwhile is not what the features are of.
-        return digest if FileIdentity.of(Path(task.path)) == task.identity else ""
+        return digest if task.identity.is_of(Path(task.path)) else ""
     except (OSError, UnreadableFile):
         # Its steps are marked unreadable; without a hash the file is never taken for unchanged.
         return ""
@@ -350,7 +349,8 @@ def write_experiment(
             "mtime_ns": task.identity.mtime_ns,
             "content_hash": content_hash,
             "n_steps": dict(task.n_steps),
-        },
+        }
+        | ({"others": task.identity.others} if task.identity.others else {}),
         "versions": software_versions(),
         "warnings": list(task.warnings),
     }

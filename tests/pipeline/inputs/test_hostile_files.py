@@ -46,9 +46,9 @@ def deadly(monkeypatch):
     """A child that dies of every file whose name says so."""
     code = (
         "import os, oectflow.pipeline.inputs.experiment as e; init = e.Experiment.__init__\n"
-        "def deadly(self, path):\n"
+        "def deadly(self, path, **options):\n"
         "    if 'deadly' in str(path): os.kill(os.getpid(), {})\n"
-        "    init(self, path)\n"
+        "    init(self, path, **options)\n"
         "e.Experiment.__init__ = deadly\n"
     )
     head, tail = guard._CODE.split("; ", 2)[0:2], guard._CODE.split("; ", 2)[2]
