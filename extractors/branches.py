@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 from pydantic import BeforeValidator
 
@@ -105,9 +105,10 @@ class Branches:
 
     Attributes
     ----------
-    x, y, gate
-        Gate voltage (V), drain current (A) and magnitude of the gate current (A), all branches of
-        all steps; the last of shape (0,) where none was recorded.
+    x, y, log, sigma, gate
+        Gate voltage (V), drain current (A), its decimal logarithm, the standard deviation of its
+        noise (A) and magnitude of the gate current (A), all branches of all steps; the last of
+        shape (0,) where none was recorded.
     first, count
         Where the forward and the reverse branch of a step begin, and their points.  Shape (S, 2).
     verdict
@@ -118,24 +119,46 @@ class Branches:
 
     x: NDArray[np.float64]
     y: NDArray[np.float64]
+    log: NDArray[np.float64]
+    sigma: NDArray[np.float64]
     gate: NDArray[np.float64]
     first: NDArray[np.int64]
     count: NDArray[np.int64]
     verdict: NDArray[np.int8]
     noise: NDArray[np.float64]
     classes: NDArray[np.int64]
+    _kept: dict[Hashable, tuple[NDArray[Any], ...]] = field(default_factory=dict)
 
-    def beside_gap(self, at: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def once(
+        self, key: Hashable, compute: Callable[[], tuple[NDArray[Any], ...]]
+    ) -> tuple[NDArray[Any], ...]:
+        """Return arrays that several features are read off: computed once, a copy for each.
+
+        Parameters
+        ----------
+        key
+            What is computed, and how.
+        compute
+            Returns them.
+        """
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return tuple(array.copy() for array in self._kept[key])
+
+    def beside_gap(self, at: NDArray[np.float64], branch: int) -> NDArray[np.bool_]:
         """Tell whether a voltage lies beside a point that was left out of its branch.
 
         Parameters
         ----------
         at
-            Voltages (V), NaN where there is none.  Shape (S, 2).
+            Voltages (V), NaN where there is none.  Shape (S,).
+        branch
+            0 for the forward, 1 for the reverse one.
         """
         beside = np.zeros(at.shape, np.bool_)
-        left_out = (self.verdict == judge.OVERFLOW) | (self.verdict == judge.OUTLIER)
-        for step, branch in zip(*np.nonzero(left_out & np.isfinite(at)), strict=True):
+        verdict = self.verdict[:, branch]
+        left_out = (verdict == judge.OVERFLOW) | (verdict == judge.OUTLIER)
+        for step in np.flatnonzero(left_out & np.isfinite(at)):
             begin = self.first[step, branch]
             x = self.x[begin : begin + self.count[step, branch]]
             spacing = np.abs(np.diff(x))
@@ -143,15 +166,14 @@ class Branches:
                 continue
             wide = np.flatnonzero(spacing > _GAP * np.median(spacing))
             low, high = np.minimum(x[wide], x[wide + 1]), np.maximum(x[wide], x[wide + 1])
-            beside[step, branch] = ((low <= at[step, branch]) & (at[step, branch] <= high)).any()
+            beside[step] = ((low <= at[step]) & (at[step] <= high)).any()
         return beside
 
 
 class _Last(threading.local):
     """The branches that a thread split last: all features of a batch need the same ones."""
 
-    arrays: tuple[Callable[[], NDArray[Any] | None], ...] = ()
-    bounds: bytes = b""
+    content: tuple[bytes, ...] = ()
     branches: Branches | None = None
 
 
@@ -162,31 +184,41 @@ def branches_of(batch: Batch) -> Branches:
     """Split all sweeps of a batch and judge them."""
     names = [name for name in ("Vg", "Id", "Ig") if name in batch.arrays]
     arrays = [np.ascontiguousarray(batch.arrays[name], np.float64) for name in names]
-    bounds = batch.offsets.tobytes()
-    kept = [reference() for reference in _last.arrays]
-    if (
-        _last.branches is not None
-        and len(kept) == len(arrays)
-        and all(one is other for one, other in zip(kept, arrays, strict=True))
-        and _last.bounds == bounds
-    ):
+    # By content: the caller may have put other numbers into the same arrays since.
+    content = tuple(xxhash.xxh3_128_digest(array.data) for array in (batch.offsets, *arrays))
+    if _last.branches is not None and _last.content == content:
         return _last.branches
     n = len(batch)
     size = len(arrays[0]) + n
-    gate = arrays[2] if len(arrays) > 2 else np.empty(0)
     found = Branches(
+        np.empty(size),
+        np.empty(size),
         np.empty(size),
         np.empty(size),
         np.empty(size if len(arrays) > 2 else 0),
         np.empty((n, 2), np.int64),
         np.empty((n, 2), np.int64),
         np.empty((n, 2), np.int8),
-        np.empty((n, 2, sweep_noise.CLASSES)),
+        np.empty((n, 4, sweep_noise.CLASSES)),
         np.empty(n, np.int64),
     )
-    judge.judge_sweeps(arrays[0], arrays[1], gate, batch.offsets, *vars(found).values())
-    _last.arrays = tuple(weakref.ref(array) for array in arrays)
-    _last.bounds = bounds
+    judge.judge_sweeps(
+        arrays[0],
+        arrays[1],
+        arrays[2] if len(arrays) > 2 else np.empty(0),
+        batch.offsets,
+        found.x,
+        found.y,
+        found.log,
+        found.sigma,
+        found.gate,
+        found.first,
+        found.count,
+        found.verdict,
+        found.noise,
+        found.classes,
+    )
+    _last.content = content
     _last.branches = found
     return found
 
@@ -201,7 +233,7 @@ class SweepExtractor(BaseExtractor):
     """
 
     source = "transfer"
-    version = 2
+    version = 3
     clipped_stands: ClassVar[bool] = False
     #: Of a feature that needs both branches.
     whole: ClassVar[bool] = False
@@ -312,21 +344,27 @@ class PerBranch(SweepExtractor):
         both["stderr"] = Variable(self.unit, "standard error by the noise of the sweep", *axes)
         return both
 
-    def both_branches(
-        self, batch: Batch, params: Mapping[str, Any]
+    def one_branch(
+        self, batch: Batch, params: Mapping[str, Any], branch: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
-        """Return value, standard error and status of both branches, each of shape (S, 2)."""
+        """Return value, standard error and status of one branch, each of shape (S,)."""
         raise NotImplementedError
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Pick what ``direction`` asks for."""
-        value, error, status = self.both_branches(batch, params)
-        self.judged(status, branches_of(batch).verdict, (value, error))
-        both: Columns = {"value": value, "status": status, "stderr": error}
-        if params["direction"] == "both":
-            return both
-        branch = DIRECTIONS.index(params["direction"])
-        return {name: array[:, branch].copy() for name, array in both.items()}
+        """Compute the branches that ``direction`` asks for."""
+        wanted = DIRECTIONS if params["direction"] == "both" else (params["direction"],)
+        parts = []
+        for direction in wanted:
+            branch = DIRECTIONS.index(direction)
+            value, error, status = self.one_branch(batch, params, branch)
+            self.judged(status, branches_of(batch).verdict[:, branch], (value, error))
+            parts.append((value, status, error))
+        names = ("value", "status", "stderr")
+        if len(parts) == 1:
+            return dict(zip(names, parts[0], strict=True))
+        return dict(
+            zip(names, (np.stack(both, axis=1) for both in zip(*parts, strict=True)), strict=True)
+        )
 
 
 def status_table(codes: Mapping[int, str], words: list[str]) -> NDArray[np.int8]:

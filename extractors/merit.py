@@ -78,39 +78,41 @@ class _MeritPerBranch(PerBranch, _Merit):
         """Return which figure the kernel computes, and how."""
         raise NotImplementedError
 
-    def both_branches(
-        self, batch: Batch, params: Mapping[str, Any]
+    def one_branch(
+        self, batch: Batch, params: Mapping[str, Any], branch: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
-        """Compute the figure of both branches."""
+        """Compute the figure of one branch."""
         options = {"formula": sweep_errors.AUTO, "decades": 0.0, "floor": 0.0}
         options |= self.kernel_options(params)
-        rows = np.empty((len(batch), 2, 3))
-        codes = np.empty((len(batch), 2), np.int8)
+        rows = np.empty((len(batch), 3))
+        codes = np.empty(len(batch), np.int8)
         split = branches_of(batch)
         merit.branch_figures(
             split.x,
             split.y,
+            split.log,
+            split.sigma,
             split.first,
             split.count,
+            split.classes,
+            branch,
             options["figure"],
             options["formula"],
             options["decades"],
             options["floor"],
-            split.noise,
-            split.classes,
             rows,
             codes,
         )
-        value, error, third = np.moveaxis(rows, 2, 0).copy()
+        value, error, third = rows.T.copy()
         status = self.to_status(codes)
         if options["figure"] in (merit.VTH_LINEAR, merit.VTH_SQRT):
-            beside = split.beside_gap(third)
+            beside = split.beside_gap(third, branch)
             value[beside] = error[beside] = np.nan
             status[beside] = OK
         words = [*COMMON_STATUSES, *self.statuses]
         if "gate_current" in words and split.gate.size:
-            leaks = np.empty((len(batch), 2), np.bool_)
-            merit.leakage(split.y, split.gate, split.first, split.count, third, leaks)
+            leaks = np.empty(len(batch), np.bool_)
+            merit.leakage(split.y, split.gate, split.first, split.count, branch, third, leaks)
             status[leaks & (status == OK)] = words.index("gate_current")
         return value, error, status
 
@@ -254,11 +256,11 @@ class SubthresholdSwing(_MeritPerBranch):
             "floor": params["current_floor"],
         }
 
-    def both_branches(
-        self, batch: Batch, params: Mapping[str, Any]
+    def one_branch(
+        self, batch: Batch, params: Mapping[str, Any], branch: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
         """Compare the swing with that of an ideal barrier as well."""
-        value, error, status = super().both_branches(batch, params)
+        value, error, status = super().one_branch(batch, params, branch)
         temperature = params["temperature"] or batch.sample.get("temperature") or 300.0
         least = math.log(10.0) * _K_OVER_Q * float(temperature)
         # What is below by no more than its own error may be an ideal one.
@@ -321,7 +323,7 @@ class Hysteresis(_Merit):
         """Compare the branches of many sweeps."""
         rows = np.empty((len(batch), 6))
         codes = np.empty(len(batch), np.int8)
-        scale = merit.LOGARITHMIC if params["level"] == "geometric" else merit.LINEAR
+        scale = merit.LOGARITHMIC if params["level"] == "geometric" else sweep_errors.LINEAR
         split = branches_of(batch)
         merit.sweep_hystereses(
             split.x,
@@ -336,7 +338,7 @@ class Hysteresis(_Merit):
         )
         value, area, current, error = rows[:, :4].T.copy()
         status = self.to_status(codes)
-        beside = split.beside_gap(rows[:, 4:]).any(axis=1)
+        beside = split.beside_gap(rows[:, 4], 0) | split.beside_gap(rows[:, 5], 1)
         value[beside] = error[beside] = np.nan
         status[beside] = OK
         self.judged(status, split.verdict.max(axis=1), (value, area, current, error))

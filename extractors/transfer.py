@@ -91,33 +91,41 @@ class _BranchExtreme(SweepExtractor):
     quantity: ClassVar[int]
 
     def extremes(
-        self, batch: Batch, params: Mapping[str, Any]
+        self, batch: Batch, params: Mapping[str, Any], branch: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
-        """Return rows (derivative, Vg, Id), their errors, (S, 2, 3), and statuses, (S, 2)."""
+        """Return rows (derivative, Vg, Id), their errors, (S, 3), and statuses, (S,)."""
         quantity = self.quantity
         if quantity == sweeps.ONSET:
             quantity = _ONSETS[params["device_type"]]
-        rows, errors = np.empty((2, len(batch), 2, 3))
-        codes = np.empty((len(batch), 2), np.int8)
+        formula = GRADIENTS[params["gradient"]]
         split = branches_of(batch)
-        sweeps.sweep_extremes(
-            split.x,
-            split.y,
-            split.first,
-            split.count,
-            quantity,
-            GRADIENTS[params["gradient"]],
-            split.noise,
-            split.classes,
-            rows,
-            errors,
-            codes,
-        )
-        # Across a gap there is no slope to compare with the others.
-        beside = split.beside_gap(rows[:, :, _VG])
-        rows[beside] = np.nan
-        errors[beside] = np.nan
-        return rows, errors, np.where(beside, np.int8(OK), _STATUS_OF_CODE[codes])
+
+        def compute() -> tuple[NDArray[Any], ...]:
+            rows, errors = np.empty((2, len(batch), 3))
+            codes = np.empty(len(batch), np.int8)
+            sweeps.sweep_extremes(
+                split.x,
+                split.y,
+                split.log,
+                split.sigma,
+                split.first,
+                split.count,
+                split.classes,
+                branch,
+                quantity,
+                formula,
+                rows,
+                errors,
+                codes,
+            )
+            # Across a gap there is no slope to compare with the others.
+            beside = split.beside_gap(rows[:, _VG], branch)
+            rows[beside] = np.nan
+            errors[beside] = np.nan
+            return rows, errors, np.where(beside, np.int8(OK), _STATUS_OF_CODE[codes])
+
+        rows, errors, status = split.once((quantity, formula, branch), compute)
+        return rows, errors, status
 
 
 class _ExtremePerBranch(PerBranch, _BranchExtreme):
@@ -127,12 +135,12 @@ class _ExtremePerBranch(PerBranch, _BranchExtreme):
     column: ClassVar[int]
     Params = BranchParams
 
-    def both_branches(
-        self, batch: Batch, params: Mapping[str, Any]
+    def one_branch(
+        self, batch: Batch, params: Mapping[str, Any], branch: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
-        """Return the column of both branches."""
-        rows, errors, status = self.extremes(batch, params)
-        return rows[:, :, self.column].copy(), errors[:, :, self.column].copy(), status
+        """Return the column of one branch."""
+        rows, errors, status = self.extremes(batch, params, branch)
+        return rows[:, self.column].copy(), errors[:, self.column].copy(), status
 
 
 class _Coordinates(_BranchExtreme):
@@ -182,14 +190,14 @@ class _Coordinates(_BranchExtreme):
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Pick the coordinates that are wanted."""
-        rows, errors, status = self.extremes(batch, params)
-        self.judged(status, branches_of(batch).verdict, (rows, errors))
         branch = DIRECTIONS.index(params["direction"])
+        rows, errors, status = self.extremes(batch, params, branch)
+        self.judged(status, branches_of(batch).verdict[:, branch], (rows, errors))
         wanted = [{"Vg": _VG, "Id": _ID}[name] for name in self._wanted]
-        value, error = (np.ascontiguousarray(a[:, branch, wanted]) for a in (rows, errors))
+        value, error = (np.ascontiguousarray(a[:, wanted]) for a in (rows, errors))
         if not self.output_shape:
             value, error = value[:, 0], error[:, 0]
-        return {"value": value, "status": status[:, branch].copy(), "stderr": error}
+        return {"value": value, "status": status, "stderr": error}
 
 
 @register("transfer.gm_max")
@@ -289,10 +297,10 @@ class AbsIMax(SweepExtractor):
             batch.arrays["Id"],
             batch.offsets,
             split.y,
+            split.sigma,
             split.first,
             split.count,
             split.verdict,
-            split.noise,
             split.classes,
             value,
             error,

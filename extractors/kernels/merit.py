@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.sweep_errors import (
+    LINEAR,
     ROOT,
     chance,
     derivative_errors,
@@ -20,7 +21,7 @@ from oectflow.extractors.kernels.sweep_errors import (
     rivals_of,
     spread_of,
 )
-from oectflow.extractors.kernels.sweep_noise import deviation
+from oectflow.extractors.kernels.sweep_noise import LN10, deviation
 from oectflow.extractors.kernels.sweeps import (
     AMBIGUOUS,
     EDGE,
@@ -38,8 +39,9 @@ from oectflow.extractors.kernels.sweeps import (
 
 #: What is computed of a branch.
 ON_OFF, VTH_LINEAR, VTH_SQRT, SWING, SWING_N, SWING_P = range(6)
-#: The scale on which a level of the current lies in the middle, and on which it is interpolated.
-LINEAR, LOGARITHMIC = range(2)
+#: The scale on which a level of the current lies in the middle, and on which it is interpolated,
+#: instead of ``LINEAR``.
+LOGARITHMIC = 3
 #: A run of a swing begins at more than so many standard deviations of the noise.
 VISIBLE = 10.0
 #: How a branch or a loop ended, beside the codes of :mod:`.sweeps`.
@@ -47,17 +49,17 @@ ZERO, FLOOR, SIGN, NARROW, NO_LEVEL = range(7, 12)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def on_off_ratio(y, floor, noise, classes, row):
+def on_off_ratio(y, sigma, floor, known, row):
     """Divide the largest by the smallest magnitude of a branch.
 
     Parameters
     ----------
-    y
-        Currents.  Shape (m,), m >= 3.
+    y, sigma
+        Currents, and the standard deviations of their noise.  Shape (m,), m >= 3.
     floor
         Smallest magnitude that counts, not negative; smaller ones count as it.
-    noise, classes
-        The noise of its sweep, as in :func:`.sweep_noise.deviation`.
+    known
+        Whether the noise is.
     row
         Gets the ratio, NaN where the smallest magnitude is 0, its standard error, and the smallest
         magnitude.  Shape (3,).
@@ -67,14 +69,21 @@ def on_off_ratio(y, floor, noise, classes, row):
     ``FOUND``, ``ZERO``, ``FLOOR``, ``SIGN``, ``NOISY``, or ``FLAT`` with the ratio 1.
     """
     low = abs(y[0])
-    high = abs(y[0])
+    high = low
+    at_low = 0
+    at_high = 0
     positive = False
     negative = False
-    for current in y:
-        low = min(low, abs(current))
-        high = max(high, abs(current))
-        positive = positive or current > 0.0
-        negative = negative or current < 0.0
+    for k in range(y.size):
+        size = abs(y[k])
+        if size < low:
+            low = size
+            at_low = k
+        if size > high:
+            high = size
+            at_high = k
+        positive = positive or y[k] > 0.0
+        negative = negative or y[k] < 0.0
     raised = low < floor
     if raised:
         low = floor
@@ -86,9 +95,9 @@ def on_off_ratio(y, floor, noise, classes, row):
     if low == high:
         return FLAT
     noisy = False
-    if classes > 0:
-        high_share, high_rivals = extreme_error(y, high, noise, classes)
-        low_share, low_rivals = extreme_error(y, low, noise, classes)
+    if known:
+        high_share, high_rivals = extreme_error(y, high, sigma[at_high])
+        low_share, low_rivals = extreme_error(y, low, sigma[at_low])
         if raised:
             low_share = 0.0
         noisy = low_share * chance(low_rivals) > 1.0
@@ -103,19 +112,19 @@ def on_off_ratio(y, floor, noise, classes, row):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def threshold(x, y, root, formula, noise, classes, row):
+def threshold(x, y, sigma, root, formula, known, row):
     """Extrapolate the steepest tangent of ``y``, or of ``sqrt(|y|)``, to zero.
 
     Parameters
     ----------
-    x, y
-        Voltages and currents of a branch.  Shape (m,), m >= 3.
+    x, y, sigma
+        Branch: V, A, and the standard deviation of the noise (A).  Shape (m,), m >= 3.
     root
         Whether the square root is taken.
     formula
         Of the derivative, as in :func:`.sweeps.derivative`.
-    noise, classes
-        The noise of its sweep, as in :func:`.sweep_noise.deviation`.
+    known
+        Whether the noise is.
     row
         Gets the voltage, NaN where nothing changes, its standard error, and the voltage at which
         the tangent touches.  Shape (3,).
@@ -138,11 +147,11 @@ def threshold(x, y, root, formula, noise, classes, row):
     row[0] = x[k] - z[k] / slope[k]
     row[2] = x[k]
     at_edge = k == 0 or k == x.size - 1
-    if classes == 0:
+    if not known:
         return EDGE if at_edge else FOUND
     m = x.size
     spread = np.empty(m)
-    point_errors(y, ROOT if root else 0, noise, classes, spread)
+    point_errors(y, sigma, ROOT if root else LINEAR, spread)
     error = np.empty(m)
     derivative_errors(x, spread, formula, error)
     # Tangents at other places that are as steep meet zero elsewhere.
@@ -161,7 +170,7 @@ def threshold(x, y, root, formula, noise, classes, row):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def steepest_run(x, y, sign, decades, floor, noise, classes, row):
+def steepest_run(x, y, log, sigma, sign, decades, floor, known, row):
     """Find the subthreshold swing: the inverse of the steepest slope of ``log10 |y|``.
 
     Every run of at least three neighbouring points of one sign and at least the magnitude ``floor``
@@ -170,16 +179,16 @@ def steepest_run(x, y, sign, decades, floor, noise, classes, row):
 
     Parameters
     ----------
-    x, y
-        Voltages and currents of a branch.  Shape (m,), m >= 3.
+    x, y, log, sigma
+        Branch: V, A, log10 |Id|, and the standard deviation of the noise (A).  Shape (m,), m >= 3.
     sign
         1 for a slope along which ``|y|`` grows with ``x``, -1 for one along which it falls.
     decades
         How far a run reaches, not negative.
     floor
         In the unit of ``y``, positive.
-    noise, classes
-        The noise of its sweep, as in :func:`.sweep_noise.deviation`.
+    known
+        Whether the noise is.
     row
         Gets the swing, in V per decade, NaN where there is no such slope, its standard error, and
         the smallest magnitude of the run.  Shape (3,).
@@ -189,7 +198,10 @@ def steepest_run(x, y, sign, decades, floor, noise, classes, row):
     ``FOUND``, ``EDGE`` where the run touches an end of the branch, ``NOISY`` or ``NARROW``.
     """
     m = x.size
-    z = np.log10(np.maximum(np.abs(y), floor))
+    z = np.empty(m)
+    least = math.log10(floor)
+    for k in range(m):
+        z[k] = log[k] if abs(y[k]) > floor else least
     best = 0.0
     at_edge = False
     begin = 0
@@ -230,10 +242,14 @@ def steepest_run(x, y, sign, decades, floor, noise, classes, row):
     if best == 0.0:
         return NARROW
     row[0] = 1.0 / best
-    row[2] = np.min(np.abs(y[begin : end + 1]))
-    if classes == 0:
+    smallest = begin
+    for k in range(begin, end + 1):
+        if abs(y[k]) < abs(y[smallest]):
+            smallest = k
+    row[2] = abs(y[smallest])
+    if not known:
         return EDGE if at_edge else FOUND
-    error = run_error(x[begin : end + 1], y[begin : end + 1], noise, classes)
+    error = run_error(x[begin : end + 1], y[begin : end + 1], sigma[begin : end + 1])
     # Runs overlap: so many of them have nothing in common.
     apart = max(runs / (end - begin), 1.0)
     # Where a run begins and ends is up to noise: the runs on both sides are as good.
@@ -243,36 +259,38 @@ def steepest_run(x, y, sign, decades, floor, noise, classes, row):
             beside = max(beside, abs(slopes[k] - best))
     row[1] = math.hypot(error * of_largest(apart), 0.5 * beside) / (best * best)
     # A run that begins in the noise may only be the part of a steeper one that is seen.
-    hidden = row[2] < VISIBLE * deviation(noise, classes, row[2])
+    hidden = row[2] < VISIBLE * sigma[smallest]
     if hidden or best <= chance(apart) * error:
         return NOISY
     return EDGE if at_edge else FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def run_error(x, y, noise, classes):
+def run_error(x, y, sigma):
     """Return the standard error of the slope of ``log10 |y|`` by least squares, in 1/V."""
     x_mean = np.mean(x)
     s_xx = 0.0
     total = 0.0
     for k in range(x.size):
         off = x[k] - x_mean
-        sigma = deviation(noise, classes, abs(y[k])) / (abs(y[k]) * math.log(10.0))
+        share = sigma[k] / (abs(y[k]) * LN10)
         s_xx += off * off
-        total += off * off * sigma * sigma
+        total += off * off * share * share
     return math.sqrt(total) / s_xx
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def branch_figures(
-    x, y, first, count, figure, formula, decades, floor, noise, classes, rows, codes
+    x, y, log, sigma, first, count, classes, direction, figure, formula, decades, floor, rows, codes
 ):  # fmt: skip
-    """Compute one figure of the forward and of the reverse branch of every step.
+    """Compute one figure of one branch of every step.
 
     Parameters
     ----------
-    x, y, first, count, noise, classes
+    x, y, log, sigma, first, count, classes
         Branches, as :func:`.judge.judge_sweeps` fills them.
+    direction
+        ``FORWARD`` or ``REVERSE``.
     figure
         ``ON_OFF``, ``VTH_LINEAR``, ``VTH_SQRT``, ``SWING_N``, ``SWING_P``, or ``SWING`` in the
         direction of :func:`.sweeps.growth`, ``AMBIGUOUS`` where that has none.
@@ -280,58 +298,60 @@ def branch_figures(
         As in :func:`threshold`, :func:`steepest_run` and :func:`on_off_ratio`.
     rows
         Gets the figures, their standard errors, and what else a row of each has; NaN where there
-        is none.  Shape (S, 2, 3).
+        is none.  Shape (S, 3).
     codes
-        Gets how each branch ended.  Shape (S, 2).
+        Gets how each branch ended.  Shape (S,).
     """
     rows[:] = math.nan
     for step in range(count.shape[0]):
-        for direction in (FORWARD, REVERSE):
-            m = count[step, direction]
-            begin = first[step, direction]
-            x_b = x[begin : begin + m]
-            y_b = y[begin : begin + m]
-            row = rows[step, direction]
-            table = noise[step]
-            known = classes[step]
-            if m == 0:
-                code = NO_DATA if count[step, FORWARD] == 0 else NO_BRANCH
-            elif m < 3:
-                code = TOO_FEW
-            elif figure == ON_OFF:
-                code = on_off_ratio(y_b, floor, table, known, row)
-            elif figure in (VTH_LINEAR, VTH_SQRT):
-                code = threshold(x_b, y_b, figure == VTH_SQRT, formula, table, known, row)
-            else:
-                sign = 1 if figure == SWING_N else -1
-                if figure == SWING:
-                    sign = growth(x_b, y_b, floor)
-                code = AMBIGUOUS
-                if sign != 0:
-                    code = steepest_run(x_b, y_b, sign, decades, floor, table, known, row)
-            codes[step, direction] = code
+        m = count[step, direction]
+        begin = first[step, direction]
+        points = slice(begin, begin + m)
+        row = rows[step]
+        known = classes[step] > 0
+        if m == 0:
+            code = NO_DATA if count[step, FORWARD] == 0 else NO_BRANCH
+        elif m < 3:
+            code = TOO_FEW
+        elif figure == ON_OFF:
+            code = on_off_ratio(y[points], sigma[points], floor, known, row)
+        elif figure in (VTH_LINEAR, VTH_SQRT):
+            root = figure == VTH_SQRT
+            code = threshold(x[points], y[points], sigma[points], root, formula, known, row)
+        else:
+            sign = 1 if figure == SWING_N else -1
+            if figure == SWING:
+                sign = growth(x[points], y[points], floor)
+            code = AMBIGUOUS
+            if sign != 0:
+                code = steepest_run(
+                    x[points], y[points], log[points], sigma[points], sign, decades, floor, known,
+                    row,
+                )  # fmt: skip
+        codes[step] = code
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def leakage(y, gate, first, count, smallest, leaks):
+def leakage(y, gate, first, count, direction, smallest, leaks):
     """Tell whether the smallest |Id| of a figure is no more than the gate current with it.
 
     Parameters
     ----------
     y, gate, first, count
         Branches, and the magnitude of the gate current, as :func:`.judge.judge_sweeps` fills them.
+    direction
+        ``FORWARD`` or ``REVERSE``.
     smallest
-        |Id| (A), NaN where there is none.  Shape (S, 2).
+        |Id| (A), NaN where there is none.  Shape (S,).
     leaks
-        Gets the answer.  Shape (S, 2).
+        Gets the answer.  Shape (S,).
     """
     for step in range(count.shape[0]):
-        for direction in (FORWARD, REVERSE):
-            leaks[step, direction] = False
-            begin = first[step, direction]
-            for k in range(begin, begin + count[step, direction]):
-                if abs(y[k]) == smallest[step, direction] and abs(y[k]) <= gate[k]:
-                    leaks[step, direction] = True
+        leaks[step] = False
+        begin = first[step, direction]
+        for k in range(begin, begin + count[step, direction]):
+            if abs(y[k]) == smallest[step] and abs(y[k]) <= gate[k]:
+                leaks[step] = True
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

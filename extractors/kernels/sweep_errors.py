@@ -9,7 +9,7 @@ import math
 
 from numba import njit
 
-from oectflow.extractors.kernels.sweep_noise import deviation
+from oectflow.extractors.kernels.sweep_noise import LN10
 
 #: Two neighbouring spacings h_l, h_r count as even where |h_r - h_l| / |h_r + h_l| is at most
 #: this.  The two formulas of :func:`.sweeps.derivative` differ by exactly that ratio times
@@ -46,33 +46,29 @@ def of_largest(rivals):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def point_errors(y, scale, noise, classes, spread):
+def point_errors(y, sigma, scale, spread):
     """Fill in the standard deviation of the current, its root or its logarithm at every point.
 
     Parameters
     ----------
-    y
-        Currents of a branch.  Shape (m,).
+    y, sigma
+        Currents of a branch, and the standard deviations of their noise.  Shape (m,).
     scale
         ``LINEAR``, ``ROOT`` or ``DECADES``.
-    noise, classes
-        As in :func:`.sweep_noise.deviation`.
     spread
         Gets them.  Shape (m,).
     """
     for k in range(y.size):
         size = abs(y[k])
-        sigma = deviation(noise, classes, size)
-        if scale == DECADES:
-            sigma /= max(size, CURRENT_FLOOR) * math.log(10.0)
-        elif scale == ROOT:
+        if scale == LINEAR:
+            spread[k] = sigma[k]
+        elif scale == DECADES:
+            spread[k] = sigma[k] / (max(size, CURRENT_FLOOR) * LN10)
+        else:
             # Near zero the root of the noise itself.
-            sigma = (
-                min(sigma / (2.0 * math.sqrt(size)), math.sqrt(sigma))
-                if size > 0.0
-                else (math.sqrt(sigma))
-            )
-        spread[k] = sigma
+            spread[k] = math.sqrt(sigma[k])
+            if size > 0.25 * sigma[k]:
+                spread[k] = sigma[k] / (2.0 * math.sqrt(size))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -159,7 +155,7 @@ def resolution(x, k):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def extreme_error(y, size, noise, classes):
+def extreme_error(y, size, sigma):
     """Return the noise of an extreme magnitude as a share of it, and how many are as extreme.
 
     Parameters
@@ -168,10 +164,9 @@ def extreme_error(y, size, noise, classes):
         Currents.  Shape (m,).
     size
         The extreme of their magnitudes, positive.
-    noise, classes
-        As in :func:`.sweep_noise.deviation`.
+    sigma
+        Standard deviation of the noise there, A.
     """
-    sigma = deviation(noise, classes, size)
     rivals = 0.0
     for current in y:
         if abs(abs(current) - size) <= 2.0 * math.sqrt(2.0) * sigma:
@@ -181,7 +176,7 @@ def extreme_error(y, size, noise, classes):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def largest_currents(
-    vg, current, offsets, y, first, count, verdict, noise, classes, values, errors
+    vg, current, offsets, y, sigma, first, count, verdict, classes, values, errors
 ):  # fmt: skip
     """Find the largest |Id| of every sweep: of all its readings, or of those not left out.
 
@@ -189,19 +184,21 @@ def largest_currents(
     ----------
     vg, current, offsets
         As in :func:`.judge.judge_sweeps`.
-    y, first, count, verdict, noise, classes
+    y, sigma, first, count, verdict, classes
         Branches, as it fills them.
     values, errors
         Get |Id| (A) and its standard error; untouched where there is no point.  Shape (S,).
     """
     for step in range(count.shape[0]):
         largest = math.nan
-        if verdict[step, 0] > 0 or verdict[step, 1] > 0:
-            for k in range(2):
-                for j in range(first[step, k], first[step, k] + count[step, k]):
-                    if not abs(y[j]) <= largest:
-                        largest = abs(y[j])
-        else:
+        noise = 0.0
+        for k in range(2):
+            for j in range(first[step, k], first[step, k] + count[step, k]):
+                if not abs(y[j]) <= largest:
+                    largest = abs(y[j])
+                    noise = sigma[j]
+        if verdict[step, 0] == 0 and verdict[step, 1] == 0:
+            largest = math.nan
             for j in range(offsets[step], offsets[step + 1]):
                 finite = math.isfinite(vg[j]) and math.isfinite(current[j])
                 if finite and not abs(current[j]) <= largest:
@@ -212,7 +209,6 @@ def largest_currents(
         if classes[step] > 0 and largest > 0.0:
             begin = first[step, 0]
             end = first[step, 1] + count[step, 1]
-            share, rivals = extreme_error(
-                y[begin : max(end, begin + count[step, 0])], largest, noise[step], classes[step]
-            )
+            own = y[begin : max(end, begin + count[step, 0])]
+            share, rivals = extreme_error(own, largest, noise)
             errors[step] = share * largest * of_largest(rivals)

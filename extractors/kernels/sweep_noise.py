@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+LN10 = math.log(10.0)
 #: Four equally spaced neighbours predict a point by (-1, 4, 4, -1) / 6, exactly for cubics; with
 #: white noise s the residual has the standard deviation s sqrt(1 + 34 / 36).
 EVEN_GAIN = math.sqrt(1.0 + 34.0 / 36.0)
@@ -23,6 +24,8 @@ FEWEST = 12
 #: Fewer residuals than this tell nothing of the noise.
 TOLD = 6
 CLASSES = 16
+#: The last of so many ranges of the current, each of them :data:`CLASS`, holds what is below, too.
+BINS = 24
 #: Neighbouring classes have one noise where they differ by no more than 1 + this / sqrt(n), with n
 #: points in the smaller one: 2.5 standard deviations of the ratio of two standard deviations.
 SAME_SCALE = 2.5
@@ -56,7 +59,14 @@ def predict(x, y, k):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def residuals(x, y, size, residual, at):
+def logarithms(y, z):
+    """Fill in log10 |y|, NaN where y is 0.  Shape (m,)."""
+    for k in range(y.size):
+        z[k] = math.log10(abs(y[k])) if y[k] != 0.0 else math.nan
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def residuals(x, y, z, size, residual, at):
     """Compare the points of a branch with the cubics through their neighbours.
 
     Of the residual of the current and, where all five have one sign, that of its logarithm the
@@ -64,8 +74,8 @@ def residuals(x, y, size, residual, at):
 
     Parameters
     ----------
-    x, y
-        Branch without repeated voltages.  Shape (m,).
+    x, y, z
+        Branch without repeated voltages: V, A, and log10 |Id|.  Shape (m,).
     size
         Number of residuals that are there already.
     residual, at
@@ -76,37 +86,32 @@ def residuals(x, y, size, residual, at):
     The number of residuals.
     """
     m = x.size
-    if m < 5:
-        return size
-    z = np.empty(m)
-    for k in range(m):
-        z[k] = math.log(abs(y[k])) if y[k] != 0.0 else 0.0
+    # Pairs of neighbours in a row, up to points k + 1 and k + 2, that have one sign.
+    alike = 0
+    for k in range(3):
+        alike = alike + 1 if y[k] * y[k + 1] > 0.0 else 0
     for k in range(2, m - 2):
+        alike = alike + 1 if y[k + 1] * y[k + 2] > 0.0 else 0
         h = x[k] - x[k - 1]
-        turns = h * (x[k + 1] - x[k]) <= 0.0 or h * (x[k - 1] - x[k - 2]) <= 0.0
-        if turns or h * (x[k + 2] - x[k + 1]) <= 0.0:
+        after = x[k + 1] - x[k]
+        last = x[k + 2] - x[k + 1]
+        first = x[k - 1] - x[k - 2]
+        if h * after <= 0.0 or h * first <= 0.0 or h * last <= 0.0:
             continue
-        even = True
-        for j in (k - 2, k, k + 1):
-            even = even and abs(x[j + 1] - x[j] - h) <= 1e-2 * abs(h)
+        near = 1e-2 * abs(h)
+        even = abs(after - h) <= near and abs(first - h) <= near and abs(last - h) <= near
         if even:
             there = (4.0 * (y[k - 1] + y[k + 1]) - y[k - 2] - y[k + 2]) / 6.0
             gain = EVEN_GAIN
         else:
             there, gain = predict(x, y, k)
         least = abs(y[k] - there) / gain
-        positive = 0
-        for j in range(k - 2, k + 3):
-            if y[j] > 0.0:
-                positive += 1
-            elif y[j] == 0.0:
-                positive += 10
-        if positive in (0, 5):
+        if alike >= 4:
             if even:
                 there = (4.0 * (z[k - 1] + z[k + 1]) - z[k - 2] - z[k + 2]) / 6.0
             else:
                 there, gain = predict(x, z, k)
-            relative = abs(z[k] - there) / gain
+            relative = LN10 * abs(z[k] - there) / gain
             # What is noise on both scales has on the logarithmic one a long tail.
             if relative < SMOOTH:
                 least = min(least, abs(y[k]) * relative)
@@ -142,16 +147,79 @@ def middle(a, b, c):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def noise_of(x_f, y_f, x_r, y_r, noise):
+def sort_by_current(residual, at, n, first):
+    """Bring residuals into classes by the current, from the largest downwards, in place.
+
+    Parameters
+    ----------
+    residual, at
+        As :func:`residuals` fills them.  Shape (n,) or more.
+    n
+        Their number.
+    first
+        Gets where each class begins, and the end.  Shape (CLASSES + 1,).
+
+    Returns
+    -------
+    The number of classes, each of :data:`FEWEST` residuals or more.
+    """
+    top = 0.0
+    for k in range(n):
+        top = max(top, at[k])
+    own = np.empty(n, np.int64)
+    sizes = np.zeros(BINS, np.int64)
+    edges = np.empty(BINS)
+    edge = top
+    for b in range(BINS):
+        edge /= CLASS
+        edges[b] = edge
+    for k in range(n):
+        b = 0
+        while b < BINS - 1 and at[k] < edges[b]:
+            b += 1
+        own[k] = b
+        sizes[b] += 1
+    if sizes[0] > n - FEWEST:
+        first[0] = 0
+        first[1] = n
+        return 1
+    class_of = np.empty(BINS, np.int64)
+    c = 0
+    inside = 0
+    left = n
+    first[0] = 0
+    for b in range(BINS):
+        class_of[b] = c
+        inside += sizes[b]
+        left -= sizes[b]
+        if inside >= FEWEST and left >= FEWEST and c < CLASSES - 1:
+            first[c + 1] = first[c] + inside
+            c += 1
+            inside = 0
+    first[c + 1] = n
+    place = first.copy()
+    unsorted = residual[:n].copy()
+    sizes_of = at[:n].copy()
+    for k in range(n):
+        to = place[class_of[own[k]]]
+        place[class_of[own[k]]] += 1
+        residual[to] = unsorted[k]
+        at[to] = sizes_of[k]
+    return c + 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def noise_of(x_f, y_f, z_f, x_r, y_r, z_r, noise):
     """Estimate the noise of a sweep as a function of the current.
 
     Parameters
     ----------
-    x_f, y_f, x_r, y_r
-        Its branches without repeated voltages, V and A.
+    x_f, y_f, z_f, x_r, y_r, z_r
+        Its branches without repeated voltages: V, A, and log10 |Id|.
     noise
-        Gets the currents (A, falling) of classes of points, and the standard deviation in each of
-        them (A).  Shape (2, CLASSES).
+        Gets, of classes of points, the currents (A, falling), the standard deviation (A), the power
+        of the current with which it changes from there to the class before, and log10 of the
+        currents.  Shape (4, CLASSES).
 
     Returns
     -------
@@ -160,27 +228,14 @@ def noise_of(x_f, y_f, x_r, y_r, noise):
     """
     residual = np.empty(x_f.size + x_r.size)
     at = np.empty(residual.size)
-    n = residuals(x_f, y_f, 0, residual, at)
-    n = residuals(x_r, y_r, n, residual, at)
+    n = residuals(x_f, y_f, z_f, 0, residual, at)
+    n = residuals(x_r, y_r, z_r, n, residual, at)
     if n < TOLD:
         return 0, 0
-    order = np.argsort(-at[:n])
-    residual = residual[:n][order]
-    at = at[:n][order]
-    begin = 0
-    c = 0
     first = np.empty(CLASSES + 1, np.int64)
-    while begin < n:
-        end = min(begin + FEWEST, n)
-        while end < n and at[end] * CLASS > at[begin]:
-            end += 1
-        if n - end < FEWEST or c == CLASSES - 1:
-            end = n
-        first[c] = begin
-        noise[1, c] = scale_of(residual[begin:end])
-        c += 1
-        begin = end
-    first[c] = n
+    c = sort_by_current(residual, at, n, first)
+    for k in range(c):
+        noise[1, k] = scale_of(residual[first[k] : first[k + 1]])
     # From the top: what is alike becomes one class.
     top = 0
     for k in range(1, c):
@@ -205,29 +260,45 @@ def noise_of(x_f, y_f, x_r, y_r, noise):
         noise[1, k] = max(noise[1, k], noise[1, k - 1] * noise[0, k] / noise[0, k - 1])
     for k in range(top - 1, -1, -1):
         noise[1, k] = max(noise[1, k], noise[1, k + 1])
+    noise[2, 0] = 0.0
+    for k in range(top + 1):
+        noise[3, k] = math.log10(noise[0, k]) if noise[0, k] > 0.0 else -math.inf
+        if k > 0:
+            apart = noise[3, k - 1] - noise[3, k]
+            noise[2, k] = math.log10(noise[1, k - 1] / noise[1, k]) / apart
     return n, top + 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def deviation(noise, classes, current):
+def deviation_at(noise, classes, current, decades):
     """Return the standard deviation of the noise at a current: in between, a power of the current.
 
     Parameters
     ----------
     noise, classes
         As :func:`noise_of` fills and returns them; at least one class.
-    current
-        |Id|, A.
+    current, decades
+        |Id| (A), and its decimal logarithm.
     """
-    if classes == 1 or current <= noise[0, classes - 1]:
+    if classes == 1 or not current > noise[0, classes - 1]:
         return noise[1, classes - 1]
     k = 1
     while k < classes - 1 and current < noise[0, k]:
         k += 1
-    power = math.log(noise[1, k - 1] / noise[1, k]) / math.log(noise[0, k - 1] / noise[0, k])
+    power = noise[2, k]
     if current > noise[0, 0]:
         power = min(max(power, 0.0), 1.0)
-    return noise[1, k - 1] * (current / noise[0, k - 1]) ** power
+    if power == 0.0:
+        return noise[1, k - 1]
+    return noise[1, k - 1] * math.exp(LN10 * power * (decades - noise[3, k - 1]))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def deviation(noise, classes, current):
+    """Return the standard deviation of the noise at a current, A, as :func:`deviation_at`."""
+    if classes == 1 or not current > noise[0, classes - 1]:
+        return noise[1, classes - 1]
+    return deviation_at(noise, classes, current, math.log10(current))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -252,10 +323,13 @@ def responds(y, noise, classes, n_told):
         if step > 0.0:
             quantum = min(quantum, step)
     # What flickers between two steps of a converter is noise of about half a step.
+    floor = 0.5 * quantum if quantum < math.inf else 0.0
+    bar = RESPONSE * (1.0 + RESPONSE_FEW / n_told)
+    # Most sweeps are beyond that of the largest noise.
+    if high - low > bar * max(noise[1, 0], floor):
+        return True
     sigma = deviation(noise, classes, np.median(np.abs(y)))
-    if quantum < math.inf:
-        sigma = max(sigma, 0.5 * quantum)
-    if high - low > RESPONSE * (1.0 + RESPONSE_FEW / n_told) * sigma:
+    if high - low > bar * max(sigma, floor):
         return True
     m = y.size
     ratio = np.sum(np.diff(y) ** 2) / np.sum((y - np.mean(y)) ** 2)

@@ -25,7 +25,6 @@ from oectflow.extractors.kernels.sweep_errors import (
     rivals_of,
     spread_of,
 )
-from oectflow.extractors.kernels.sweep_noise import deviation
 
 #: Two gate voltages count as one where they differ by at most this share r of the typical spacing
 #: h.  Merging such a pair moves Id by at most Id'' (r h)^2 / 8, which changes a slope over h by
@@ -38,6 +37,8 @@ SAME_VOLTAGE = 0.02
 #: the step from one branch of a hysteresis loop to the other.  A branch whose |gm| still grows by
 #: more than this in one step of the voltage is too coarse for it to be told.
 STEP = 0.25
+
+FLOOR_DECADES = math.log10(CURRENT_FLOOR)
 
 #: What is sought along a branch: max |dId/dVg|; max or min d log10|Id| / dVg, or that of the two
 #: which fits the direction in which |Id| grows.
@@ -80,6 +81,15 @@ def typical_spacing(x):
     x
         Gate voltages, finite.  Shape (n,), in V.
     """
+    least = math.inf
+    largest = 0.0
+    for k in range(1, x.size):
+        spacing = abs(x[k] - x[k - 1])
+        least = min(least, spacing)
+        largest = max(largest, spacing)
+    # Most sweeps are even: nothing to sort.
+    if largest <= 1.000001 * least:
+        return largest
     spacings = np.sort(np.abs(np.diff(x)))
     rest = 0.5 * np.sum(spacings)
     for spacing in spacings:
@@ -100,27 +110,28 @@ def split_sweep(x):
 
     Returns
     -------
-    Number of points of the forward branch, whose last is the turning point, and the distance below
-    which two voltages count as the same.
+    Number of points of the forward branch, whose last is the turning point; the distance below
+    which two voltages count as the same; and :func:`typical_spacing`.
     """
     n = x.size
     if n == 0:
-        return 0, 0.0
+        return 0, 0.0, 0.0
     low = x[0]
     high = x[0]
     for k in range(n):
         low = min(low, x[k])
         high = max(high, x[k])
     farthest = max(x[0] - low, high - x[0])
-    same = SAME_VOLTAGE * typical_spacing(x)
+    typical = typical_spacing(x)
+    same = SAME_VOLTAGE * typical
     turn = 0
     while abs(x[turn] - x[0]) < farthest - same:
         turn += 1
     # A voltage that was held to the end of the sweep is no way back.
     for k in range(turn + 1, n):
         if abs(x[k] - x[turn]) > same:
-            return turn + 1, same
-    return n, same
+            return turn + 1, same, typical
+    return n, same, typical
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -179,6 +190,11 @@ def merge_repeats(x, y, same):
     -------
     Number of points left, at the front of ``x`` and ``y``.
     """
+    k = 1
+    while k < x.size and abs(x[k] - x[k - 1]) > same:
+        k += 1
+    if k >= x.size:
+        return x.size
     count = np.empty(x.size, np.int64)
     top = -1
     for k in range(x.size):
@@ -213,7 +229,7 @@ def branches(vg, current, x, y):
     have: none in a forward branch without data, none in a reverse branch that is not there.
     """
     n = keep_finite(vg, current, x, y)
-    n_forward, same = split_sweep(x[:n])
+    n_forward, same, _ = split_sweep(x[:n])
     n = share_turn(x, y, n, n_forward, same)
     m_forward = merge_repeats(x[:n_forward], y[:n_forward], same)
     m_reverse = merge_repeats(x[n_forward:n], y[n_forward:n], same)
@@ -293,20 +309,20 @@ def growth(x, y, floor):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def branch_extreme(x, y, quantity, formula, noise, classes, row, error):
+def branch_extreme(x, y, decades, sigma, quantity, formula, known, row, error):
     """Find the extreme of one branch without repeated voltages.
 
     Parameters
     ----------
-    x, y
-        Voltages and currents of the branch.  Shape (m,).
+    x, y, decades, sigma
+        Branch: V, A, log10 |Id|, and the standard deviation of the noise (A).  Shape (m,).
     quantity
         ``GM``, ``ONSET_N``, ``ONSET_P``, or ``ONSET`` for the one of the two that :func:`growth`
         chooses.
     formula
         As in :func:`derivative`.
-    noise, classes
-        The noise of its sweep, as in :func:`.sweep_noise.deviation`.
+    known
+        Whether the noise is.
     row
         Gets the extreme derivative (S, or decades per V), and Vg (V) and Id (A) there; the first
         of equal ones counts.  NaN where there is none.  Shape (3,).
@@ -327,7 +343,7 @@ def branch_extreme(x, y, quantity, formula, noise, classes, row, error):
     if quantity != GM:
         z = np.empty(m)
         for k in range(m):
-            z[k] = math.log10(max(abs(y[k]), CURRENT_FLOOR))
+            z[k] = decades[k] if abs(y[k]) > CURRENT_FLOOR else FLOOR_DECADES
     d = np.empty(m)
     derivative(z, x, formula, d)
     flat = True
@@ -355,48 +371,50 @@ def branch_extreme(x, y, quantity, formula, noise, classes, row, error):
     row[1] = x[best]
     row[2] = y[best]
     at_edge = best == 0 or best == m - 1
-    if classes == 0:
+    if not known:
         return EDGE if at_edge else FOUND
     spread = np.empty(m)
-    point_errors(y, scale, noise, classes, spread)
+    point_errors(y, sigma, scale, spread)
     slope_error = np.empty(m)
     derivative_errors(x, spread, formula, slope_error)
     weight = np.empty(m)
     rivals = rivals_of(d, slope_error, best, weight)
     error[0] = slope_error[best] * of_largest(rivals)
     error[1] = math.sqrt(spread_of(x, weight, best) + resolution(x, best))
-    at = deviation(noise, classes, abs(y[best]))
-    error[2] = math.sqrt(at * at + spread_of(y, weight, best))
+    error[2] = math.sqrt(sigma[best] * sigma[best] + spread_of(y, weight, best))
     if d[best] <= chance(m) * slope_error[best]:
         return NOISY
     return EDGE if at_edge else FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def sweep_extremes(x, y, first, count, quantity, formula, noise, classes, rows, errors, codes):
-    """Find the extreme of the forward and of the reverse branch of every step.
+def sweep_extremes(
+    x, y, decades, sigma, first, count, classes, direction, quantity, formula, rows, errors, codes
+):  # fmt: skip
+    """Find the extreme of one branch of every step.
 
     Parameters
     ----------
-    x, y, first, count, noise, classes
+    x, y, decades, sigma, first, count, classes
         Branches, as :func:`.judge.judge_sweeps` fills them.
+    direction
+        ``FORWARD`` or ``REVERSE``.
     quantity, formula
         As in :func:`branch_extreme`.
     rows, errors
-        Get the rows and errors of :func:`branch_extreme`.  Shape (S, 2, 3).
+        Get the rows and errors of :func:`branch_extreme`.  Shape (S, 3).
     codes
-        Gets how each branch ended.  Shape (S, 2).
+        Gets how each branch ended.  Shape (S,).
     """
     for step in range(count.shape[0]):
-        for direction in (FORWARD, REVERSE):
-            rows[step, direction] = math.nan
-            errors[step, direction] = math.nan
-            if count[step, direction] == 0:
-                codes[step, direction] = NO_DATA if count[step, FORWARD] == 0 else NO_BRANCH
-            else:
-                begin = first[step, direction]
-                points = slice(begin, begin + count[step, direction])
-                codes[step, direction] = branch_extreme(
-                    x[points], y[points], quantity, formula, noise[step], classes[step],
-                    rows[step, direction], errors[step, direction],
-                )  # fmt: skip
+        rows[step] = math.nan
+        errors[step] = math.nan
+        if count[step, direction] == 0:
+            codes[step] = NO_DATA if count[step, FORWARD] == 0 else NO_BRANCH
+        else:
+            begin = first[step, direction]
+            points = slice(begin, begin + count[step, direction])
+            codes[step] = branch_extreme(
+                x[points], y[points], decades[points], sigma[points], quantity, formula,
+                classes[step] > 0, rows[step], errors[step],
+            )  # fmt: skip

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oectflow.extractors.base import get_extractor
-from oectflow.extractors.kernels import judge, sweep_noise
+from oectflow.extractors.kernels import judge, plateaus, sweep_noise
 from oectflow.measurement import Batch
 from tests.extractors import naive
 
@@ -227,10 +227,11 @@ def test_noise__of_white_and_of_proportional_noise_is_found():
     rng = np.random.default_rng(5)
     x = np.linspace(0, 1, 301)
     curve = 1e-3 / (1 + np.exp(-(x - 0.5) / 0.05)) + 1e-7
-    table = np.empty((2, sweep_noise.CLASSES))
+    table = np.empty((4, sweep_noise.CLASSES))
+    none = x[:0]
     for sigma in (np.full(301, 3e-6), 0.01 * curve):
         y = curve + sigma * rng.standard_normal(301)
-        _, classes = sweep_noise.noise_of(x, y, x[:0], y[:0], table)
+        _, classes = sweep_noise.noise_of(x, y, np.log10(np.abs(y)), none, none, none, table)
         for k in (0, 150, 300):
             found = sweep_noise.deviation(table, classes, abs(curve[k]))
             # Of 12 points the standard deviation is known to 1 / sqrt(24) = 0.2; where classes
@@ -266,8 +267,8 @@ def test_plateau__of_a_current_that_saturates_is_none(decimals):
     current = 1e-3 * np.tanh(np.clip(vg - 0.2, 0, None) / 0.04) + 1e-8
     if decimals:
         current = np.array([float(f"{i:.{decimals}g}") for i in current])
-    assert judge.plateau(current)[0] < judge.PLATEAU
-    assert judge.plateau(np.minimum(current, 6e-4))[0] >= judge.PLATEAU
+    assert plateaus.plateau(current)[0] < plateaus.PLATEAU
+    assert plateaus.plateau(np.minimum(current, 6e-4))[0] >= plateaus.PLATEAU
 
 
 def test_loops__a_closed_loop_is_one():

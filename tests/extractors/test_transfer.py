@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from oectflow.errors import ParameterError
 from oectflow.extractors import transfer
 from oectflow.extractors.base import get_extractor, stack_steps
-from oectflow.extractors.kernels import sweep_errors, sweeps
+from oectflow.extractors.kernels import sweep_errors, sweep_noise, sweeps
 from oectflow.measurement import Batch
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -181,7 +181,7 @@ def test_split_and_merge__same_as_twin(sweep):
     x, y = np.empty(vg.size + 1), np.empty(vg.size + 1)
     n = sweeps.keep_finite(vg, current, x, y)
     forward, reverse, exact_same = naive.branches(vg, current)
-    n_forward, same = sweeps.split_sweep(x[:n])
+    n_forward, same, _ = sweeps.split_sweep(x[:n])
     n = sweeps.share_turn(x, y, n, n_forward, same)
     assert (n_forward, n - n_forward) == (len(forward), len(reverse))
     # A product, and spacings that are exact on this grid.
@@ -209,21 +209,25 @@ def test_extremes__same_as_twin(sweep, quantity, formula):
     vg, current = sweep
     rows, errors = np.empty((2, 1, 2, 3))
     codes = np.empty((1, 2), np.int8)
-    x, y = np.empty(vg.size + 1), np.empty(vg.size + 1)
+    x, y, decades = np.zeros((3, vg.size + 1))
     first, count = sweeps.branches(vg, current, x, y)
-    sweeps.sweep_extremes(
-        x,
-        y,
-        np.array([first]),
-        np.array([count]),
-        ["gm", "onset_n", "onset_p"].index(quantity),
-        ["auto", "two_sided_mean", "second_order"].index(formula),
-        np.empty((1, 2, 1)),
-        np.zeros(1, np.int64),
-        rows,
-        errors,
-        codes,
-    )
+    sweep_noise.logarithms(y, decades)
+    for direction in (sweeps.FORWARD, sweeps.REVERSE):
+        sweeps.sweep_extremes(
+            x,
+            y,
+            decades,
+            np.empty(y.size),
+            np.array([first]),
+            np.array([count]),
+            np.zeros(1, np.int64),
+            direction,
+            ["gm", "onset_n", "onset_p"].index(quantity),
+            ["auto", "two_sided_mean", "second_order"].index(formula),
+            rows[:, direction],
+            errors[:, direction],
+            codes[:, direction],
+        )
     *both, same = naive.branches(vg, current)
     for direction, points in enumerate(both):
         value, at_vg, at_id = rows[0, direction]
