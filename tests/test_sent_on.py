@@ -7,6 +7,8 @@ import json
 import os
 import re
 import shutil
+import traceback
+from pathlib import Path
 
 import h5py
 import pytest
@@ -15,10 +17,12 @@ import oectflow as of
 from oectflow.atomic_write import atomic_write
 from oectflow.cells import plain_cell
 from oectflow.errors import CatalogError, UnreadableFile
+from oectflow.pipeline.cli import main
 from oectflow.pipeline.execution.driving import lock
 from oectflow.pipeline.execution.planning.costs import CostBook
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.outputs.results import DamagedResultWarning
 
 PEAK = {"peak": {"extractor": "transient.peak_current", "input": "transient"}}
 FORMULA = '=HYPERLINK("http://elsewhere","x")'
@@ -35,9 +39,19 @@ def raw(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", " ="])
+@pytest.mark.parametrize(
+    "begin",
+    ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\u00a0=", "\n@", "＝", "＠"],
+)
 def test_no_cell_begins_like_a_formula(begin):
     assert plain_cell(f"{begin}1+1").startswith("'")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "\r\n"])
+def test_no_cell_of_a_spreadsheet_with_other_separators_begins_like_a_formula(separator):
+    cells = plain_cell(f"chip{separator}=1+1").split(separator)
+    assert not any(cell.startswith("=") for cell in cells)
+    assert plain_cell(f"chip{separator}-1.5") == f"chip{separator}-1.5"
 
 
 @pytest.mark.parametrize("value", ["-1.5", "+3e-9", "#chip", "", 3, -2.5, None])
@@ -123,9 +137,57 @@ def test_a_file_that_is_being_written(raw, tmp_path):
         "postgresql+psycopg://user@127.0.0.1:1/db?password=geheim&connect_timeout=1",
         "sqlite:///a.db?key=geheim",
         "mysql://user:geheim@host/db?password=geheim",
+        "postgresql://user:geheim@host:geheim/db",
     ],
 )
-def test_secrets_of_urls_are_in_no_message(url):
+def test_secrets_of_urls_are_in_no_message(url, monkeypatch, capsys):
     with pytest.raises(CatalogError) as found:
         Catalog(url)
-    assert "geheim" not in str(found.value)
+    assert "geheim" not in "".join(traceback.format_exception(found.value))
+    for command in ("scan", "status", "search"):
+        monkeypatch.setattr("sys.argv", ["oectflow", command, "--catalog", url])
+        with pytest.raises(SystemExit):
+            main()
+    said = capsys.readouterr()
+    assert "geheim" not in said.out + said.err
+
+
+def test_what_cannot_be_opened_in_a_folder_is_named(raw, tmp_path):
+    (raw / "gone.h5").symlink_to(tmp_path / "gone")
+    (raw / "circle.h5").symlink_to(raw / "circle.h5")
+    os.mkfifo(raw / "pipe.h5")
+    report = of.extract(raw, PEAK, tmp_path / "out", progress=False)
+    assert report.counts == {"done": 2, "failed": 3}
+    reasons = "\n".join(record.reason for record in report.failed)
+    assert f"{raw / 'gone.h5'}: is a link to {tmp_path / 'gone'}, which is not there" in reasons
+    assert f"{raw / 'circle.h5'}: is a link that leads to itself" in reasons
+    assert f"{raw / 'pipe.h5'}: is no file with content" in reasons
+
+
+def test_a_folder_that_cannot_be_listed_is_named(raw, tmp_path, monkeypatch):
+    hidden = raw / "hidden"
+    hidden.mkdir()
+    scandir = os.scandir
+
+    def refused(path):
+        if Path(path) == hidden:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    report = of.extract(raw, PEAK, tmp_path / "out", progress=False)
+    assert report.counts == {"done": 2, "failed": 1}
+    assert f"{hidden}: no permission to read it" in report.failed[0].reason
+
+
+def test_results_that_cannot_be_opened_stop_no_others(raw, tmp_path):
+    out = tmp_path / "out"
+    of.extract(raw, PEAK, out, progress=False)
+    (out / "test_0.parquet").unlink()
+    (out / "test_0.parquet").mkdir()
+    os.mkfifo(out / "pipe.parquet")
+    report = of.extract(raw, PEAK, out, progress=False)
+    assert report.counts == {"failed": 1, "unchanged": 1}
+    assert "test_0.parquet: cannot be read (it is no file with content)" in report.failed[0].reason
+    with pytest.warns(DamagedResultWarning, match=r"pipe\.parquet(.|\n)*test_0\.parquet"):
+        assert of.open_results(out)["experiment"].values.tolist() == ["test_1"]

@@ -36,7 +36,7 @@ def scan(
     place = need_catalog(catalog)
     if root is None and place.config is None:
         raise CatalogError(
-            f"no folder to scan: name one: oectflow scan FOLDER --catalog {place.database}"
+            "no folder to scan: name one: oectflow scan FOLDER --catalog PATH_OR_URL"
         )
     with place.open(make=True) as opened, progress_bar("scan", "files", quiet=quiet) as progress:
         report = opened.scan(

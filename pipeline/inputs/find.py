@@ -84,7 +84,8 @@ def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
         raise InputError(f"{shorten(item)}: expected a folder, a glob, a file or an Experiment")
     path = local_path(item, InputError)
     if path.is_dir():
-        found = sorted(p for p in walk_files(path) if is_hdf5(p) and _is_raw(p))
+        # What cannot be opened is found, too, so that there is a word about it.
+        found = sorted(p for p in walk_files(path) if (is_hdf5(p) and _is_raw(p)) or p.is_dir())
         if not found:
             raise InputError(
                 f"{path}: no HDF5 file (*.h5, *.hdf5) in this folder or below; "
@@ -104,4 +105,4 @@ def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
 
 def _is_raw(path: Path) -> bool:
     # Feature files of the software in use until now lie beside the raw ones in many labs.
-    return path.is_file() and path.name[0] not in "._" and "-feat_" not in path.name
+    return path.name[0] not in "._" and "-feat_" not in path.name

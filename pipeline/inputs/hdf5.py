@@ -117,6 +117,8 @@ def _open(path: Path) -> h5py.File:
 
 def explain(path: Path, what: str, error: BaseException) -> str:
     """Say in one line what cannot be read, why, and what to do about it."""
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        return f"{path}: is a link to {path.readlink()}, which is not there"
     if isinstance(error, FileNotFoundError):
         return f"{path}: there is no such file"
     if isinstance(error, IsADirectoryError):
@@ -125,6 +127,8 @@ def explain(path: Path, what: str, error: BaseException) -> str:
         return f"{path}: is being written by another process; read it when that has finished"
     if isinstance(error, PermissionError):
         return f"{path}: no permission to read it; change its mode or ask its owner"
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return f"{path}: is a link that leads to itself"
     reason = " ".join(str(error).split()) or type(error).__name__
     if "already open for" in reason:
         # The mark that HDF5 leaves in a file while it is written, also for readers (SWMR).

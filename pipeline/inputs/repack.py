@@ -180,7 +180,7 @@ def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
     if source.is_file():
         root, files = source.parent, [source]
     else:
-        root, files = source, sorted(p for p in walk_files(source) if is_hdf5(p))
+        root, files = source, sorted(p for p in walk_files(source) if is_hdf5(p) or p.is_dir())
     if not files:
         raise InputError(f"{source}: no HDF5 file (*.h5, *.hdf5) there")
     if root.resolve() == target.resolve():

@@ -15,7 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from oectflow.checksums import open_checked
-from oectflow.errors import DamagedFile, OutputError
+from oectflow.errors import OutputError
 from oectflow.extractors.base import Variable, missing
 from oectflow.local_path import local_path
 from oectflow.pipeline.inputs.samples import unit_of
@@ -208,7 +208,7 @@ def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
     for path in paths:
         try:
             metadata = read_metadata(path)
-        except DamagedFile as error:
+        except OutputError as error:
             damaged.append(str(error))
             continue
         if metadata is not None:

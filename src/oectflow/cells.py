@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-_BEGINS = ("=", "+", "-", "@", "\t", "\r")
+# Also in the width of Chinese and Japanese characters, which spreadsheets take for the same.
+_BEGINS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+# Where a spreadsheet of another country lets the next cell begin, quotes or not.
+_SEPARATORS = re.compile(r"([;\t\r\n])")
 
 
 def plain_cell(value: Any) -> Any:
@@ -12,11 +16,20 @@ def plain_cell(value: Any) -> Any:
 
     >>> plain_cell("=1+1"), plain_cell("-1.5"), plain_cell("chip 3"), plain_cell(-1)
     ("'=1+1", '-1.5', 'chip 3', -1)
+    >>> plain_cell("a;=1+1")
+    "a;'=1+1"
     """
-    if not isinstance(value, str) or not value.lstrip(" ").startswith(_BEGINS):
+    if not isinstance(value, str):
         return value
+    text = "".join(f"'{part}" if _runs(part) else part for part in _SEPARATORS.split(value))
+    return f"'{text}" if text.startswith(("\t", "\r", "\n")) else text
+
+
+def _runs(text: str) -> bool:
+    if not text.lstrip().startswith(_BEGINS):
+        return False
     try:
-        float(value)
+        float(text)
     except ValueError:
-        return f"'{value}"
-    return value
+        return True
+    return False

@@ -11,6 +11,8 @@ looks at::
 
 from __future__ import annotations
 
+import errno
+import stat
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -67,6 +69,9 @@ def open_checked(path: Path, columns: Collection[str] | None = ()) -> Iterator[p
     OSError
         It cannot be opened.
     """
+    # A named pipe would be waited for, a folder has no content.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is no file with content", str(path))
     try:
         with pa.OSFile(str(path)) as file:
             # pyarrow would read the end once more.

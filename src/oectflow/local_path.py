@@ -31,7 +31,8 @@ def local_path(
 def walk_files(root: Path) -> Iterator[Path]:
     """Yield the files below a folder, also through links to folders, each folder once.
 
-    A folder that is reached both ways is under its own name.
+    A folder that is reached both ways is under its own name.  One that cannot be listed is yielded
+    itself, so that it is not passed over.
     """
     seen: set[tuple[int, int]] = set()
     waiting, links = [root], list[Path]()
@@ -41,7 +42,7 @@ def walk_files(root: Path) -> Iterator[Path]:
             status = folder.stat()
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError:
-            # As pathlib does with what cannot be listed.
+            yield folder
             continue
         if (status.st_dev, status.st_ino) in seen:
             continue
@@ -49,7 +50,15 @@ def walk_files(root: Path) -> Iterator[Path]:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(Path(entry.path))
-            elif entry.is_dir():
+            elif _leads_to_folder(entry):
                 links.append(Path(entry.path))
             else:
                 yield Path(entry.path)
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link that leads to itself.
+        return False

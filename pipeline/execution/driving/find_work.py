@@ -127,10 +127,7 @@ def find_work(
                 )
             seen[str(out_path)] = path, name
             metadata = read_earlier(out_path, about(experiment))
-            damage = ""
-            if out_path.exists() and (metadata is None or verify == "content"):
-                damage = _damage(out_path)
-                metadata = None if damage else metadata
+            damage = _damage(out_path) if metadata is None and out_path.exists() else ""
             sample, warnings = sample_of(experiment, samples)
             warnings = [*experiment.oddities(), *warnings]
         except (InputError, OutputError, ConfigError) as error:
@@ -145,13 +142,20 @@ def find_work(
             else:
                 gone = metadata["features"].keys() - features.features.keys()
                 dropped = dict.fromkeys(sorted(gone), "the raw file has changed")
-        complete = set(features.features) <= set(reused)
-        if (
+        unchanged = (
             metadata is not None
-            and complete
+            and set(features.features) <= set(reused)
             and _same_form(metadata, features, expand_multidim)
             and metadata["identity"].get("sample", {}) == sample
-        ):
+        )
+        # What is kept in a new file is read now: in a task it would be too late to compute it.
+        if metadata is not None and reused and (verify == "content" or not unchanged):
+            damage = _damage(out_path)
+            if damage:
+                gone = metadata["features"].keys() - features.features.keys()
+                dropped |= dict.fromkeys(sorted(gone), "its result was damaged")
+                reused, unchanged = (), False
+        if unchanged:
             yield ExperimentRecord(
                 name,
                 str(path),

@@ -181,10 +181,11 @@ def _to_url(url_or_path: str | os.PathLike[str]) -> URL:
         return URL.create("sqlite", database=str(path))
     try:
         url = make_url(str(url_or_path))
-    except (ArgumentError, ValueError) as error:
+    except (ArgumentError, ValueError):
+        # What SQLAlchemy says of it may hold the password.
         raise CatalogError(
             "a database URL cannot be read; expected postgresql+psycopg://user@host/database"
-        ) from error
+        ) from None
     if url.drivername in ("postgres", "postgresql"):
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername not in ("sqlite", "postgresql+psycopg"):

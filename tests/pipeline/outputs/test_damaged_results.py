@@ -108,6 +108,26 @@ def test_extract_replaces_what_is_its_own(made, lab, damage, force):
     assert again.counts == {"unchanged": 3}
 
 
+def test_what_would_be_kept_of_a_damaged_result_is_computed_anew(lab):
+    path = lab / "out" / "test_1.parquet"
+    truth = read_table(path)
+    column = next(name for name in truth.column_names if name.startswith("peak"))
+    chunk = next(
+        found
+        for i in range(truth.num_columns + 5)
+        if (found := pq.ParquetFile(path).metadata.row_group(0).column(i)).path_in_schema == column
+    )
+    flipped(path, 8 * (chunk.data_page_offset + chunk.total_compressed_size - 2))
+    more = FEATURES | {"cycles": {"extractor": "transient.cycles", "input": "transient"}}
+    report = of.extract(lab / "raw", more, lab / "out", progress=False)
+    assert report.ok
+    assert f"{path}: cannot be read as Parquet" in report.plan.damaged[0]
+    assert report.experiments[1].reused == ()
+    assert (
+        read_table(path).select(truth.column_names).drop("problems").equals(truth.drop("problems"))
+    )
+
+
 def values(path):
     """Everything that a user can get of a result: every column, and what the metadata say."""
     return read_table(path), read_metadata(path)
