@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.errors import UnreadableFile
+from oectflow.measurement import kinds
 from oectflow.pipeline.inputs.hdf5 import reading
 
 _REMEDY = (
@@ -67,14 +68,16 @@ def _named(path: Path, file: h5py.File, here: Path, *, allowed: bool) -> Iterato
         for name in group:
             link = group.get(name, getlink=True)
             where = f"{group.name.rstrip('/')}/{name}"
+            needed = where.split("/")[1] in ("extra", "raw", "sample", *kinds())
             if here != path:
                 where = f"{here}: {where}"
             if isinstance(link, h5py.ExternalLink):
                 what = f"is a link to {link.filename!r}"
                 _need_allowed(path, where, what, allowed=allowed)
                 yield _there(path, where, what, here, link.filename), True
+                needed = True
             if not isinstance(link, h5py.HardLink):
-                if group.get(name) is None:
+                if needed and group.get(name) is None:
                     raise UnreadableFile(
                         f"{path}: {where} is a link to {link.path!r}, which is not there; copy or "
                         "convert the file again"
