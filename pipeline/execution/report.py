@@ -58,6 +58,8 @@ class ExperimentRecord:
         The first problems, and how many there are.
     warnings
         What is odd, but did not stop anything: a table of samples that contradicts the raw file.
+    content_hash
+        Of the raw file that was computed; ``""`` where it could not be read or has changed.
     finished
         Seconds from the begin of the run until it was written or had failed; NaN where there was
         nothing to do.
@@ -82,6 +84,7 @@ class ExperimentRecord:
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
     n_problems: int = 0
+    content_hash: str = ""
     finished: float = math.nan
 
     def all_problems(self) -> Sequence[Problem]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,6 +12,8 @@ from pathlib import Path
 
 # File systems take names of 255 bytes; what is added to a name needs 22 of them and a suffix.
 _LONGEST_NAME_BYTES = 200
+# What was added to a name.
+_LEFTOVER = re.compile(r"(.*)\.[0-9a-f]+\.tmp[^/]*", re.DOTALL)
 # What a file system answers that cannot sync a folder (CIFS, some FUSE): the rename is done.
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES, errno.EPERM}
 
@@ -51,9 +53,15 @@ def atomic_write(target: Path, suffix: str = "") -> Iterator[Path]:
 
 def remove_leftovers(targets: Iterable[Path]) -> None:
     """Delete unfinished versions of these files that a killed process left behind."""
+    prefixes: dict[Path, set[str]] = {}
     for target in targets:
-        for leftover in target.parent.glob(f"{glob.escape(_prefix(target))}.*.tmp*"):
-            leftover.unlink(missing_ok=True)
+        prefixes.setdefault(target.parent, set()).add(_prefix(target))
+    for folder, wanted in prefixes.items():
+        # Once for all: a folder may hold 10,000 results.
+        for leftover in folder.glob(".*.tmp*"):
+            found = _LEFTOVER.match(leftover.name)
+            if found and found[1] in wanted:
+                leftover.unlink(missing_ok=True)
 
 
 def _prefix(target: Path) -> str:

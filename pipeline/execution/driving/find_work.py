@@ -12,6 +12,7 @@ from distributed import Future
 
 from oectflow.errors import ConfigError, DamagedFile, InputError, OutputError
 from oectflow.extractors.base import BaseExtractor
+from oectflow.pipeline.execution.driving.file_book import FileBook
 from oectflow.pipeline.execution.planning.batches import StepBatch
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.worker.build_table import Extracted
@@ -98,10 +99,12 @@ def find_work(
     step_timeout: StepTimeoutOption = "auto",
     verify: Verify = "identity",
     allow_external: bool = False,
+    book: FileBook | None = None,
 ) -> Iterator[Job | ExperimentRecord]:
     """Look at every experiment and say what is to be done, or why nothing is.
 
-    Reads metadata only, of the raw file and of the results that an earlier run left.
+    Reads metadata only, of the raw file and of the results that an earlier run left, and of what
+    the book knows nothing.
 
     Yields
     ------
@@ -111,6 +114,11 @@ def find_work(
     seen: dict[str, tuple[Path, str]] = {}
     fingerprints = features.fingerprints()
     for index, path in enumerate(paths):
+        known = book.find(path) if book else None
+        if known and known.out_path not in seen and verify == "identity" and not force:
+            seen[known.out_path] = path, known.experiment_id
+            yield known
+            continue
         try:
             experiment = Experiment(path, allow_external=allow_external)
             name = experiment.experiment_id
@@ -137,8 +145,8 @@ def find_work(
         dropped: dict[str, str] = {}
         if metadata is not None:
             if same_source(metadata, experiment, verify):
-                known = {} if force else fingerprints
-                reused, dropped = _reusable(metadata, features, known, sample)
+                asked = {} if force else fingerprints
+                reused, dropped = _reusable(metadata, features, asked, sample)
             else:
                 gone = metadata["features"].keys() - features.features.keys()
                 dropped = dict.fromkeys(sorted(gone), "the raw file has changed")

@@ -19,6 +19,7 @@ from oectflow.cluster.local import default_workers
 from oectflow.errors import ConfigError, RunFailed, StorageError, did_you_mean
 from oectflow.local_path import local_path
 from oectflow.pipeline.execution.driving.conduct import Crew, conduct, way_of
+from oectflow.pipeline.execution.driving.file_book import FileBook, question
 from oectflow.pipeline.execution.driving.find_work import Job, Verify, find_work
 from oectflow.pipeline.execution.driving.lock import only_run_in
 from oectflow.pipeline.execution.driving.planner import Planner
@@ -260,6 +261,7 @@ class _Run:
     features: FeatureSet
     planner: Planner
     plan: RunPlan
+    book: FileBook | None
     jobs: list[Job] = field(default_factory=list)
     records: dict[int, ExperimentRecord] = field(default_factory=dict)
 
@@ -284,15 +286,24 @@ def _prepared(
     table = None if samples is None else read_samples(samples)
     paths = find_experiments(experiments)
     features = features.pinned()
+    # The state of a raw file says nothing about other files in which its data may lie.
+    book = (
+        None
+        if allow_external
+        else FileBook(folder, question(features, table, expand_multidim=expand_multidim))
+    )
     prepared = find_work(
         paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic,
         samples=table, verify=verify, step_timeout=step_timeout, allow_external=allow_external,
+        book=book,
     )  # fmt: skip
     for index, item in enumerate(prepared):
         if isinstance(item, Job):
             jobs.append(item)
         else:
             records[index] = item
+            if book and item.outcome == "unchanged":
+                book.note(item, features)
     extractors = {f.name: f.extractor for f in features.extracted if f.extractor}
     fingerprints = features.fingerprints()
     keys = {name: fingerprints[name] for name in extractors}
@@ -303,7 +314,7 @@ def _prepared(
     plan = RunPlan(len(jobs), len(records) - len(unusable), unusable)
     plan.dropped = dropped_lines(job.task.dropped for job in jobs)
     plan.damaged = [job.damage for job in jobs if job.damage]
-    return _Run(features, planner, plan, jobs, records)
+    return _Run(features, planner, plan, book, jobs, records)
 
 
 def _extract(
@@ -370,12 +381,16 @@ def _carry_out(run: _Run, crew: Crew, *, progress: bool) -> None:
             for job, record in finished:
                 bar.finish(job.task.experiment_id)
                 run.records[job.index] = replace(record, finished=time.perf_counter() - begin)
+                if run.book:
+                    run.book.note(record, run.features)
                 # Threads that wait for each other say little about what a step costs.
                 run.planner.learn(job, record, costs=run.plan.ways[-1:] != ["threads"])
     finally:
         # A run that stops early can leave writers behind which stop in the middle.
         remove_leftovers(out_paths)
         run.planner.book.save()
+        if run.book:
+            run.book.save()
 
 
 @contextmanager

@@ -391,6 +391,7 @@ def write_experiment(
         problems=table.problems[:_RECORDED_PROBLEMS],
         warnings=task.warnings,
         n_problems=len(table.problems),
+        content_hash=content_hash,
     )
     _log_event(
         task.topic,

@@ -1,0 +1,186 @@
+"""What earlier runs have found unchanged, so that a run with nothing to do opens no file.
+
+Looking at a raw file and at its result takes some 10 ms, asking the file system about both some
+10 µs.  The book says of which state of both files a run has found that nothing is to be done, for
+one question: the features with their definitions, the table of samples, the layout.  It is a cache:
+wherever anything differs, and where the book is lost or damaged, files are looked at as before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+import oectflow
+from oectflow.atomic_write import atomic_write
+from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.inputs.samples import Samples
+from oectflow.pipeline.outputs.sink import FORMAT as RESULT_FORMAT
+
+_FILE = ".oectflow-unchanged.json"
+_FORMAT = 1
+#: More than the book of a million files.
+_MOST_BYTES = 2**30
+#: A file that was written so shortly before it was looked at may be written again within the same
+#: tick of the file system's clock, which is 2 s on FAT; in ns.
+_RECENT_NS = 2_000_000_000
+
+#: Size, modification and change time (ns), and number of a file.
+_State = list[int]
+
+
+class FileBook:
+    """Remembered states of files.
+
+    Parameters
+    ----------
+    folder
+        Output folder, in which the book is kept.
+    question
+        From :func:`question`; what was found for another one does not count.
+    """
+
+    def __init__(self, folder: Path, question: str) -> None:
+        self._folder = folder
+        self._question = question
+        self._looked: dict[str, tuple[str, _State | None]] = {}
+        self._told: set[str] = set()
+        self._found, self._reused = _read(folder / _FILE, question)
+        self._changed = False
+
+    def find(self, path: Path) -> ExperimentRecord | None:
+        """Return the record of an experiment of which neither raw file nor result has changed.
+
+        None where they have to be looked at.
+        """
+        key = str(path.absolute())
+        raw = _state(key)
+        self._looked[key] = (str(path), raw)
+        entry = self._found.get(key)
+        if entry is None or raw is None or [str(path), raw] != entry[:2]:
+            return None
+        _, _, experiment_id, name, result, reused, warnings = entry
+        out_path = self._folder / name
+        if _state(str(out_path)) != result:
+            return None
+        self._told.add(key)
+        return ExperimentRecord(
+            experiment_id,
+            str(path),
+            "unchanged",
+            out_path=str(out_path),
+            reused=self._reused[reused],
+            n_bytes=result[0],
+            warnings=tuple(warnings),
+        )
+
+    def note(self, record: ExperimentRecord, features: FeatureSet) -> None:
+        """Remember what the next run will find of an experiment.
+
+        Parameters
+        ----------
+        record
+            What this run has found, or has written.
+        features
+            What was asked for.
+        """
+        key = str(Path(record.path).absolute())
+        if record.outcome == "unchanged" and key in self._told:
+            return
+        given, raw = self._looked.get(key, ("", None))
+        self._changed |= self._found.pop(key, None) is not None
+        kept = (*record.reused, *record.computed)
+        whole = record.outcome == "unchanged" or (
+            record.outcome in ("done", "flagged")
+            and bool(record.content_hash)
+            and record.n_problems == 0
+        )
+        if not whole or raw is None or not set(features.features) <= set(kept):
+            return
+        if time.time_ns() - max(raw[1], raw[2]) < _RECENT_NS or raw != _state(key):
+            return
+        result = _state(record.out_path)
+        if result is None or result[0] != record.n_bytes:
+            return
+        if kept not in self._reused:
+            self._reused.append(kept)
+        name = str(Path(record.out_path).absolute().relative_to(self._folder.absolute()))
+        self._found[key] = [
+            given, raw, record.experiment_id, name, result, self._reused.index(kept),
+            list(record.warnings),
+        ]  # fmt: skip
+        self._changed = True
+
+    def save(self) -> None:
+        """Write the book; a folder that cannot be written any more keeps the old one."""
+        if not self._changed:
+            return
+        content = {
+            "format": _FORMAT,
+            "question": self._question,
+            "reused": self._reused,
+            "files": self._found,
+        }
+        # A run that is refused by the disk has said so; the next one is slower, no more.
+        with contextlib.suppress(OSError), atomic_write(self._folder / _FILE) as temporary:
+            # It names files and people's chips.
+            temporary.chmod(0o600)
+            text = json.dumps(content, separators=(",", ":")).encode()
+            temporary.write_bytes(xxhash.xxh3_128_hexdigest(text).encode() + b"\n" + text)
+
+
+def question(features: FeatureSet, samples: Samples | None, *, expand_multidim: bool) -> str:
+    """Return a text for everything beside the files that decides what is to be done."""
+    asked = {
+        "version": [oectflow.__version__, RESULT_FORMAT],
+        "expand_multidim": expand_multidim,
+        "samples": None if samples is None else samples.to_json(),
+        "features": {
+            name: [
+                fingerprint,
+                features.features[name].describe(),
+                list(features.features[name].columns()),
+            ]
+            for name, fingerprint in features.fingerprints().items()
+        },
+    }
+    return xxhash.xxh3_128_hexdigest(json.dumps(asked, default=str).encode())
+
+
+def _read(path: Path, question: str) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
+    """Return the entries for a question, and the sets of features that they refer to."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(_MOST_BYTES)
+        digest, _, text = raw.partition(b"\n")
+        if xxhash.xxh3_128_hexdigest(text).encode() != digest:
+            return {}, []
+        content: Mapping[str, Any] = json.loads(text)
+        if content["format"] != _FORMAT or content["question"] != question:
+            return {}, []
+        found, reused = content["files"], [tuple(names) for names in content["reused"]]
+        for given, raw, experiment_id, name, result, index, warnings in found.values():
+            for text in (given, experiment_id, name, *warnings):
+                text.encode()
+            if len(raw) != len(result) or not 0 <= index < len(reused):
+                return {}, []
+        return found, reused
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        # It is written anew.
+        return {}, []
+
+
+def _state(path: str) -> _State | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - a Path for each of 100,000 files takes its time
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
