@@ -86,7 +86,9 @@ def start_batch(
     # One thread per worker: h5py reads one file at a time per process.
     processes = configured("processes") or cores
     prologue = [*_environment_lines(), *(configured("job_script_prologue") or [])]
-    extra = ["--no-dashboard", *(configured("worker_extra_args") or [])]
+    # Health and counters of a worker are there without a dashboard, for all who reach the node.
+    extra = ["--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"]
+    extra += configured("worker_extra_args") or []
     scheduler_options = configured("scheduler_options") or {}
     port = free_port(dashboard_port, dashboard_host)
     certificates = temporary_certificates(security)

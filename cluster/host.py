@@ -9,16 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import os
+import shutil
+import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
+import dask
 from distributed import Nanny, Scheduler
+from tornado.web import RequestHandler
 
 #: A worker in the middle of a kernel is given so long to end; then it is killed.
 SECONDS_TO_CLOSE = 5.0
@@ -29,11 +36,16 @@ class Host:
 
     def __init__(self) -> None:
         self.scheduler: Scheduler | None = None
+        self.remove_at_end: str | None = None
         self.nannies: dict[int | str, Nanny] = {}
 
-    async def start_scheduler(self, options: dict[str, Any]) -> str:
-        """Start the scheduler and return its address."""
+    async def start_scheduler(
+        self, options: dict[str, Any], remove_at_end: str | None = None
+    ) -> str:
+        """Start the scheduler and return its address; a folder that only it needs ends with it."""
+        self.remove_at_end = remove_at_end
         self.scheduler = await Scheduler(**options)
+        need_own_name(self.scheduler)
         return str(self.scheduler.address)
 
     async def start_worker(
@@ -53,10 +65,64 @@ class Host:
 
     async def close(self) -> None:
         """Stop all workers, then the scheduler."""
+        # First, as the rest may hang.
+        if self.remove_at_end is not None:
+            shutil.rmtree(self.remove_at_end, ignore_errors=True)
         names = list(self.nannies)
         await asyncio.gather(*map(self.stop_worker, names), return_exceptions=True)
         if self.scheduler is not None:
             await self.scheduler.close()
+
+
+class Refused(RequestHandler):
+    """Says why a page is not shown."""
+
+    def prepare(self) -> None:
+        """Called by Tornado before anything else."""
+        self.set_status(403)
+        self.finish(
+            f"{self.request.host_name} is no name of this machine that is known, or a page from "
+            "elsewhere has asked.  If it is a proxy of yours, name it in Dask's configuration: "
+            "distributed.scheduler.dashboard.bokeh-application.allow-websocket-origin"
+        )
+
+
+def need_own_name(scheduler: Scheduler) -> None:
+    """Let the dashboard answer only those who ask this machine by a name of its own.
+
+    A page from elsewhere could otherwise read it in the user's browser: by a name of its own that
+    it lets lead here, or by a WebSocket, which browsers open across origins.
+    """
+    application = getattr(scheduler, "http_application", None)
+    if application is None:
+        return
+    setting = "distributed.scheduler.dashboard.bokeh-application.allow-websocket-origin"
+    proxies = {urlsplit(f"//{name}").hostname for name in dask.config.get(setting, [])}
+    # Where the notebook is behind a hub, the hub passes its own name on.
+    hub = os.environ.get("JUPYTERHUB_PUBLIC_URL", os.environ.get("JUPYTERHUB_HOST", ""))
+    proxies |= {urlsplit(hub).hostname} - {None}
+    names = {"localhost", socket.gethostname().lower(), socket.getfqdn().lower()}
+    find = application.find_handler
+
+    def checked(request: Any, **options: Any) -> Any:
+        host, page = request.host_name, request.headers.get("Origin")
+        origin = urlsplit(page or "")
+        # Nobody can let an address lead elsewhere.
+        known = host in names | proxies or _is_address(host)
+        own = page is None or origin.netloc == request.host or origin.hostname in proxies
+        if known and own:
+            return find(request, **options)
+        return application.get_handler_delegate(request, Refused)
+
+    application.find_handler = checked
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 async def serve(requests: AsyncIterator[str], answer_file: Any) -> None:
@@ -95,6 +161,8 @@ async def lines_of_standard_input() -> AsyncIterator[str]:
         time.sleep(4 * SECONDS_TO_CLOSE)
         os._exit(1)
 
+    with contextlib.suppress(NotImplementedError):  # Windows knows no such signal
+        loop.add_signal_handler(signal.SIGTERM, queue.put_nowait, "")
     threading.Thread(target=read, daemon=True).start()
     while line := await queue.get():
         yield line

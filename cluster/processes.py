@@ -146,7 +146,7 @@ class SchedulerProcess(ProcessInterface):
     security
         TLS, or none.
     remove_at_end
-        A folder that is of no use without the scheduler.
+        A folder that is of no use without the scheduler, and ends with its process.
     **options
         Arguments of ``distributed.Scheduler``.
     """
@@ -167,7 +167,9 @@ class SchedulerProcess(ProcessInterface):
         """Start the process and the scheduler in it."""
         self.process.start()
         try:
-            self.address = await self.process.request("start_scheduler", options=self._options)
+            self.address = await self.process.request(
+                "start_scheduler", options=self._options, remove_at_end=self._remove_at_end
+            )
         except BaseException:
             await self.process.close()
             raise
@@ -177,6 +179,7 @@ class SchedulerProcess(ProcessInterface):
         """Stop the scheduler and the process."""
         await self.process.close()
         if self._remove_at_end is not None:
+            # The process has done so, unless it was killed.
             shutil.rmtree(self._remove_at_end, ignore_errors=True)
         await super().close()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -133,8 +134,9 @@ except ProcessLookupError:
 """
 
 
-@needs_jobqueue
-def test_connect__slurm_that_runs_the_script_here(home, monkeypatch):
+@pytest.fixture
+def slurm(home, monkeypatch):
+    """Programs of SLURM that run a job on this machine."""
     programs = home / "bin"
     programs.mkdir()
     for name, text in {"sbatch": SBATCH, "scancel": SCANCEL}.items():
@@ -145,6 +147,11 @@ def test_connect__slurm_that_runs_the_script_here(home, monkeypatch):
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(home))
     monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+
+
+@needs_jobqueue
+@pytest.mark.usefixtures("slurm")
+def test_connect__slurm_that_runs_the_script_here(home):
     with connect(
         "slurm",
         n_workers=2,
@@ -168,6 +175,62 @@ def test_connect__slurm_that_runs_the_script_here(home, monkeypatch):
         workers = client.scheduler_info()["workers"].values()
         assert [worker["nthreads"] for worker in workers] == [1, 1]
         assert client.submit(sum, [1, 2]).result() == 3
+
+
+@needs_jobqueue
+@pytest.mark.usefixtures("slurm")
+def test_connect__all_ports_are_on_the_interface_that_was_asked_for():
+    def listening():
+        """Return where this process and the nanny that has started it listen."""
+        return {
+            one.laddr.ip
+            for process in (psutil.Process(), psutil.Process().parent())
+            for one in process.net_connections("tcp")
+            if one.status == psutil.CONN_LISTEN
+        }
+
+    loopback = next(
+        name
+        for name, found in psutil.net_if_addrs().items()
+        if any(one.address == "127.0.0.1" for one in found)
+    )
+    with connect(
+        "slurm", n_workers=1, memory="1 GiB", cores=1, dashboard_port=0, timeout=60,
+        kernels="no_kernels", interface=loopback,
+    ) as client:  # fmt: skip
+        assert client.run(listening).popitem()[1] == {"127.0.0.1"}
+        assert client.run_on_scheduler(listening) == {"127.0.0.1"}
+
+
+DRIVER = """
+import os, signal, sys
+from oectflow.cluster.batch import start_batch
+cluster = start_batch("slurm", memory="1 GiB", cores=1, dashboard_port=0)
+host = cluster.scheduler.process._process.pid
+print(host, len(os.listdir(os.path.expanduser("~/.oectflow"))), flush=True)
+sys.stdin.readline()
+os.kill(os.getpid() if sys.argv[1] == "client" else host, getattr(signal, sys.argv[2]))
+signal.pause()
+"""
+
+
+@needs_jobqueue
+@pytest.mark.parametrize(
+    ("victim", "number"), [("client", "SIGTERM"), ("client", "SIGKILL"), ("host", "SIGTERM")]
+)
+def test_batch__keys_end_with_whoever_started_the_cluster(home, victim, number):
+    with subprocess.Popen(
+        [sys.executable, "-c", DRIVER, victim, number],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as driver:  # fmt: skip
+        host, n_folders = map(int, driver.stdout.readline().split())
+        assert n_folders == 1
+        process = psutil.Process(host)
+        driver.stdin.write("\n")
+        driver.stdin.flush()
+        psutil.wait_procs([process], timeout=60)
+        assert list((home / ".oectflow").iterdir()) == []
+        driver.kill()
 
 
 @pytest.mark.parametrize("kind", BATCH_SYSTEMS)

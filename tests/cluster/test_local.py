@@ -123,6 +123,59 @@ def test_connect__dashboard_on_loopback_only(client):
         assert answer.read() == b"ok"
 
 
+def status_of(port, path="/status", **headers):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "127.0.0.1:{port}"}, 200),
+        ({"Host": "localhost:9999"}, 200),
+        ({"Host": "[::1]:{port}"}, 200),
+        ({"Host": "{node}:{port}"}, 200),
+        ({"Host": "localhost:9999", "Origin": "http://localhost:9999"}, 200),
+        # A name that leads here now, and a page that asks across origins.
+        ({"Host": "rebound.example.org:{port}"}, 403),
+        ({"Host": "localhost.example.org"}, 403),
+        ({"Origin": "http://example.org"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "http://203.0.113.5:{port}"}, 403),
+        ({"Origin": "null"}, 403),
+    ],
+)
+def test_connect__dashboard_by_names_of_this_machine_only(client, headers, status):
+    port = int(client.dashboard_link.split(":")[-1].split("/")[0])
+    node = socket.gethostname()
+    headers = {name: value.format(port=port, node=node) for name, value in headers.items()}
+    for path in ("/status", "/health", "/status/ws", "/oectflow"):
+        found, text = status_of(port, path, **headers)
+        # A WebSocket that is allowed asks for a WebSocket's headers.
+        assert found == (400 if path == "/status/ws" and status == 200 else status), path
+        assert found != 403 or "allow-websocket-origin" in text
+
+
+def test_connect__dashboard_behind_a_proxy_that_is_named(no_kernels, monkeypatch):
+    monkeypatch.setenv("JUPYTERHUB_PUBLIC_URL", "https://hub.example.org/user/me/")
+    setting = "distributed.scheduler.dashboard.bokeh-application.allow-websocket-origin"
+    with (
+        dask.config.set({setting: ["proxy.example.org:8000"]}),
+        connect("local", n_workers=1, dashboard_port=0, kernels=NO_KERNELS) as client,
+    ):
+        port = int(client.dashboard_link.split(":")[-1].split("/")[0])
+        for name in ("proxy", "hub"):
+            origin = f"https://{name}.example.org"
+            assert status_of(port, Host=f"{name}.example.org", Origin=origin)[0] == 200
+            assert status_of(port, Host="localhost:8787", Origin=origin)[0] == 200
+        assert status_of(port, Host="other.example.org")[0] == 403
+
+
 def test_connect__killed_worker_is_replaced(client):
     before = client.run(os.getpid)
     os.kill(min(before.values()), signal.SIGKILL)
