@@ -31,6 +31,7 @@ from oectflow.pipeline.inputs.hdf5 import (
     open_file,
     plain,
 )
+from oectflow.pipeline.inputs.recorded import Recorded
 from oectflow.pipeline.inputs.step_layout import Layout, SourceSteps, read_source
 from oectflow.pipeline.inputs.step_table import step_values
 from oectflow.pipeline.inputs.timing import TIMING, complete_from_trace, declared_timing
@@ -42,13 +43,15 @@ if TYPE_CHECKING:
 __all__ = ["Experiment", "FileIdentity", "Layout"]
 
 
-class Experiment:
+class Experiment(Recorded):
     """One raw experiment file.
 
     Parameters
     ----------
     path
         The HDF5 file.  Only metadata is read now.
+    cache_size
+        Accepted; nothing is kept from call to call.
     allow_external
         Whether its data may lie in other files: external links, external storage, virtual datasets.
 
@@ -85,7 +88,14 @@ class Experiment:
     >>> experiment.step("transfer", 0)["Vg"]  # doctest: +SKIP
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, allow_external: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        cache_size: int | None = None,
+        *,
+        allow_external: bool = False,
+    ) -> None:
+        del cache_size
         self.path = Path(path)
         self.identity = FileIdentity.of(self.path)
         look_first(self.path, self.identity, allow_external=allow_external)

@@ -18,11 +18,12 @@ from oectflow.pipeline.manager.extraction import (
     FeatureConfig,
     check_current,
     check_option,
+    check_record,
+    instead_of,
     load_features,
     record_folder,
     run_batch,
 )
-from oectflow.pipeline.manager.feature_set import check_record
 from oectflow.pipeline.outputs.legacy import (
     group_columns,
     open_legacy_features,
@@ -45,7 +46,7 @@ OutputFormat = Literal["dict", "dataframe", "parquet"]
 class ComputedFeatures:
     """Features of one experiment of a catalog.
 
-    Attributes
+    Parameters
     ----------
     entry
         What the catalog says of the experiment.
@@ -57,10 +58,13 @@ class ComputedFeatures:
         Folder of feature files of the software in use until now.
     """
 
-    entry: CatalogEntry
-    catalog: Catalog
-    features_root: Path
-    features_v1_root: Path
+    def __init__(
+        self, entry: CatalogEntry, catalog: Catalog, features_root: Path, features_v1_root: Path
+    ) -> None:
+        self.entry = entry
+        self.catalog = catalog
+        self.features_root = features_root
+        self.features_v1_root = features_v1_root
 
     def has_features(self, version: str | None = None) -> bool:
         """Whether there are features.
@@ -282,23 +286,37 @@ class ComputedFeatures:
     def get_feature_dataframe(
         self, version: str = "v1", data_type: str = "transfer", include_workflow: bool = False
     ) -> pd.DataFrame | None:
-        """Return the feature file of the software in use until now as a table, None without one.
+        """Return the features of a version of the software in use until now, None without any.
 
         Parameters
         ----------
         version
-            Only one is there: its columns.
+            ``"v1"``, …: the columns of its feature file; where there is none, what was computed
+            here with the configuration of :data:`~oectflow.pipeline.manager.extraction.INSTEAD`.
         data_type
-            ``"transfer"`` or ``"transient"``.
+            ``"transfer"`` or ``"transient"``; only for such a file.
         include_workflow
             Add the parameters of the workflow as columns.
         """
-        if not self.has_features(version):
-            return None
-        frame = self._v1_table(data_type)
-        if include_workflow:
+        if self.has_features(version):
+            frame: pd.DataFrame | None = self._v1_table(data_type)
+        else:
+            frame = self.get_v2_feature_dataframe(instead_of(version))
+        if frame is not None and include_workflow:
             frame = frame.assign(**dict(self.entry.workflow))
         return frame
+
+    def get_feature_matrix(
+        self, version: str = "v1", data_type: str = "transfer"
+    ) -> NDArray[np.float64] | None:
+        """Return the features of :meth:`get_feature_dataframe` alone, None without any.
+
+        Returns
+        -------
+        Shape (n_steps, n_features).
+        """
+        frame = self.get_feature_dataframe(version, data_type)
+        return None if frame is None else frame.drop(columns="step_index").to_numpy(np.float64)
 
     def _records(self) -> list[FeatureRecord]:
         """Return what is recorded, the newest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,40 @@ from oectflow.pipeline.inputs.ingest_report import IngestRecord
 from oectflow.pipeline.inputs.readers.test_info import TEST_INFO, read_test_info
 from oectflow.pipeline.inputs.sources import find_sources
 from oectflow.pipeline.manager.catalog import ManagedCatalog
-from oectflow.pipeline.manager.extraction import FeatureConfig, load_features
-
-_INSTEAD = {"v1": "v2_transfer_basic", "v2": "transient_tau"}
+from oectflow.pipeline.manager.extraction import (
+    FeatureConfig,
+    at_most_cores,
+    instead_of,
+    load_features,
+)
 
 
 class Conversions:
-    """What a manager does with instrument folders."""
+    """What a manager does with instrument folders.
 
-    catalog: ManagedCatalog
-    config: CatalogConfig
-    batch_extract_features_v2: Callable[..., dict[str, Any]]
+    Parameters
+    ----------
+    catalog
+        Where what is converted becomes known.
+    config
+        Where it is written.
+    extract
+        :meth:`UnifiedExperimentManager.batch_extract_features_v2`.
+    """
 
-    def clean_json_files(self, source_directory: str | os.PathLike[str]) -> dict[str, Any]:
+    def __init__(
+        self,
+        catalog: ManagedCatalog,
+        config: CatalogConfig,
+        extract: Callable[..., dict[str, Any]],
+    ) -> None:
+        self.catalog = catalog
+        self.config = config
+        self._extract = extract
+
+    def clean_json_files(
+        self, source_directory: str | os.PathLike[str], pattern: str = TEST_INFO
+    ) -> dict[str, Any]:
         """Read every ``test_info.json`` below a folder; nothing is written.
 
         A conversion tidies what it reads, so the files of the instrument stay as they are.
@@ -40,17 +62,26 @@ class Conversions:
         ----------
         source_directory
             Searched at any depth.
+        pattern
+            ``test_info.json``, or a pattern that stands for it.
 
         Returns
         -------
-        ``success``, ``directory``, and ``result`` with ``total``, ``readable`` and
+        ``success``, ``directory``, ``pattern``, and ``result`` with ``total``, ``readable`` and
         ``errors``.
 
         Raises
         ------
+        ConfigError
+            The pattern means other files.
         IngestError
             There is no such folder, or one below it cannot be listed.
         """
+        if not fnmatch(TEST_INFO, pattern):
+            raise ConfigError(
+                f"pattern={pattern!r}: only {TEST_INFO} is read in a conversion, so that other "
+                "files need no cleaning"
+            )
         folders = self.discover_test_directories(source_directory)
         errors = []
         for folder in folders:
@@ -62,6 +93,7 @@ class Conversions:
         return {
             "success": not errors,
             "directory": str(source_directory),
+            "pattern": pattern,
             "result": {
                 "total": len(folders),
                 "readable": len(folders) - len(errors),
@@ -69,8 +101,17 @@ class Conversions:
             },
         }
 
-    def discover_test_directories(self, source_directory: str | os.PathLike[str]) -> list[str]:
+    def discover_test_directories(
+        self, source_directory: str | os.PathLike[str], exclude_output_dir: bool = True
+    ) -> list[str]:
         """Return the folders at or below one that hold a ``test_info.json``.
+
+        Parameters
+        ----------
+        source_directory
+            Searched at any depth.
+        exclude_output_dir
+            Leave out ``roots.raw_data`` and what is below it.
 
         Raises
         ------
@@ -80,7 +121,13 @@ class Conversions:
         found = find_sources([Path(source_directory).expanduser()])
         if found.failures:
             raise IngestError("; ".join(f"{path}: {reason}" for path, reason in found.failures))
-        return [str(folder) for folder in found.folders]
+        output = Path(self.config.roots.raw_data)
+        folders = [Path(folder).absolute() for folder in found.folders]
+        return [
+            str(given)
+            for given, folder in zip(found.folders, folders, strict=True)
+            if not (exclude_output_dir and folder.is_relative_to(output))
+        ]
 
     def batch_convert_folders(
         self,
@@ -119,7 +166,7 @@ class Conversions:
                 test_directories,
                 target,
                 on_conflict=conflict_strategy,
-                workers=_at_most_cores(num_workers),
+                workers=at_most_cores(num_workers),
                 progress=advance,
             )
         with _bar("scan", shown=show_progress) as advance:
@@ -143,6 +190,10 @@ class Conversions:
         v1_feature_versions: Sequence[str] | None = None,
         v2_feature_configs: Sequence[FeatureConfig] | None = None,
         show_progress: bool = True,
+        *,
+        auto_extract_features: bool = False,
+        feature_version: str = "v1",
+        v2_feature_config: FeatureConfig | None = None,
     ) -> dict[str, Any]:
         """Take instrument folders to HDF5 files, the catalog, and features, in one call.
 
@@ -161,18 +212,23 @@ class Conversions:
         conflict_strategy
             ``"skip"``, ``"overwrite"`` or ``"rename"``, where an HDF5 file of the same name exists.
         v1_feature_versions
-            Must be empty: these features have new names; the message tells which.
+            Versions of the software in use until now: the same quantities are computed by the
+            configurations of :data:`~oectflow.pipeline.manager.extraction.INSTEAD`.
         v2_feature_configs
             Configurations of which to compute the features: names of bundled ones, files, or dicts.
         show_progress
             Show progress bars.
+        auto_extract_features, feature_version, v2_feature_config
+            As older notebooks ask for features: of one configuration, or else of one version.
 
         Returns
         -------
         ``source_directory``; ``steps_completed``; ``overall_success``, whether nothing failed; and
         ``results`` by step: ``json_cleaning``, ``discovery``, ``conversion`` as for
-        :meth:`batch_convert_folders`, and ``v2_feature_extraction_<configuration>`` as for
-        :meth:`batch_extract_features_v2`, of the experiments below ``source_directory``.
+        :meth:`batch_convert_folders`, ``v1_feature_extraction_<version>`` and
+        ``v2_feature_extraction_<configuration>`` as for
+        :meth:`UnifiedExperimentManager.batch_extract_features_v2`, of the experiments below
+        ``source_directory``.
 
         Raises
         ------
@@ -183,14 +239,18 @@ class Conversions:
         StorageError
             Something cannot be written.
         """
-        if v1_feature_versions:
-            names = ", ".join(repr(_INSTEAD.get(v, "all")) for v in v1_feature_versions)
-            raise ConfigError(
-                f"v1_feature_versions={list(v1_feature_versions)}: are computed no more; the same "
-                f"quantities are in v2_feature_configs=[{names}]"
-            )
+        wanted = list(v2_feature_configs or ())
+        versions = list(v1_feature_versions or ())
+        if auto_extract_features and v2_feature_config is not None:
+            wanted.append(v2_feature_config)
+        elif auto_extract_features:
+            versions.append(feature_version)
         # A wrong name is found out now, and not after the conversion of a year's measurements.
-        configs = [(load_features(config).name, config) for config in v2_feature_configs or ()]
+        configs = [
+            *((f"v1_feature_extraction_{version}", instead_of(version)) for version in versions),
+            *((f"v2_feature_extraction_{load_features(c).name}", c) for c in wanted),
+        ]
+        workers = at_most_cores(num_workers)
         results: dict[str, Any] = {}
         if clean_json:
             results["json_cleaning"] = self.clean_json_files(source_directory)
@@ -202,21 +262,19 @@ class Conversions:
             "directories_found": len(folders),
             "directories": folders,
         }
-        converted = self.batch_convert_folders(
-            folders, num_workers, conflict_strategy, show_progress
-        )
+        converted = self.batch_convert_folders(folders, workers, conflict_strategy, show_progress)
         results["conversion"] = converted
-        entries, uncatalogued = self._catalogued(converted["detailed_results"])
+        entries, uncatalogued = self.catalogued(converted["detailed_results"])
         success = converted["success"] and not uncatalogued
         for name, config in configs:
-            extracted = self.batch_extract_features_v2(
+            extracted = self._extract(
                 entries,
                 config,
-                n_workers=_at_most_cores(num_workers),
+                n_workers=workers,
                 show_progress=show_progress,
             )
             extracted["failed"] += uncatalogued
-            results[f"v2_feature_extraction_{name}"] = extracted
+            results[name] = extracted
             success = success and not extracted["failed"]
         return {
             "source_directory": str(source_directory),
@@ -225,7 +283,7 @@ class Conversions:
             "results": results,
         }
 
-    def _catalogued(
+    def catalogued(
         self, records: Sequence[IngestRecord]
     ) -> tuple[list[CatalogEntry], list[tuple[None, str]]]:
         """Return the experiments that were converted, now or before, and those not in the catalog.
@@ -251,8 +309,3 @@ def _bar(what: str, *, shown: bool) -> Iterator[Callable[[int, int], object]]:
     with Progress(*columns, TimeElapsedColumn(), disable=not shown) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _at_most_cores(workers: int | None) -> int | None:
-    # Old calls ask for 90, whatever the machine.
-    return None if workers is None else min(workers, os.cpu_count() or 1)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oectflow.pipeline.inputs.catalog import Catalog, CatalogEntry
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.manager.computed import ComputedFeatures, iso
-from oectflow.pipeline.manager.measurement import Measurement
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from oectflow.pipeline.manager.forward import forwarded
+from oectflow.pipeline.manager.pictures import Pictures
 
 
-class UnifiedExperiment(Measurement, ComputedFeatures):
+class UnifiedExperiment:
     """One experiment of a catalog; :class:`UnifiedExperimentManager` returns it.
+
+    What the file holds is in :attr:`data`, what was computed in :attr:`features`, and
+    :attr:`pictures` draws both; the names that existing notebooks use lead there.
 
     Parameters
     ----------
@@ -32,21 +33,37 @@ class UnifiedExperiment(Measurement, ComputedFeatures):
     ----------
     entry
         What the catalog said when it was asked; see :class:`CatalogEntry`.
-    catalog, features_root, features_v1_root
-        As given.
+    features
+        Its :class:`ComputedFeatures`.
+    pictures
+        Its :class:`Pictures`.
     """
 
     def __init__(
         self, entry: CatalogEntry, catalog: Catalog, features_root: Path, features_v1_root: Path
     ) -> None:
         self.entry = entry
-        self.catalog = catalog
-        self.features_root = features_root
-        self.features_v1_root = features_v1_root
-        self._opened = None
+        self.features = ComputedFeatures(entry, catalog, features_root, features_v1_root)
+        self.pictures = Pictures(self.open, self.features)
+        self._opened: Experiment | None = None
 
-    def _open(self) -> Experiment:
-        return self.entry.open()
+    @property
+    def data(self) -> Experiment:
+        """The raw file, opened anew if it has changed.
+
+        Raises
+        ------
+        InputError
+            It cannot be read.
+        """
+        opened = self._opened
+        if opened is None or not opened.identity.is_of(opened.path):
+            opened = self._opened = self.entry.open()
+        return opened
+
+    def open(self) -> Experiment:
+        """Return :attr:`data`."""
+        return self.data
 
     @property
     def id(self) -> int:
@@ -159,13 +176,59 @@ class UnifiedExperiment(Measurement, ComputedFeatures):
         """Return the parameters of the workflow by flat name: ``workflow_step_1_2_param_…``."""
         return dict(self.entry.workflow)
 
-    def plot_transfer_evolution(self, **options: Any) -> Figure:
-        """Draw all transfer sweeps; options as for :func:`oectflow.plot_transfer`."""
-        from oectflow.pipeline.outputs.plots import plot_transfer
+    def get_plotter_experiment_info(self) -> dict[str, Any]:
+        """Return chip, device, status and numbers of steps."""
+        return {
+            "chip_id": self.chip_id,
+            "device_number": self.device_id,
+            "status": self.status,
+            "transfer_steps": self.transfer_steps,
+            "transient_steps": self.transient_steps,
+        }
 
-        figure = plot_transfer(self.open(), **options).get_figure(root=True)
-        assert figure is not None
-        return figure
+    get_transfer_data = forwarded("data", Experiment.get_transfer_data)
+    get_transient_data = forwarded("data", Experiment.get_transient_data)
+    get_transfer_step_measurement = forwarded("data", Experiment.get_transfer_step_measurement)
+    get_transient_step_measurement = forwarded("data", Experiment.get_transient_step_measurement)
+    get_transfer_all_measurement = forwarded("data", Experiment.get_transfer_all_measurement)
+    get_transient_all_measurement = forwarded("data", Experiment.get_transient_all_measurement)
+    get_transfer_step_info_table = forwarded("data", Experiment.get_transfer_step_info_table)
+    get_transient_step_info_table = forwarded("data", Experiment.get_transient_step_info_table)
+    get_transfer_summary = forwarded("data", Experiment.get_transfer_summary)
+    get_transient_summary = forwarded("data", Experiment.get_transient_summary)
+    get_data_summary = forwarded("data", Experiment.get_data_summary)
+    get_experiment_summary = forwarded("data", Experiment.get_experiment_summary)
+    get_attributes = forwarded("data", Experiment.get_attributes)
+    get_test_info = forwarded("data", Experiment.get_test_info)
+    get_batch_data = forwarded("data", Experiment.get_batch_data)
+    has_workflow = forwarded("data", Experiment.has_workflow)
+    get_workflow = forwarded("data", Experiment.get_workflow)
+    get_workflow_summary = forwarded("data", Experiment.get_workflow_summary)
+    print_workflow = forwarded("data", Experiment.print_workflow)
+    export_workflow_json = forwarded("data", Experiment.export_workflow_json)
+    export_workflow = forwarded("data", Experiment.export_workflow)
+
+    has_features = forwarded("features", ComputedFeatures.has_features)
+    has_v2_features = forwarded("features", ComputedFeatures.has_v2_features)
+    get_v2_features_metadata = forwarded("features", ComputedFeatures.get_v2_features_metadata)
+    clear_v2_features_metadata = forwarded("features", ComputedFeatures.clear_v2_features_metadata)
+    sync_v2_features_from_filesystem = forwarded(
+        "features", ComputedFeatures.sync_v2_features_from_filesystem
+    )
+    extract_features_v2 = forwarded("features", ComputedFeatures.extract_features_v2)
+    get_v2_feature_dataframe = forwarded("features", ComputedFeatures.get_v2_feature_dataframe)
+    get_features = forwarded("features", ComputedFeatures.get_features)
+    get_feature_dataframe = forwarded("features", ComputedFeatures.get_feature_dataframe)
+    get_feature_matrix = forwarded("features", ComputedFeatures.get_feature_matrix)
+
+    plot_transfer_single = forwarded("pictures", Pictures.plot_transfer_single)
+    plot_transfer_multiple = forwarded("pictures", Pictures.plot_transfer_multiple)
+    plot_transfer_evolution = forwarded("pictures", Pictures.plot_transfer_evolution)
+    plot_transient_single = forwarded("pictures", Pictures.plot_transient_single)
+    plot_transient_all = forwarded("pictures", Pictures.plot_transient_all)
+    plot_feature_trend = forwarded("pictures", Pictures.plot_feature_trend)
+    create_transfer_animation = forwarded("pictures", Pictures.create_transfer_animation)
+    create_transfer_video = forwarded("pictures", Pictures.create_transfer_video)
 
     def __repr__(self) -> str:
         return (

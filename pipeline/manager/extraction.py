@@ -10,10 +10,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dask.system import CPU_COUNT
 from distributed import Client, default_client
+from distributed.system import MEMORY_LIMIT
 
 from oectflow.cluster.connect import connect
-from oectflow.errors import ConfigError, OutputError, did_you_mean
+from oectflow.errors import ConfigError, OutputError, RunFailed, did_you_mean
 from oectflow.pipeline.execution.driving.run import extract, extract_lazily
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
 from oectflow.pipeline.features.feature_set import FeatureSet
@@ -24,6 +26,26 @@ from oectflow.pipeline.outputs.wide import config_folder
 FeatureConfig = str | os.PathLike[str] | Mapping[str, Any] | FeatureSet
 ExecutionMode = Literal["auto", "step", "experiment"]
 SaveFormat = Literal["parquet", "none"]
+#: What a worker needs before it has read anything, and room for a batch.
+_WORKER_BYTES = 2**29
+#: What holds the quantities of the versions of the software in use until now.
+INSTEAD = {"v1": "v2_transfer_basic", "v2": "transient_tau"}
+
+
+def instead_of(version: str) -> str:
+    """Return the configuration with the quantities of a version, see :data:`INSTEAD`.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    if version not in INSTEAD:
+        raise ConfigError(
+            f"version={version!r}: expected {' or '.join(map(repr, INSTEAD))}; for other features "
+            "call batch_extract_features_v2"
+        )
+    return INSTEAD[version]
 
 
 def check_option(name: str, value: Any, options: Any) -> None:
@@ -54,6 +76,24 @@ def check_workers(n_workers: int | None) -> None:
         raise ConfigError(f"n_workers={n_workers}: expected 1 or more, or None")
 
 
+def at_most_cores(n_workers: int | None) -> int | None:
+    """Return so many workers, or as many as the machine carries, with a warning.
+
+    Existing notebooks ask for 47 or 90, whatever the machine.
+    """
+    if n_workers is None:
+        return None
+    memory = max(1, MEMORY_LIMIT // _WORKER_BYTES)
+    used: int = min(n_workers, CPU_COUNT, memory)
+    if used < n_workers:
+        warnings.warn(
+            f"n_workers={n_workers}: this machine has {CPU_COUNT} cores and "
+            f"{MEMORY_LIMIT / 2**30:.0f} GiB of memory; {used} are used",
+            stacklevel=4,
+        )
+    return used
+
+
 def _extract(
     paths: Sequence[str],
     features: FeatureSet,
@@ -74,6 +114,7 @@ def _extract(
             client = default_client()
     if client is not None or n_workers is None:
         return extract(paths, features, out, client=client, **options)
+    n_workers = at_most_cores(n_workers)
     with ExitStack() as started:
 
         def start() -> Client:
@@ -155,6 +196,15 @@ def run_batch(
         else:
             records[entry.id] = record
     return records, impossible
+
+
+def check_record(record: ExperimentRecord) -> None:
+    """Raise RunFailed if an experiment has no results; warn of steps that failed."""
+    if record.outcome != "failed":
+        return
+    if not record.out_path:
+        raise RunFailed(record.reason)
+    warnings.warn(record.reason, stacklevel=3)
 
 
 def _runnable(entries: Sequence[CatalogEntry]) -> tuple[dict[str, CatalogEntry], dict[int, str]]:

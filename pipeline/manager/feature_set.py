@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-import warnings
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.errors import ConfigError, OutputError, RunFailed
+from oectflow.errors import ConfigError, OutputError
 from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.features.config import load_config
 from oectflow.pipeline.features.drawing import FeatureGraph
 from oectflow.pipeline.features.feature_set import FeatureSet as Declaration
 from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.manager.computed import ComputedFeatures
+from oectflow.pipeline.manager.extraction import check_record
 from oectflow.pipeline.manager.saving import appended, as_text, write_config
 from oectflow.pipeline.outputs.legacy import read_legacy_table
 from oectflow.pipeline.outputs.wide import config_folder, read_values, wide_frame, write_frame
@@ -29,9 +30,17 @@ if TYPE_CHECKING:
     import pandas as pd
     from distributed import Client
 
-    from oectflow.pipeline.manager.experiment import UnifiedExperiment
-
 _USER_FOLDER = "~/.my_features"
+
+
+class Catalogued(Protocol):
+    """What a feature set needs of an experiment of a catalog."""
+
+    features: ComputedFeatures
+
+    @property
+    def data(self) -> Experiment:
+        """The raw file, opened."""
 
 
 class FeatureSet(Declaration):
@@ -72,7 +81,7 @@ class FeatureSet(Declaration):
         description: str = "",
         *,
         experiment: Experiment | str | os.PathLike[str] | None = None,
-        unified_experiment: UnifiedExperiment | None = None,
+        unified_experiment: Catalogued | None = None,
         config_name: str | None = None,
         config_version: str = "1.0",
     ) -> None:
@@ -99,7 +108,7 @@ class FeatureSet(Declaration):
         cls,
         config_path: str | os.PathLike[str] | Mapping[str, Any],
         experiment: Experiment | str | os.PathLike[str] | None = None,
-        unified_experiment: UnifiedExperiment | None = None,
+        unified_experiment: Catalogued | None = None,
     ) -> Self:
         """Build a feature set from a configuration, bound to an experiment if one is given.
 
@@ -338,7 +347,8 @@ class FeatureSet(Declaration):
             raise ConfigError(f"config {self.name!r}: there is no feature; add one")
         unified = self.unified_experiment
         if unified is not None:
-            raw, folder = unified.open().path, config_folder(unified.features_root, self.name)
+            raw = unified.data.path
+            folder = config_folder(unified.features.features_root, self.name)
         elif self._bound is not None:
             if self._folder is None:
                 self._folder = Path(tempfile.mkdtemp(prefix="oectflow-"))
@@ -354,7 +364,7 @@ class FeatureSet(Declaration):
         self._total_ms = 1e3 * report.seconds
         check_record(self._record)
         if unified is not None:
-            unified.record(self._record)
+            unified.features.record(self._record)
         return Path(self._record.out_path)
 
     def _adopt(self, declared: Declaration) -> None:
@@ -365,15 +375,6 @@ class FeatureSet(Declaration):
         # Workers need to know what to compute; the experiment and its catalog stay here.
         left = {"unified_experiment": None, "_bound": None, "_folder": None, "_record": None}
         return super().__getstate__() | left
-
-
-def check_record(record: ExperimentRecord) -> None:
-    """Raise RunFailed if an experiment has no results; warn of steps that failed."""
-    if record.outcome != "failed":
-        return
-    if not record.out_path:
-        raise RunFailed(record.reason)
-    warnings.warn(record.reason, stacklevel=3)
 
 
 def _path_or_name(config: str | os.PathLike[str]) -> str | Path:

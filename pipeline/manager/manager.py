@@ -14,7 +14,7 @@ from distributed import Client
 
 from oectflow.atomic_write import atomic_write
 from oectflow.cells import plain_cell
-from oectflow.errors import ConfigError, OutputError
+from oectflow.errors import ConfigError, IngestError, OutputError
 from oectflow.pipeline.inputs.catalog import CatalogConfig, CatalogEntry
 from oectflow.pipeline.manager.catalog import CONFIG_NAME, ManagedCatalog, find_config
 from oectflow.pipeline.manager.conversion import Conversions
@@ -25,9 +25,11 @@ from oectflow.pipeline.manager.extraction import (
     SaveFormat,
     check_option,
     check_workers,
+    instead_of,
     load_features,
     run_batch,
 )
+from oectflow.pipeline.manager.forward import forwarded
 from oectflow.pipeline.manager.upkeep import Upkeep
 from oectflow.pipeline.outputs.wide import spread
 
@@ -37,10 +39,12 @@ if TYPE_CHECKING:
 Experiments = str | UnifiedExperiment | Iterable[UnifiedExperiment | CatalogEntry]
 
 
-class UnifiedExperimentManager(Conversions, Upkeep):
+class UnifiedExperimentManager:
     """A catalog of experiments, and all that is done with them.
 
-    Scan first, ``manager.catalog.scan()``; raw files are never written.
+    Scan first, ``manager.catalog.scan()``; raw files are never written.  :attr:`convert` turns
+    instrument folders into raw files, :attr:`upkeep` keeps the catalog in order; the names that
+    existing notebooks use lead there.
 
     Parameters
     ----------
@@ -55,6 +59,10 @@ class UnifiedExperimentManager(Conversions, Upkeep):
         The configuration, with absolute paths.
     catalog
         The :class:`Catalog`.
+    convert
+        Its :class:`Conversions`.
+    upkeep
+        Its :class:`Upkeep`.
 
     Raises
     ------
@@ -75,6 +83,62 @@ class UnifiedExperimentManager(Conversions, Upkeep):
     ) -> None:
         self.config = find_config(config_path)
         self.catalog = ManagedCatalog(self.config.database.path, config=self.config)
+        self.convert = Conversions(self.catalog, self.config, self.batch_extract_features_v2)
+        self.upkeep = Upkeep(self.catalog, self.config)
+
+    @property
+    def features_root(self) -> Path:
+        """Folder of the results, with one folder for each configuration."""
+        return self.upkeep.features_root
+
+    clean_json_files = forwarded("convert", Conversions.clean_json_files)
+    discover_test_directories = forwarded("convert", Conversions.discover_test_directories)
+    batch_convert_folders = forwarded("convert", Conversions.batch_convert_folders)
+    process_data_pipeline = forwarded("convert", Conversions.process_data_pipeline)
+
+    check_consistency = forwarded("upkeep", Upkeep.check_consistency)
+    auto_fix_inconsistencies = forwarded("upkeep", Upkeep.auto_fix_inconsistencies)
+    sync_all = forwarded("upkeep", Upkeep.sync_all)
+    get_statistics = forwarded("upkeep", Upkeep.get_statistics)
+    initialize_workflow_metadata = forwarded("upkeep", Upkeep.initialize_workflow_metadata)
+
+    def create_experiment(
+        self,
+        source_dir: str | os.PathLike[str],
+        auto_extract_features: bool = True,
+        feature_versions: Sequence[str] | None = None,
+    ) -> UnifiedExperiment | None:
+        """Convert one instrument folder, and compute features.
+
+        Parameters
+        ----------
+        source_dir
+            The folder.
+        auto_extract_features
+            Compute features, too.
+        feature_versions
+            Which, as for :meth:`batch_extract_features`; by default ``["v1"]``.
+
+        Returns
+        -------
+        The experiment, also where it had been converted before; None where there is none.
+
+        Raises
+        ------
+        IngestError
+            The folder cannot be converted.
+        """
+        converted = self.convert.batch_convert_folders([source_dir], show_progress=False)
+        if not converted["success"]:
+            failed = [r.reason for r in converted["detailed_results"] if r.status == "failed"]
+            raise IngestError("; ".join(failed))
+        entries, _ = self.convert.catalogued(converted["detailed_results"])
+        if not entries:
+            return None
+        if auto_extract_features:
+            for version in feature_versions or ["v1"]:
+                self.batch_extract_features(entries, version)
+        return self._unify(self.catalog.get(entries[0].id))
 
     def get_experiment(self, exp_id: int | None = None, **filters: Any) -> UnifiedExperiment | None:
         """Return one experiment.
@@ -136,18 +200,43 @@ class UnifiedExperimentManager(Conversions, Upkeep):
         """Return the experiments without a feature computed from what their raw file holds."""
         return self.search(missing_features=True)
 
+    def batch_extract_features(
+        self, experiments: Experiments, version: str = "v1"
+    ) -> dict[str, Any]:
+        """Compute the quantities of a version of the software in use until now.
+
+        Parameters
+        ----------
+        experiments
+            As for :meth:`batch_extract_features_v2`.
+        version
+            ``"v1"``: of transfer sweeps; ``"v2"``: time constants.
+
+        Returns
+        -------
+        As :meth:`batch_extract_features_v2`.
+
+        Raises
+        ------
+        ConfigError
+            There is no such version.
+        """
+        config = instead_of(version)
+        return self.batch_extract_features_v2(experiments, config, show_progress=False)
+
     def batch_extract_features_v2(
         self,
         experiments: Experiments,
         feature_config: FeatureConfig,
         output_dir: str | os.PathLike[str] | None = None,
         save_format: SaveFormat = "parquet",
-        execution_mode: ExecutionMode = "auto",
+        execution_mode: ExecutionMode | int = "auto",
         n_workers: int | None = None,
         force_recompute: bool = False,
         client: Client | None = None,
         *,
         show_progress: bool = True,
+        progress: bool | None = None,
         use_parallel_executor: bool | None = None,
         n_step_workers: int | None = None,
     ) -> dict[str, Any]:
@@ -170,16 +259,17 @@ class UnifiedExperimentManager(Conversions, Upkeep):
         execution_mode
             ``"auto"``: batches of steps, chosen by measured cost; ``"step"``: one Dask task for
             every (experiment, feature, step); ``"experiment"``: one for each source of an
-            experiment.
+            experiment.  A number is taken as ``n_workers``, which once stood here.
         n_workers
             Without a ``client``, given or active: start a cluster of so many processes on this
             machine for this call, if there is enough work to gain by it, or where
-            ``execution_mode`` is not ``"auto"``.  None: this process and its threads do the work.
+            ``execution_mode`` is not ``"auto"``.  More than the machine has cores or memory for
+            are not started, and a warning says so.  None: this process and its threads do the work.
         force_recompute
             Compute everything anew.
         client
             A Dask client, as :func:`oectflow.connect` returns; by default the active one.
-        show_progress
+        show_progress, progress
             Show a progress bar.
         use_parallel_executor, n_step_workers
             Without effect, as Dask does it.
@@ -200,6 +290,10 @@ class UnifiedExperimentManager(Conversions, Upkeep):
         ClusterError
             No cluster can be started, or the scheduler is gone.
         """
+        if isinstance(execution_mode, int):
+            # Of an earlier version: n_workers, use_parallel_executor, force_recompute.
+            n_workers, execution_mode = execution_mode, "auto"
+        show_progress = show_progress if progress is None else progress
         for name, given in (
             ("use_parallel_executor", use_parallel_executor),
             ("n_step_workers", n_step_workers),

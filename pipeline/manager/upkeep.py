@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +12,40 @@ from oectflow.pipeline.manager.catalog import ManagedCatalog
 
 
 class Upkeep:
-    """What a manager does for its catalog."""
+    """What a manager does for its catalog.
 
-    catalog: ManagedCatalog
-    config: CatalogConfig
+    Parameters
+    ----------
+    catalog
+        The catalog.
+    config
+        Where raw files and results are.
+    """
 
-    @property
-    def features_root(self) -> Path:
-        """Folder of the results, with one folder for each configuration."""
-        return Path(self.config.roots.features_v2)
+    def __init__(self, catalog: ManagedCatalog, config: CatalogConfig) -> None:
+        self.catalog = catalog
+        self.features_root = Path(config.roots.features_v2)
 
     def check_consistency(self) -> dict[str, list[str]]:
-        """Return all problems by kind; see :meth:`Catalog.validate`."""
+        """Return all problems by kind; see :meth:`ManagedCatalog.validate_data_integrity`."""
         return self.catalog.validate_data_integrity()
 
-    def auto_fix_inconsistencies(self) -> dict[str, int]:
+    def auto_fix_inconsistencies(
+        self, issues: Mapping[str, Sequence[Any]] | None = None
+    ) -> dict[str, int]:
         """Bring the catalog up to date with raw files and results, forget what has vanished.
+
+        Parameters
+        ----------
+        issues
+            What :meth:`check_consistency` returned; nothing is done where that holds no problem.
 
         Returns
         -------
         ``fixed`` and ``failed``, the problems that are gone and those that stay.
         """
+        if issues is not None and not any(issues.values()):
+            return {"fixed": 0, "failed": 0}
         before = len(self.catalog.validate().problems)
         self.sync_all()
         self.catalog.remove_missing()
@@ -47,21 +61,22 @@ class Upkeep:
         ``duration`` in s.
         """
         begin = time.perf_counter()
-        scanned = self.catalog.scan()
-        problems = list(scanned.problems)
+        scanned = self.catalog.scan_and_index()
+        errors = scanned.errors
         if self.features_root.is_dir():
-            problems += self.catalog.sync_features(self.features_root).problems
+            found = self.catalog.sync_features(self.features_root)
+            errors += [f"{problem.path}: {problem.reason}" for problem in found.problems]
         return {
-            "success": not problems,
-            "files_processed": sum(scanned.counts.values()),
-            "files_added": scanned.counts.get("added", 0),
-            "files_updated": scanned.counts.get("changed", 0),
-            "errors": [f"{problem.path}: {problem.reason}" for problem in problems],
+            "success": not errors,
+            "files_processed": scanned.files_processed,
+            "files_added": scanned.files_added,
+            "files_updated": scanned.files_updated,
+            "errors": errors,
             "duration": time.perf_counter() - begin,
         }
 
     def get_statistics(self) -> dict[str, Any]:
-        """Return what the catalog holds, in numbers, as :class:`CatalogStats` names them."""
+        """Return what the catalog holds; see :meth:`ManagedCatalog.get_statistics`."""
         return self.catalog.get_statistics()
 
     def initialize_workflow_metadata(

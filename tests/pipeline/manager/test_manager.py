@@ -175,12 +175,21 @@ def test_experiments_of_another_kind(manager):
 
 def test_catalog_answers_to_its_old_names(manager, lab):
     assert len(manager.catalog.find_experiments(chip_id="#20250804009")) == 1
-    assert manager.check_consistency() == {}
+    assert not any(manager.check_consistency().values())
+    assert manager.auto_fix_inconsistencies(manager.check_consistency()) == {
+        "fixed": 0,
+        "failed": 0,
+    }
     next((lab / "data" / "raw").glob("*test_5.h5")).unlink()
     assert manager.sync_all()["success"]
-    assert list(manager.check_consistency()) == ["missing"]
+    problems = manager.check_consistency()
+    assert [kind for kind, lines in problems.items() if lines] == ["missing_raw_files"]
+    assert "orphaned_records" in problems
     assert manager.auto_fix_inconsistencies() == {"fixed": 1, "failed": 0}
-    assert manager.get_statistics()["n_experiments"] == 4
+    statistics = manager.get_statistics()
+    assert statistics["n_experiments"] == statistics["overview"]["total_experiments"] == 4
+    assert statistics["overview"]["completion_rate"] == 100
+    assert statistics["files"]["missing_feature_files"] == 4
     workflows = manager.initialize_workflow_metadata()
     assert (workflows["total"], workflows["updated"], workflows["failed"]) == (4, 4, 0)
 

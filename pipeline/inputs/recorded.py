@@ -1,4 +1,4 @@
-"""The measured data and the workflow of an experiment, as dicts and tables."""
+"""What a raw file tells, as the dicts and tables that existing notebooks expect."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,44 +17,123 @@ from numpy.typing import NDArray
 
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import OutputError
-from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
+from oectflow.measurement import Batch
+from oectflow.pipeline.inputs.step_layout import Layout
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from oectflow.pipeline.inputs.batch_data import BatchData
 
 Array = NDArray[np.float64]
 #: The arrays of a transient that existing notebooks know.
 TRACE = ("continuous_time", "original_time", "drain_current")
 
 
-class Measurement:
-    """What a raw file holds, read when it is asked for.
+#: What the instrument writes of every test; None where a file does not say.
+ATTRIBUTES = (
+    *("sync_mode", "batch_id", "test_id", "name", "description"),
+    *("test_unit_id", "port", "baudrate", "chip_id", "device_number"),
+    *("created_at", "completed_at"),
+    *("status", "total_steps", "completed_steps", "completion_percentage"),
+)
 
-    Parameters
+
+class Attributes(SimpleNamespace):
+    """The attributes of a raw file by name: ``attributes.chip_id``."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Return them as a dict."""
+        return dict(vars(self))
+
+
+class Recorded:
+    """Names by which existing notebooks ask a raw file for what it holds.
+
+    Attributes
     ----------
-    experiment
-        The raw file, opened.
+    path, attributes, format_version, workflow
+        As of :class:`oectflow.Experiment`.
     """
 
-    def __init__(self, experiment: Experiment) -> None:
-        self._opened: Experiment | None = experiment
+    path: Path
+    attributes: dict[str, Any]
+    format_version: str
 
-    def open(self) -> Experiment:
-        """Return the raw file, opened anew if it has changed.
+    if TYPE_CHECKING:
 
-        Raises
-        ------
-        InputError
-            It cannot be read.
-        """
-        opened = self._opened
-        if opened is None or FileIdentity.of(opened.path) != opened.identity:
-            opened = self._opened = self._open()
-        return opened
+        @property
+        def workflow(self) -> Any: ...  # noqa: D102 - those of Experiment
+        def n_steps(self, source: str) -> int: ...  # noqa: D102
+        def step(self, source: str, index: int) -> dict[str, Any]: ...  # noqa: D102
+        def block(  # noqa: D102
+            self, source: str, start: int, stop: int, arrays: Collection[str] | None = None
+        ) -> Batch: ...
+        def layout(self, source: str) -> Layout: ...  # noqa: D102
+        def step_table(self, source: str) -> pd.DataFrame: ...  # noqa: D102
 
-    def _open(self) -> Experiment:
-        assert self._opened is not None
-        return Experiment(self._opened.path)
+    if not TYPE_CHECKING:  # A type checker would take every name for one that is there.
+
+        def __getattr__(self, name: str) -> Any:
+            attributes = self.__dict__.get("attributes", {})
+            if name in attributes:
+                return attributes[name]
+            if name in ATTRIBUTES and attributes:
+                return None
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @property
+    def hdf5_path(self) -> Path:
+        """The file."""
+        return self.path
+
+    def get_attributes(self) -> Attributes:
+        """Return the attributes of the file by name."""
+        return Attributes(**self.to_dict())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes of the file, None for those of :data:`ATTRIBUTES` it lacks."""
+        return dict.fromkeys(ATTRIBUTES) | self.attributes
+
+    def get_test_info(self) -> dict[str, Any]:
+        """Return what the file says of the test."""
+        return self._part("sync_mode", "batch_id", "test_id", "name", "description")
+
+    def get_device_info(self) -> dict[str, Any]:
+        """Return what the file says of chip and device."""
+        return self._part("chip_id", "device_number")
+
+    def get_test_unit_info(self) -> dict[str, Any]:
+        """Return what the file says of the instrument's unit."""
+        return self._part("test_unit_id", "port", "baudrate")
+
+    def get_progress_info(self) -> dict[str, Any]:
+        """Return how far the test got."""
+        names = ("status", "total_steps", "completed_steps", "completion_percentage")
+        return self._part(*names) | {"is_completed": self.attributes.get("status") == "completed"}
+
+    def get_timing_info(self) -> dict[str, Any]:
+        """Return begin, end and duration of the test, as text; None where it is not known."""
+        info = self._part("created_at", "completed_at")
+        begin, end = (_moment(info[name]) for name in ("created_at", "completed_at"))
+        return info | {"duration": str(end - begin) if begin and end else None}
+
+    def _part(self, *names: str) -> dict[str, Any]:
+        return {name: self.attributes.get(name) for name in names}
+
+    def has_transfer_data(self) -> bool:
+        """Whether there is a transfer step."""
+        return self.n_steps("transfer") > 0
+
+    def has_transient_data(self) -> bool:
+        """Whether there is a transient step."""
+        return self.n_steps("transient") > 0
+
+    def get_batch_data(self) -> BatchData:
+        """Return the steps of both kinds, read when they are asked for."""
+        from oectflow.pipeline.inputs.batch_data import BatchData
+
+        return BatchData(self)
 
     def get_transfer_data(self, step_index: int | None = None) -> dict[str, Any] | None:
         """Return one transfer step, or all.
@@ -90,7 +171,7 @@ class Measurement:
         InputError
             It cannot be read.
         """
-        step = self.open().step("transfer", step_index)
+        step = self.step("transfer", step_index)
         return {name: step[name] for name in ("Vg", "Id")}
 
     def get_transient_step_measurement(self, step_index: int) -> dict[str, Array]:
@@ -108,7 +189,7 @@ class Measurement:
         InputError
             It cannot be read.
         """
-        step = self.open().step("transient", step_index)
+        step = self.step("transient", step_index)
         return {name: step[name] for name in TRACE}
 
     def get_transfer_all_measurement(self) -> dict[str, Any] | None:
@@ -124,11 +205,10 @@ class Measurement:
         InputError
             They cannot be read.
         """
-        experiment = self.open()
-        n_steps = experiment.n_steps("transfer")
+        n_steps = self.n_steps("transfer")
         if not n_steps:
             return None
-        block = experiment.block("transfer", 0, n_steps)
+        block = self.block("transfer", 0, n_steps)
         lengths = np.diff(block.offsets)
         data = np.full((n_steps, 2, lengths.max(initial=0)), np.nan)
         there = np.arange(data.shape[2]) < lengths[:, None]
@@ -147,9 +227,8 @@ class Measurement:
 
     def get_transient_all_measurement(self) -> dict[str, Array] | None:
         """Return all transients one after the other; as for one step, None if there is none."""
-        experiment = self.open()
-        n_steps = experiment.n_steps("transient")
-        return dict(experiment.block("transient", 0, n_steps, TRACE).arrays) if n_steps else None
+        n_steps = self.n_steps("transient")
+        return dict(self.block("transient", 0, n_steps, TRACE).arrays) if n_steps else None
 
     def get_transfer_step_info_table(self) -> pd.DataFrame | None:
         """Return the table of transfer steps, None if there is none."""
@@ -160,80 +239,69 @@ class Measurement:
         return self._step_table("transient")
 
     def _step_table(self, source: str) -> pd.DataFrame | None:
-        experiment = self.open()
-        return experiment.step_table(source) if experiment.n_steps(source) else None
+        return self.step_table(source) if self.n_steps(source) else None
 
     def get_transfer_summary(self) -> dict[str, Any] | None:
         """Return number, shape and columns of the transfer steps, None if there is none."""
-        experiment = self.open()
-        n_steps = experiment.n_steps("transfer")
+        n_steps = self.n_steps("transfer")
         if not n_steps:
             return None
-        n_points = int(experiment.layout("transfer").lengths.max())
+        n_points = int(self.layout("transfer").lengths.max())
         return {
             "step_count": n_steps,
             "measurement_data_shape": (n_steps, 2, n_points),
             "data_types": ["Vg", "Id"],
-            "step_info_columns": list(experiment.step_table("transfer").columns),
+            "step_info_columns": list(self.step_table("transfer").columns),
         }
 
     def get_transient_summary(self) -> dict[str, Any] | None:
         """Return number, shape and columns of the transient steps, None if there is none."""
-        experiment = self.open()
-        n_steps = experiment.n_steps("transient")
+        n_steps = self.n_steps("transient")
         if not n_steps:
             return None
-        n_samples = experiment.layout("transient").samples()
+        n_samples = self.layout("transient").samples()
         return {
             "step_count": n_steps,
             "total_data_points": n_samples,
             "measurement_data_shape": (3, n_samples),
-            "step_info_columns": list(experiment.step_table("transient").columns),
+            "step_info_columns": list(self.step_table("transient").columns),
         }
 
     def get_data_summary(self) -> dict[str, Any]:
         """Return what there is, without reading a sample."""
-        experiment = self.open()
         transfer, transient = self.get_transfer_summary(), self.get_transient_summary()
         summary = {
             "has_transfer_data": transfer is not None,
             "has_transient_data": transient is not None,
-            "file_path": str(experiment.path),
-            "format_version": experiment.format_version,
+            "file_path": str(self.path),
+            "format_version": self.format_version,
         }
         found = {"transfer_data": transfer, "transient_data": transient}
         return summary | {name: value for name, value in found.items() if value is not None}
 
     def get_experiment_summary(self) -> dict[str, Any]:
         """Return what the file says about test, device and progress, and what it holds."""
-        attributes = self.open().attributes
-
-        def part(*names: str) -> dict[str, Any]:
-            return {name: attributes.get(name) for name in names}
-
-        summary = self.get_data_summary()
-        progress = ("status", "total_steps", "completed_steps", "completion_percentage")
         return {
-            "basic_info": part("sync_mode", "batch_id", "test_id", "name", "description"),
-            "device_info": part("chip_id", "device_number"),
-            "test_unit_info": part("test_unit_id", "port", "baudrate"),
-            "progress_info": part(*progress),
-            "timing_info": part("created_at", "completed_at"),
-            "has_transfer_data": summary["has_transfer_data"],
-            "has_transient_data": summary["has_transient_data"],
+            "basic_info": self.get_test_info(),
+            "device_info": self.get_device_info(),
+            "test_unit_info": self.get_test_unit_info(),
+            "progress_info": self.get_progress_info(),
+            "timing_info": self.get_timing_info(),
+            "has_transfer_data": self.has_transfer_data(),
+            "has_transient_data": self.has_transient_data(),
             "has_workflow": self.has_workflow(),
         }
 
     def has_workflow(self) -> bool:
         """Whether the file holds the workflow that the instrument ran."""
-        return bool(self.open().workflow)
+        return bool(self.workflow)
 
     def get_workflow(self) -> list[dict[str, Any]] | None:
         """Return the steps of the workflow as dicts; a loop has ``steps`` of its own.
 
         None if the file holds no workflow.
         """
-        workflow = self.open().workflow
+        workflow = self.workflow
         if not workflow:
             return None
         return [workflow] if isinstance(workflow, dict) else list(workflow)
@@ -310,3 +378,12 @@ def _walk(
     for number, step in enumerate(steps, 1):
         yield step, (*above, number)
         yield from _walk(step.get("steps") or (), (*above, number))
+
+
+def _moment(text: Any) -> datetime | None:
+    """Return a time that a file tells, None where it tells none that can be read."""
+    try:
+        # The clock of one instrument has one time zone, named or not.
+        return datetime.fromisoformat(str(text)).replace(tzinfo=None)
+    except ValueError:
+        return None
