@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from oectflow.errors import InputError, OectflowError
+from oectflow.errors import InputError, OutputError
 from oectflow.pipeline.cli.extract import Out, default_out
 from oectflow.pipeline.cli.output import (
     AsJson,
@@ -26,34 +26,10 @@ from oectflow.pipeline.cli.place import CatalogOption, find_catalog
 
 if TYPE_CHECKING:
     from oectflow.pipeline.features.feature_set import FeatureSet
+    from oectflow.pipeline.outputs.states import RawFiles, State
+    from oectflow.pipeline.outputs.trouble import Trouble
 
 _SHOWN = 50
-Result = Literal["done", "flagged", "failed", "missing"]
-
-
-@dataclass(frozen=True)
-class State:
-    """How one experiment stands.
-
-    Attributes
-    ----------
-    experiment_id, raw, result
-        Which one, its raw file and its result file; ``""`` where unknown.
-    state
-        ``"done"``: every value is good.  ``"flagged"``: some have a status word.  ``"failed"``: a
-        step raised, or the raw file or the result cannot be read.  ``"missing"``: no result.
-    unchanged
-        Whether a run would have nothing to do.
-    reason
-        Why it failed, or what has changed.
-    """
-
-    experiment_id: str
-    state: Result
-    unchanged: bool
-    raw: str = ""
-    result: str = ""
-    reason: str = ""
 
 
 def status(
@@ -79,6 +55,7 @@ def status(
     """
     from oectflow.pipeline.features.feature_set import FeatureSet
     from oectflow.pipeline.inputs.find import find_experiments
+    from oectflow.pipeline.outputs.states import RawFiles, results_without
 
     folder = out or default_out(catalog)
     wanted = FeatureSet.load(features) if features else None
@@ -87,118 +64,96 @@ def status(
         paths = find_experiments(experiments)
     else:
         paths, states = _of_catalog(catalog)
+    raw = RawFiles(folder)
     with progress_bar("status", "experiments", quiet=quiet) as progress:
         for done, path in enumerate(paths, 1):
-            states.append(look_at(path, folder, wanted))
+            states.append(look_at(path, raw, folder, wanted))
             progress(done, len(paths))
     if not experiments:
-        states += results_without(folder, states)
+        states += results_without(folder, raw, {state.result for state in states})
     if not states and not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; name the results with --out")
+    found = troubles(states)
     counts = Counter[str](state.state for state in states)
     n_unchanged = sum(state.unchanged for state in states)
     ok = n_unchanged == len(states) and not counts["failed"]
     if as_json:
         emit_json(
-            {"out": folder, "counts": counts, "unchanged": n_unchanged, "experiments": states}
+            {
+                "out": folder,
+                "counts": counts,
+                "unchanged": n_unchanged,
+                "experiments": states,
+                "trouble": found,
+            }
         )
     else:
-        _print(folder, states, counts, n_unchanged)
+        _print(folder, states, counts, n_unchanged, found)
     raise typer.Exit(0 if ok else 1)
 
 
-def look_at(path: Path, out: Path, wanted: FeatureSet | None) -> State:
+def look_at(path: Path, raw: RawFiles, out: Path, wanted: FeatureSet | None) -> State:
     """Compare a raw file with its result.
 
     Parameters
     ----------
     path
         The raw file; only its metadata is read, and its bytes where just its time has changed.
+    raw
+        Has looked at the files that came before.
     out
         Folder of the results.
     wanted
         Features that the result should have; None where any will do.
     """
-    from oectflow.pipeline.execution.driving.find_work import Job, about, find_work, same_source
-    from oectflow.pipeline.inputs.experiment import Experiment
-    from oectflow.pipeline.outputs.sink import read_earlier, result_path
-
-    try:
-        experiment = Experiment(path)
-        name = experiment.experiment_id
-        result = result_path(out, name)
-        metadata = read_earlier(result, about(experiment))
-        if metadata is None and result.exists():
-            reason = f"{result}: was cut or changed; a run replaces it"
-            return State(name, "failed", False, str(path), str(result), reason)
-        if metadata is None:
-            return State(name, "missing", False, str(path), "", "never extracted into this folder")
-        state = judge(metadata)
-        if not same_source(metadata, experiment):
-            reason = "the raw file has changed since"
-            return State(name, state, False, str(path), str(result), reason)
-        if wanted is not None:
-            # Layout (lists or columns) is no reason: it is chosen anew in each run.
-            expand = metadata["expand_multidim"]
-            (item,) = find_work(
-                [path], wanted, out, force=False, expand_multidim=expand, topic="status"
-            )
-            if isinstance(item, Job):
-                stale = [f for f in wanted.features if f not in item.task.reused]
-                reason = f"to compute: {', '.join(stale) or 'units or descriptions'}"
-                return State(name, state, False, str(path), str(result), reason)
-        reason = "a step raised; a run tries it again" if state == "failed" else ""
-        return State(name, state, state != "failed", str(path), str(result), reason)
-    except OectflowError as error:
-        return State(path.stem, "failed", False, str(path), "", str(error))
-
-
-def results_without(out: Path, known: Sequence[State]) -> list[State]:
-    """Return the results of a folder that belong to none of the experiments known so far."""
+    state = raw.state(path)
+    if wanted is None or not state.unchanged:
+        return state
+    from oectflow.pipeline.execution.driving.find_work import Job, find_work
     from oectflow.pipeline.outputs.sink import read_metadata
 
-    seen = {state.result for state in known}
-    states = []
-    for result in sorted(out.glob("*.parquet")):
-        if str(result) in seen or result.name.startswith("."):
-            continue
-        try:
-            metadata = read_metadata(result)
-        except OectflowError as error:
-            states.append(State(result.stem, "failed", False, "", str(result), str(error)))
-            continue
-        if metadata is None:
-            continue
-        raw = Path(metadata["source"]["path"])
-        if raw.exists():
-            states.append(look_at(raw, out, None))
-            continue
-        name = metadata["identity"]["experiment_id"]
-        reason = f"its raw file has vanished: {raw}"
-        # Nothing could be computed anew, so the result stands.
-        states.append(State(name, judge(metadata), True, "", str(result), reason))
-    return states
+    metadata = read_metadata(Path(state.result))
+    assert metadata is not None, "it was read just now"
+    # Layout (lists or columns) is no reason: it is chosen anew in each run.
+    expand = metadata["expand_multidim"]
+    (item,) = find_work([path], wanted, out, force=False, expand_multidim=expand, topic="status")
+    if not isinstance(item, Job):
+        return state
+    stale = [f for f in wanted.features if f not in item.task.reused]
+    todo = f"to compute: {', '.join(stale) or 'units or descriptions'}"
+    reason = "; ".join(part for part in (todo, state.reason) if part)
+    return replace(state, unchanged=False, reason=reason)
 
 
-def judge(metadata: Mapping[str, Any]) -> Result:
-    """Return what the status words of a result amount to."""
-    words = {
-        word for entry in metadata["features"].values() for word, n in entry["counts"].items() if n
-    }
-    if "error" in words:
-        return "failed"
-    return "flagged" if words - {"ok", "absent"} else "done"
+def troubles(states: Sequence[State]) -> list[Trouble]:
+    """Return what is wrong with the values of these experiments, by feature and status word."""
+    from oectflow.pipeline.outputs.sink import read_metadata
+    from oectflow.pipeline.outputs.trouble import flags_of_result, sum_up
+
+    found = []
+    for state in states:
+        # Of results that cannot be read, the reason is in the state.
+        if state.result and state.state in ("flagged", "failed"):
+            try:
+                metadata = read_metadata(Path(state.result))
+            except OutputError:
+                continue
+            if metadata is not None:
+                found.append((state.experiment_id, flags_of_result(metadata)))
+    return sum_up(found)
 
 
 def _of_catalog(catalog: str | None) -> tuple[list[Path], list[State]]:
     """Return the raw files of the catalog, and those that cannot be read."""
+    from oectflow.pipeline.outputs.states import State
+
     place = find_catalog(catalog)
     if place is None or not place.exists:
         return [], []
     with place.open() as opened:
         paths = opened.search(order_by="test_id", order_desc=False).paths
         bad = [
-            State(e.test_id, "failed", False, str(e.path or ""), "", e.problem)
+            State(e.test_id, "failed", False, str(e.path or ""), "", e.problem, can_run=False)
             for e in opened.search(file_state="unreadable")
         ]
         n_other = opened.stats().other_files.get("unreadable", 0)
@@ -207,19 +162,36 @@ def _of_catalog(catalog: str | None) -> tuple[list[Path], list[State]]:
     return paths, bad
 
 
-def _print(folder: Path, states: list[State], counts: Mapping[str, int], n_unchanged: int) -> None:
+def _print(
+    folder: Path,
+    states: list[State],
+    counts: Mapping[str, int],
+    n_unchanged: int,
+    found: Sequence[Trouble],
+) -> None:
+    from oectflow.pipeline.outputs.trouble import lines
+
     # What needs attention comes first.
     order = ("failed", "missing", "flagged", "done")
     ranked = sorted(states, key=lambda s: (s.unchanged, order.index(s.state), s.experiment_id))
-    rows = (
-        (s.experiment_id, s.state, "unchanged" if s.unchanged else "to do", s.reason)
-        for s in ranked[:_SHOWN]
-    )
+    rows = ((s.experiment_id, s.state, _since(s), s.reason) for s in ranked[:_SHOWN])
     if states:
         show(table(("experiment", "result", "since then", "reason"), rows))
     if len(states) > _SHOWN:
         say(f"… and {len(states) - _SHOWN:,} more (all with --json)")
     words = ", ".join(f"{counts[word]:,} {word}" for word in order[::-1] if counts[word])
     say(f"{folder}: {len(states):,} experiments: {words or 'none'}; {n_unchanged:,} unchanged")
-    if n_unchanged < len(states):
+    for line in lines(found):
+        say(line)
+    todo = sum(not state.unchanged for state in states)
+    to_mend = sum(not state.unchanged and not state.can_run for state in states)
+    if todo > to_mend:
         say("'oectflow extract' computes what is missing or has changed")
+    if to_mend:
+        say(f"{to_mend:,} cannot be computed as they are: the reason says what to mend")
+
+
+def _since(state: State) -> str:
+    if state.unchanged:
+        return "unchanged"
+    return "to do" if state.can_run else "to mend"

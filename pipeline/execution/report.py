@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from oectflow.errors import OutputError
 from oectflow.pipeline.execution.planning.decide import Overheads
+from oectflow.pipeline.outputs import trouble
 from oectflow.pipeline.outputs.sink import Problem, read_problems
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class ExperimentRecord:
         in s.
     n_bytes_in_memory
         Bytes of the results as arrays.
+    flags
+        Every status word of a feature beside ``ok`` and ``absent``, with the number of values.
     problems, n_problems
         The first problems, and how many there are.
     warnings
@@ -81,6 +84,7 @@ class ExperimentRecord:
     reading: float = 0.0
     finishing: float = 0.0
     n_bytes_in_memory: int = 0
+    flags: tuple[trouble.Flag, ...] = ()
     problems: tuple[Problem, ...] = ()
     warnings: tuple[str, ...] = ()
     n_problems: int = 0
@@ -303,23 +307,29 @@ class RunReport:
         import pandas as pd
 
         return pd.DataFrame([vars(record) for record in self.experiments]).drop(
-            columns="problems", errors="ignore"
+            columns=["flags", "problems"], errors="ignore"
         )
 
+    @property
+    def troubles(self) -> list[trouble.Trouble]:
+        """What is wrong with values, by feature and status word, the most frequent first."""
+        return trouble.sum_up((record.experiment_id, record.flags) for record in self.experiments)
+
     def problems_frame(self) -> pd.DataFrame:
-        """Return everything that raised or could not be read in this run, one row each.
+        """Return everything that is wrong, as :func:`oectflow.problems_frame` does.
 
-        A record holds the first problems only; of more, the results tell.
+        Besides, a row with the status ``failed`` for every experiment that has no result.  A record
+        holds the first problems only; of more, the results tell.
         """
-        import pandas as pd
-
-        rows = [
-            {"experiment_id": record.experiment_id} | vars(problem)
+        return trouble.frame(
+            (
+                record.experiment_id,
+                record.all_problems(),
+                record.flags,
+                record.reason if record.outcome == "failed" and not record.out_path else "",
+            )
             for record in self.experiments
-            for problem in record.all_problems()
-        ]
-        columns = ["experiment_id", *Problem.__dataclass_fields__]
-        return pd.DataFrame(rows, columns=columns)
+        )
 
     def summary(self) -> str:
         """Return the run in a few lines of text."""
@@ -336,6 +346,7 @@ class RunReport:
             failed = sum(record.n_failed for record in records)
             good = steps - flagged - failed
             lines.append(f"{steps:,} steps: {good:,} done, {flagged:,} flagged, {failed:,} failed")
+        lines += trouble.lines(self.troubles)
         lines += dropped_lines(record.dropped for record in records)
         lines += [f"damaged, and replaced: {damage}" for damage in self.plan.damaged]
         lines += [f"failed: {record.reason}" for record in self.failed[:_SHOWN_FAILURES]]

@@ -26,6 +26,7 @@ from oectflow.pipeline.outputs.sink import (
     read_table,
     read_variables,
 )
+from oectflow.pipeline.outputs.trouble import flags_of_result, frame
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -174,25 +175,27 @@ def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
 
 
 def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
-    """Return what raised or could not be read: experiment, step, source, feature, status, message.
-
-    A value that is flagged, since the data does not allow one, is no such failure; the words of all
-    steps are in ``open_results``.
+    """Return everything that is wrong with the results of a folder, and why.
 
     Parameters
     ----------
     out
         Folder that :func:`oectflow.extract` has written, or one of its files.
-    """
-    import pandas as pd
 
-    rows = [
-        {"experiment_id": file.identity["experiment_id"]} | vars(problem)
-        for file in _files(out)[0]
-        for problem in read_problems(file.path)
-    ]
-    columns = ["experiment_id", "step", "source", "feature", "status", "error_type", "message"]
-    return pd.DataFrame(rows, columns=columns)
+    Returns
+    -------
+    A row for every step in which a feature raised or that could not be read (``step``, ``status``,
+    ``error_type``, ``message``); and one for every feature and other status word of an experiment,
+    without a step, with the number ``n`` of values and the meaning of the word as ``message``.  The
+    words of all steps are in :func:`oectflow.open_results`.
+    """
+    found = []
+    for file in _files(out)[0]:
+        metadata = read_metadata(file.path)
+        # What has disappeared meanwhile is no problem of the results that are there.
+        flags = flags_of_result(metadata) if metadata is not None else ()
+        found.append((file.identity["experiment_id"], read_problems(file.path), flags, ""))
+    return frame(found)
 
 
 def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:

@@ -24,9 +24,10 @@ from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.samples import Samples
 from oectflow.pipeline.outputs.sink import FORMAT as RESULT_FORMAT
+from oectflow.pipeline.outputs.trouble import Flag
 
 _FILE = ".oectflow-unchanged.json"
-_FORMAT = 1
+_FORMAT = 2
 #: More than the book of a million files.
 _MOST_BYTES = 2**30
 #: A file that was written so shortly before it was looked at may be written again within the same
@@ -53,7 +54,7 @@ class FileBook:
         self._question = question
         self._looked: dict[str, tuple[str, _State | None]] = {}
         self._told: set[str] = set()
-        self._found, self._reused = _read(folder / _FILE, question)
+        self._found, self._reused, self._meanings = _read(folder / _FILE, question)
         self._changed = False
 
     def find(self, path: Path) -> ExperimentRecord | None:
@@ -67,7 +68,7 @@ class FileBook:
         entry = self._found.get(key)
         if entry is None or raw is None or [str(path), raw] != entry[:2]:
             return None
-        _, _, experiment_id, name, result, reused, warnings = entry
+        _, _, experiment_id, name, result, reused, warnings, flags = entry
         out_path = self._folder / name
         if _state(str(out_path)) != result:
             return None
@@ -79,6 +80,10 @@ class FileBook:
             out_path=str(out_path),
             reused=self._reused[reused],
             n_bytes=result[0],
+            flags=tuple(
+                Flag(feature, word, n, of, self._meanings.get(feature, {}).get(word, ""))
+                for feature, word, n, of in flags
+            ),
             warnings=tuple(warnings),
         )
 
@@ -115,8 +120,10 @@ class FileBook:
         name = str(Path(record.out_path).absolute().relative_to(self._folder.absolute()))
         self._found[key] = [
             given, raw, record.experiment_id, name, result, self._reused.index(kept),
-            list(record.warnings),
+            list(record.warnings), [[f.feature, f.word, f.n, f.of] for f in record.flags],
         ]  # fmt: skip
+        for flag in record.flags:
+            self._meanings.setdefault(flag.feature, {})[flag.word] = flag.meaning
         self._changed = True
 
     def save(self) -> None:
@@ -127,6 +134,7 @@ class FileBook:
             "format": _FORMAT,
             "question": self._question,
             "reused": self._reused,
+            "meanings": self._meanings,
             "files": self._found,
         }
         # A run that is refused by the disk has said so; the next one is slower, no more.
@@ -155,27 +163,36 @@ def question(features: FeatureSet, samples: Samples | None, *, expand_multidim: 
     return xxhash.xxh3_128_hexdigest(json.dumps(asked, default=str).encode())
 
 
-def _read(path: Path, question: str) -> tuple[dict[str, Any], list[tuple[str, ...]]]:
-    """Return the entries for a question, and the sets of features that they refer to."""
+def _read(
+    path: Path, question: str
+) -> tuple[dict[str, Any], list[tuple[str, ...]], dict[str, dict[str, str]]]:
+    """Return the entries for a question, and the sets of features and words they refer to."""
     try:
         with path.open("rb") as file:
             raw = file.read(_MOST_BYTES)
         digest, _, text = raw.partition(b"\n")
         if xxhash.xxh3_128_hexdigest(text).encode() != digest:
-            return {}, []
+            return {}, [], {}
         content: Mapping[str, Any] = json.loads(text)
         if content["format"] != _FORMAT or content["question"] != question:
-            return {}, []
+            return {}, [], {}
         found, reused = content["files"], [tuple(names) for names in content["reused"]]
-        for given, raw, experiment_id, name, result, index, warnings in found.values():
+        meanings = content["meanings"]
+        for given, raw, experiment_id, name, result, index, warnings, flags in found.values():
             for text in (given, experiment_id, name, *warnings):
                 text.encode()
+            for feature, word, n, of in flags:
+                (feature + word).encode()
+                if n + of < 0:
+                    return {}, [], {}
             if len(raw) != len(result) or not 0 <= index < len(reused):
-                return {}, []
-        return found, reused
+                return {}, [], {}
+        for words in meanings.values():
+            "".join(words.values())
+        return found, reused, meanings
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # It is written anew.
-        return {}, []
+        return {}, [], {}
 
 
 def _state(path: str) -> _State | None:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future as LocalFuture
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from distributed import Future
 
-from oectflow.errors import ConfigError, DamagedFile, InputError, OutputError
+from oectflow.errors import ConfigError, InputError, OutputError
 from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.driving.file_book import FileBook
 from oectflow.pipeline.execution.planning.batches import StepBatch
@@ -19,20 +19,10 @@ from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.execution.worker.run_extractor import StepTimeoutOption, used_sample
 from oectflow.pipeline.execution.worker.tasks import ExperimentTask
 from oectflow.pipeline.features.feature_set import FeatureSet
-from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.samples import Samples, sample_of
 from oectflow.pipeline.inputs.step_layout import Layout
-from oectflow.pipeline.outputs.sink import (
-    read_earlier,
-    read_metadata,
-    read_table,
-    result_path,
-)
-
-#: What tells that a file is the one that it was.
-Verify = Literal["identity", "content"]
-#: Characters of a chip's or device's name; it stands in every row of a table of results.
-_LONGEST_NAME = 1000
+from oectflow.pipeline.outputs.states import RawFiles, Verify, damage_of, notes_on, same_source
+from oectflow.pipeline.outputs.trouble import flags_of_result
 
 
 @dataclass
@@ -111,33 +101,24 @@ def find_work(
     For each path, in order, a job; or a record where the file cannot be used, belongs to an
     experiment that came before, or is unchanged.
     """
-    seen: dict[str, tuple[Path, str]] = {}
     fingerprints = features.fingerprints()
+    raw = RawFiles(out, allow_external=allow_external)
     for index, path in enumerate(paths):
         known = book.find(path) if book else None
-        if known and known.out_path not in seen and verify == "identity" and not force:
-            seen[known.out_path] = path, known.experiment_id
+        if (
+            known
+            and verify == "identity"
+            and not force
+            and raw.claim(known.out_path, path, known.experiment_id)
+        ):
             yield known
             continue
         try:
-            experiment = Experiment(path, allow_external=allow_external)
-            name = experiment.experiment_id
-            out_path = _result_path(out, experiment)
-            if str(out_path) in seen:
-                other, its_name = seen[str(out_path)]
-                raise InputError(
-                    f"{path}: has the test_id {name!r} of {other}; remove the copy, or give one "
-                    "of them another test_id"
-                    if name == its_name
-                    else f"{path}: its test_id {name!r} and {its_name!r} of {other} give one name "
-                    f"of a file, {out_path.name}; give one of them another test_id, or choose "
-                    "another output folder for it"
-                )
-            seen[str(out_path)] = path, name
-            metadata = read_earlier(out_path, about(experiment))
-            damage = _damage(out_path) if metadata is None and out_path.exists() else ""
+            found = raw.look(path)
+            experiment, out_path, metadata = found.experiment, found.result, found.metadata
+            name, damage = experiment.experiment_id, found.damage
             sample, warnings = sample_of(experiment, samples)
-            warnings = [*experiment.oddities(), *warnings]
+            warnings = [*notes_on(experiment), *warnings]
         except (InputError, OutputError, ConfigError) as error:
             yield ExperimentRecord(path.stem, str(path), "failed", str(error))
             continue
@@ -158,12 +139,12 @@ def find_work(
         )
         # What is kept in a new file is read now: in a task it would be too late to compute it.
         if metadata is not None and reused and (verify == "content" or not unchanged):
-            damage = _damage(out_path)
+            damage = damage_of(out_path)
             if damage:
                 gone = metadata["features"].keys() - features.features.keys()
                 dropped |= dict.fromkeys(sorted(gone), "its result was damaged")
                 reused, unchanged = (), False
-        if unchanged:
+        if unchanged and metadata is not None:
             yield ExperimentRecord(
                 name,
                 str(path),
@@ -171,6 +152,7 @@ def find_work(
                 out_path=str(out_path),
                 reused=reused,
                 n_bytes=out_path.stat().st_size,
+                flags=flags_of_result(metadata),
                 warnings=tuple(warnings),
             )
             continue
@@ -197,63 +179,6 @@ def find_work(
             tuple(f.name for f in features.extracted if f.name not in reused),
             damage,
         )
-
-
-def about(experiment: Experiment) -> dict[str, Any]:
-    """Return what tells an experiment from others, as its result has it."""
-    return {
-        "identity": {
-            "experiment_id": experiment.experiment_id,
-            "chip_id": experiment.chip_id,
-            "device_id": experiment.device_id,
-        },
-        "source": {"path": str(experiment.path.absolute())},
-    }
-
-
-def _result_path(out: Path, experiment: Experiment) -> Path:
-    """Return where the result goes; InputError where names cannot be stored."""
-    try:
-        for key, text in (("chip_id", experiment.chip_id), ("device_number", experiment.device_id)):
-            if len(text) > _LONGEST_NAME:
-                raise InputError(
-                    f"{key}={text[:40]!a}… has {len(text):,} characters, expected at most "
-                    f"{_LONGEST_NAME}; is the attribute something else?"
-                )
-            text.encode()
-        return result_path(out, experiment.experiment_id)
-    except UnicodeEncodeError as error:
-        raise InputError(
-            f"{experiment.path}: chip_id or device_number is not valid text ({error.reason})"
-        ) from error
-    except InputError as error:
-        raise InputError(f"{experiment.path}: {error}") from error
-
-
-def _damage(result: Path) -> str:
-    """Say what is wrong with a result that is ours, ``""`` where nothing is."""
-    try:
-        read_metadata(result)
-        read_table(result)
-    except DamagedFile as error:
-        return str(error)
-    return ""
-
-
-def same_source(
-    metadata: Mapping[str, Any], experiment: Experiment, verify: Verify = "identity"
-) -> bool:
-    """Whether the raw file has the content it had.
-
-    Unless ``verify`` is ``"content"``, it is read only where its time has changed.
-    """
-    was, now = metadata["source"], experiment.identity
-    if was["size"] != now.size or not was["content_hash"]:
-        return False
-    others = [tuple(other) for other in was.get("others", ())]
-    if (was["mtime_ns"], others) == (now.mtime_ns, list(now.others)) and verify == "identity":
-        return True
-    return bool(was["content_hash"] == experiment.content_hash())
 
 
 def _same_form(metadata: Mapping[str, Any], features: FeatureSet, expand_multidim: bool) -> bool:

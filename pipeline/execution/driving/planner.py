@@ -265,7 +265,7 @@ class Planner:
         amounts = {name: seconds for name, seconds in record.seconds.items() if seconds}
         for name, seconds in amounts.items():
             self.features[name].actual_seconds += seconds
-        if record.finishing:
+        if record.finishing and record.n_steps:
             self.book.learn("write", record.finishing / record.n_steps, record.n_steps)
         for source, layout in job.layouts.items():
             length = _length(job, source)

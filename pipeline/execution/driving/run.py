@@ -20,7 +20,7 @@ from oectflow.errors import ConfigError, RunFailed, StorageError, did_you_mean
 from oectflow.local_path import local_path
 from oectflow.pipeline.execution.driving.conduct import Crew, conduct, way_of
 from oectflow.pipeline.execution.driving.file_book import FileBook, question
-from oectflow.pipeline.execution.driving.find_work import Job, Verify, find_work
+from oectflow.pipeline.execution.driving.find_work import Job, find_work
 from oectflow.pipeline.execution.driving.lock import only_run_in
 from oectflow.pipeline.execution.driving.planner import Planner
 from oectflow.pipeline.execution.driving.progress import RunProgress
@@ -38,6 +38,7 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.inputs.from_python import on_disk
 from oectflow.pipeline.inputs.samples import read_samples
+from oectflow.pipeline.outputs.states import Verify
 
 
 def extract(

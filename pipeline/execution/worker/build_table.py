@@ -240,7 +240,9 @@ def row_outcomes(table: Table) -> tuple[int, int]:
     failed = np.zeros(table.n_rows, bool)
     flagged = np.zeros(table.n_rows, bool)
     for feature in set(table.owners.values()) - {""}:
-        codes = table.statuses(feature).reshape(table.n_rows, -1)
-        failed |= (codes == ERROR).any(axis=1)
-        flagged |= (~np.isin(codes, (OK, ABSENT, ERROR))).any(axis=1)
+        codes = table.statuses(feature)
+        # Not all in one axis: of no rows, NumPy does not know its length.
+        inner = tuple(range(1, codes.ndim))
+        failed |= (codes == ERROR).any(axis=inner)
+        flagged |= (~np.isin(codes, (OK, ABSENT, ERROR))).any(axis=inner)
     return int((flagged & ~failed).sum()), int(failed.sum())

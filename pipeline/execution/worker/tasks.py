@@ -47,6 +47,7 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
 from oectflow.pipeline.inputs.guard import trust
 from oectflow.pipeline.outputs.sink import Problem, Results, write_results
+from oectflow.pipeline.outputs.trouble import flags_of
 
 _VERSIONED = ("oectflow", "dask", "distributed", "h5py", "numba", "numpy", "pyarrow", "scipy")
 _RECORDED_PROBLEMS = 20
@@ -388,6 +389,7 @@ def write_experiment(
         reading=table.reading,
         finishing=table.finishing + time.perf_counter() - begin,
         n_bytes_in_memory=sum(array.nbytes for array in table.columns.values()),
+        flags=flags_of(described, {name: v.statuses for name, v in table.variables.items()}),
         problems=table.problems[:_RECORDED_PROBLEMS],
         warnings=task.warnings,
         n_problems=len(table.problems),

@@ -86,6 +86,8 @@ def of_feature(loaded: xr.Dataset, feature: Feature) -> Iterator[Picture]:
 def of_device(one: xr.Dataset, features: Sequence[Feature]) -> Iterator[Picture]:
     """Draw the features of one experiment against the step, and its map of degradation."""
     name = str(one["experiment"].item())
+    if not one.sizes["step"]:
+        return
     drawn = [f for f in features if f.has_one_unit and f.name in one]
     if drawn:
         yield take(

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oectflow.atomic_write import atomic_write
-from oectflow.errors import StorageError
+from oectflow.errors import InputError, OectflowError, StorageError
 from oectflow.local_path import local_path
 from oectflow.measurement import kinds
-from oectflow.pipeline.inputs.find import Experiments, open_experiments
+from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.outputs.html import pictures, summary
 from oectflow.pipeline.outputs.html.devices import Devices
 from oectflow.pipeline.outputs.plots import plot_run
@@ -26,10 +27,15 @@ from oectflow.pipeline.outputs.plots.axes import need_matplotlib, superscript
 from oectflow.pipeline.outputs.plots.overview import Run
 from oectflow.pipeline.outputs.results import open_results
 from oectflow.pipeline.outputs.sink import result_path
+from oectflow.pipeline.outputs.states import RawFiles
+from oectflow.pipeline.outputs.trouble import sum_up
 
 if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
+
+#: Raw files without results that are named.
+_MOST_NAMED = 10
 
 
 def report(
@@ -92,7 +98,8 @@ def report(
     names = [str(name) for name in results["experiment"].values]
     paths = [source if source.is_file() else result_path(source, name) for name in names]
     found = [summary.read_file(path) for path in paths]
-    experiments, unreadable = open_experiments(raw) if raw is not None else ({}, [])
+    folder = source.parent if source.is_file() else source
+    experiments, unreadable = _raw_of(raw, folder) if raw is not None else ({}, [])
     features = summary.collect_features(found, results)
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
@@ -128,6 +135,7 @@ def report(
                 if any(kind in file.metadata["source"]["n_steps"] for file in found)
             ],
             "features": drawn,
+            "troubles": sum_up((file.experiment_id, file.flags) for file in found),
             "versions": summary.versions(found),
             "configs": sorted({file.metadata["config"] for file in found}),
             "n_steps": sum(file.metadata["n_rows"] for file in found),
@@ -142,6 +150,32 @@ def report(
             ),
         }
         return _write(local_path(out, StorageError), template.generate(context))
+
+
+def _raw_of(raw: Experiments, folder: Path) -> tuple[dict[str, Experiment], list[str]]:
+    """Return the raw files by the id of their experiment, and why others have no results."""
+    found: dict[str, Experiment] = {}
+    reasons = []
+    missing = []
+    looked = RawFiles(folder)
+    for path in find_experiments(raw):
+        try:
+            one = looked.look(path)
+        except OectflowError as error:
+            reasons.append(str(error))
+            continue
+        found[one.experiment.experiment_id] = one.experiment
+        if one.damage:
+            reasons.append(one.damage)
+        elif one.metadata is None:
+            missing.append(path.name)
+    if not found:
+        raise InputError(reasons[0])
+    if missing:
+        more = len(missing) - _MOST_NAMED
+        named = ", ".join(missing[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
+        reasons.append(f"never extracted into {folder.name}: {named}")
+    return found, reasons
 
 
 def _without_results(run: Run | None, unreadable: Sequence[str]) -> list[str]:

@@ -19,27 +19,16 @@ from oectflow.errors import OutputError
 from oectflow.pipeline.outputs.plots.axes import with_unit
 from oectflow.pipeline.outputs.plots.choose import choose
 from oectflow.pipeline.outputs.sink import read_metadata, read_problems
+from oectflow.pipeline.outputs.trouble import Flag, Outcome, flags_of_result, outcome_of
 
 if TYPE_CHECKING:
     import xarray as xr
 
-_GOOD = ("ok", "absent")
 _MOST_PROBLEMS = 20
 _CSV = (
     "experiment_id", "chip_id", "device_id", "feature", "entry", "unit",
     "n_values", "n_flagged", "first", "last", "median", "p10", "p90",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Flag:
-    """How many values of a feature carry a status word, and what it means."""
-
-    feature: str
-    word: str
-    n: int
-    of: int
-    meaning: str
 
 
 @dataclass(frozen=True)
@@ -67,11 +56,9 @@ class File:
         return str(self.metadata["identity"]["experiment_id"])
 
     @property
-    def outcome(self) -> str:
+    def outcome(self) -> Outcome:
         """``"failed"``, ``"flagged"`` or ``"done"``."""
-        if any(flag.word == "error" for flag in self.flags):
-            return "failed"
-        return "flagged" if self.flags else "done"
+        return outcome_of(self.flags)
 
 
 @dataclass
@@ -112,15 +99,6 @@ def read_file(path: Path) -> File:
     metadata = read_metadata(path)
     if metadata is None:
         raise OutputError(f"{path}: disappeared since the results were opened")
-    flags = []
-    for name, about in metadata["features"].items():
-        statuses = metadata["variables"].get(f"{name}_status", {}).get("statuses", {})
-        total = sum(about["counts"].values())
-        flags += [
-            Flag(name, word, n, total, statuses.get(word, ""))
-            for word, n in about["counts"].items()
-            if word not in _GOOD
-        ]
     folder = f"{Path(metadata['source']['path']).parent}{os.sep}"
     grouped: dict[tuple[str, str], list[int]] = {}
     for problem in read_problems(path):
@@ -131,7 +109,7 @@ def read_file(path: Path) -> File:
         {"feature": feature, "message": message, "n": len(steps), "first": min(steps)}
         for (feature, message), steps in grouped.items()
     ]
-    return File(path, metadata, flags, problems[:_MOST_PROBLEMS])
+    return File(path, metadata, flags_of_result(metadata), problems[:_MOST_PROBLEMS])
 
 
 def collect_features(files: Sequence[File], results: xr.Dataset) -> list[Feature]:

@@ -148,7 +148,7 @@ def test_status__of_a_folder_of_results_alone(oectflow, lab: Path, monkeypatch) 
 
 
 def test_judge__words_of_the_results() -> None:
-    from oectflow.pipeline.cli.status import judge
+    from oectflow.pipeline.outputs.states import judge
 
     def of(**counts: int) -> str:
         return judge({"features": {"a": {"counts": {"ok": 1}}, "b": {"counts": counts}}})

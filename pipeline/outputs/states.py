@@ -1,0 +1,254 @@
+"""How experiments stand: raw files beside their results, and why something is not as it should be.
+
+A run, ``status`` and the report look at raw files through :class:`RawFiles`, so that they say the
+same of the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from oectflow.errors import DamagedFile, InputError, OectflowError
+from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.outputs.sink import read_earlier, read_metadata, read_table, result_path
+from oectflow.pipeline.outputs.trouble import Outcome, flags_of_result, in_words, outcome_of
+
+#: What tells that a file is the one that it was.
+Verify = Literal["identity", "content"]
+#: What the instrument's software calls a test that has not ended.
+_RUNNING = ("in_progress", "running")
+_NEVER = "never extracted into this folder"
+#: Characters of a chip's or device's name; it stands in every row of a table of results.
+_LONGEST_NAME = 1000
+
+
+@dataclass(frozen=True)
+class State:
+    """How one experiment stands.
+
+    Attributes
+    ----------
+    experiment_id, raw, result
+        Which one, its raw file and its result file; ``""`` where unknown.
+    state
+        ``"done"``: every value is good.  ``"flagged"``: some have a status word.  ``"failed"``: a
+        step raised, or the raw file or the result cannot be read.  ``"missing"``: no result.
+    unchanged
+        Whether a run would have nothing to do.
+    reason
+        Why it failed or what is flagged, and what has changed.
+    can_run
+        Whether a run would help; False where somebody has to mend, move or remove the raw file.
+    """
+
+    experiment_id: str
+    state: Literal["done", "flagged", "failed", "missing"]
+    unchanged: bool
+    raw: str = ""
+    result: str = ""
+    reason: str = ""
+    can_run: bool = True
+
+
+@dataclass(frozen=True)
+class Found:
+    """A raw file that can be used, and what there is of its results.
+
+    Attributes
+    ----------
+    experiment, result
+        The raw file, and where its result is or will be.
+    metadata
+        Of the result; None where there is none that can be read.
+    damage
+        What is wrong with the result that is there, ``""`` where nothing is.
+    """
+
+    experiment: Experiment
+    result: Path
+    metadata: Mapping[str, Any] | None
+    damage: str = ""
+
+
+class RawFiles:
+    """Raw files, looked at one after the other: of several with one id the first counts.
+
+    Parameters
+    ----------
+    out
+        Folder of the results.
+    allow_external
+        Take raw files whose data lie in other files.
+    """
+
+    def __init__(self, out: Path, *, allow_external: bool = False) -> None:
+        self._out, self._allow_external = out, allow_external
+        self._seen: dict[str, tuple[Path, str]] = {}
+
+    def claim(self, result: str, path: Path, experiment_id: str) -> bool:
+        """Say that a result is of this raw file; False where it is of one that came before."""
+        return self._seen.setdefault(result, (path, experiment_id))[0] == path
+
+    def look(self, path: Path) -> Found:
+        """Look at a raw file and its result; of both only the metadata is read.
+
+        Raises
+        ------
+        InputError
+            The raw file cannot be used, or belongs to an experiment that came before.
+        OutputError
+            Where its result should be, there is something else.
+        """
+        experiment = Experiment(path, allow_external=self._allow_external)
+        name = experiment.experiment_id
+        result = _result_path(self._out, experiment)
+        if not self.claim(str(result), path, name):
+            other, its_name = self._seen[str(result)]
+            raise InputError(
+                f"{path}: has the test_id {name!r} of {other}; remove the copy, or give one "
+                "of them another test_id"
+                if name == its_name
+                else f"{path}: its test_id {name!r} and {its_name!r} of {other} give one name "
+                f"of a file, {result.name}; give one of them another test_id, or choose "
+                "another output folder for it"
+            )
+        metadata = read_earlier(result, _about(experiment))
+        damage = damage_of(result) if metadata is None and result.exists() else ""
+        return Found(experiment, result, metadata, damage)
+
+    def state(self, path: Path) -> State:
+        """Say how the experiment of a raw file stands."""
+        try:
+            found = self.look(path)
+            name, result = found.experiment.experiment_id, found.result
+            if found.damage:
+                return State(name, "failed", False, str(path), str(result), found.damage)
+            if found.metadata is None:
+                return State(
+                    name, "missing", False, str(path), "", "never extracted into this folder"
+                )
+            state, reasons = judge(found.metadata)
+            reasons += notes_on(found.experiment)
+            if not same_source(found.metadata, found.experiment):
+                reasons.insert(0, "the raw file has changed since")
+                return State(name, state, False, str(path), str(result), "; ".join(reasons))
+            if state == "failed":
+                reasons.append("a run tries again what raised")
+            reason = "; ".join(reasons)
+            return State(name, state, state != "failed", str(path), str(result), reason)
+        except OectflowError as error:
+            name, reason = path.stem, str(error)
+            return State(name, "failed", False, str(path), "", reason, can_run=False)
+
+
+def results_without(out: Path, raw: RawFiles, known: set[str]) -> list[State]:
+    """Return the results of a folder that belong to none of the experiments known so far.
+
+    Parameters
+    ----------
+    out
+        The folder.
+    raw
+        What has looked at the known ones.
+    known
+        Their result files.
+    """
+    states = []
+    for result in sorted(out.glob("[!.]*.parquet")):
+        if str(result) in known:
+            continue
+        try:
+            metadata = read_metadata(result)
+        except OectflowError as error:
+            states.append(State(result.stem, "failed", False, "", str(result), str(error)))
+            continue
+        if metadata is None:
+            continue
+        path = Path(metadata["source"]["path"])
+        if path.exists():
+            states.append(raw.state(path))
+            continue
+        name = metadata["identity"]["experiment_id"]
+        state, reasons = judge(metadata)
+        reason = "; ".join([f"its raw file has vanished: {path}", *reasons])
+        # Nothing could be computed anew, so the result stands.
+        states.append(State(name, state, True, "", str(result), reason, can_run=False))
+    return states
+
+
+def judge(metadata: Mapping[str, Any]) -> tuple[Outcome, list[str]]:
+    """Return what a result amounts to, and why it is not ``done``."""
+    flags = flags_of_result(metadata)
+    return outcome_of(flags), [in_words(flags)] if flags else []
+
+
+def notes_on(experiment: Experiment) -> list[str]:
+    """Say what is odd about a raw file that can be used."""
+    notes = experiment.oddities()
+    if not experiment.sources:
+        notes.append("it has no steps, so there is nothing to compute")
+    if str(experiment.attributes.get("status", "")) in _RUNNING:
+        notes.append(
+            "its test was still running when the file was written; ingest and extract it again"
+        )
+    return notes
+
+
+def same_source(
+    metadata: Mapping[str, Any], experiment: Experiment, verify: Verify = "identity"
+) -> bool:
+    """Whether the raw file has the content it had.
+
+    Unless ``verify`` is ``"content"``, it is read only where its time has changed.
+    """
+    was, now = metadata["source"], experiment.identity
+    if was["size"] != now.size or not was["content_hash"]:
+        return False
+    others = [tuple(other) for other in was.get("others", ())]
+    if (was["mtime_ns"], others) == (now.mtime_ns, list(now.others)) and verify == "identity":
+        return True
+    return bool(was["content_hash"] == experiment.content_hash())
+
+
+def _about(experiment: Experiment) -> dict[str, Any]:
+    """Return what tells an experiment from others, as its result has it."""
+    return {
+        "identity": {
+            "experiment_id": experiment.experiment_id,
+            "chip_id": experiment.chip_id,
+            "device_id": experiment.device_id,
+        },
+        "source": {"path": str(experiment.path.absolute())},
+    }
+
+
+def _result_path(out: Path, experiment: Experiment) -> Path:
+    """Return where the result goes; InputError where names cannot be stored."""
+    try:
+        for key, text in (("chip_id", experiment.chip_id), ("device_number", experiment.device_id)):
+            if len(text) > _LONGEST_NAME:
+                raise InputError(
+                    f"{key}={text[:40]!a}… has {len(text):,} characters, expected at most "
+                    f"{_LONGEST_NAME}; is the attribute something else?"
+                )
+            text.encode()
+        return result_path(out, experiment.experiment_id)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{experiment.path}: chip_id or device_number is not valid text ({error.reason})"
+        ) from error
+    except InputError as error:
+        raise InputError(f"{experiment.path}: {error}") from error
+
+
+def damage_of(result: Path) -> str:
+    """Say what is wrong with a result that is ours, ``""`` where nothing is."""
+    try:
+        read_metadata(result)
+        read_table(result)
+    except DamagedFile as error:
+        return str(error)
+    return ""
