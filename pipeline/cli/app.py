@@ -21,6 +21,7 @@ from oectflow.pipeline.cli import (
     catalog,
     extract,
     features,
+    importing,
     ingest,
     repack,
     report,
@@ -40,7 +41,7 @@ EXIT_STATUS = (
 
 #: The commands by heading of the help.
 COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
-    "Begin": (start.init, start.demo, start.completion),
+    "Begin": (start.demo, importing.import_file, start.init, start.completion),
     "Raw files": (
         inspecting.inspect,
         ingest.ingest,
@@ -93,7 +94,9 @@ def build_app() -> typer.Typer:
     for panel, functions in COMMANDS.items():
         for function in functions:
             about = _paragraphs(function)
-            app.command(help=about, rich_help_panel=panel, epilog=EXIT_STATUS)(function)
+            # "import" cannot be the name of a function.
+            name = function.__name__.removesuffix("_file")
+            app.command(name, help=about, rich_help_panel=panel, epilog=EXIT_STATUS)(function)
     for group, (about, members) in GROUPS.items():
         sub = typer.Typer(help=about, no_args_is_help=True, epilog=EXIT_STATUS)
         for name, function in members.items():

@@ -180,7 +180,7 @@ def _unpacked(data: Any) -> dict[str, Any]:
     if not is_mapping and not _is_tree(data):
         raise InputError(
             f"a {type(data).__name__} does not say what was measured; give it by its kind, such as "
-            "{'transfer': ...}"
+            "{'transfer': ...}, or to oectflow.features, which finds out by its columns"
         )
     if not _is_tree(data):
         return dict(data)

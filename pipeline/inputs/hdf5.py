@@ -143,7 +143,8 @@ def explain(path: Path, what: str, error: BaseException) -> str:
             reason = "the file is no HDF5 file"
             return (
                 f"{path}: {what} cannot be read: {reason}; copy or convert it again: "
-                f"oectflow ingest {path} FOLDER"
+                f"oectflow ingest {path} FOLDER; or see its features at once: oectflow import "
+                f"{path}"
             )
         reason = "the file is empty"
     elif "filter returned failure" in reason:

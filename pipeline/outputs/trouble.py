@@ -23,7 +23,10 @@ Outcome = Literal["done", "flagged", "failed"]
 
 @dataclass(frozen=True)
 class Flag:
-    """How many values of a feature of one experiment carry a status word, and what it means."""
+    """How many values of a feature of one experiment carry a status word, and what it means.
+
+    ``of`` counts the values that exist, those that are ``absent`` are none.
+    """
 
     feature: str
     word: str
@@ -78,7 +81,8 @@ def flags_of(
     flags = []
     for name, about in features.items():
         meanings = words.get(f"{name}_status", {})
-        total = sum(about["counts"].values())
+        # What does not exist is not counted: it only fills the rows of shorter steps.
+        total = sum(about["counts"].values()) - about["counts"].get("absent", 0)
         flags += [
             Flag(name, word, n, total, meanings.get(word, ""))
             for word, n in about["counts"].items()

@@ -50,6 +50,7 @@ from .pipeline.outputs.plots import (
     plot_transient,
 )
 from .pipeline.outputs.results import open_results, problems_frame, results_frame
+from .pipeline.quick import FeatureTable, features, fit_tau
 
 __version__: str
 
@@ -66,6 +67,7 @@ __all__ = [
     "Experiment",
     "ExperimentRecord",
     "FeatureSet",
+    "FeatureTable",
     "InputError",
     "Inspection",
     "OectflowError",
@@ -85,6 +87,8 @@ __all__ = [
     "connect",
     "extract",
     "extractor_names",
+    "features",
+    "fit_tau",
     "get_extractor",
     "ingest",
     "inspect",

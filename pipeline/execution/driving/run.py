@@ -154,6 +154,14 @@ def extract(
         )  # fmt: skip
 
 
+def extract_here(experiments: Experiments, features: Any, out: Path) -> RunReport:
+    """Do what :func:`extract` does in this process, whatever cluster there is, without a bar."""
+    return _extract(
+        experiments, features, out, Crew(None), "auto", "record",
+        force=False, progress=False, expand_multidim=False, samples=None,
+    )  # fmt: skip
+
+
 def extract_lazily(
     experiments: Any,
     features: Any,

@@ -150,13 +150,14 @@ def test_status__of_a_folder_of_results_alone(oectflow, lab: Path, monkeypatch) 
 def test_judge__words_of_the_results() -> None:
     from oectflow.pipeline.outputs.states import judge
 
-    def of(**counts: int) -> str:
-        return judge({"features": {"a": {"counts": {"ok": 1}}, "b": {"counts": counts}}})
+    def of(**counts: int) -> tuple[str, list[str]]:
+        features = {"a": {"counts": {"ok": 1}}, "b": {"counts": counts}}
+        return judge({"features": features, "variables": {}})
 
-    assert of(ok=3, absent=1) == "done"
-    assert of(ok=3, error=0) == "done"
-    assert of(ok=3, no_edge=1) == "flagged"
-    assert of(no_edge=1, error=1) == "failed"
+    assert of(ok=3, absent=1) == ("done", [])
+    assert of(ok=3, error=0) == ("done", [])
+    assert of(ok=3, no_edge=1) == ("flagged", ["b: no_edge 1 of 4"])
+    assert of(no_edge=1, error=1) == ("failed", ["b: no_edge 1 of 2; b: error 1 of 2"])
 
 
 def test_report__of_the_folder_of_the_configuration(oectflow, lab: Path) -> None:
