@@ -12,8 +12,9 @@ import xxhash
 
 import oectflow as of
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.execution.driving import file_book, find_work
+from oectflow.pipeline.execution.driving import file_book
 from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.outputs import states
 
 FEATURES = {
     "peak": {"extractor": "transient.peak_current", "input": "transient"},
@@ -56,14 +57,14 @@ def lab(made, tmp_path, monkeypatch):
 def opened(monkeypatch):
     """Names of the raw files and results that a run opens to see what is to be done."""
     names = []
-    experiment, earlier = find_work.Experiment, find_work.read_earlier
+    experiment, earlier = states.Experiment, states.read_earlier
     monkeypatch.setattr(
-        find_work,
+        states,
         "Experiment",
         lambda path, **how: names.append(path.name) or experiment(path, **how),
     )
     monkeypatch.setattr(
-        find_work, "read_earlier", lambda path, now: names.append(path.name) or earlier(path, now)
+        states, "read_earlier", lambda path, now: names.append(path.name) or earlier(path, now)
     )
     return names
 
