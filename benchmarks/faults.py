@@ -1,4 +1,4 @@
-"""Whether anything is lost when processes die, memory or disks are full, or folders vanish.
+"""Whether anything is lost when processes die, disks are full, or files are damaged or hostile.
 
     python benchmarks/faults.py [--json PATH] [--kills 20] [--seed 0] [--scenarios …]
 
@@ -15,6 +15,17 @@ poison      a step that ends every process that computes it (``os._exit``)
 greedy      a step that allocates without end, past the memory limit of its worker
 disk        a file system that is full, and later has room (needs root for a small tmpfs)
 folder      the output folder is removed while results are written
+
+Those of ``faults_storage.py``, in which nothing dies:
+
+holes       samples that were never stored, or lie in other files
+flips       400 flipped bits in a result
+cuts        results that were cut, emptied or zeroed
+names       test ids that give one name of a file, or stand twice
+urls        a place on a network as output
+hostile     metadata that would stop a reader, and a book of costs of nothing but brackets
+writing     files that are being written
+swapped     other content of the same size and time
 
 ``tests/benchmarks/test_faults.py`` runs the same functions, with fewer kills.
 """
@@ -43,7 +54,7 @@ import oectflow as of
 from oectflow.pipeline.inputs.simulate import simulate_device
 
 #: Files in an output folder that are no results.
-NOTES = (".oectflow.lock", ".oectflow-costs.json")
+NOTES = (".oectflow.lock", ".oectflow-costs.json", ".oectflow-unchanged.json")
 N_STEPS = 6
 POISONOUS_STEP = 3
 #: Seconds after which a process that ought to have ended counts as left over.
@@ -370,8 +381,9 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[Any] | Non
 def main() -> None:
     """Run the benchmark."""
     import _machine
+    from faults_storage import SCENARIOS
 
-    names = ("workers", "client", "scheduler", "poison", "greedy", "disk", "folder")
+    names = ("workers", "client", "scheduler", "poison", "greedy", "disk", "folder", *SCENARIOS)
     parser = _machine.parser(__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -392,11 +404,14 @@ def main() -> None:
                 print(f"{name}: {verdict} ({outcome.seconds:.0f} s)")
                 print("".join(f"    {line}\n" for line in outcome.done), end="", flush=True)
 
-        with of.connect("local", n_workers=2, memory=MEMORY, dashboard_port=0) as client:
-            add("workers", killed_workers, client, options.kills)
-            add("poison", bad_step, client, "poison")
-            add("greedy", bad_step, client, "greedy")
-            add("folder", removed_folder, client)
+        for name, scenario in SCENARIOS.items():
+            add(name, scenario)
+        if {"workers", "poison", "greedy", "folder"} & set(options.scenarios):
+            with of.connect("local", n_workers=2, memory=MEMORY, dashboard_port=0) as client:
+                add("workers", killed_workers, client, options.kills)
+                add("poison", bad_step, client, "poison")
+                add("greedy", bad_step, client, "greedy")
+                add("folder", removed_folder, client)
         add("client", killed_client)
         add("scheduler", killed_scheduler)
         add("disk", full_disk)

@@ -124,7 +124,7 @@ def explain(path: Path, what: str, error: BaseException) -> str:
     if isinstance(error, IsADirectoryError):
         return f"{path}: is a folder, expected one HDF5 file"
     if isinstance(error, BlockingIOError):
-        return f"{path}: is being written by another process; read it when that has finished"
+        return f"{path}: is being written by another process; run again when it is complete"
     if isinstance(error, PermissionError):
         return f"{path}: no permission to read it; change its mode or ask its owner"
     if isinstance(error, OSError) and error.errno == errno.ELOOP:

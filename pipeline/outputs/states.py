@@ -235,6 +235,12 @@ def _result_path(out: Path, experiment: Experiment) -> Path:
                     f"{_LONGEST_NAME}; is the attribute something else?"
                 )
             text.encode()
+        # Two of them may read alike.
+        if "\ufffd" in experiment.experiment_id:
+            raise InputError(
+                f"test_id={experiment.experiment_id[:40]!a} was stored as something else than "
+                "UTF-8 text; give the experiment another one"
+            )
         return result_path(out, experiment.experiment_id)
     except UnicodeEncodeError as error:
         raise InputError(

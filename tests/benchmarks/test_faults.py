@@ -79,6 +79,28 @@ def test_folder_removed__a_second_run_writes_everything(faults, place, client):
     assert_nothing_lost(faults.removed_folder(place, client))
 
 
+# Bits that flip in results are looked at in tests/pipeline/outputs/test_damaged_results.py.
+STORAGE = ("holes", "cuts", "names", "urls", "hostile", "writing", "swapped")
+
+
+@pytest.mark.parametrize("name", STORAGE)
+def test_damaged_and_hostile_files(faults, place, name):
+    import faults_storage
+
+    assert set(faults_storage.SCENARIOS) == {"flips", *STORAGE}
+    assert_nothing_lost(faults_storage.SCENARIOS[name](place))
+
+
+def test_damaged_and_hostile_files__silence_is_seen(faults, place):
+    """A file that is refused with other words than expected, or not at all, is found out."""
+    import faults_storage
+
+    faults_storage.bad_file(place, "whole")
+    outcome = faults.Outcome("none")
+    faults_storage.need_refused(place, outcome, {"whole.h5": "is not stored"})
+    assert outcome.wrong == ["whole.h5: no word about it"]
+
+
 def test_check__sees_what_is_missing_different_or_left_over(faults, place):
     """The comparison itself must be able to fail."""
     of.extract(place.raw, faults.features(), place.out, progress=False)

@@ -120,7 +120,8 @@ def find_work(
             sample, warnings = sample_of(experiment, samples)
             warnings = [*notes_on(experiment), *warnings]
         except (InputError, OutputError, ConfigError) as error:
-            yield ExperimentRecord(path.stem, str(path), "failed", str(error))
+            reason = str(error) if str(path) in str(error) else f"{path}: {error}"
+            yield ExperimentRecord(path.stem, str(path), "failed", reason)
             continue
         reused: tuple[str, ...] = ()
         dropped: dict[str, str] = {}
