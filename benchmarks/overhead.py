@@ -44,8 +44,9 @@ from _lab import timed_feature, write_lab
 from distributed import Client
 
 import oectflow as of
-from oectflow.pipeline.execution.driving.find_work import Job, find_work
-from oectflow.pipeline.execution.driving.overheads import cluster_overheads
+from oectflow.pipeline.execution.driving.find_work import find_work
+from oectflow.pipeline.execution.driving.overheads import meter_of
+from oectflow.pipeline.execution.planning.work import Job
 from oectflow.pipeline.execution.worker import tasks
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -189,7 +190,7 @@ def measure(
             found[arm] = fingerprint(out)
     assert cold_report is not None
     assert warm_report is not None
-    trip = cluster_overheads(client, 0.0).round_trip
+    trip = meter_of(client).overheads(0.0).round_trip
     return summary(row, seconds, found, fixed, cold_report, warm_report, trip)
 
 

@@ -19,7 +19,7 @@ from oectflow.cells import plain_cell
 from oectflow.errors import CatalogError, UnreadableFile
 from oectflow.pipeline.cli import main
 from oectflow.pipeline.execution.driving import lock
-from oectflow.pipeline.execution.planning.costs import CostBook
+from oectflow.pipeline.execution.driving.cost_file import load_costs, save_costs
 from oectflow.pipeline.inputs.catalog import Catalog
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import DamagedResultWarning
@@ -90,9 +90,9 @@ def test_a_cost_book_that_is_a_link_is_replaced_not_followed(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / ".oectflow-costs.json").symlink_to(victim)
-    book = CostBook(tmp_path, {})
+    book = load_costs(tmp_path, {})
     book.learn("write", 1.0)
-    book.save()
+    save_costs(book, tmp_path)
     assert victim.read_text() == "precious"
     assert json.loads((tmp_path / ".oectflow-costs.json").read_text())["costs"]
 

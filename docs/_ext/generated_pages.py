@@ -65,7 +65,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "oectflow.pipeline.features.feature": ("Feature",),
     "oectflow.pipeline.features.derive": ("Derived", "Failure"),
     "oectflow.pipeline.features.expressions": ("Expression",),
-    "oectflow.pipeline.execution.report": ("FeaturePlan",),
+    "oectflow.pipeline.execution.planning.run_plan": ("FeaturePlan",),
     "oectflow.pipeline.outputs.sink": ("Problem",),
     "oectflow.errors": (),
 }

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from oectflow.pipeline.execution.planning.batches import Granularity
-    from oectflow.pipeline.execution.report import RunPlan, RunReport
+    from oectflow.pipeline.execution.planning.run_plan import RunPlan
+    from oectflow.pipeline.execution.report import RunReport
     from oectflow.pipeline.inputs.catalog import Catalog
     from oectflow.pipeline.inputs.samples import Samples
 

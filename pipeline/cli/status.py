@@ -109,7 +109,8 @@ def look_at(path: Path, raw: RawFiles, out: Path, wanted: FeatureSet | None) -> 
     state = raw.state(path)
     if wanted is None or not state.unchanged:
         return state
-    from oectflow.pipeline.execution.driving.find_work import Job, find_work
+    from oectflow.pipeline.execution.driving.find_work import find_work
+    from oectflow.pipeline.execution.planning.work import Job
     from oectflow.pipeline.outputs.sink import read_metadata
 
     metadata = read_metadata(Path(state.result))

@@ -23,7 +23,8 @@ from .extractors import (
 from .extractors.prompts import DWTPromptGenerator
 from .pipeline.demo import make_demo
 from .pipeline.execution.driving.run import extract, plan
-from .pipeline.execution.report import ExperimentRecord, RunPlan, RunReport
+from .pipeline.execution.planning.run_plan import RunPlan
+from .pipeline.execution.report import ExperimentRecord, RunReport
 from .pipeline.inputs.catalog import Catalog, CatalogConfig, CatalogEntry, SearchResult
 from .pipeline.inputs.experiment import Experiment
 from .pipeline.inputs.from_python import write_experiment

@@ -3,78 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future as LocalFuture
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distributed import Future
-
 from oectflow.errors import ConfigError, InputError, OutputError
-from oectflow.extractors.base import BaseExtractor
 from oectflow.pipeline.execution.driving.file_book import FileBook
-from oectflow.pipeline.execution.planning.batches import StepBatch
+from oectflow.pipeline.execution.planning.work import (
+    ExperimentTask,
+    Job,
+    StepTimeoutOption,
+)
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.worker.build_table import Extracted
-from oectflow.pipeline.execution.worker.run_extractor import StepTimeoutOption, used_sample
-from oectflow.pipeline.execution.worker.tasks import ExperimentTask
+from oectflow.pipeline.execution.worker.run_extractor import used_sample
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.samples import Samples, sample_of
-from oectflow.pipeline.inputs.step_layout import Layout
 from oectflow.pipeline.outputs.states import RawFiles, Verify, damage_of, notes_on, same_source
 from oectflow.pipeline.outputs.trouble import flags_of_result
-
-
-@dataclass
-class Job:
-    """One experiment of which something is to be computed.
-
-    Attributes
-    ----------
-    index
-        Its position among the experiments of the run.
-    task
-        What its tasks have to know.
-    layouts
-        Its steps by source.
-    missing
-        Extracted features to compute.
-    damage
-        What is wrong with its result of an earlier run, which is replaced.
-    batches
-        Filled in by the plan.
-    done
-        What was computed of it while costs were measured.
-    first
-        By feature, the first step that neither ``done`` nor ``pending`` covers.
-    pending
-        What else is being computed, and by what: the cluster, or a thread of this process.
-    divided
-        Batches that have come from one which killed a worker.
-    isolated
-        Batches that have killed workers although they were divided; they run in processes of their
-        own.
-    attempts
-        How often it was submitted in vain without a batch being to blame.
-    """
-
-    index: int
-    task: ExperimentTask
-    layouts: Mapping[str, Layout]
-    missing: tuple[str, ...]
-    damage: str = ""
-    batches: list[StepBatch] = field(default_factory=list)
-    done: list[Extracted] = field(default_factory=list)
-    first: dict[str, int] = field(default_factory=dict)
-    pending: list[tuple[StepBatch, Future | LocalFuture[Extracted]]] = field(default_factory=list)
-    divided: set[StepBatch] = field(default_factory=set)
-    isolated: set[StepBatch] = field(default_factory=set)
-    attempts: int = 0
-
-    def n_logical(self, extractors: Mapping[str, BaseExtractor]) -> int:
-        """Return the number of logical tasks (feature, step) of the experiment."""
-        sources = (extractors[name].source for name in self.missing)
-        return sum(self.layouts[source].n_steps for source in sources if source in self.layouts)
 
 
 def find_work(
@@ -171,6 +115,7 @@ def find_work(
                 reused=reused,
                 expand_multidim=expand_multidim,
                 topic=topic,
+                index=index,
                 sample=sample,
                 warnings=tuple(warnings),
                 dropped=dropped,

@@ -1,64 +1,159 @@
-"""Run an experiment in this process: one step after the other, or in threads."""
+"""Compute batches in threads of this process."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from queue import SimpleQueue
+from typing import Any
 
-import dask.threaded
+import dask
+from dask.system import CPU_COUNT
 
-from oectflow.pipeline.execution.driving.find_work import Job
-from oectflow.pipeline.execution.driving.graph import experiment_graph
-from oectflow.pipeline.execution.driving.overheads import MEASURING_SHARE, thread_overheads
-from oectflow.pipeline.execution.driving.planner import Planner
-from oectflow.pipeline.execution.report import ExperimentRecord
+from oectflow.pipeline.execution.driving.news import Failed, News, Over
+from oectflow.pipeline.execution.events import CHILD, Overheads
+from oectflow.pipeline.execution.planning.actions import RunHere
+from oectflow.pipeline.execution.planning.batches import StepBatch
+from oectflow.pipeline.execution.planning.work import ExperimentTask
+from oectflow.pipeline.execution.worker.build_table import Extracted
+from oectflow.pipeline.execution.worker.isolate import extract_isolated
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.tasks import (
+    FeatureSpec,
+    batch_done,
+    compute_batch,
     derive_features,
     hash_source,
-    read_and_extract,
     write_experiment,
 )
 from oectflow.pipeline.features.feature_set import FeatureSet
 
-#: Whoever looks at a progress bar wants to see it move.
-_PROGRESS_SECONDS = 0.25
+#: Round trips that are timed.  The shortest counts: whatever disturbs them makes them longer.
+_TRIPS = 3
 
 
-def run_inline(job: Job, planner: Planner, features: PickledOnce[FeatureSet]) -> ExperimentRecord:
-    """Run an experiment without Dask: for little work, everything else would take longer.
+class LocalThreads:
+    """Threads that compute batches, and write what is complete.
 
-    Raises
-    ------
-    StorageError
-        Nothing more can be written.
+    Parameters
+    ----------
+    specs
+        What computes the features, by name.
+    features
+        The feature set, for the derived ones.
+    tell
+        Called from any thread with what has happened.
     """
-    planner.plan(job, _PROGRESS_SECONDS)
-    parts = list(job.done)
-    for batch in job.batches:
-        specs = [planner.specs[name] for name in batch.features]
-        parts.append(read_and_extract(job.task, specs, batch.source, batch.start, batch.stop))
-    table = derive_features(job.task, features, parts)
-    return write_experiment(job.task, features, table, hash_source(job.task))
+
+    def __init__(
+        self,
+        specs: Mapping[str, FeatureSpec],
+        features: PickledOnce[FeatureSet],
+        tell: Callable[[News], None],
+    ) -> None:
+        self._specs = specs
+        self._features = features
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._threads: list[threading.Thread] = []
+        self._closed = False
+        self._left: Counter[int] = Counter()
+        self._parts: defaultdict[int, list[Extracted]] = defaultdict(list)
+
+    def run(self, task: ExperimentTask, action: RunHere) -> None:
+        """Begin with some batches of an experiment."""
+        self._left[task.index] += len(action.batches)
+        calls = [(task, batch, batch in action.isolated, action.whole) for batch in action.batches]
+        if not calls:
+            self._begin(task, self._finish, task)
+        elif action.together:
+            self._begin(task, self._one_after_the_other, calls)
+        else:
+            for call in calls:
+                self._begin(task, self._compute, *call)
+
+    def take_parts(self, index: int) -> list[Extracted]:
+        """Return what was computed of an experiment, for whoever puts it together."""
+        return self._parts.pop(index, [])
+
+    def close(self) -> None:
+        """Begin nothing any more; what is being computed is left to itself."""
+        self._closed = True
+        for _ in self._threads:
+            self._work.put(None)
+
+    def _begin(self, task: ExperimentTask, do: Callable[..., None], *args: Any) -> None:
+        self._work.put(partial(self._safely, task, do, *args))
+        if len(self._threads) < _n_threads():
+            # Nobody who interrupts a run and leaves Python has to wait for the end of a step.
+            thread = threading.Thread(target=self._serve, name="oectflow batches", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self) -> None:
+        while not self._closed and (work := self._work.get()) is not None:
+            work()
+
+    def _safely(self, task: ExperimentTask, do: Callable[..., None], *args: Any) -> None:
+        try:
+            do(*args)
+        except Exception as error:  # noqa: BLE001
+            # Whatever happens to one experiment, the others go on.
+            self._tell(Failed(task.index, error))
+
+    def _one_after_the_other(
+        self, calls: list[tuple[ExperimentTask, StepBatch, bool, bool]]
+    ) -> None:
+        for call in calls:
+            if not self._closed:
+                self._compute(*call)
+
+    def _compute(self, task: ExperimentTask, batch: StepBatch, isolated: bool, whole: bool) -> None:
+        specs = [self._specs[name] for name in batch.features]
+        steps = (batch.source, batch.start, batch.stop)
+        if isolated:
+            parts = extract_isolated(task, specs, *steps)
+        else:
+            parts = [compute_batch(task, specs, *steps)]
+        with self._lock:
+            self._parts[task.index] += parts
+            self._left[task.index] -= 1
+            is_last = whole and not self._left[task.index]
+        self._tell(batch_done(task, parts, CHILD if isolated else ""))
+        if is_last and not self._closed:
+            self._finish(task)
+
+    def _finish(self, task: ExperimentTask) -> None:
+        table = derive_features(task, self._features, self.take_parts(task.index))
+        record = write_experiment(task, self._features, table, hash_source(task))
+        self._tell(Over(task.index, record))
 
 
-def run_on_threads(
-    job: Job, planner: Planner, features: PickledOnce[FeatureSet], batch_seconds: float
-) -> ExperimentRecord:
-    """Run the graph of an experiment in the threads of this process.
+def thread_overheads() -> Overheads:
+    """Return what the threads of this process cost; ``effective`` is only an upper bound.
 
-    Raises
-    ------
-    StorageError
-        Nothing more can be written.
+    A round trip is taken as the upper bound of everything.  How much threads do together depends on
+    how long an extractor holds the interpreter's lock, so it is learnt from what they have done.
     """
-    alone = planner.seconds_of(job)
-    planner.plan(job, batch_seconds)
-    graph, sink = experiment_graph(job, planner.specs, features)
-    begin = time.perf_counter()
-    record: ExperimentRecord = dask.threaded.get(graph, sink)
-    seconds = time.perf_counter() - begin - record.finishing
-    threads = thread_overheads()
-    handing_out = len(job.batches) * threads.per_worker
-    if len(job.batches) >= threads.n_workers and handing_out < MEASURING_SHARE * alone:
-        planner.book.learn("threads", min(max(alone / seconds, 1.0), float(threads.n_workers)))
-    return record
+    return _overheads(_n_threads())
+
+
+def _n_threads() -> int:
+    return int(dask.config.get("num_workers", None) or CPU_COUNT)
+
+
+@cache
+def _overheads(n_threads: int) -> Overheads:
+    trips = []
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(_TRIPS):
+            begin = time.perf_counter()
+            pool.submit(int).result()
+            trips.append(time.perf_counter() - begin)
+    trip = min(trips)
+    return Overheads(trip, trip, trip, n_threads, float(n_threads))

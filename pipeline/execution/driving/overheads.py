@@ -1,28 +1,24 @@
-"""Measure what a cluster, or the threads of this process, need to do some work.
+"""Measure what a cluster needs to do some work.
 
-A measurement takes some round trips, so it is made once for each scheduler and process, and only
+A measurement takes some round trips, so it is made once for each cluster and process, and only
 where there is enough work to gain by it.
 """
 
 from __future__ import annotations
 
 import math
-import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
-import dask
-import dask.threaded
-from dask.system import CPU_COUNT
 from distributed import Client
 
-from oectflow.pipeline.execution.driving.scheduler import gone, scheduler_needed
-from oectflow.pipeline.execution.planning.decide import LEAST_MARGIN, Decision, Overheads
+from oectflow.pipeline.execution.driving.scheduler import scheduler_lost, scheduler_needed
+from oectflow.pipeline.execution.events import LEAST_MARGIN, Overheads
+from oectflow.pipeline.execution.planning.decide import Decision
 
 #: Empty batches in one measurement of what another batch costs; with more workers, one for each.
 _BATCHES = 16
@@ -37,195 +33,215 @@ _ASKING_SHARE = 0.01
 #: After so many seconds, somebody else may be using the machines, or nobody any more.
 _VALID_SECONDS = 300.0
 
-_measured: dict[str, Overheads] = {}
-#: When that was, and how long it took, in s.
-_taken: dict[str, tuple[float, float]] = {}
-_bounds: dict[str, Overheads] = {}
-#: When a cluster was last measured, or a run has shown how much its workers do together, in s.
-_seen: dict[str, float] = {}
-#: Of every cluster, what was told last, and how long it took to ask for its workers, in s.
-_last: WeakKeyDictionary[Client, tuple[Overheads, float]] = WeakKeyDictionary()
-_lock = threading.Lock()
-_clock = time.monotonic
+
+@dataclass
+class _Known:
+    """What is known of a cluster with a certain number of workers.
+
+    ``complete`` unless it is one round trip, as the upper bound of everything; ``seen`` is when it
+    was measured, or a run has shown it; ``taken`` when the full measurement began and how long it
+    took, in s.
+    """
+
+    overheads: Overheads
+    seen: float
+    complete: bool = False
+    taken: tuple[float, float] | None = None
 
 
-@scheduler_needed(OSError)
-def cluster_overheads(client: Client, seconds: float) -> Overheads:
-    """Return what a cluster costs; measured where that is worth it, remembered in this process.
+class ClusterMeter:
+    """Measures a cluster, and remembers what it has found.
 
     Parameters
     ----------
     client
         Whose cluster.
-    seconds
-        What the work takes one process.  A full measurement takes some ten round trips.  Where
-        these are not small against what the workers could save, one round trip is taken as the
-        upper bound of everything, and all workers are believed to be effective.
-
-    Raises
-    ------
-    ClusterError
-        The scheduler is gone.
+    clock
+        Tells the time, in s.
     """
-    return _overheads(client, seconds, *_workers(client))
 
+    def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
+        # A meter is found by its client, and must not keep it.
+        self._client = ref(client)
+        self._clock = clock
+        # By number of workers: with others, the numbers are others.
+        self._known: dict[int, _Known] = {}
+        # What was told last, and how long it took to ask for the workers, in s.
+        self._last: tuple[Overheads, float] | None = None
 
-@scheduler_needed(OSError)
-def overheads_if_worth_it(client: Client, seconds: float) -> Overheads | None:
-    """Return the same, or None where a cluster could not be quicker at the very best.
+    @property
+    def client(self) -> Client:
+        """The client; whoever asks has it."""
+        client = self._client()
+        assert client is not None
+        return client
 
-    For little work the cluster is not asked again whether its workers are still those of before.
-    """
-    if client in _last:
-        known, ping = _last[client]
-        if seconds <= known.round_trip:
+    @scheduler_needed(OSError)
+    def overheads(self, seconds: float) -> Overheads:
+        """Return what the cluster costs; measured where that is worth it.
+
+        Parameters
+        ----------
+        seconds
+            What the work takes one process.  A full measurement takes some ten round trips.  Where
+            these are not small against what the workers could save, one round trip is taken as the
+            upper bound of everything, and all workers are believed to be effective.
+
+        Raises
+        ------
+        ClusterError
+            The scheduler is gone.
+        """
+        return self._overheads(seconds, *self._workers())
+
+    @scheduler_needed(OSError)
+    def overheads_if_worth_it(self, seconds: float) -> Overheads | None:
+        """Return the same, or None where the cluster could not be quicker at the very best.
+
+        For little work it is not asked again whether its workers are still those of before.
+        """
+        if self._last is not None:
+            known, ping = self._last
+            if seconds <= known.round_trip:
+                return None
+            if ping > _ASKING_SHARE * seconds:
+                return known
+        threads, ping = self._workers()
+        saved = seconds * (1 - 1 / self.expected(threads))
+        return self._overheads(seconds, threads, ping) if saved > ping else None
+
+    @scheduler_needed(OSError)
+    def measured_again(self, seconds: float) -> Overheads | None:
+        """Measure a cluster anew whose workers seemed to do little together.
+
+        Somebody else may have used their cores for just that moment.
+
+        Parameters
+        ----------
+        seconds
+            What the work takes one process.
+
+        Returns
+        -------
+        None where the workers do all that they can, where it does not pay, or where it would take
+        more than a small share of the time since the last measurement.
+        """
+        if self._last is None:
             return None
-        if ping > _ASKING_SHARE * seconds:
-            return known
-    threads, ping = _workers(client)
-    saved = seconds * (1 - 1 / _expected(client, threads))
-    return _overheads(client, seconds, threads, ping) if saved > ping else None
+        told, _ = self._last
+        known = self._known.get(told.n_workers)
+        if known is None or known.taken is None or told.effective >= told.n_workers:
+            return None
+        when, took = known.taken
+        if not _pays(told, seconds) or took > MEASURING_SHARE * (self._clock() - when):
+            return None
+        del self._known[told.n_workers]
+        return self.overheads(seconds)
 
+    @scheduler_needed(OSError)
+    def correct(self, decision: Decision, seconds: float) -> None:
+        """Remember what a run has shown of how much work the workers do together.
 
-def _workers(client: Client) -> tuple[Mapping[str, int], float]:
-    """Return the threads of all workers, and how long it took to ask, in s."""
-    begin = time.perf_counter()
-    return client.nthreads(), time.perf_counter() - begin
+        Parameters
+        ----------
+        decision
+            What was decided.  Where not every worker had a batch, or most of the time was for
+            handing them out, it shows nothing.
+        seconds
+            What it took.
+        """
+        known = self._known.get(self.count_workers())
+        if known is None or decision.n_batches < known.overheads.n_workers:
+            return
+        old = known.overheads
+        ideal = decision.alone / old.effective
+        if not decision.divide or ideal < decision.predicted / 2:
+            return
+        worked = max(seconds - (decision.predicted - ideal), ideal / old.n_workers)
+        seen = min(max(decision.alone / worked, 1.0), float(old.n_workers))
+        now = (old.effective + seen) / 2
+        spread = max(LEAST_MARGIN, abs(now - old.effective) / old.effective)
+        known.overheads = replace(old, effective=now, spread=spread)
+        # However long ago it was measured, it has just been seen.
+        known.seen = self._clock()
 
+    @scheduler_needed(OSError)
+    def count_workers(self) -> int:
+        """Return how many tasks run at the same time, or will when there is work.
 
-def _overheads(
-    client: Client, seconds: float, threads: Mapping[str, int], ping: float
-) -> Overheads:
-    n_workers = _expected(client, threads)
-    if not threads:
-        # Nothing can be measured before the first worker comes; no task is quicker than this.
-        return Overheads(ping, ping, ping, n_workers, float(n_workers))
-    identity = _identity(client, n_workers)
-    with _lock:
-        if _clock() - _seen.setdefault(identity, _clock()) > _VALID_SECONDS:
-            _forget(identity)
-        known = _measured.get(identity) or _bounds.get(identity)
-        if known is None:
-            trip = _round_trip(client)
-            known = Overheads(trip, trip, trip, n_workers, float(n_workers))
-            _bounds[identity] = known
-            _seen[identity] = _clock()
-        if identity not in _measured and _pays(known, seconds):
+        Raises
+        ------
+        ClusterError
+            The scheduler is gone.
+        """
+        if self.client.status == "closed":
+            # What Dask raises then is about its inner life.
+            raise scheduler_lost()
+        return self.expected(self.client.nthreads())
+
+    def remember(self, overheads: Overheads, *, complete: bool = True) -> _Known:
+        """Take overheads for those of the cluster from now on.
+
+        Parameters
+        ----------
+        overheads
+            As measured.
+        complete
+            False where they are only upper bounds.
+        """
+        known = self._known[overheads.n_workers] = _Known(overheads, self._clock(), complete)
+        self._last = None
+        return known
+
+    def _workers(self) -> tuple[Mapping[str, int], float]:
+        """Return the threads of all workers, and how long it took to ask, in s."""
+        begin = time.perf_counter()
+        return self.client.nthreads(), time.perf_counter() - begin
+
+    def expected(self, threads: Mapping[Any, int]) -> int:
+        """Return how many tasks such workers run at the same time, or will when there is work."""
+        adaptive = getattr(self.client.cluster, "_adaptive", None)
+        to_come = adaptive.maximum if adaptive is not None else 1
+        return max(sum(threads.values()), int(to_come) if math.isfinite(to_come) else 1)
+
+    def _overheads(self, seconds: float, threads: Mapping[str, int], ping: float) -> Overheads:
+        n_workers = self.expected(threads)
+        if not threads:
+            # Nothing can be measured before the first worker comes; no task is quicker than this.
+            return Overheads(ping, ping, ping, n_workers, float(n_workers))
+        known = self._known.get(n_workers)
+        if known is None or self._clock() - known.seen > _VALID_SECONDS:
+            trip = _round_trip(self.client)
+            bound = Overheads(trip, trip, trip, n_workers, float(n_workers))
+            known = self.remember(bound, complete=False)
+        if not known.complete and _pays(known.overheads, seconds):
             # Who is computing something would only tell how long that takes.
             idle = {
                 name: threads[name]
-                for name, keys in client.processing().items()
+                for name, keys in self.client.processing().items()
                 if name in threads and not keys
             }
             if idle:
-                begin = time.perf_counter()
-                known = _measure(client, idle, len(idle) == len(threads), known)
-                _measured[identity] = known
-                _taken[identity] = begin, time.perf_counter() - begin
-                _seen[identity] = _clock()
-        _last[client] = known, ping
-        return known
+                begin = self._clock()
+                everybody = len(idle) == len(threads)
+                known = self.remember(_measure(self.client, idle, everybody, known.overheads))
+                known.taken = begin, known.seen - begin
+        self._last = known.overheads, ping
+        return known.overheads
 
 
-def _forget(identity: str) -> None:
-    _measured.pop(identity, None)
-    _bounds.pop(identity, None)
+_meters: WeakKeyDictionary[Client, ClusterMeter] = WeakKeyDictionary()
+
+
+def meter_of(client: Client) -> ClusterMeter:
+    """Return the meter of a cluster; what it has found counts for all runs of this process."""
+    return _meters.setdefault(client, ClusterMeter(client))
 
 
 def _pays(known: Overheads, seconds: float) -> bool:
     """Whether a full measurement takes little of what all workers could save."""
     saved = seconds * (1 - 1 / known.n_workers)
     return _TRIPS_OF_ALL * known.round_trip < MEASURING_SHARE * saved
-
-
-@scheduler_needed(OSError)
-def measured_again(client: Client, seconds: float) -> Overheads | None:
-    """Measure a cluster anew whose workers seemed to do little together.
-
-    Somebody else may have used their cores for just that moment.
-
-    Parameters
-    ----------
-    client
-        Whose cluster.
-    seconds
-        What the work takes one process.
-
-    Returns
-    -------
-    None where the workers do all that they can, where it does not pay, or where it would take more
-    than a small share of the time since the last measurement.
-    """
-    if client not in _last:
-        return None
-    known, _ = _last[client]
-    identity = _identity(client, known.n_workers)
-    if identity not in _taken or known.effective >= known.n_workers or not _pays(known, seconds):
-        return None
-    when, took = _taken[identity]
-    if took > MEASURING_SHARE * (time.perf_counter() - when):
-        return None
-    with _lock:
-        _forget(identity)
-    return cluster_overheads(client, seconds)
-
-
-@scheduler_needed(OSError)
-def correct_effective(client: Client, decision: Decision, seconds: float) -> None:
-    """Remember what a run has shown of how much work the workers do together.
-
-    Parameters
-    ----------
-    client
-        Whose cluster.
-    decision
-        What was decided.  Where not every worker had a batch, or most of the time was for handing
-        them out, it shows nothing.
-    seconds
-        What it took.
-    """
-    identity = _identity(client, count_workers(client))
-    with _lock:
-        for known in (_measured, _bounds):
-            old = known.get(identity)
-            if old is None or decision.n_batches < old.n_workers:
-                continue
-            ideal = decision.alone / old.effective
-            if not decision.divide or ideal < decision.predicted / 2:
-                continue
-            worked = max(seconds - (decision.predicted - ideal), ideal / old.n_workers)
-            seen = min(max(decision.alone / worked, 1.0), float(old.n_workers))
-            now = (old.effective + seen) / 2
-            spread = max(LEAST_MARGIN, abs(now - old.effective) / old.effective)
-            known[identity] = replace(old, effective=now, spread=spread)
-            # However long ago it was measured, it has just been seen.
-            _seen[identity] = _clock()
-
-
-def _identity(client: Client, n_workers: int) -> str:
-    """Return a name for a cluster and its workers: with others, the numbers are others."""
-    return f"{client.id}/{n_workers}"
-
-
-@scheduler_needed(OSError)
-def count_workers(client: Client) -> int:
-    """Return how many tasks run on a cluster at the same time, or will when there is work.
-
-    Raises
-    ------
-    ClusterError
-        The scheduler is gone.
-    """
-    if client.status == "closed":
-        # What Dask raises then is about its inner life.
-        raise gone()
-    return _expected(client, client.nthreads())
-
-
-def _expected(client: Client, threads: Mapping[str, int]) -> int:
-    adaptive = getattr(client.cluster, "_adaptive", None)
-    to_come = adaptive.maximum if adaptive is not None else 1
-    return max(sum(threads.values()), int(to_come) if math.isfinite(to_come) else 1)
 
 
 def _round_trip(client: Client) -> float:
@@ -290,23 +306,3 @@ def _share_of_core(seconds: float) -> float:
     while (elapsed := time.perf_counter() - begin) < seconds:
         pass
     return (time.thread_time() - cpu) / elapsed
-
-
-def thread_overheads() -> Overheads:
-    """Return what the threads of this process cost; ``effective`` is only an upper bound.
-
-    A round trip is taken as the upper bound of everything.  How much threads do together depends on
-    how long an extractor holds the interpreter's lock, so it is learnt from what they have done.
-    """
-    return _thread_overheads(dask.config.get("num_workers", None) or CPU_COUNT)
-
-
-@cache
-def _thread_overheads(n_workers: int) -> Overheads:
-    trips = []
-    for _ in range(_TRIPS + 1):
-        begin = time.perf_counter()
-        dask.threaded.get({"nothing": (_nothing,)}, "nothing")
-        trips.append(time.perf_counter() - begin)
-    trip = min(trips)
-    return Overheads(trip, trip, trip, n_workers, float(n_workers))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,23 +17,27 @@ from distributed import performance_report as dask_performance_report
 from oectflow.atomic_write import remove_leftovers
 from oectflow.cluster.local import default_workers
 from oectflow.errors import ConfigError, RunFailed, StorageError, did_you_mean
+from oectflow.extractors.base import BaseExtractor
+from oectflow.extractors.pinning import class_fingerprint, is_built_in
 from oectflow.local_path import local_path
-from oectflow.pipeline.execution.driving.conduct import Crew, conduct, way_of
+from oectflow.pipeline.execution.driving.cluster import LazyCluster
+from oectflow.pipeline.execution.driving.cost_file import load_costs, save_costs
 from oectflow.pipeline.execution.driving.file_book import FileBook, question
-from oectflow.pipeline.execution.driving.find_work import Job, find_work
+from oectflow.pipeline.execution.driving.find_work import find_work
+from oectflow.pipeline.execution.driving.local import thread_overheads
 from oectflow.pipeline.execution.driving.lock import only_run_in
-from oectflow.pipeline.execution.driving.planner import Planner
+from oectflow.pipeline.execution.driving.loop import Loop, answer
 from oectflow.pipeline.execution.driving.progress import RunProgress
+from oectflow.pipeline.execution.events import Overheads
+from oectflow.pipeline.execution.planning.actions import Measure
 from oectflow.pipeline.execution.planning.batches import Granularity, check_granularity
-from oectflow.pipeline.execution.planning.costs import CostBook
-from oectflow.pipeline.execution.report import (
-    ExperimentRecord,
-    RunPlan,
-    RunReport,
-    dropped_lines,
-)
+from oectflow.pipeline.execution.planning.costs import CostBook, Costs
+from oectflow.pipeline.execution.planning.run_plan import RunPlan
+from oectflow.pipeline.execution.planning.state import RunState, Workforce
+from oectflow.pipeline.execution.planning.work import Job, StepTimeoutOption, Trait, n_logical
+from oectflow.pipeline.execution.report import ExperimentRecord, RunReport, dropped_lines
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
-from oectflow.pipeline.execution.worker.run_extractor import StepTimeoutOption
+from oectflow.pipeline.execution.worker.tasks import feature_specs
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.inputs.from_python import on_disk
@@ -147,7 +151,7 @@ def extract(
         )
     with _reported(client, performance_report):
         return _extract(
-            experiments, features, out, Crew(client), granularity, on_error,
+            experiments, features, out, LazyCluster(client), granularity, on_error,
             force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
             verify=verify,
             step_timeout=step_timeout, allow_external=allow_external,
@@ -157,7 +161,7 @@ def extract(
 def extract_here(experiments: Experiments, features: Any, out: Path) -> RunReport:
     """Do what :func:`extract` does in this process, whatever cluster there is, without a bar."""
     return _extract(
-        experiments, features, out, Crew(None), "auto", "record",
+        experiments, features, out, LazyCluster(None), "auto", "record",
         force=False, progress=False, expand_multidim=False, samples=None,
     )  # fmt: skip
 
@@ -189,9 +193,9 @@ def extract_lazily(
     allow_external
         As in :func:`extract`.
     """
-    crew = Crew(None, connect, default_workers() if n_workers is None else n_workers)
+    cluster = LazyCluster(None, connect, default_workers() if n_workers is None else n_workers)
     return _extract(
-        experiments, features, out, crew, granularity, "record",
+        experiments, features, out, cluster, granularity, "record",
         force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
         verify=verify, allow_external=allow_external,
     )  # fmt: skip
@@ -246,16 +250,14 @@ def plan(
             allow_external=allow_external,
         )  # fmt: skip
     client = client or _active_client()
-    crew = Crew(client, None if n_workers is None else _no_cluster, n_workers or 1)
-    known = not any(run.planner.unknown(job) for job in run.jobs)
-    if granularity != "auto":
-        run.plan.take("cluster" if crew.client or n_workers else "threads")
-    elif known and run.jobs:
-        run.plan.alone_seconds = run.planner.seconds_left()
-        run.plan.take(way_of(run.planner, crew, run.plan))
-    for job in run.jobs:
-        run.planner.plan(job, run.plan.batch_seconds or float("inf"))
-    run.plan.features = list(run.planner.features.values())
+    cluster = LazyCluster(client, None if n_workers is None else _no_cluster, n_workers or 1)
+    state = run.state(cluster)
+
+    def measure(question: Measure) -> Overheads | None:
+        return answer(question, cluster.meter)
+
+    run.plan = state.forecast(measure)
+    run.plan.features = list(state.ledger.features.values())
     return run.plan
 
 
@@ -268,11 +270,45 @@ class _Run:
     """What is to be done in a folder."""
 
     features: FeatureSet
-    planner: Planner
+    granularity: Granularity
+    costs: CostBook
     plan: RunPlan
-    book: FileBook | None
+    files: FileBook | None
     jobs: list[Job] = field(default_factory=list)
     records: dict[int, ExperimentRecord] = field(default_factory=dict)
+
+    @property
+    def extractors(self) -> dict[str, BaseExtractor]:
+        """What computes the extracted features."""
+        return {f.name: f.extractor for f in self.features.extracted if f.extractor}
+
+    def state(self, cluster: LazyCluster) -> RunState:
+        """Return the state in which the run begins."""
+        codes = _codes(self.extractors)
+        traits = {
+            name: Trait(
+                extractor.source,
+                extractor.steps_per_block(extractor.params),
+                # What comes with the package, and what has computed something before, may run in
+                # the process of the notebook; what nobody has seen might take it along.
+                trusted=(name not in codes or self.costs.is_trusted(codes[name]))
+                and not self.costs.is_crashed(name),
+                crashed=self.costs.is_crashed(name),
+            )
+            for name, extractor in self.extractors.items()
+        }
+        workforce = Workforce(thread_overheads(), cluster.client is not None, cluster.start)
+        costs = Costs(self.costs)
+        return RunState(self.jobs, traits, costs, workforce, self.granularity, self.plan)
+
+
+def _codes(extractors: Mapping[str, BaseExtractor]) -> dict[str, str]:
+    """Return the fingerprints of extractors that are not part of the package, by feature."""
+    return {
+        name: class_fingerprint(type(extractor))
+        for name, extractor in extractors.items()
+        if not is_built_in(type(extractor))
+    }
 
 
 def _prepared(
@@ -296,7 +332,7 @@ def _prepared(
     paths = find_experiments(experiments)
     features = features.pinned()
     # The state of a raw file says nothing about other files in which its data may lie.
-    book = (
+    files = (
         None
         if allow_external
         else FileBook(folder, question(features, table, expand_multidim=expand_multidim))
@@ -304,33 +340,31 @@ def _prepared(
     prepared = find_work(
         paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic,
         samples=table, verify=verify, step_timeout=step_timeout, allow_external=allow_external,
-        book=book,
+        book=files,
     )  # fmt: skip
     for index, item in enumerate(prepared):
         if isinstance(item, Job):
             jobs.append(item)
         else:
             records[index] = item
-            if book and item.outcome == "unchanged":
-                book.note(item, features)
-    extractors = {f.name: f.extractor for f in features.extracted if f.extractor}
+            if files and item.outcome == "unchanged":
+                files.note(item, features)
     fingerprints = features.fingerprints()
-    keys = {name: fingerprints[name] for name in extractors}
+    keys = {f.name: fingerprints[f.name] for f in features.extracted if f.extractor}
     # How well threads do depends on all that they compute.
     keys["threads"] = "threads " + " ".join(sorted(keys.values()))
-    planner = Planner(jobs, extractors, CostBook(folder, keys), granularity)
     unusable = [record.reason for record in records.values() if record.outcome == "failed"]
     plan = RunPlan(len(jobs), len(records) - len(unusable), unusable)
     plan.dropped = dropped_lines(job.task.dropped for job in jobs)
     plan.damaged = [job.damage for job in jobs if job.damage]
-    return _Run(features, planner, plan, book, jobs, records)
+    return _Run(features, granularity, load_costs(folder, keys), plan, files, jobs, records)
 
 
 def _extract(
     experiments: Any,
     features: Any,
     out: str | os.PathLike[str],
-    crew: Crew,
+    cluster: LazyCluster,
     granularity: Granularity,
     on_error: Literal["record", "raise"],
     *,
@@ -364,9 +398,8 @@ def _extract(
             force=force, expand_multidim=expand_multidim, verify=verify, samples=samples,
             step_timeout=step_timeout, allow_external=allow_external,
         )  # fmt: skip
-        _carry_out(run, crew, progress=progress)
+        _carry_out(run, cluster, folder, progress=progress)
     run.plan.actual_seconds = time.perf_counter() - begin
-    run.plan.features = list(run.planner.features.values())
     records = [run.records[index] for index in sorted(run.records)]
     report = RunReport(records, run.plan.actual_seconds, str(folder), run.plan)
     if on_error == "raise" and not report.ok:
@@ -374,32 +407,34 @@ def _extract(
     return report
 
 
-def _carry_out(run: _Run, crew: Crew, *, progress: bool) -> None:
+def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool) -> None:
     """Compute what is missing, and put the records into the run."""
+    if not run.jobs:
+        if run.files:
+            run.files.save()
+        return
     begin = time.perf_counter()
     out_paths = [Path(job.task.out_path) for job in run.jobs]
     remove_leftovers(out_paths)
+    state = run.state(cluster)
+    totals = {job.task.experiment_id: n_logical(job, state.ledger.traits) for job in run.jobs}
+    codes = _codes(run.extractors)
     try:
-        with RunProgress(
-            {job.task.experiment_id: job.n_logical(run.planner.extractors) for job in run.jobs},
-            shown=progress and bool(run.jobs),
-        ) as bar:
-            finished = conduct(
-                run.jobs, PickledOnce(run.features), run.planner, crew, run.plan, bar.event
-            )
-            for job, record in finished:
-                bar.finish(job.task.experiment_id)
-                run.records[job.index] = replace(record, finished=time.perf_counter() - begin)
-                if run.book:
-                    run.book.note(record, run.features)
-                # Threads that wait for each other say little about what a step costs.
-                run.planner.learn(job, record, costs=run.plan.ways[-1:] != ["threads"])
+        with RunProgress(totals, shown=progress) as bar:
+            specs, features = feature_specs(run.extractors), PickledOnce(run.features)
+            for index, record in Loop(state, specs, features, cluster, bar.event).run():
+                bar.finish(record.experiment_id)
+                run.records[index] = replace(record, finished=time.perf_counter() - begin)
+                run.costs.trust(codes[name] for name in record.seconds if name in codes)
+                if run.files:
+                    run.files.note(record, run.features)
     finally:
         # A run that stops early can leave writers behind which stop in the middle.
         remove_leftovers(out_paths)
-        run.planner.book.save()
-        if run.book:
-            run.book.save()
+        run.plan.features = list(state.ledger.features.values())
+        save_costs(run.costs, folder)
+        if run.files:
+            run.files.save()
 
 
 @contextmanager

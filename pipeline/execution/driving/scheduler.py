@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 _INTERVAL = 15.0
 
 
-def gone() -> ClusterError:
+def scheduler_lost() -> ClusterError:
     """Return the error of a run whose scheduler does not answer any more."""
     return ClusterError(
         "the Dask scheduler is gone; the files that were written are complete: "
@@ -46,7 +46,7 @@ def scheduler_needed(*also: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (FutureCancelledError, CommClosedError, *also) as error:
-        raise gone() from error
+        raise scheduler_lost() from error
 
 
 @contextmanager

@@ -30,6 +30,8 @@ _TOO_LONG = 0.01
 _NAMES_SHOWN = 3
 
 Granularity = Literal["auto", "step", "experiment"] | int
+#: Of a task: label and submission, experiment, first step, and its number of logical tasks.
+Key = tuple[str, str, int, int]
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,21 @@ def plan_batches(
             else:
                 batches += _forced(source, layout, together, granularity)
     return batches
+
+
+def batches_of(key: Key, batches: Sequence[StepBatch]) -> list[StepBatch]:
+    """Return the batches that a task computes, or reads for; none for the tasks at the end."""
+    label, _, start, size = key
+    label = label.rpartition("-")[0]
+    return [
+        batch
+        for batch in batches
+        if (label, start, size)
+        in (
+            (batch.label, batch.start, batch.n_logical),
+            (f"read-{batch.source}", batch.start, batch.stop),
+        )
+    ]
 
 
 def _forced(

@@ -12,58 +12,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-#: A batch is long enough when handing it out costs 1 % of it, and the dispatcher, which serves
-#: all workers in turn, is busy for at most half of the time.
-OVERHEAD_SHARE = 0.01
-DISPATCHER_SHARE = 0.5
+from oectflow.pipeline.execution.events import LEAST_MARGIN, Overheads
+
 #: Tasks of an experiment beside its batches: to hash the raw file, to put the table together, to
 #: write it.
 _CHORES = 3
-#: What a measured speed-up may be worth less than it seemed.
-LEAST_MARGIN = 0.1
 #: Standard deviation of the cost of a step, as a share of the mean; only how evenly the last
 #: batches end depends on it.
 VARIATION = 0.5
-
-
-@dataclass(frozen=True)
-class Overheads:
-    """What it costs to let others work.
-
-    Attributes
-    ----------
-    round_trip
-        From handing out one empty batch to having its result, in s.
-    per_batch
-        One more batch among many, in s: the time between two batches that the dispatcher sends.
-    per_worker
-        One more batch for the worker that gets it, in s.
-    n_workers
-        Batches that run at the same time.
-    effective
-        How many workers' work they do together: less than ``n_workers`` where these share cores
-        with each other or with somebody else.
-    spread
-        Relative uncertainty of ``effective``.
-    start
-        Before the first batch: the start of a cluster, in s; 0 where it runs.
-    """
-
-    round_trip: float
-    per_batch: float
-    per_worker: float
-    n_workers: int
-    effective: float
-    spread: float = LEAST_MARGIN
-    start: float = 0.0
-
-    @property
-    def enough(self) -> float:
-        """Length of a batch beyond which a longer one gains nothing, in s."""
-        return max(
-            self.per_worker / OVERHEAD_SHARE,
-            self.n_workers * self.per_batch / DISPATCHER_SHARE,
-        )
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,14 @@ from dataclasses import replace
 import numpy as np
 
 from oectflow.measurement import Batch
+from oectflow.pipeline.execution.planning.work import ExperimentTask
 from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.execution.worker.children import collect, serve
 from oectflow.pipeline.execution.worker.run_extractor import Steps, run_extractor, step_seconds
 from oectflow.pipeline.execution.worker.tasks import (
-    ExperimentTask,
     FeatureSpec,
     announce,
-    extract_features,
-    needed_arrays,
-    read_steps,
+    compute_batch,
 )
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.outputs.sink import Problem
@@ -57,8 +55,7 @@ def extract_isolated(
         results += done
         if cause is not None:
             results.append(_given_up(source, *todo[len(results)], *cause))
-    for result in results:
-        announce(task, result)
+    announce(task, *results)
     return results
 
 
@@ -96,5 +93,4 @@ def _results(
     # Whoever has started this process ends it when a step takes too long.
     task = replace(task, step_timeout=None)
     for start, stop, spec in todo:
-        steps = read_steps(task, source, start, stop, needed_arrays([spec]))
-        yield extract_features(task, (spec,), steps)
+        yield compute_batch(task, (spec,), source, start, stop)

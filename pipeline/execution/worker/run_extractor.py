@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from oectflow.extractors.base import ERROR, BaseExtractor, Columns, Variable, missing, stack_steps
 from oectflow.extractors.pinning import is_built_in
 from oectflow.measurement import Batch, get_kind
+from oectflow.pipeline.execution.planning.work import StepTimeoutOption
 from oectflow.pipeline.execution.worker.children import collect, serve
 from oectflow.pipeline.execution.worker.watch import STEP_SECONDS, Stuck, Watched, left_behind
-
-StepTimeoutOption = float | Literal["auto"] | None
 
 #: Written beside the numbers of a trace under a gate square wave.
 TIMING_SOURCE = Variable(

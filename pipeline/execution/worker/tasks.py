@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
@@ -23,6 +24,8 @@ import oectflow.pipeline.execution.worker.sizes  # noqa: F401 # tells Dask how l
 from oectflow.errors import InputError, UnreadableFile
 from oectflow.extractors.base import BaseExtractor
 from oectflow.measurement import Batch, get_kind
+from oectflow.pipeline.execution.events import BatchDone
+from oectflow.pipeline.execution.planning.work import ExperimentTask
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.worker.build_table import (
     Extracted,
@@ -36,7 +39,6 @@ from oectflow.pipeline.execution.worker.build_table import (
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.run_extractor import (
     Steps,
-    StepTimeoutOption,
     run_extractor,
     step_seconds,
     value_columns,
@@ -51,6 +53,8 @@ from oectflow.pipeline.outputs.trouble import flags_of
 
 _VERSIONED = ("oectflow", "dask", "distributed", "h5py", "numba", "numpy", "pyarrow", "scipy")
 _RECORDED_PROBLEMS = 20
+#: Ends of the names of errors: isolated, a step has ended its process, or taken all memory.
+_CRASHES = ("ProcessDied", "MemoryError")
 
 
 @dataclass(frozen=True)
@@ -79,54 +83,6 @@ def feature_specs(extractors: Mapping[str, BaseExtractor]) -> dict[str, FeatureS
     # Together, as classes from one notebook share most of their code.
     sealed: PickledOnce[Mapping[str, BaseExtractor]] = PickledOnce(dict(extractors))
     return {name: FeatureSpec(name, sealed) for name in extractors}
-
-
-@dataclass(frozen=True)
-class ExperimentTask:
-    """What the tasks of one experiment have to know about it.
-
-    Attributes
-    ----------
-    path, identity
-        The raw file, and its size and modification time when the run was planned.
-    out_path
-        The Parquet file to write.
-    experiment_id, chip_id, device_id, n_steps
-        From the raw file; the number of steps by source.
-    reused
-        Features whose columns are taken over from the present ``out_path``.
-    expand_multidim
-        Write ``name_0``, ``name_1``, … instead of lists.
-    topic
-        Where progress is announced.
-    sample
-        What is known of the device, by the raw file and the table of samples.
-    warnings
-        What the results should say beside the numbers.
-    dropped
-        Features of the present ``out_path`` that are neither taken over nor computed, and why.
-    step_timeout
-        As in :func:`oectflow.extract`.
-    """
-
-    path: str
-    identity: FileIdentity
-    out_path: str
-    experiment_id: str
-    chip_id: str
-    device_id: str
-    n_steps: Mapping[str, int]
-    reused: tuple[str, ...]
-    expand_multidim: bool
-    topic: str
-    sample: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    dropped: Mapping[str, str] = field(default_factory=dict)
-    step_timeout: StepTimeoutOption = None
-
-
-#: By topic: called with every progress event where no Dask worker carries it to the client.
-local_listeners: dict[str, Callable[[dict[str, Any]], None]] = {}
 
 
 def needed_arrays(specs: Iterable[FeatureSpec]) -> tuple[str, ...] | None:
@@ -196,13 +152,38 @@ def _joined(parts: Sequence[Steps]) -> Steps:
 
 
 def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: Steps) -> Extracted:
-    """Compute features of steps that were read.
+    """Compute features of steps that were read, and announce it.
 
     Returns
     -------
     All variables of all these features; where an extractor raised, NaN, the status ``error`` and a
     problem.
     """
+    extracted = _extracted(task, specs, steps)
+    announce(task, extracted)
+    return extracted
+
+
+def read_and_extract(
+    task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
+) -> Extracted:
+    """Read a range of steps and compute features of them in one task, and announce it."""
+    extracted = compute_batch(task, specs, source, start, stop)
+    announce(task, extracted)
+    return extracted
+
+
+def compute_batch(
+    task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
+) -> Extracted:
+    """Read a range of steps and compute features of them."""
+    begin = time.perf_counter()
+    steps = read_steps(task, source, start, stop, needed_arrays(specs))
+    reading = time.perf_counter() - begin
+    return replace(_extracted(task, specs, steps), reading=reading)
+
+
+def _extracted(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: Steps) -> Extracted:
     steps = _writable(replace(steps, batch=replace(steps.batch, sample=task.sample)))
     start, n_steps = steps.batch.first_step, len(steps.batch)
     columns = value_columns(steps)
@@ -218,10 +199,7 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
             Problem(start + i, steps.source, spec.name, "error", *error)
             for i, error in errors.items()
         ]
-    extracted = Extracted(steps.source, start, start + n_steps, columns, tuple(problems), seconds)
-    announce(task, extracted)
-    renew_worker()
-    return extracted
+    return Extracted(steps.source, start, start + n_steps, columns, tuple(problems), seconds)
 
 
 def _writable(steps: Steps) -> Steps:
@@ -235,42 +213,47 @@ def _writable(steps: Steps) -> Steps:
     return replace(steps, batch=replace(steps.batch, arrays=arrays))
 
 
-def read_and_extract(
-    task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
-) -> Extracted:
-    """Read a range of steps and compute features of them in one task."""
-    begin = time.perf_counter()
-    steps = read_steps(task, source, start, stop, needed_arrays(specs))
-    reading = time.perf_counter() - begin
-    return replace(extract_features(task, specs, steps), reading=reading)
-
-
-def announce(task: ExperimentTask, extracted: Extracted) -> None:
-    """Tell the client and the dashboard what was computed."""
-    n_steps = extracted.stop - extracted.start
-    event = {
-        "kind": "batch",
-        "experiment_id": task.experiment_id,
-        "source": extracted.source,
-        "features": tuple(extracted.seconds),
-        "n_steps": n_steps,
-        "n_logical": n_steps * len(extracted.seconds),
-        "n_errors": len(extracted.problems),
-        "seconds": sum(extracted.seconds.values()),
-        "bytes": sum(array.nbytes for array in extracted.columns.values()),
-    }
-    _log_event(task.topic, event)
-
-
-def _log_event(topic: str, event: dict[str, Any]) -> None:
-    # Microseconds, where nobody listens.
+def announce(task: ExperimentTask, *parts: Extracted) -> None:
+    """Tell the client and the dashboard that a batch was computed, from inside a worker."""
     try:
         worker = get_worker()
     except ValueError:
-        if topic in local_listeners:
-            local_listeners[topic](event)
-    else:
-        worker.log_event(topic, event)
+        # Whoever computes in a process of its own tells it there.
+        return
+    done = batch_done(task, parts, worker.address)
+    worker.log_event(task.topic, done.message(task.experiment_id))
+    renew_worker()
+
+
+def batch_done(task: ExperimentTask, parts: Sequence[Extracted], where: str) -> BatchDone:
+    """Return the event of a batch, of which the parts were computed one by one.
+
+    Parameters
+    ----------
+    task
+        Of the experiment.
+    parts
+        What was computed.
+    where
+        The process that has done it.
+    """
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for part in parts:
+        for name, took in part.seconds.items():
+            seconds[name] += took
+    problems = [problem for part in parts for problem in part.problems]
+    return BatchDone(
+        index=task.index,
+        source=parts[0].source,
+        start=min(part.start for part in parts),
+        stop=max(part.stop for part in parts),
+        seconds=dict(seconds),
+        reading=sum(part.reading for part in parts),
+        n_bytes=sum(array.nbytes for part in parts for array in part.columns.values()),
+        n_errors=len(problems),
+        where=where,
+        crashed=tuple({p.feature: 0 for p in problems if p.error_type.endswith(_CRASHES)}),
+    )
 
 
 def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG001 - an order
@@ -395,16 +378,22 @@ def write_experiment(
         n_problems=len(table.problems),
         content_hash=content_hash,
     )
-    _log_event(
-        task.topic,
-        {
-            "kind": "written",
-            "experiment_id": task.experiment_id,
-            "outcome": record.outcome,
-            "n_steps": record.n_steps,
-            "n_flagged": record.n_flagged,
-            "n_failed": record.n_failed,
-            "bytes": n_bytes,
-        },
-    )
+    try:
+        worker = get_worker()
+    except ValueError:
+        return record
+    worker.log_event(task.topic, written_message(record))
     return record
+
+
+def written_message(record: ExperimentRecord) -> dict[str, Any]:
+    """Return what the dashboard counts of an experiment that is over."""
+    return {
+        "kind": "written",
+        "experiment_id": record.experiment_id,
+        "outcome": record.outcome,
+        "n_steps": record.n_steps,
+        "n_flagged": record.n_flagged,
+        "n_failed": record.n_failed,
+        "bytes": record.n_bytes,
+    }

@@ -20,10 +20,10 @@ from distributed.comm import CommClosedError
 
 from oectflow.errors import ClusterError, OutputError, StorageError
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.pipeline.execution.driving import overheads
 from oectflow.pipeline.execution.driving import scheduler as scheduler_module
 from oectflow.pipeline.execution.driving.find_work import find_work
 from oectflow.pipeline.execution.driving.lock import only_run_in
+from oectflow.pipeline.execution.driving.overheads import ClusterMeter
 from oectflow.pipeline.execution.driving.run import extract, plan
 from oectflow.pipeline.execution.worker.children import worker_memory
 from oectflow.pipeline.execution.worker.isolate import extract_isolated
@@ -318,22 +318,23 @@ def test_scheduler_gone__before_the_first_experiment(
             return step_data["drain_current"].mean()
 
     features = {"f": {"extractor": "transient.unknown_cost", "input": "transient"}}
-    # Whatever was measured before must be measured again.
-    monkeypatch.setattr(overheads, "_measured", {})
-    monkeypatch.setattr(overheads, "_bounds", {})
-    monkeypatch.setattr(place, name, fails)
-    with pytest.raises(ClusterError, match="scheduler is gone"):
-        run(lab, tmp_path / "out", features, client=client)
+    # Of a new client, nothing is known that was measured before.
+    with (
+        Client(client.scheduler.address, security=client.security) as fresh,
+        monkeypatch.context() as patched,
+    ):
+        patched.setattr(place, name, fails)
+        with pytest.raises(ClusterError, match="scheduler is gone"):
+            run(lab, tmp_path / "out", features, client=fresh)
 
 
 def test_scheduler_gone__in_the_measurement_of_much_work(client, monkeypatch):
     def fails(*args, **options):
         raise cancelled()
 
-    monkeypatch.setattr(overheads, "_measured", {})
     monkeypatch.setattr(Client, "gather", fails)
     with pytest.raises(ClusterError, match="scheduler is gone"):
-        overheads.cluster_overheads(client, 1e9)
+        ClusterMeter(client).overheads(1e9)
 
 
 def test_no_workers__is_said_and_the_run_goes_on_with_the_first(lab, tmp_path, monkeypatch, caplog):

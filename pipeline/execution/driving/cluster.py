@@ -1,0 +1,197 @@
+"""Hand batches and experiments to a Dask cluster."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from distributed import Client, Future
+
+from oectflow.pipeline.execution.driving.graph import GraphBuilder, delayed
+from oectflow.pipeline.execution.driving.news import Announced, FutureDone, News
+from oectflow.pipeline.execution.driving.overheads import ClusterMeter, meter_of
+from oectflow.pipeline.execution.driving.scheduler import scheduler_lost, workers_missed
+from oectflow.pipeline.execution.events import Overheads, WorkersSeen
+from oectflow.pipeline.execution.planning.actions import Submit
+from oectflow.pipeline.execution.planning.batches import StepBatch
+from oectflow.pipeline.execution.planning.work import ExperimentTask
+from oectflow.pipeline.execution.worker.build_table import Extracted
+
+#: Workers that hold more than this share of their memory get smaller batches.
+PRESSURE = 0.8
+#: Workers tell how much memory they use about so often, in s.
+HEARTBEAT = 1.0
+#: What the start of a cluster takes before the first one was timed, in s: its workers import what
+#: they need.
+_START = 3.0
+
+
+class LazyCluster:
+    """The cluster that there is, or could be.
+
+    Parameters
+    ----------
+    client
+        A cluster that runs.
+    connect
+        Starts one; called only if there is enough work.
+    n_workers
+        How many workers that one would have.
+    """
+
+    def __init__(
+        self,
+        client: Client | None = None,
+        connect: Callable[[], Client] | None = None,
+        n_workers: int = 1,
+    ) -> None:
+        self.client = client
+        self._connect = connect
+        self._n_workers = n_workers
+        if client is not None and client.status == "closed":
+            # Said before the run, also where there is too little work to ask for workers.
+            raise scheduler_lost()
+
+    @property
+    def start(self) -> Overheads | None:
+        """What it would cost to start it; None where it runs, or there is none."""
+        if self.client is not None or self._connect is None:
+            return None
+        n = self._n_workers
+        return Overheads(0.0, 0.0, 0.0, n, float(n), start=_START)
+
+    @property
+    def meter(self) -> ClusterMeter:
+        """What measures the cluster that runs."""
+        assert self.client is not None
+        return meter_of(self.client)
+
+    def connect(self) -> float:
+        """Start it, and return how long that took, in s."""
+        assert self._connect is not None
+        begin = time.perf_counter()
+        self.client = self._connect()
+        return time.perf_counter() - begin
+
+
+class ClusterExecutor:
+    """The futures of a run on a cluster.
+
+    Parameters
+    ----------
+    client
+        The cluster.
+    graphs
+        Builds the graphs of experiments.
+    tell
+        Called from Dask's thread with what has happened.
+    """
+
+    def __init__(self, client: Client, graphs: GraphBuilder, tell: Callable[[News], None]) -> None:
+        self.client = client
+        self._graphs = graphs
+        self._tell = tell
+        self._sinks: dict[int, Future] = {}
+        self._batches: defaultdict[int, dict[StepBatch, Future]] = defaultdict(dict)
+        self._here: defaultdict[int, list[Extracted]] = defaultdict(list)
+
+    @contextmanager
+    def listening(self, topic: str) -> Iterator[None]:
+        """Hear what the workers announce; at the end, cancel whatever is left."""
+
+        def heard(event: tuple[Any, dict[str, Any]]) -> None:
+            self._tell(Announced(event[1]))
+
+        with workers_missed(self.client):
+            self.client.subscribe_topic(topic, heard)
+            try:
+                yield
+            finally:
+                if self.client.status == "running":
+                    self.client.unsubscribe_topic(topic)
+                    batches = [f for some in self._batches.values() for f in some.values()]
+                    self.client.cancel([*self._sinks.values(), *batches])
+
+    def submit(self, task: ExperimentTask, submit: Submit, here: Sequence[Extracted]) -> None:
+        """Hand out batches of an experiment, and its end where they are all.
+
+        Parameters
+        ----------
+        task
+            The experiment.
+        submit
+            Which batches, and how.
+        here
+            What this process has computed of it since the last call.
+        """
+        index = task.index
+        self._here[index] += here
+        before = {
+            batch: future
+            for batch, future in self._batches[index].items()
+            if batch not in submit.batches and future.status != "error"
+        }
+        if submit.whole:
+            others = [*(future.key for future in before.values()), *self._here[index]]
+            graph, sink = self._graphs.experiment(task, submit, others)
+            (wanted,) = delayed(graph, [sink], submit.batches, index)
+            self._sinks[index] = self._heard(index, self.client.compute(wanted))
+        else:
+            graph, keys = self._graphs.batches(task, submit)
+            wanted = delayed(graph, list(keys.values()), submit.batches, index)
+            futures = self.client.compute(wanted)
+            before |= zip(keys, futures, strict=True)
+            for future in futures:
+                self._heard(index, future)
+        self._batches[index] = before
+
+    def knows(self, index: int) -> bool:
+        """Whether anything of an experiment was handed out."""
+        return index in self._batches
+
+    def is_retry(self, index: int) -> bool:
+        """Whether the end of an experiment was handed out before."""
+        return index in self._sinks
+
+    def is_current(self, news: FutureDone) -> bool:
+        """Whether a future belongs to the last attempt at its experiment."""
+        return self._sinks.get(news.index) is news.future or any(
+            future is news.future for future in self._batches[news.index].values()
+        )
+
+    def is_sink(self, news: FutureDone) -> bool:
+        """Whether a future is the end of its experiment."""
+        return self._sinks.get(news.index) is news.future
+
+    def release(self, index: int) -> None:
+        """Forget an experiment that is over."""
+        self._sinks.pop(index, None)
+        self._batches.pop(index, None)
+        self._here.pop(index, None)
+
+    def look(self) -> WorkersSeen:
+        """Look at the workers and their memory."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        limited = [worker for worker in workers if worker["memory_limit"]]
+        return WorkersSeen(
+            meter_of(self.client).expected({w["name"]: w["nthreads"] for w in workers}),
+            float(sum(worker["memory_limit"] for worker in limited)),
+            min((worker["memory_limit"] / worker["nthreads"] for worker in limited), default=0.0),
+            any(
+                worker["status"] == "paused"
+                or worker["metrics"].get("memory", 0) > PRESSURE * worker["memory_limit"]
+                for worker in limited
+            ),
+        )
+
+    def _heard(self, index: int, future: Future) -> Future:
+        future.add_done_callback(partial(_tell_done, self._tell, index))
+        return future
+
+
+def _tell_done(tell: Callable[[News], None], index: int, future: Future) -> None:
+    tell(FutureDone(index, future))
