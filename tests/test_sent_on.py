@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import traceback
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,7 @@ import pytest
 import oectflow as of
 from oectflow.atomic_write import atomic_write
 from oectflow.cells import plain_cell
-from oectflow.errors import CatalogError, UnreadableFile
+from oectflow.errors import CatalogError, StorageError, UnreadableFile
 from oectflow.pipeline.cli import main
 from oectflow.pipeline.execution.driving import lock
 from oectflow.pipeline.execution.driving.cost_file import load_costs, save_costs
@@ -117,6 +118,64 @@ def test_a_file_system_without_locks(raw, tmp_path, monkeypatch, code):
     monkeypatch.setattr(lock.FileLock, "acquire", acquire)
     with pytest.warns(UserWarning, match="its file system has no locks"):
         assert of.extract(raw, PEAK, tmp_path / "out", progress=False).ok
+
+
+@pytest.fixture
+def second_account():
+    """Be nobody, in the group of the first one, with the usual umask."""
+    if os.name != "posix" or os.geteuid() != 0:
+        pytest.skip("a second account needs root")
+    group, groups, umask = os.getegid(), os.getgroups(), os.umask(0o022)
+
+    @contextmanager
+    def nobody():
+        os.setgroups([])
+        os.setegid(12345)
+        os.seteuid(65534)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(group)
+            os.setgroups(groups)
+
+    yield nobody
+    os.umask(umask)
+
+
+def test_a_folder_that_a_group_writes(raw, tmp_path, second_account):
+    for folder in (raw, *raw.parents):
+        if folder.is_relative_to(tmp_path.parent.parent):
+            folder.chmod(0o755)
+    out = tmp_path / "out"
+    out.mkdir()
+    os.chown(out, 0, 12345)
+    out.chmod(0o2775)
+    first, second = (raw / f"{i}.h5" for i in range(2))
+    assert of.extract(first, PEAK, out, progress=False).ok
+    with second_account():
+        assert of.extract(raw, PEAK, out, progress=False).counts == {"unchanged": 1, "done": 1}
+        # What the first one has written may be replaced.
+        assert of.extract(raw, PEAK, out, force=True, progress=False).counts == {"done": 2}
+    assert of.extract(second, PEAK, out, force=True, progress=False).ok
+
+
+@pytest.mark.parametrize("has_lock", [False, True])
+def test_a_folder_that_the_group_may_not_write__what_to_set(
+    raw, tmp_path, second_account, has_lock
+):
+    out = tmp_path / "out"
+    out.mkdir(mode=0o755)
+    os.chown(out, 0, 12345)
+    for folder in (raw, *raw.parents):
+        if folder.is_relative_to(tmp_path.parent.parent):
+            folder.chmod(0o755)
+    if has_lock:
+        of.extract(raw, PEAK, out, progress=False)
+    with second_account(), pytest.raises(StorageError) as found:
+        of.extract(raw, PEAK, out, progress=False)
+    assert f"belongs to root and has the mode {'644' if has_lock else '755'}" in str(found.value)
+    assert f"chmod -R g+rwX {out}" in str(found.value)
 
 
 def test_a_file_that_is_being_written(raw, tmp_path):

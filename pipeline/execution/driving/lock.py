@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +30,10 @@ def only_run_in(folder: Path) -> Iterator[None]:
     StorageError
         The folder cannot be written.
     """
-    lock = FileLock(folder / ".oectflow.lock")
+    path = folder / ".oectflow.lock"
     try:
+        # Whoever may write the folder may hold the lock, whatever the umask of the first one was.
+        lock = FileLock(path, mode=stat.S_IMODE(folder.stat().st_mode) & 0o666)
         lock.acquire(timeout=0)
     except Timeout:
         raise OutputError(
@@ -45,8 +48,24 @@ def only_run_in(folder: Path) -> Iterator[None]:
             )
             yield
             return
-        raise StorageError(f"{folder}: cannot be written ({error.strerror or error})") from error
+        reason = f"{folder}: cannot be written ({error.strerror or error})"
+        if isinstance(error, PermissionError):
+            reason += f"; {_whose(path if path.exists() else folder)}"
+        raise StorageError(reason) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _whose(path: Path) -> str:
+    """Say to whom something belongs, and what a group that writes together has to set."""
+    try:
+        owner = path.owner()
+    except (KeyError, NotImplementedError):
+        owner = "another account"
+    mode = stat.S_IMODE(path.stat().st_mode)
+    return (
+        f"{path.name} belongs to {owner} and has the mode {mode:o}; for a folder that a group "
+        f"writes, its owner says: chmod -R g+rwX {path if path.is_dir() else path.parent}"
+    )
