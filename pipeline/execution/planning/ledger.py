@@ -187,7 +187,7 @@ class Ledger:
             False where its times say little: threads that wait for each other take longer.
         """
         self._count(job, -1)
-        del self._first[job.index]
+        self._first.pop(job.index, None)
         book = self.costs.book
         self.alone_done += end.n_rows * (self.costs.of("write", end.n_rows) or 0.0)
         if end.n_rows:
