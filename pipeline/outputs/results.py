@@ -27,6 +27,7 @@ from oectflow.pipeline.outputs.sink import (
     read_variables,
 )
 from oectflow.pipeline.outputs.trouble import flags_of_result, frame
+from oectflow.result_metadata import definitions_folder
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -100,12 +101,15 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     for name, variable in union.items():
         shape = (n_rows, *(sizes[dim] for dim in variable.dims))
         dtype = _dtype(variable)
-        # One layer for all experiments, which is only written out for what is asked for.
+        # One layer for all experiments, which is only written out for what is asked for.  Its name
+        # would come from the lengths of 10,000 blocks.
+        words = f"{places.token} {name} {shape} {dtype}".encode()
         blocks = da.map_blocks(
             _load,
             chunks=((1,) * len(files), *((n,) for n in shape)),
             dtype=dtype,
             meta=np.empty((0,) * (1 + len(shape)), dtype),
+            name=f"{name}-{xxhash.xxh3_128_hexdigest(words)}",
             places=places,
             variable=name,
             shape=shape,
@@ -208,6 +212,7 @@ def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
     # By the description that many files have in common, which they keep alive.
     variables: dict[int, dict[str, Variable]] = {}
     damaged = []
+    lost: list[Path] = []
     for path in paths:
         try:
             metadata = read_metadata(path)
@@ -215,6 +220,8 @@ def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
             damaged.append(str(error))
             continue
         if metadata is not None:
+            if "definitions_lost" in metadata:
+                lost.append(definitions_folder(path) / metadata["definitions_lost"])
             described = metadata["variables"]
             if id(described) not in variables:
                 variables[id(described)] = read_variables(metadata)
@@ -233,6 +240,14 @@ def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
         raise OutputError(f"{folder}: no results of oectflow here; 'oectflow extract' writes them")
     if damaged:
         text = f"left out, {len(damaged)} of {len(paths)} files:\n" + "\n".join(damaged)
+        warnings.warn(text, DamagedResultWarning, stacklevel=3)
+    if lost:
+        text = (
+            f"{len(lost)} of {len(paths)} files: what their columns mean stood beside them and is "
+            "not there; each column is a variable here.  Copy it from where they were made, or "
+            "extract again with force=True (--force):\n"
+            + "\n".join(sorted({str(path) for path in lost}))
+        )
         warnings.warn(text, DamagedResultWarning, stacklevel=3)
     return files, damaged
 

@@ -9,8 +9,9 @@ Lists are plain Parquet lists, not fixed-size ones: two experiments with differe
 cycles then still have one schema, and pyarrow, pandas, polars and duckdb read a folder of them as
 one table.
 
-Definitions, parameters and fingerprints stand in the footer under ``oectflow``, see
-:mod:`oectflow.result_metadata`.
+What a file says about itself stands in its footer under ``oectflow``: units by the number of the
+column, and definitions, parameters and fingerprints, which stand in a file beside it where rows are
+few; see :mod:`oectflow.result_metadata`.
 """
 
 from __future__ import annotations
@@ -30,15 +31,24 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from oectflow.atomic_write import atomic_write
-from oectflow.checksums import add_checksums, open_checked
+from oectflow.checksums import add_checksums, open_checked, read_text
 from oectflow.errors import DamagedFile, InputError, OutputError, StorageError
 from oectflow.extractors.base import Variable
-from oectflow.result_metadata import KEY, pack, unpack
+from oectflow.result_metadata import (
+    KEY,
+    DefinitionsLost,
+    definitions_folder,
+    pack,
+    unpack,
+    without_definitions,
+)
 
 #: Raised when a reader of older files would misunderstand a newer one.
-FORMAT = 2
+FORMAT = 3
 #: Of fewer rows, neither statistics nor dictionaries are worth their bytes.
 _FEW_ROWS = 100
+#: Columns that say which row it is.
+IDENTITY = ("experiment_id", "chip_id", "device_id", "step_index")
 _UNSAFE = re.compile(r'[\\/:*?"<>|\s]|^\.')
 #: File systems take names of 255 bytes.
 _LONGEST_NAME_BYTES = 200
@@ -139,23 +149,28 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
     table, metadata = _to_table(results, expand_multidim)
     few = len(table) < _FEW_ROWS
     try:
+        path.parent.mkdir(exist_ok=True)
+        text = pack(metadata, definitions_folder(path) if few else None)
         with atomic_write(path) as temporary:
             with pq.ParquetWriter(
                 temporary,
                 table.schema,
-                compression="zstd",
-                compression_level=1,
+                # One number in a row is not made shorter.
+                compression=dict.fromkeys(_lists(table.schema), "zstd") if few else "zstd",
+                compression_level=dict.fromkeys(_lists(table.schema), 1) if few else 1,
                 use_dictionary=not few and _repeating(table.schema),
                 write_statistics=not few,
                 # 4,688 steps of tau: 20.3 MB in 91 ms, without it 25.2 MB in 112 ms.
                 use_byte_stream_split=not few,
                 # For other readers; ours look at digests of all bytes.
-                write_page_checksum=True,
+                write_page_checksum=not few,
+                # Arrow's own description of the columns is longer than they are where rows are few,
+                # and all it adds is that text comes as categories.
+                store_schema=False,
             ) as writer:
                 writer.write_table(table)
-                # In the schema, they would stand twice in the file.
-                writer.add_key_value_metadata({KEY: metadata})
-            add_checksums(temporary)
+                writer.add_key_value_metadata({KEY: text})
+            add_checksums(temporary, text, together=few)
             return temporary.stat().st_size
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
@@ -172,8 +187,11 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
         The file was written by a newer version, or cannot be opened.
     """
     try:
-        with open_checked(path) as file:
-            raw = (file.metadata.metadata or {}).get(KEY)
+        raw = read_text(path)
+        if raw is None:
+            # Written by a version of before, or by other software.
+            with open_checked(path) as file:
+                raw = (file.metadata.metadata or {}).get(KEY)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -188,9 +206,12 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 def _parsed(path: Path, raw: bytes) -> dict[str, Any]:
     """Return metadata in which everything is where it belongs."""
     try:
-        metadata = unpack(raw)
-        newest = int(metadata["format"])
+        newest = int(json.loads(raw)["format"])
         if newest <= FORMAT:
+            try:
+                metadata = unpack(raw, path)
+            except DefinitionsLost:
+                metadata = _described_by_itself(path, without_definitions(raw))
             _look_through(metadata)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedFile(
@@ -203,6 +224,36 @@ def _parsed(path: Path, raw: bytes) -> dict[str, Any]:
             f"{path}: written in format {newest}, this version reads up to {FORMAT}; "
             "upgrade oectflow"
         )
+    return metadata
+
+
+def _described_by_itself(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Complete metadata without definitions: each column is a variable, an axis is its length."""
+    table = read_table(path)
+    units = {
+        table.column_names[i]: unit for unit, places in metadata["units"].items() for i in places
+    }
+    for name in table.column_names:
+        if name in (*IDENTITY, "problems"):
+            continue
+        values = table[name].combine_chunks()
+        sizes, n = [], len(values)
+        while pa.types.is_list(values.type):
+            values = values.flatten()
+            sizes.append(len(values) // max(n, 1))
+            n = len(values)
+        words = values.unique().to_pylist() if pa.types.is_string(values.type) else []
+        variable = Variable(
+            units.get(name, ""),
+            "",
+            tuple(sizes),
+            tuple(f"axis_{i}_of_{size}" for i, size in enumerate(sizes)),
+            dtype="int8" if words else str(values.type.to_pandas_dtype()().dtype),
+            statuses=dict.fromkeys(words, ""),
+        )
+        metadata["variables"][name] = asdict(variable) | {
+            "feature": "", "sizes": sizes, "columns": [name], "split": False,
+        }  # fmt: skip
     return metadata
 
 
@@ -222,10 +273,8 @@ def _look_through(metadata: Mapping[str, Any]) -> None:
         entry["fingerprint"].encode()
         if sum(entry["counts"].values()) < 0:
             raise ValueError("counts below zero")
-    for name, entry in metadata["variables"].items():
-        if not {"feature", "sizes", "columns", "split"} <= set(entry):
-            raise KeyError(f"{name}: feature, sizes, columns, split")
-    read_variables(metadata)
+    # Once for all files that say the same.
+    _variables(_Same(metadata["variables"]))
 
 
 def read_earlier(path: Path, metadata: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
@@ -309,6 +358,8 @@ def _variables(entries: _Same) -> dict[str, Variable]:
     fields = Variable.__dataclass_fields__
     variables = {}
     for name, entry in entries.value.items():
+        if not {"feature", "sizes", "columns", "split"} <= set(entry):
+            raise KeyError(f"{name}: feature, sizes, columns, split")
         kept = {key: value for key, value in entry.items() if key in fields}
         kept["shape"] = tuple(kept["shape"])
         kept["dims"] = tuple(kept["dims"])
@@ -338,7 +389,10 @@ def read_columns(
     variables = read_variables(metadata)
     entries = {name: metadata["variables"][name] for name in names}
     wanted = [column for entry in entries.values() for column in entry["columns"]]
-    table = read_table(path, wanted)
+    words = [c for n, entry in entries.items() if variables[n].statuses for c in entry["columns"]]
+    if metadata["n_rows"] < _FEW_ROWS:
+        words = []
+    table = read_table(path, wanted, words)
     out = {}
     for name, entry in entries.items():
         parts = [_from_arrow(table[column], variables[name]) for column in entry["columns"]]
@@ -354,8 +408,19 @@ def read_columns(
     return out
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()
+) -> pa.Table:
     """Read columns of a result file, by default all.
+
+    Parameters
+    ----------
+    path
+        A result file.
+    columns
+        Names of columns.
+    dictionaries
+        Columns whose text is read as codes and words; in files of before, all text is.
 
     Raises
     ------
@@ -365,7 +430,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         The file is gone.
     """
     try:
-        with open_checked(path, columns) as file:
+        with open_checked(path, columns, dictionaries) as file:
             missing = set(columns or ()) - set(file.schema_arrow.names)
             if missing:
                 raise DamagedFile(
@@ -389,17 +454,19 @@ def read_problems(path: Path) -> list[Problem]:
     ]
 
 
-def _to_table(results: Results, expand: bool) -> tuple[pa.Table, bytes]:
+def _to_table(results: Results, expand: bool) -> tuple[pa.Table, dict[str, Any]]:
     """Return the table of an experiment, and what the file says about itself."""
     n_steps = len(results.identity["step_index"])
     arrays: list[pa.Array] = []
-    fields: list[pa.Field] = []
+    names: list[str] = []
+    units: dict[str, list[int]] = {}
     described: dict[str, Any] = {}
 
     def add(name: str, array: pa.Array, unit: str = "") -> None:
+        if unit:
+            units.setdefault(unit, []).append(len(names))
         arrays.append(array)
-        about = {KEY: json.dumps({"unit": unit})} if unit else None
-        fields.append(pa.field(name, array.type, metadata=about))
+        names.append(name)
 
     for name, column in results.identity.items():
         if isinstance(column, str):
@@ -420,8 +487,8 @@ def _to_table(results: Results, expand: bool) -> tuple[pa.Table, bytes]:
             "split": list(parts) != [name],
         }
     add("problems", _problem_column(results.problems, n_steps))
-    metadata = {"format": FORMAT, **results.metadata, "variables": described}
-    return pa.table(arrays, schema=pa.schema(fields)), pack(metadata)
+    metadata = {"format": FORMAT, **results.metadata, "variables": described, "units": units}
+    return pa.table(arrays, names), metadata
 
 
 def _repeating(schema: pa.Schema) -> list[str]:
@@ -430,17 +497,24 @@ def _repeating(schema: pa.Schema) -> list[str]:
     Measured numbers do not: a dictionary of them takes three times as long to write, and the file
     is half as large again.
     """
+    leaves = [leaf for field in schema for leaf in _leaves(field, field.name)]
+    return [path for path, kind in leaves if not pa.types.is_floating(kind)]
 
-    def leaves(field: pa.Field, path: str) -> Iterator[str]:
-        if pa.types.is_list(field.type):
-            yield from leaves(field.type.value_field, f"{path}.list.element")
-        elif pa.types.is_struct(field.type):
-            for inner in field.type:
-                yield from leaves(inner, f"{path}.{inner.name}")
-        elif not pa.types.is_floating(field.type):
-            yield path
 
-    return [path for field in schema for path in leaves(field, field.name)]
+def _lists(schema: pa.Schema) -> list[str]:
+    """Return the columns with several values in a row, by their paths in a Parquet file."""
+    lists = [field for field in schema if pa.types.is_list(field.type)]
+    return [path for field in lists for path, _ in _leaves(field, field.name)]
+
+
+def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
+    if pa.types.is_list(field.type):
+        yield from _leaves(field.type.value_field, f"{path}.list.element")
+    elif pa.types.is_struct(field.type):
+        for inner in field.type:
+            yield from _leaves(inner, f"{path}.{inner.name}")
+    else:
+        yield path, field.type
 
 
 def column_names(name: str, variable: Variable) -> list[str]:
@@ -479,6 +553,8 @@ def _from_arrow(column: pa.ChunkedArray, variable: Variable) -> NDArray[Any]:
         array = array.flatten()
     if not variable.statuses:
         return np.asarray(array)
+    if not pa.types.is_dictionary(array.type):
+        array = array.dictionary_encode()
     words = list(variable.statuses)
     codes = np.array([words.index(word) for word in array.dictionary.to_pylist()], np.int8)
     decoded: NDArray[np.int8] = codes[np.asarray(array.indices)]

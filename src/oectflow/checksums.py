@@ -5,8 +5,12 @@ footer, where types, encodings and places stand, can still give other values wit
 a block of digests is put between the last column and the footer, a place that no reader of Parquet
 looks at::
 
-    PAR1 | column chunks | XXH3-64 of each chunk, of the first 4 bytes and of the footer,
-    their number, b"OEFLSUMS" | footer | length of the footer | PAR1
+    PAR1 | column chunks | XXH3-64 of each chunk, or of all together, of the first 4 bytes, and of
+    the footer and the next two numbers; place and length of a text in the footer; number of
+    digests, b"OEFLSUM2" | footer | length of the footer | PAR1
+
+The text is what a file says about itself, and is read without looking at the columns.
+Files of before have ``OEFLSUMS`` and no place of a text.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from __future__ import annotations
 import errno
 import stat
 import struct
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,31 +29,93 @@ import xxhash
 
 from oectflow.errors import DamagedFile
 
-_MAGIC = b"OEFLSUMS"
-_END = struct.Struct("<I8s")
+_MAGIC = b"OEFLSUM2"
+_END = struct.Struct("<III8s")
+_MAGIC_1 = b"OEFLSUMS"
+_END_1 = struct.Struct("<I8s")
 _DIGEST = struct.Struct("<Q")
 #: The length of the footer, and ``PAR1``.
 _TAIL = 8
 _PART = 2**20
+#: Digests that are of no column: of the first bytes, and of the footer.
+_OTHERS = 2
+#: A small file, or the end of a large one, is read at once.
+_LAST = 2**16
 
 
-def add_checksums(path: Path) -> None:
-    """Put the digests of a Parquet file into it; OSError as writing raises it."""
-    spans = _spans(pq.read_metadata(path))
+def add_checksums(path: Path, text: bytes = b"", *, together: bool = False) -> None:
+    """Put the digests of a Parquet file into it.
+
+    Parameters
+    ----------
+    path
+        The file, just written.
+    text
+        What :func:`read_text` returns; a value of the file's metadata.
+    together
+        Give all columns one digest: of a small file, many would be a tenth.
+
+    Raises
+    ------
+    OSError
+        As writing raises it.
+    """
+    spans = list(_spans(pq.read_metadata(path)).values())
+    together = together or len(spans) == 1
     with path.open("rb+") as file:
         size = file.seek(0, 2)
         footer = _footer_start(size, _at(file, size - _TAIL, _TAIL))
         end = _at(file, footer, size - footer)
-        digests = [_digest(file, start, n) for start, n in (*spans.values(), (0, 4))]
-        digests.append(xxhash.xxh3_64_intdigest(end))
+        place = (end.rindex(text) if text else 0), len(text)
+        spans = [(4, footer - 4)] if together else spans
+        digests = [_digest(file, start, n) for start, n in (*spans, (0, 4))]
+        digests.append(_digest_of_end(end, place))
         file.seek(footer)
         file.write(b"".join(map(_DIGEST.pack, digests)))
-        file.write(_END.pack(len(digests), _MAGIC))
+        file.write(_END.pack(*place, len(digests), _MAGIC))
         file.write(end)
 
 
+def read_text(path: Path) -> bytes | None:
+    """Return the text that a file was given with its digests, None where it has none.
+
+    Of the rest, only that it begins as it was written is looked at.
+
+    Raises
+    ------
+    DamagedFile
+        The footer, in which it stands, is not what was written.
+    OSError
+        The file cannot be opened.
+    """
+    _need_content(path)
+    with path.open("rb", buffering=0) as file:
+        size = file.seek(0, 2)
+        last = _at(file, max(0, size - _LAST), _LAST)
+        try:
+            footer = _footer_start(size, last[-_TAIL:])
+            needed = size - footer + _END.size
+            if needed > len(last):
+                last = _at(file, max(0, footer - _END.size), needed)
+            end = last[len(last) - (size - footer) :]
+            head = last[: len(last) - len(end)][-_END.size :]
+            if not head.endswith(_MAGIC) or len(head) < _END.size:
+                return None
+            start, n, _, _ = _END.unpack(head)
+            begin, digest = struct.unpack("<QQ", _at(file, footer - _END.size - 16, 16))
+            if digest != _digest_of_end(end, (start, n)):
+                raise _Changed("its footer is not what was written")
+            if begin != xxhash.xxh3_64_intdigest(_at(file, 0, 4)):
+                raise _Changed("its begin is not what was written")
+        except (_Changed, struct.error) as error:
+            raise _damaged(path, error) from error
+    return end[start : start + n] if n else None
+
+
 @contextmanager
-def open_checked(path: Path, columns: Collection[str] | None = ()) -> Iterator[pq.ParquetFile]:
+def open_checked(
+    path: Path, columns: Collection[str] | None = (), dictionaries: Collection[str] = ()
+) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file of which footer and some columns are as they were written.
 
     What is read from it is checked once more, page by page.  A file without digests, which other
@@ -61,6 +127,8 @@ def open_checked(path: Path, columns: Collection[str] | None = ()) -> Iterator[p
         The file.
     columns
         Columns that will be read, None for all.
+    dictionaries
+        Columns whose text is read as codes and words.
 
     Raises
     ------
@@ -69,40 +137,63 @@ def open_checked(path: Path, columns: Collection[str] | None = ()) -> Iterator[p
     OSError
         It cannot be opened.
     """
-    # A named pipe would be waited for, a folder has no content.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise IsADirectoryError(errno.EISDIR, "it is no file with content", str(path))
+    _need_content(path)
     try:
         with pa.OSFile(str(path)) as file:
             # pyarrow would read the end once more.
             size = file.size()
             last = file.read_at(_TAIL, max(0, size - _TAIL))
             footer = _footer_start(size, last)
-            digests = _digests(file, footer, size)
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            digests, data_end = _digests(file, footer, size)
+            metadata = pq.read_metadata(file) if dictionaries else None
+            parquet = pq.ParquetFile(
+                file,
+                metadata=metadata,
+                page_checksum_verification=True,
+                read_dictionary=_texts(metadata, dictionaries) if metadata else None,
+            )
             if digests:
-                _check_columns(file, parquet.metadata, digests, columns)
+                _check_columns(file, parquet.metadata, digests, data_end, columns)
             yield parquet
     except (FileNotFoundError, PermissionError, IsADirectoryError):
         raise
     except (OSError, EOFError, pa.ArrowException, UnicodeDecodeError, _Changed) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DamagedFile(
-            f"{path}: cannot be read as Parquet, it was cut or changed ({reason}); extract the "
-            "experiment again with force=True (--force)"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _need_content(path: Path) -> None:
+    # A named pipe would be waited for, a folder has no content.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise IsADirectoryError(errno.EISDIR, "it is no file with content", str(path))
 
 
 class _Changed(Exception):
     """A digest is another one."""
 
 
+def _damaged(path: Path, error: Exception) -> DamagedFile:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DamagedFile(
+        f"{path}: cannot be read as Parquet, it was cut or changed ({reason}); extract the "
+        "experiment again with force=True (--force)"
+    )
+
+
 def _check_columns(
-    file: Any, metadata: pq.FileMetaData, digests: list[int], columns: Collection[str] | None
+    file: Any,
+    metadata: pq.FileMetaData,
+    digests: list[int],
+    data_end: int | None,
+    columns: Collection[str] | None,
 ) -> None:
     n_chunks = metadata.num_columns * metadata.num_row_groups
-    if len(digests) != n_chunks + 2 or digests[-2] != _digest(file, 0, 4):
+    together = data_end is not None and len(digests) == 1 + _OTHERS
+    if (len(digests) != n_chunks + _OTHERS and not together) or digests[-2] != _digest(file, 0, 4):
         raise _Changed("its begin is not what was written")
+    if data_end is not None and together:
+        if (columns is None or columns) and digests[0] != _digest(file, 4, data_end - 4):
+            raise _Changed("its columns are not what was written")
+        return
     # Where many small files are opened, this would take as long as all else.
     spans = {} if columns is not None and not columns else _spans(metadata)
     for (name, (start, n)), digest in zip(spans.items(), digests, strict=False):
@@ -113,18 +204,39 @@ def _check_columns(
             raise _Changed(f"column {name[1]!r} is not what was written")
 
 
-def _digests(file: pa.NativeFile, footer: int, size: int) -> list[int]:
-    """Return the digests of a file that has some, after a look at that of the footer."""
-    if footer < _END.size:
-        return []
-    n, magic = _END.unpack(file.read_at(_END.size, footer - _END.size))
-    start = footer - _END.size - n * _DIGEST.size
-    if magic != _MAGIC or not n or start < 0:
-        return []
-    found = [d for (d,) in _DIGEST.iter_unpack(file.read_at(n * _DIGEST.size, start))]
-    if xxhash.xxh3_64_intdigest(file.read_at(size - footer, footer)) != found[-1]:
-        raise _Changed("its footer is not what was written")
-    return found
+def _digests(file: pa.NativeFile, footer: int, size: int) -> tuple[list[int], int | None]:
+    """Return the digests of a file that has some, after a look at that of the footer.
+
+    And where its columns end, if they may have one digest together.
+    """
+    end = file.read_at(size - footer, footer)
+    for layout, mark in ((_END, _MAGIC), (_END_1, _MAGIC_1)):
+        if footer < layout.size:
+            continue
+        *place, n, magic = layout.unpack(file.read_at(layout.size, footer - layout.size))
+        start = footer - layout.size - n * _DIGEST.size
+        if magic != mark or not n or start < 0:
+            continue
+        found = [d for (d,) in _DIGEST.iter_unpack(file.read_at(n * _DIGEST.size, start))]
+        if found[-1] != (_digest_of_end(end, place) if place else xxhash.xxh3_64_intdigest(end)):
+            raise _Changed("its footer is not what was written")
+        return found, start if place else None
+    return [], None
+
+
+def _texts(metadata: pq.FileMetaData, names: Collection[str]) -> list[str]:
+    """Return the paths of what is text in columns with these names."""
+    columns = map(metadata.schema.column, range(metadata.num_columns))
+    return [
+        column.path
+        for column in columns
+        if column.physical_type == "BYTE_ARRAY"
+        and any(column.path == name or column.path.startswith(f"{name}.") for name in names)
+    ]
+
+
+def _digest_of_end(end: bytes, place: Sequence[int]) -> int:
+    return xxhash.xxh3_64_intdigest(end + struct.pack("<II", *place))
 
 
 def _spans(metadata: pq.FileMetaData) -> dict[tuple[int, str], tuple[int, int]]:

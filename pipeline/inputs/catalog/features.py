@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
-from oectflow.checksums import open_checked
+from oectflow.checksums import open_checked, read_text
 from oectflow.errors import CatalogError, DamagedFile, InputError
 from oectflow.pipeline.inputs.catalog.facts import identity_columns, step_columns
 from oectflow.pipeline.inputs.catalog.feature_sets import intern_set
@@ -30,7 +30,7 @@ from oectflow.pipeline.inputs.catalog.store import Store
 from oectflow.result_metadata import KEY, unpack
 
 #: The key of the results' schema metadata, and the newest layout that this version reads.
-_FORMAT = 2
+_FORMAT = 3
 _BATCH = 50
 
 
@@ -202,9 +202,11 @@ def read_result_metadata(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         The file cannot be read, or was written by a newer version.
     """
     try:
-        with open_checked(Path(path)) as file:
-            raw = (file.metadata.metadata or {}).get(KEY)
-        metadata = None if raw is None else unpack(raw)
+        raw = read_text(Path(path))
+        if raw is None:
+            with open_checked(Path(path)) as file:
+                raw = (file.metadata.metadata or {}).get(KEY)
+        metadata = None if raw is None else unpack(raw, Path(path))
     except DamagedFile as error:
         raise CatalogError(str(error)) from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

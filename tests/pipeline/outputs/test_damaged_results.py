@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 
 import oectflow as of
+from oectflow import result_metadata
 from oectflow.checksums import add_checksums, open_checked
 from oectflow.errors import DamagedFile, OutputError
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -162,7 +164,7 @@ def test_every_bit_of_the_mark_and_of_the_begin_of_a_page(made, tmp_path):
     whole = source.read_bytes()
     truth = values(source)
     column = pq.read_metadata(source).row_group(0).column(4)
-    mark = whole.index(b"OEFLSUMS")
+    mark = whole.index(b"OEFLSUM2")
     places = [*range(column.data_page_offset, column.data_page_offset + 40), *range(8)]
     for place in [*places, *range(mark - 20, mark + 8)]:
         for bit in range(8):
@@ -175,7 +177,13 @@ def test_every_bit_of_the_mark_and_of_the_begin_of_a_page(made, tmp_path):
 
 
 def test_only_what_is_read_is_looked_at_and_damage_elsewhere_does_not_stop_it(lab):
+    """In a file of many rows, where each column has a digest of its own."""
     path = lab / "out" / "test_1.parquet"
+    device = simulate_device(
+        1, n_transfer=2, n_transient=100, n_points=21, n_cycles=3, test_id="test_1"
+    )
+    device.write(lab / "raw" / "1.h5")
+    of.extract(lab / "raw", FEATURES, lab / "out", progress=False)
     columns = {
         column.path_in_schema: column
         for i in range(pq.read_metadata(path).num_columns)
@@ -189,6 +197,81 @@ def test_only_what_is_read_is_looked_at_and_damage_elsewhere_does_not_stop_it(la
     report = of.extract(lab / "raw", FEATURES, lab / "out", force=True, progress=False)
     assert report.ok
     of.open_results(lab / "out")["gm"].load()
+
+
+def test_damage_anywhere_stops_a_small_file(lab):
+    path = lab / "out" / "test_1.parquet"
+    column = pq.read_metadata(path).row_group(0).column(4)
+    flipped(path, 8 * (column.data_page_offset + column.total_compressed_size - 2))
+    results = of.open_results(lab / "out")
+    with pytest.raises(OutputError, match=r"test_1\.parquet.*--force"):
+        results["peak"].load()
+    assert of.extract(lab / "raw", FEATURES, lab / "out", force=True, progress=False).ok
+    of.open_results(lab / "out").load()
+
+
+def as_before(path):
+    """Write a result as format 2 has it: text as categories, units and metadata in its schema."""
+    metadata = read_metadata(path) | {"format": 2}
+    metadata.pop("units")
+    table = pq.read_table(path)
+    plain = table.schema
+    for i, field in enumerate(plain):
+        if pa.types.is_string(field.type):
+            table = table.set_column(i, field.name, table[i].dictionary_encode())
+    pq.write_table(table.replace_schema_metadata({b"oectflow": json.dumps(metadata)}), path)
+    about = pq.read_metadata(path)
+    spans = []
+    for i in range(about.num_columns):
+        column = about.row_group(0).column(i)
+        begins = [column.data_page_offset, column.dictionary_page_offset or 10**9]
+        spans.append((min(begins), column.total_compressed_size))
+    data = path.read_bytes()
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    parts = [*(data[start : start + n] for start, n in spans), data[:4], data[footer:]]
+    digests = b"".join(xxhash.xxh3_64_intdigest(part).to_bytes(8, "little") for part in parts)
+    end = len(parts).to_bytes(4, "little") + b"OEFLSUMS"
+    path.write_bytes(data[:footer] + digests + end + data[footer:])
+
+
+def test_results_of_the_version_before(lab):
+    out = lab / "out"
+    before = of.open_results(out).load()
+    frame = of.results_frame(out).compute()
+    for name in ("test_0", "test_2"):
+        as_before(out / f"{name}.parquet")
+        assert read_metadata(out / f"{name}.parquet")["format"] == 2
+    now = of.open_results(out).load()
+    assert now.identical(before)
+    assert of.results_frame(out).compute().equals(frame)
+    assert of.extract(lab / "raw", FEATURES, out, progress=False).counts == {"unchanged": 3}
+    flipped(out / "test_0.parquet", 8 * 60)
+    with pytest.raises(OutputError, match="column"):
+        read_table(out / "test_0.parquet")
+    with_one_more = FEATURES | {"n": {"extractor": "transient.cycles", "input": "transient"}}
+    report = of.extract(lab / "raw", with_one_more, out, progress=False)
+    assert report.experiments[2].reused == ("peak", "gm")
+    assert read_metadata(out / "test_2.parquet")["format"] == 3
+
+
+def test_without_its_definitions_a_result_says_its_numbers_and_units(lab, monkeypatch):
+    out = lab / "out"
+    before = of.open_results(out).load()
+    for definitions in list(out.glob("_definitions-*.json")):
+        definitions.unlink()
+    monkeypatch.setattr(result_metadata, "_known", {})
+    with pytest.warns(DamagedResultWarning, match=f"3 of 3 files(.|\n)*{definitions.name}"):
+        alone = of.open_results(out).load()
+    assert alone["experiment"].equals(before["experiment"])
+    for name in ("peak", "gm", "transient_Vd"):
+        np.testing.assert_array_equal(alone[name], before[name])
+        assert alone[name].attrs["units"] == before[name].attrs["units"]
+    np.testing.assert_array_equal(alone["peak_status"], before["peak_status"])
+    with pytest.warns(DamagedResultWarning, match="definitions"):
+        assert len(of.results_frame(out)) == 6
+    # What a number means is not known any more: it is computed anew.
+    assert of.extract(lab / "raw", FEATURES, out, force=True, progress=False).ok
+    assert of.open_results(out).load().identical(before)
 
 
 def test_other_readers_see_page_checksums(made):

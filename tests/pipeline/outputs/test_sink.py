@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import duckdb
@@ -104,7 +105,14 @@ def test_write__columns_and_units(tmp_path):
         "tau_status_on", "tau_status_off", "matrix", "r2", "problems",
     ]  # fmt: skip
     assert schema.field("tau_on").type == pa.list_(pa.field("element", pa.float64()))
-    assert b'"unit": "s"' in schema.field("tau_on").metadata[b"oectflow"]
+    about = json.loads(pq.read_metadata(path).metadata[b"oectflow"])
+    units = {schema.names[i]: unit for unit, places in about["units"].items() for i in places}
+    assert units == {
+        name: VARIABLES[name.removesuffix("_on").removesuffix("_off")].unit
+        for name in ("gm", "peaks", "tau_on", "tau_off", "matrix")
+        if VARIABLES[name.removesuffix("_on").removesuffix("_off")].unit
+    }
+    assert units["tau_on"] == "s"
 
 
 def test_write__expanded_columns(tmp_path):
@@ -151,7 +159,7 @@ def test_write__a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeyp
     with pytest.raises(OutputError, match=r"exp1\.parquet: cannot be written.*No space left"):
         write_results(path, results(seed=1))
     assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
+    assert [p for p in tmp_path.iterdir() if not p.name.startswith("_definitions-")] == [path]
 
 
 @pytest.mark.parametrize("content", [b"notes", None])
