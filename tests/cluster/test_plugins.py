@@ -74,6 +74,41 @@ def test_warm_up__late_worker_with_other_versions_leaves():
         assert [one for one in seen if one.endswith("-worker")] == ["add-worker", "remove-worker"]
 
 
+_ENDING = """
+import atexit, sys
+from oectflow.cluster.plugins import leave_at_once
+class Said:
+    def __del__(self):
+        print("taken apart")
+said = Said()
+atexit.register(print, "called at the end")
+if sys.argv[1] == "leaves":
+    atexit.register(leave_at_once)
+"""
+
+
+@pytest.mark.parametrize("how", ["leaves", "stays"])
+def test_leave_at_once__before_the_interpreter_takes_everything_apart(how):
+    command = [sys.executable, "-c", _ENDING, how]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    after = [] if how == "leaves" else ["taken apart"]
+    assert done.stdout.splitlines() == ["called at the end", *after]
+
+
+@pytest.mark.parametrize(
+    ("nanny", "child", "leaves"),
+    [("tcp://n", True, True), ("tcp://n", False, False), (None, True, False)],
+)
+def test_warm_up__ends_only_processes_of_nannies(monkeypatch, nanny, child, leaves):
+    registered = []
+    monkeypatch.setattr(plugins.atexit, "register", registered.append)
+    monkeypatch.setattr(plugins.multiprocessing, "parent_process", lambda: child or None)
+    worker = object.__new__(Worker)
+    worker.nanny = nanny
+    WarmUp("os").teardown(worker)
+    assert registered == [plugins.leave_at_once] * leaves
+
+
 def test_warm_up__names_the_versions():
     class Loop:
         def add_callback(self, call, reason):
