@@ -68,7 +68,7 @@ class DecayTime(BaseExtractor):
     formula = r"(A, \tau, C) = \arg \min \sum_k \left( I_{d,k} - A e^{-t_k / \tau} - C \right)^2"
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = _DECAY_WORDS
-    version = 2
+    version = 3
     Params = DecayTimeParams
 
     @property

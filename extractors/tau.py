@@ -21,7 +21,7 @@ from oectflow.extractors.base import (
 )
 from oectflow.extractors.evolution import evolve_window
 from oectflow.extractors.fit_words import FIT_WORDS
-from oectflow.extractors.kernels import exponential, gate, transitions
+from oectflow.extractors.kernels import exponential, gate, transitions, verdicts
 from oectflow.extractors.timing import gate_timing
 from oectflow.measurement import Batch
 
@@ -59,18 +59,18 @@ CYCLES_FROM = {
 _STATUS_OF_CODE = np.full(32, ERROR, np.int8)
 for _code, _word in {
     **FIT_WORDS,
-    transitions.LOW_R2: "low_r2",
-    transitions.NO_WINDOW: "no_window",
-    transitions.CUT: "cut",
-    transitions.ABSENT: "absent",
-    transitions.NO_PERIOD: "no_period",
-    transitions.NO_RESPONSE: "no_response",
-    transitions.NOT_EXPONENTIAL: "not_exponential",
-    transitions.CUT_OFF: "clipped",
-    transitions.OVERFLOW_LEFT_OUT: "overflow",
-    transitions.OUTLIER_LEFT_OUT: "outlier",
-    transitions.LOW_SWING: "low_swing",
-    transitions.WRONG_CLOCK: "clock",
+    verdicts.LOW_R2: "low_r2",
+    verdicts.NO_WINDOW: "no_window",
+    verdicts.CUT: "cut",
+    verdicts.ABSENT: "absent",
+    verdicts.NO_PERIOD: "no_period",
+    verdicts.NO_RESPONSE: "no_response",
+    verdicts.NOT_EXPONENTIAL: "not_exponential",
+    verdicts.CUT_OFF: "clipped",
+    verdicts.OVERFLOW_LEFT_OUT: "overflow",
+    verdicts.OUTLIER_LEFT_OUT: "outlier",
+    verdicts.LOW_SWING: "low_swing",
+    verdicts.WRONG_CLOCK: "clock",
 }.items():
     _STATUS_OF_CODE[_code] = _ALL_WORDS.index(_word)
 
@@ -164,7 +164,7 @@ class TauOnOff(BaseExtractor):
     )
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = TAU_WORDS
-    version = 2
+    version = 3
     Params = TauParams
 
     @property
@@ -288,7 +288,7 @@ class TauOnOff(BaseExtractor):
         room = transitions.room_for_cycles(recorded, gate_voltage, offsets, interval, period)
         shape = (len(batch), min(room, most), 2)
         rows = np.full((*shape, exponential.N_COLUMNS), np.nan)
-        codes = np.full(shape, transitions.ABSENT, np.int8)
+        codes = np.full(shape, verdicts.ABSENT, np.int8)
         times = np.zeros((*shape, 2))
         swings = np.full(shape[:2], np.nan)
         polarities = np.ones(len(batch), np.int64)
@@ -403,7 +403,7 @@ def _columns(
     """Turn what the kernel found into the declared variables."""
     status = _STATUS_OF_CODE[codes]
     # A fit that is no better than chance is no result; how bad it was may be seen.
-    fitted = (codes == exponential.FIT_OK) | (codes >= transitions.LOW_R2)
+    fitted = (codes == exponential.FIT_OK) | (codes >= verdicts.LOW_R2)
     numbers = np.where(fitted[..., None], rows, np.nan)
     spanned = times[..., 1] > 0
     sign = polarities[:, None, None]

@@ -24,12 +24,11 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.ceilings import is_cut_off, pile_up, piles_up
 from oectflow.extractors.kernels.exponential import (
     AMPLITUDE,
-    DECAY,
     FIT_OK,
     N_COLUMNS,
-    OFFSET,
     SE_AMPLITUDE,
     SE_OFFSET,
     SE_TAU,
@@ -38,7 +37,6 @@ from oectflow.extractors.kernels.exponential import (
     TAU,
     fit_exponential,
 )
-from oectflow.extractors.kernels.gate import swing
 
 #: Standard errors of the misfit beyond which it is no chance: one in 1,000 windows of white noise.
 MISFIT_Z = 3.3
@@ -56,21 +54,26 @@ LEAST_INDEPENDENT = 8.0
 HARMLESS = 0.03
 #: Least tau in samples that more than a single sample tells.
 SHORTEST = 0.25
+#: Standard deviations of a sample by which the second one has to be away from the end.
+SEEN = 3.0
 #: Studentised residual of an outlier: one in 10,000 windows of 100 samples of white noise.
 OUTLIER_T = 6.0
-#: Steps of the instrument in a window from which on they are fine.
-FINE = 5000.0
 #: Samples below which outliers cannot be told, and outliers that a window may have.
 OUTLIER_SAMPLES, MOST_OUTLIERS = 10, 3
 
 #: What is wrong with a fit that was found.
 GOOD, OVERFLOW, OUTLIER, CLIPPED, MISFIT = range(5)
-_F, _H, _Q, _R = range(4)
+#: What the residuals of a fit say: misfit in standard errors, variance of ln tau that it stands
+#: for, what it does to ln tau, correlation of neighbours, variance of what is left, how many
+#: samples that is from, and what a drift of 1 per unit of time does to ln tau.
+MISFIT_IN_SE, SPREAD, SHIFT, PHI, VARIANCE, N_USED, BY_DRIFT = range(7)
+N_EVIDENCE = 7
+_F, _H = range(2)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def examine(y, t, even, tau, work):
-    """Return what the residuals of a fit say.
+def examine(y, t, even, tau, work, evidence):
+    """Work out what the residuals of a fit say.
 
     Parameters
     ----------
@@ -83,84 +86,101 @@ def examine(y, t, even, tau, work):
     tau
         The fit.
     work
-        Work space.  Shape (4, >= n).
+        Work space.  Shape (2, >= n).
+    evidence
+        Gets ``MISFIT_IN_SE`` ... ``BY_DRIFT``.  Shape (7,).
 
     Returns
     -------
-    Misfit in standard errors, variance of ln tau that it stands for, what it does to ln tau,
-    correlation of neighbouring residuals, largest studentised residual, and where it is.
+    Largest studentised residual, and where it is.
     """
     n = y.size
-    f, h, q, r = work[_F, :n], work[_H, :n], work[_Q, :n], work[_R, :n]
+    f, h = work[_F, :n], work[_H, :n]
     rate = 1.0 / tau
     drop = math.expm1(-rate)
     value = 0.0
-    mf = mh = mq = my = 0.0
+    sf = sh = sq = sy = st = 0.0
+    ff = fh = fq = fy = ft = hh = hq = hy = ht = qq = qy = yy = 0.0
     for k in range(n):
         z = k * rate if even else t[k] * rate
         if not even:
             value = math.expm1(-z)
+        hk = z + z * value
+        qk = hk * z - hk
+        yk = y[k] - y[0]
         f[k] = value
-        h[k] = z * (1.0 + value)
-        q[k] = h[k] * (z - 1.0)
-        r[k] = y[k] - y[0]
-        mf += value
-        mh += h[k]
-        mq += q[k]
-        my += r[k]
+        h[k] = hk
+        sf += value
+        sh += hk
+        sq += qk
+        sy += yk
+        st += z
+        ff += value * value
+        fh += value * hk
+        fq += value * qk
+        fy += value * yk
+        ft += value * z
+        hh += hk * hk
+        hq += hk * qk
+        hy += hk * yk
+        ht += hk * z
+        qq += qk * qk
+        qy += qk * yk
+        yy += yk * yk
         value += drop * (1.0 + value)
-    mf, mh, mq, my = mf / n, mh / n, mq / n, my / n
-    ff = fh = fq = fy = hh = hq = hy = qq = yy = 0.0
-    for k in range(n):
-        f[k] -= mf
-        h[k] -= mh
-        q[k] -= mq
-        r[k] -= my
-        ff += f[k] * f[k]
-        fh += f[k] * h[k]
-        fq += f[k] * q[k]
-        fy += f[k] * r[k]
-        yy += r[k] * r[k]
-    b, c, alpha = fh / ff, fq / ff, fy / ff
-    for k in range(n):
-        h[k] -= b * f[k]
-        q[k] -= c * f[k]
-        r[k] -= alpha * f[k]
-        hh += h[k] * h[k]
-        hq += h[k] * q[k]
-        hy += h[k] * r[k]
-    b, c = hq / hh, hy / hh
-    qy = 0.0
-    for k in range(n):
-        q[k] -= b * h[k]
-        r[k] -= c * h[k]
-        qq += q[k] * q[k]
-        qy += q[k] * r[k]
-    c = qy / qq
-    total = near = 0.0
-    for k in range(n):
-        r[k] -= c * q[k]
-        total += r[k] * r[k]
-        if k > 0:
-            near += r[k] * r[k - 1]
-    # Nothing but the rounding of the samples is left.
-    if not total > yy * 1e-24:
-        return 0.0, 2.0 * c / alpha, 0.0, 0.0, 0.0, 0
-    # What was fitted pushes the correlation down, the more so the larger it is.
-    phi = near / total
-    phi = min(max(phi + (2.0 + 6.0 * max(phi, 0.0)) / n, 0.0), 0.99)
-    scale = math.sqrt(total / (n - 4) * (1.0 + phi) / (1.0 - phi))
-    worst = 0.0
+    scale = 1.0 / n
+    mf, mh, mq, my = sf * scale, sh * scale, sq * scale, sy * scale
+    ff -= sf * mf
+    yy -= sy * my
+    # What is left of h and q after a constant, f, and each other; alike for their products.
+    b, c, alpha = (fh - sf * mh) / ff, (fq - sf * mq) / ff, (fy - sf * my) / ff
+    hh -= sh * mh + b * (fh - sf * mh)
+    hq -= sh * mq + b * (fq - sf * mq)
+    hy -= sh * my + b * (fy - sf * my)
+    ht -= sh * st * scale + b * (ft - sf * st * scale)
+    d, ch = hq / hh, hy / hh
+    qq -= sq * mq + c * (fq - sf * mq) + d * hq
+    qy -= sq * my + c * (fy - sf * my) + d * hy
+    cq = qy / qq
+    on_h = ch - cq * d
+    on_f = alpha - on_h * b - cq * c
+    inverse_f, inverse_h, inverse_q = 1.0 / ff, 1.0 / hh, 1.0 / qq
+    total = near = worst = before = 0.0
     at = 0
     for k in range(n):
-        left = 1.0 - 1.0 / n - f[k] * f[k] / ff - h[k] * h[k] / hh - q[k] * q[k] / qq
-        square = r[k] * r[k] / max(left, 1e-3)
+        fk = f[k] - mf
+        z = k * rate if even else t[k] * rate
+        hk = h[k] - mh
+        qk = h[k] * z - h[k] - mq
+        r = (y[k] - y[0] - my) - on_f * fk - on_h * hk - cq * qk
+        hk -= b * fk
+        qk -= c * fk + d * hk
+        square = r * r
+        total += square
+        near += r * before
+        before = r
+        left = 1.0 - scale - fk * fk * inverse_f - hk * hk * inverse_h - qk * qk * inverse_q
+        square /= max(left, 1e-3)
         if square > worst:
             worst = square
             at = k
+    evidence[SPREAD] = 2.0 * cq / alpha
+    evidence[N_USED] = n
+    # Nothing but the rounding of the samples is left.
+    if not total > yy * 1e-24:
+        evidence[MISFIT_IN_SE] = evidence[SHIFT] = evidence[PHI] = 0.0
+        evidence[VARIANCE] = evidence[BY_DRIFT] = 0.0
+        return 0.0, 0
+    # What was fitted pushes the correlation down, the more so the larger it is.
+    phi = near / total
+    phi = min(max(phi + (2.0 + 6.0 * max(phi, 0.0)) / n, 0.0), 0.99)
+    evidence[PHI] = phi
+    evidence[VARIANCE] = total / (n - 4)
+    evidence[SHIFT] = cq * d / alpha
+    evidence[MISFIT_IN_SE] = cq * math.sqrt(qq / evidence[VARIANCE] * (1.0 - phi) / (1.0 + phi))
+    evidence[BY_DRIFT] = ht * tau / hh / alpha
     others = (total - worst) / max(n - 5, 1)
-    student = math.sqrt(worst / others) if others > 0.0 else math.inf
-    return c * math.sqrt(qq) / scale, 2.0 * c / alpha, c * b / alpha, phi, student, at
+    return math.sqrt(worst / others) if others > 0.0 else math.inf, at
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -187,106 +207,7 @@ def refit(y, t, left_out, process, row, used, when):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def pile_up(y, top):
-    """Return the largest (or least) sample of a window, and how many are equal to it and the next.
-
-    Parameters
-    ----------
-    y
-        The window.  Shape (n,).
-    top
-        Whether to look at the largest.
-    """
-    sign = 1.0 if top else -1.0
-    best = second = -math.inf
-    count = after = 0
-    for k in range(y.size):
-        value = sign * y[k]
-        if value > best:
-            second, after = best, count
-            best, count = value, 1
-        elif value == best:
-            count += 1
-        elif value > second:
-            second, after = value, 1
-        elif value == second:
-            after += 1
-    return sign * best, count, after
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def least_step(y):
-    """Return the least change from sample to sample that is one, infinity where none is."""
-    least = math.inf
-    for k in range(1, y.size):
-        step = abs(y[k] - y[k - 1])
-        if step > 0.0:
-            least = min(least, step)
-    return least
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def limits_of(y):
-    """Return the largest and the least current of a step where samples pile up there, else NaN."""
-    limits = np.full(2, math.nan)
-    # Of coarse steps many samples are equal, and no wonder.
-    if not swing(y) > FINE * least_step(y):
-        return limits
-    for i in range(2):
-        level, count, after = pile_up(y, i == 0)
-        if count >= max(8, 3 * after, y.size // 200):
-            limits[i] = level
-    return limits
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def is_cut_off(y, t, left_out, level, top, ended, process, fit):
-    """Tell whether the current would have gone on, were it not for the instrument.
-
-    Parameters
-    ----------
-    y, t
-        The window.
-    left_out
-        The samples of the plateau.
-    level, top
-        Its current, and whether this is the largest of the window or the least.
-    ended, process, fit
-        How the fit without it ended, its process, and this fit.
-    """
-    n = y.size
-    # A plateau within one of the instrument's own steps is the end of a relaxation.
-    digit = least_step(y)
-    if ended != FIT_OK:
-        # What is left is no exponential; of fine steps no two samples are equal by chance.
-        return np.ptp(y) > FINE * digit
-    origin = 0
-    while left_out[origin]:
-        origin += 1
-    begin = t[origin] if t.size else float(origin)
-    middle = 0.0
-    count = 0
-    rss = 0.0
-    alpha = fit[AMPLITUDE] if process == DECAY else -fit[AMPLITUDE]
-    end = fit[OFFSET] if process == DECAY else fit[OFFSET] + fit[AMPLITUDE]
-    for k in range(n):
-        f = math.exp(-((t[k] if t.size else float(k)) - begin) / fit[TAU])
-        if left_out[k]:
-            middle += f
-            count += 1
-        else:
-            rss += (y[k] - end - alpha * f) ** 2
-    scatter = math.sqrt(rss / max(n - count - 3, 1))
-    # Where the noise is wider than the steps, equal samples do not pile up at one end of them.
-    if scatter > digit:
-        return True
-    beyond = (end + alpha * middle / count - level) * (1.0 if top else -1.0)
-    error = fit[SE_AMPLITUDE] * max(1.0, middle / count) + fit[SE_OFFSET]
-    return beyond > 2.0 * digit and beyond > 5.0 * error
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def judge(y, raw, t, limits, process, code, row, work):
+def judge(y, raw, t, limits, process, code, row, work, evidence):
     """Judge a fit, leave out samples that are none, and widen its standard errors.
 
     Parameters
@@ -306,7 +227,9 @@ def judge(y, raw, t, limits, process, code, row, work):
     row
         The fit; overwritten by one without samples that are left out.  Shape (8,).
     work
-        Work space.  Shape (6, >= n).
+        Work space.  Shape (4, >= n).
+    evidence
+        Gets what :func:`examine` says; NaN where nothing is.  Shape (7,).
 
     Returns
     -------
@@ -314,8 +237,9 @@ def judge(y, raw, t, limits, process, code, row, work):
     """
     n = y.size
     verdict = GOOD
+    evidence[:] = math.nan
     left_out = np.zeros(n, np.bool_)
-    used, when = work[4, :n], work[5, :n]
+    used, when = work[2, :n], work[3, :n]
     marks = 0
     for k in range(n):
         left_out[k] = raw[k]
@@ -333,7 +257,7 @@ def judge(y, raw, t, limits, process, code, row, work):
     samples, times = y, t
     if verdict == OVERFLOW:
         samples, times = used[:m], when[:m]
-    if verdict == GOOD:
+    if verdict == GOOD and piles_up(y, limits):
         for top in (True, False):
             level, count, after = pile_up(y, top)
             limit = level == limits[0] or level == limits[1]
@@ -354,13 +278,14 @@ def judge(y, raw, t, limits, process, code, row, work):
     found = 0
     while True:
         even = times.size == 0
-        z, spread, shift, phi, student, at = examine(samples, times, even, row[TAU], work)
+        student, at = examine(samples, times, even, row[TAU], work, evidence)
         # Student's distribution has longer tails where there are few samples.
         allowed = OUTLIER_T * (1.0 + 8.0 / (samples.size - 5.0)) if samples.size > 5 else math.inf
         if student < allowed or samples.size < OUTLIER_SAMPLES or found == MOST_OUTLIERS:
             break
         # At the edge the gate, a spike and another process look alike.
         if at < 2:
+            evidence[:] = math.nan
             return FIT_OK, MISFIT
         # The sample of this number among those that are used.
         for k in range(n):
@@ -371,13 +296,23 @@ def judge(y, raw, t, limits, process, code, row, work):
                 at -= 1
         ended, m = refit(y, t, left_out, process, other, used, when)
         if ended != FIT_OK:
+            evidence[:] = math.nan
             return FIT_OK, MISFIT
         row[:] = other
         samples, times = used[:m], when[:m]
         verdict = OUTLIER if verdict == GOOD else verdict
         found += 1
+    step = times[1] - times[0] if times.size else 1.0
+    second = row[AMPLITUDE] * math.exp(-step / row[TAU])
+    if second < SEEN * math.sqrt(evidence[VARIANCE]):
+        # Of a relaxation the second sample has to show something.
+        row[:] = math.nan
+        return STEP, verdict
+    z, spread = evidence[MISFIT_IN_SE], evidence[SPREAD]
+    shift, phi = evidence[SHIFT], evidence[PHI]
     wider = math.sqrt((1.0 + phi) / (1.0 - phi))
     row[SE_TAU] *= wider
+    unknown = row[SE_TAU] > UNKNOWN * row[TAU]
     if abs(z) > DOUBT_Z:
         row[SE_TAU] = math.hypot(row[SE_TAU], shift * row[TAU])
     row[SE_OFFSET] *= wider
@@ -387,7 +322,7 @@ def judge(y, raw, t, limits, process, code, row, work):
     independent = samples.size * (1.0 - phi) / (1.0 + phi)
     if independent < LEAST_INDEPENDENT and 5.0 * row[SE_TAU] > HARMLESS * row[TAU]:
         return FIT_OK, MISFIT
-    if row[SE_TAU] > UNKNOWN * row[TAU]:
+    if unknown:
         row[:] = math.nan
         return STRAIGHT, verdict
     return FIT_OK, verdict

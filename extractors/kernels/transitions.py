@@ -13,7 +13,8 @@ import math
 import numpy as np
 from numba import njit
 
-from oectflow.extractors.kernels.clock import CLOCK_OK, has_gap, step_clock
+from oectflow.extractors.kernels.ceilings import limits_of
+from oectflow.extractors.kernels.clock import step_clock
 from oectflow.extractors.kernels.cycles import fit_windows
 from oectflow.extractors.kernels.edges import (
     OFF,
@@ -29,8 +30,6 @@ from oectflow.extractors.kernels.exponential import (
     F_MIN,
     FIT_OK,
     N_COLUMNS,
-    NOISE,
-    NOT_FINITE,
     OPPOSITE,
     R2,
     R2_ADJUSTED,
@@ -49,26 +48,24 @@ from oectflow.extractors.kernels.gate import (
     phase_offsets,
     swing,
 )
-from oectflow.extractors.kernels.residuals import (
-    CLIPPED,
-    MISFIT,
-    OUTLIER,
-    judge,
-    limits_of,
-)
-from oectflow.extractors.kernels.residuals import OVERFLOW as MARKED
 from oectflow.extractors.kernels.uneven import search_uneven
+from oectflow.extractors.kernels.verdicts import (
+    ABSENT,
+    CUT,
+    LOW_R2,
+    LOW_SWING,
+    NO_PERIOD,
+    NO_WINDOW,
+    NOT_EXPONENTIAL,
+    WAITING,
+    WRONG_CLOCK,
+    judge_step,
+)
 from oectflow.extractors.kernels.windows import adjusted, search_above, search_tables
 
 #: How windows are chosen: searched in the first two periods, kept from an earlier step while they
 #: hold, found by somebody else, the phases, or given once and for all.
 SEARCH, KEEP, FOUND, FULL_PHASE, FIXED = range(5)
-#: How a cycle ended, beyond the codes of :mod:`.exponential`.
-NO_WINDOW, CUT, ABSENT, NO_PERIOD, WAITING, NO_RESPONSE = range(14, 20)
-#: How a fit ended that is none, or not quite.
-LOW_R2, NOT_EXPONENTIAL, CUT_OFF, OVERFLOW_LEFT_OUT, OUTLIER_LEFT_OUT, LOW_SWING, WRONG_CLOCK = (
-    range(20, 27)
-)
 #: What the cycles of a step are cut by.
 NOMINAL, NO_CYCLES, GATE, TRACE = range(4)
 
@@ -200,131 +197,6 @@ def fit_step(
                 y, t, starts[i], starts[i + 1], start_step, lengths, tables,
                 min_swing * swings[i], threshold, rows[i], codes[i], spans[i],
             )  # fmt: skip
-
-
-@njit(inline="always", error_model="numpy")
-def judge_step(
-    y,
-    overflow,
-    t,
-    limits,
-    both,
-    whole,
-    clock,
-    swings,
-    min_swing,
-    threshold,
-    work,
-    rows,
-    codes,
-    spans,
-):
-    """Say of every fit of a step whether it is one: :func:`.residuals.judge`, and what all tell.
-
-    Parameters
-    ----------
-    y, overflow, t, limits
-        Oriented current, which samples are overflow marks, times, :func:`.residuals.limits_of`.
-    both
-        Whether both windows are where the device should answer, and not anywhere.
-    whole
-        Whether windows are whole phases, which may begin a little late.
-    clock
-        From :func:`.clock.step_clock`.
-    swings, min_swing
-        Range of the current in the cycle, and the share of it that a fit must hold.
-    threshold
-        R2 below which a fit is marked.
-    work
-        Work space.  Shape (6, at least the longest window).
-    rows, codes, spans
-        Fits, ends and windows; overwritten.
-
-    Returns
-    -------
-    Number of fits that are good.
-    """
-    n_cycles = codes.shape[0]
-    good = 0
-    judged = np.zeros(2, np.int64)
-    answers = np.zeros(2, np.int64)
-    row = np.empty(N_COLUMNS)
-    for i in range(n_cycles):
-        for phase in (ON, OFF):
-            if codes[i, phase] >= NO_WINDOW:
-                continue
-            process = RISE if phase == ON else DECAY
-            a, length = spans[i, phase]
-            best = -1
-            # What the gate's edge does to the first samples of a phase is not the device.
-            for trim in range(2 if whole else 1):
-                begin, n = a + trim, length - 2 * trim
-                if n < 8 and trim:
-                    break
-                row[:] = rows[i, phase]
-                code = np.int64(codes[i, phase])
-                if trim:
-                    code, _ = fit_exponential(
-                        y[begin : begin + n],
-                        t[begin : begin + n] - t[begin] if t.size else t,
-                        process, math.nan, row,
-                    )  # fmt: skip
-                code, verdict = judge(
-                    y[begin : begin + n],
-                    overflow[begin : begin + n],
-                    t[begin : begin + n] - t[begin] if t.size else t,
-                    limits, process, code, row, work,
-                )  # fmt: skip
-                final = final_code(code, verdict, row, n, threshold, min_swing * swings[i])
-                if trim == 0 or final == FIT_OK:
-                    best = final
-                    rows[i, phase] = row
-                    spans[i, phase] = begin, n
-                if final != NOT_EXPONENTIAL and final != OUTLIER_LEFT_OUT:
-                    break
-            if (clock != CLOCK_OK and (best == FIT_OK or best >= LOW_R2)) or (
-                best == FIT_OK and has_gap(t, begin, n)
-            ):
-                best = WRONG_CLOCK
-            codes[i, phase] = best
-            good += best == FIT_OK
-            judged[phase] += best != NOT_FINITE
-            answers[phase] += best in (FIT_OK, STEP, STRAIGHT) or best >= LOW_R2
-    # A device that answers its gate goes both ways, in a third of the cycles at the least: noise
-    # does in less than that, a drift in none.
-    silent = answers[ON] + answers[OFF] == 0
-    for phase in (ON, OFF):
-        silent = silent or (
-            both and n_cycles > 1 and judged[phase] > 0 and 3 * answers[phase] < judged[phase]
-        )
-    if silent:
-        good = 0
-        for i in range(n_cycles):
-            for phase in (ON, OFF):
-                code = codes[i, phase]
-                if code == FIT_OK or STRAIGHT <= code <= NOISE or code >= LOW_R2:
-                    codes[i, phase] = NO_RESPONSE
-    return good
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def final_code(code, verdict, row, n, threshold, least_change):
-    """Return one code for how a fit ended and what is wrong with it; the worst that is."""
-    if code != FIT_OK:
-        return code
-    if verdict == MISFIT:
-        return np.int64(NOT_EXPONENTIAL)
-    if row[R2] < threshold:
-        return np.int64(LOW_R2)
-    if verdict == CLIPPED:
-        return np.int64(CUT_OFF)
-    if verdict == MARKED:
-        return np.int64(OVERFLOW_LEFT_OUT)
-    if verdict == OUTLIER:
-        return np.int64(OUTLIER_LEFT_OUT)
-    if -row[AMPLITUDE] * math.expm1(-(n - 1) / row[TAU]) < least_change:
-        return np.int64(LOW_SWING)
-    return code
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -557,7 +429,7 @@ def fit_steps(
             if wanted.size != lengths.size or wanted[0] != lengths[0] or wanted[-1] != lengths[-1]:
                 lengths = wanted
                 tables = search_tables(lengths)
-        work = np.empty((6, b - a))
+        work = np.empty((4, b - a))
         best = -1.0
         for attempt in range(2):
             starts = np.empty(room + 1, np.int64)
@@ -639,7 +511,12 @@ def fit_steps(
                             levels[step, i, phase] = high if phase == ON else 1 - high
                 # Before the first on phase nothing has been switched off.
                 begins_off = spans[0, OFF, 0] < spans[0, ON, 0] and spans[0, OFF, 1] > 0
-                if begins_off and ends[0, OFF] != FIT_OK and ends[0, OFF] != WRONG_CLOCK:
+                relaxes = ends[0, OFF] in (FIT_OK, WRONG_CLOCK) or (
+                    choice != FULL_PHASE
+                    and ends[0, OFF] == NOT_EXPONENTIAL
+                    and fits[0, OFF, R2] >= threshold
+                )
+                if begins_off and not relaxes:
                     codes[step, 0, OFF] = ABSENT
                     rows[step, 0, OFF] = math.nan
                     ends[0, OFF] = ABSENT

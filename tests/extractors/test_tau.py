@@ -235,7 +235,8 @@ def test_tau__max_cycles() -> None:
     result = extract(step, max_cycles=2)
     whole = extract(step)
     for name in result:
-        if name != "cycles_from":
+        # How well tau is known, all cycles tell together.
+        if name not in ("cycles_from", "stderr"):
             np.testing.assert_array_equal(result[name], whole[name][:2])
 
 
@@ -605,7 +606,8 @@ def test_tau__smart_is_near_the_best(uneven: bool) -> None:
     best, smart = ({k: v[:n] if v.ndim else v for k, v in r.items()} for r in (best, smart))
     scores = [np.nanmax(r["r_squared_adj"][:2], axis=0) for r in (best, smart)]
     # The evolution may stop when the scores of its windows differ by 0.01.
-    assert (scores[1] <= scores[0] + 1e-12).all()
+    # Of uneven samples a window at the same time may have one more or less in another cycle.
+    assert (scores[1] <= scores[0] + (1e-3 if uneven else 1e-12)).all()
     assert (scores[1] >= scores[0] - 0.01).all()
     ok = (words(smart) == "ok") & (words(best) == "ok")
     assert ok.sum() >= 4

@@ -1,0 +1,423 @@
+"""What all fits of a step say about each of them.
+
+A fit on its own has few residuals: their scatter may be small by chance, and a fit that was chosen
+because it looked good has a scatter that is too small.  A misfit too small to be seen in one cycle
+shows in ten.  And that levels drift shows between cycles only.  So the cycles of a phase are
+looked at together:
+
+- the variance of the residuals is at least the median of the phase,
+- the misfit of a phase is the median of its cycles, whose standard error is smaller by
+  ``sqrt(2 n / pi)``,
+- where even that could hide a misfit that matters more than the noise, the standard error of tau
+  holds it,
+- a drift of the level from cycle to cycle goes on within each of them, and what it does to tau is
+  part of the standard error.
+
+Dimension letters: n cycles; the last axis is (on, off).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from oectflow.extractors.kernels.clock import CLOCK_OK, has_gap
+from oectflow.extractors.kernels.edges import OFF, ON
+from oectflow.extractors.kernels.exponential import (
+    AMPLITUDE,
+    DECAY,
+    FIT_OK,
+    N_COLUMNS,
+    NOISE,
+    NOT_FINITE,
+    OFFSET,
+    R2,
+    RISE,
+    SE_AMPLITUDE,
+    SE_OFFSET,
+    SE_TAU,
+    STEP,
+    STRAIGHT,
+    TAU,
+    fit_exponential,
+    is_noise,
+)
+from oectflow.extractors.kernels.gate import end_level
+from oectflow.extractors.kernels.residuals import (
+    BY_DRIFT,
+    CLIPPED,
+    DOUBT_Z,
+    MISFIT,
+    MISFIT_IN_SE,
+    MISFIT_Z,
+    N_EVIDENCE,
+    N_USED,
+    OUTLIER,
+    PHI,
+    SHIFT,
+    SPREAD,
+    VARIANCE,
+    judge,
+)
+from oectflow.extractors.kernels.residuals import OVERFLOW as MARKED
+
+#: How a cycle ended, beyond the codes of :mod:`.exponential`.
+NO_WINDOW, CUT, ABSENT, NO_PERIOD, WAITING, NO_RESPONSE = range(14, 20)
+#: How a fit ended that is none, or not quite.
+LOW_R2, NOT_EXPONENTIAL, CUT_OFF, OVERFLOW_LEFT_OUT, OUTLIER_LEFT_OUT, LOW_SWING, WRONG_CLOCK = (
+    range(20, 27)
+)
+#: So many standard deviations of a sample beyond the curve are no noise.
+BEYOND = 4.0
+#: Cycles whose median is that of a phase.
+SOME = 3
+#: Five standard errors from few residuals hold as much as of many if these are larger by
+#: 1 + this / degrees of freedom squared (Student, 1 in 10,000).
+FEW_RESIDUALS = 24.0
+#: Variance of ln tau, and its change by the misfit, from which on a phase is no exponential; less
+#: is part of the standard error.
+PHASE_SPREAD, PHASE_SHIFT = 0.1, 0.05
+#: Change of ln tau by a drift from which on it is no exponential, where it is 3 standard errors.
+DRIFT_SHIFT = 0.05
+
+
+@njit(inline="always", error_model="numpy")
+def judge_step(
+    y,
+    overflow,
+    t,
+    limits,
+    both,
+    whole,
+    clock,
+    swings,
+    min_swing,
+    threshold,
+    work,
+    rows,
+    codes,
+    spans,
+):
+    """Say of every fit of a step whether it is one: :func:`.residuals.judge`, and what all tell.
+
+    Parameters
+    ----------
+    y, overflow, t, limits
+        Oriented current, which samples are overflow marks, times, :func:`.ceilings.limits_of`.
+    both
+        Whether both windows are where the device should answer, and not anywhere.
+    whole
+        Whether windows are whole phases, which may begin a little late.
+    clock
+        From :func:`.clock.step_clock`.
+    swings, min_swing
+        Range of the current in the cycle, and the share of it that a fit must hold.
+    threshold
+        R2 below which a fit is marked.
+    work
+        Work space.  Shape (4, at least the longest window).
+    rows, codes, spans
+        Fits, ends and windows; overwritten.
+
+    Returns
+    -------
+    Number of fits that are good on their own.
+    """
+    n_cycles = codes.shape[0]
+    row = np.empty(N_COLUMNS)
+    said = np.empty(N_EVIDENCE)
+    evidence = np.full((n_cycles, 2, N_EVIDENCE), math.nan)
+    for i in range(n_cycles):
+        for phase in (ON, OFF):
+            if codes[i, phase] >= NO_WINDOW:
+                continue
+            process = RISE if phase == ON else DECAY
+            a, length = spans[i, phase]
+            best = -1
+            # What the gate's edge does to the first samples of a phase is not the device.
+            for trim in range(2 if whole else 1):
+                begin, n = a + trim, length - 2 * trim
+                if n < 8 and trim:
+                    break
+                row[:] = rows[i, phase]
+                code = np.int64(codes[i, phase])
+                if trim:
+                    code, _ = fit_exponential(
+                        y[begin : begin + n],
+                        t[begin : begin + n] - t[begin] if t.size else t,
+                        process, math.nan, row,
+                    )  # fmt: skip
+                code, verdict = judge(
+                    y[begin : begin + n],
+                    overflow[begin : begin + n],
+                    t[begin : begin + n] - t[begin] if t.size else t,
+                    limits, process, code, row, work, said,
+                )  # fmt: skip
+                final = final_code(code, verdict, row, n, threshold, min_swing * swings[i])
+                if trim == 0 or (final == FIT_OK and is_late(y, t, a, process, row, said)):
+                    best = final
+                    rows[i, phase] = row
+                    spans[i, phase] = begin, n
+                    evidence[i, phase] = said
+                if final != NOT_EXPONENTIAL and final != OUTLIER_LEFT_OUT:
+                    break
+            codes[i, phase] = best
+    good = int(np.count_nonzero(codes == FIT_OK))
+    for phase in (ON, OFF):
+        settle(y, t, phase, whole, rows, codes, spans, evidence)
+    for i in range(n_cycles):
+        for phase in (ON, OFF):
+            code = codes[i, phase]
+            a, n = spans[i, phase]
+            if (clock != CLOCK_OK and (code == FIT_OK or code >= LOW_R2)) or (
+                code == FIT_OK and has_gap(t, a, n)
+            ):
+                codes[i, phase] = WRONG_CLOCK
+                good -= code == FIT_OK
+    if is_silent(y, both, codes, spans):
+        good = 0
+        for i in range(n_cycles):
+            for phase in (ON, OFF):
+                code = codes[i, phase]
+                if code == FIT_OK or STRAIGHT <= code <= NOISE or code >= LOW_R2:
+                    codes[i, phase] = NO_RESPONSE
+    return good
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def is_late(y, t, first, process, row, evidence):
+    """Tell whether the first sample of a phase is from before the switch.
+
+    It is then nearer to the end of the relaxation than the curve was one sample earlier; a second,
+    quicker process goes beyond.
+    """
+    step = t[first + 1] - t[first] if t.size else 1.0
+    sign = 1.0 if process == DECAY else -1.0
+    curve = sign * row[AMPLITUDE] * math.expm1(step / row[TAU])
+    start = row[OFFSET] + row[AMPLITUDE] if process == DECAY else row[OFFSET]
+    return sign * (y[first] - start - curve) <= BEYOND * math.sqrt(evidence[VARIANCE])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def final_code(code, verdict, row, n, threshold, least_change):
+    """Return one code for how a fit ended and what is wrong with it; the worst that is."""
+    if code != FIT_OK:
+        return code
+    if verdict == MISFIT:
+        return np.int64(NOT_EXPONENTIAL)
+    if row[R2] < threshold:
+        return np.int64(LOW_R2)
+    if verdict == CLIPPED:
+        return np.int64(CUT_OFF)
+    if verdict == MARKED:
+        return np.int64(OVERFLOW_LEFT_OUT)
+    if verdict == OUTLIER:
+        return np.int64(OUTLIER_LEFT_OUT)
+    if -row[AMPLITUDE] * math.expm1(-(n - 1) / row[TAU]) < least_change:
+        return np.int64(LOW_SWING)
+    return code
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def settle(y, t, phase, whole, rows, codes, spans, evidence):
+    """Widen the standard errors of a phase by what its cycles say, and name a misfit of all.
+
+    Parameters
+    ----------
+    y, t
+        Oriented current, and times in sampling intervals or shape (0,).
+    phase, whole
+        ``ON`` or ``OFF``, and whether windows are whole phases.
+    rows, codes, spans
+        Fits, ends and windows; rows and codes are overwritten.
+    evidence
+        What :func:`.residuals.judge` said of every fit.  Shape (n, 2, 7).
+    """
+    n_cycles = codes.shape[0]
+    z, spread, shift, unseen, variance = np.empty((5, n_cycles))
+    count = 0
+    freedom = 0.0
+    fits = misfits = 0
+    for i in range(n_cycles):
+        said = evidence[i, phase]
+        fits += codes[i, phase] == FIT_OK or codes[i, phase] >= LOW_R2
+        misfits += codes[i, phase] == NOT_EXPONENTIAL
+        if math.isnan(said[VARIANCE]):
+            continue
+        z[count], spread[count], shift[count] = said[MISFIT_IN_SE], said[SPREAD], said[SHIFT]
+        unseen[count] = abs(shift[count] / z[count]) if z[count] != 0.0 else 0.0
+        variance[count] = said[VARIANCE] * (1.0 + said[PHI]) / (1.0 - said[PHI])
+        freedom += (said[N_USED] - 4.0) * (1.0 - said[PHI]) / (1.0 + said[PHI])
+        count += 1
+    together = count >= SOME
+    # Windows that lie elsewhere in their cycle are not compared.
+    pitch = math.inf
+    if not whole:
+        pitch = np.median(spans[1:, phase, 0] - spans[:-1, phase, 0]) if n_cycles > 1 else 0.0
+    usual_z, usual_spread, usual_shift = math.nan, math.nan, math.nan
+    usual_unseen, usual_variance = math.nan, math.nan
+    if together:
+        # Of n independent medians the standard error is sqrt(pi / 2 n).
+        more = math.sqrt(2.0 * count / math.pi)
+        usual_z = abs(np.median(z[:count])) * more
+        usual_spread = abs(np.median(spread[:count]))
+        usual_shift = abs(np.median(shift[:count]))
+        usual_unseen = np.median(unseen[:count]) / more
+        usual_variance = np.median(variance[:count])
+    for i in range(n_cycles):
+        said = evidence[i, phase]
+        if codes[i, phase] != FIT_OK:
+            continue
+        row = rows[i, phase]
+        if math.isnan(said[VARIANCE]):
+            widen(row, 1.0 + FEW_RESIDUALS / (spans[i, phase, 1] - 3.0) ** 2)
+            continue
+        own = said[VARIANCE] * (1.0 + said[PHI]) / (1.0 - said[PHI])
+        hidden = abs(said[SHIFT] / said[MISFIT_IN_SE]) if said[MISFIT_IN_SE] != 0.0 else 0.0
+        change = abs(said[SHIFT])
+        condemned = False
+        own_freedom = (said[N_USED] - 4.0) * (1.0 - said[PHI]) / (1.0 + said[PHI])
+        if together:
+            hidden, change = usual_unseen, usual_shift
+            condemned = usual_z > MISFIT_Z and (
+                usual_spread > PHASE_SPREAD or usual_shift > PHASE_SHIFT
+            )
+            if own < usual_variance:
+                widen(row, math.sqrt(usual_variance / own))
+            own_freedom = freedom
+        widen(row, 1.0 + FEW_RESIDUALS / max(own_freedom, 1.0) ** 2)
+        error = row[SE_TAU]
+        if hidden * row[TAU] > error or (together and usual_z > DOUBT_Z):
+            row[SE_TAU] = math.hypot(error, max(hidden, change) * row[TAU])
+        level = drift_at(y, t, spans, phase, pitch, i, math.sqrt(own))
+        drift = math.hypot(
+            said[BY_DRIFT] * level, growth_at(t, rows, codes, spans, phase, pitch, i)
+        )
+        row[SE_TAU] = math.hypot(row[SE_TAU], drift * row[TAU])
+        # What goes for most of them goes for those that look better by chance.
+        if condemned or (fits >= SOME and 2 * misfits > fits):
+            codes[i, phase] = NOT_EXPONENTIAL
+        if drift > DRIFT_SHIFT and drift * row[TAU] > 3.0 * error:
+            codes[i, phase] = NOT_EXPONENTIAL
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def widen(row, factor):
+    """Multiply the standard errors of a fit."""
+    row[SE_TAU] *= factor
+    row[SE_AMPLITUDE] *= factor
+    row[SE_OFFSET] *= factor
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def drift_at(y, t, spans, phase, pitch, i, noise):
+    """Return how much the level at the end of a phase changes per sampling interval, at most.
+
+    From the cycle before to the one after; and, where it is more, to either of them, less what
+    ``noise`` (standard deviation of a sample) explains.  0 where there is no other cycle.
+    """
+    steepest = 0.0
+    for pair in range(3):
+        before = max(i - (pair != 1), 0)
+        after = min(i + (pair != 0), spans.shape[0] - 1)
+        first, n = spans[before, phase]
+        last, m = spans[after, phase]
+        if n <= 0 or m <= 0 or last + m > y.size or not alike(first, last, after - before, pitch):
+            continue
+        change = abs(end_level(y, last, m) - end_level(y, first, n))
+        if after - before < 2:
+            change -= 2.0 * noise * math.sqrt(4.0 / n + 4.0 / m)
+        if change > steepest * distance(t, first, last):
+            steepest = change / distance(t, first, last)
+    return steepest
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def growth_at(t, rows, codes, spans, phase, pitch, i):
+    """Return the share by which the amplitude changes from cycle to cycle, per tau of this one."""
+    before, after = max(i - 1, 0), min(i + 1, spans.shape[0] - 1)
+    for k in (before, after):
+        if codes[k, phase] != FIT_OK and not codes[k, phase] >= LOW_R2:
+            return 0.0
+    first, last = spans[before, phase, 0], spans[after, phase, 0]
+    if not alike(first, last, after - before, pitch):
+        return 0.0
+    change = rows[after, phase, AMPLITUDE] - rows[before, phase, AMPLITUDE]
+    share = change / rows[i, phase, AMPLITUDE]
+    found = abs(share) * rows[i, phase, TAU] / distance(t, first, last)
+    return found if found > 0.0 else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def alike(first, last, cycles, pitch):
+    """Tell whether two windows lie at the same place of their cycles; infinite pitch: they do."""
+    if last <= first or math.isinf(pitch):
+        return last > first
+    return abs(last - first - cycles * pitch) <= 2.0 + 0.05 * pitch
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def distance(t, first, last):
+    """Return the time from one sample to another, in sampling intervals."""
+    return t[last] - t[first] if t.size else float(last - first)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def is_silent(y, both, codes, spans):
+    """Tell whether the device does not answer its gate.
+
+    One that does goes both ways, in a third of the cycles at the least: noise does in less than
+    that, a drift in none.
+    """
+    judged = np.zeros(2, np.int64)
+    answers = np.zeros(2, np.int64)
+    for i in range(codes.shape[0]):
+        for phase in (ON, OFF):
+            code = codes[i, phase]
+            if NO_WINDOW <= code <= NO_RESPONSE:
+                continue
+            judged[phase] += code != NOT_FINITE
+            if code in (STEP, STRAIGHT):
+                a, n = spans[i, phase]
+                answers[phase] += moves(y[a : a + n], phase == ON, code == STEP)
+            else:
+                answers[phase] += code == FIT_OK or code >= LOW_R2
+    if answers[ON] + answers[OFF] == 0:
+        return True
+    for phase in (ON, OFF):
+        if both and judged[phase] > 0 and 3 * answers[phase] < judged[phase]:
+            return codes.shape[0] > 1
+    return False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def moves(y, up, at_once):
+    """Tell whether a window goes one way by more than chance.
+
+    Parameters
+    ----------
+    y
+        The window.  Shape (n,).
+    up
+        The way.
+    at_once
+        Whether from the first sample to the second, or evenly.
+    """
+    n = y.size
+    sx = sy = sxx = sxy = syy = 0.0
+    for k in range(n):
+        x = min(k, 1.0) if at_once else k
+        v = y[k] - y[0]
+        sx += x
+        sy += v
+        sxx += x * x
+        sxy += x * v
+        syy += v * v
+    sxx -= sx * sx / n
+    sxy -= sx * sy / n
+    syy -= sy * sy / n
+    if not (sxx > 0.0 and syy > 0.0) or (sxy > 0.0) != up:
+        return False
+    return not is_noise(sxy * sxy / (sxx * syy), n)
