@@ -5,6 +5,16 @@ A script written for autotau 0.6.0 changes one line: ``from autotau import X`` b
 of the results are the same; ``docs/autotau.md`` lists where the numbers differ on purpose.
 """
 
+from oectflow.extractors.autotau import accelerated
+from oectflow.extractors.autotau.accelerated import (
+    NUMBA_AVAILABLE,
+    exp_decay_numba,
+    exp_decay_numpy,
+    exp_rise_numba,
+    exp_rise_numpy,
+    get_acceleration_status,
+    is_numba_available,
+)
 from oectflow.extractors.autotau.auto import AutoTauFitter, WindowFinder
 from oectflow.extractors.autotau.cached import CachedAutoTauFitter
 from oectflow.extractors.autotau.cycles import CyclesAutoTauFitter, CyclesTauFitter
@@ -25,6 +35,7 @@ from oectflow.extractors.autotau.parallel import (
 from oectflow.extractors.autotau.smart import SmartWindowSearchFitter
 
 __all__ = [
+    "NUMBA_AVAILABLE",
     "AutoTauFitter",
     "CachedAutoTauFitter",
     "CyclesAutoTauFitter",
@@ -35,10 +46,17 @@ __all__ = [
     "SmartWindowSearchFitter",
     "TauFitter",
     "WindowFinder",
+    "accelerated",
     "batch_exp_rise",
     "batch_r_squared",
     "compute_adjusted_r_squared",
     "compute_r_squared",
     "exp_decay",
+    "exp_decay_numba",
+    "exp_decay_numpy",
     "exp_rise",
+    "exp_rise_numba",
+    "exp_rise_numpy",
+    "get_acceleration_status",
+    "is_numba_available",
 ]

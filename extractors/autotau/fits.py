@@ -132,7 +132,7 @@ def _fit_resampled(
     r_squared = _score(change, np.arange(n) if t is None else t, popt, phase)
     popt[:, 2] += first[:, 0]
     # Both verdicts are about the raw samples, not about the points between them.
-    fitted = np.isin(codes, (exponential.FIT_OK, exponential.NOISE))
+    fitted = (codes == exponential.FIT_OK) | (codes == exponential.NOISE)
     noise = r_squared * (n - 3) < 2.0 * exponential.F_MIN * (1.0 - r_squared)
     codes = np.where(fitted, np.where(noise, exponential.NOISE, exponential.FIT_OK), codes)
     codes[fitted & (popt[:, 1] <= TAU_MIN)] = exponential.STEP
@@ -234,7 +234,8 @@ def search_starts(
 ) -> dict[str, NDArray[np.int64]]:
     """Return for each process the starts among which the best window of ``n`` samples is.
 
-    On raw samples the search kernels name one; with resampling every start is a candidate.
+    On raw samples the search kernels name one; with resampling, of uneven samples, every start is a
+    candidate.
     """
     if points:
         everywhere = np.arange(0, len(trace) - n + 1, start_step, dtype=np.int64)

@@ -12,6 +12,7 @@ import numpy as np
 from oectflow.errors import ParameterError
 from oectflow.extractors.autotau.fits import OFF, ON, fit_windows, search_starts
 from oectflow.extractors.autotau.trace import Trace
+from oectflow.extractors.kernels import resampled, windows
 
 #: Adjusted R2 needs more samples than parameters plus one.
 MIN_LENGTH = 5
@@ -69,12 +70,42 @@ def best_of_length(trace: Trace, n: int, start_step: int, points: int) -> dict[s
     None where no window holds the process.
     """
     best: dict[str, Window | None] = {ON: None, OFF: None}
+    if points and not trace.clock.size:
+        return best_resampled(trace, [n], start_step, points)
     for phase, starts in search_starts(trace, n, start_step, points).items():
         fits = fit_windows(trace, starts, n, phase, points)
         value = np.where(fits.status == "ok", fits.r_squared_adj, -np.inf)
         if starts.size and value.max() > 0.0:
             i = int(np.argmax(value))
             best[phase] = Window(int(starts[i]), n, float(value[i]))
+    return best
+
+
+def best_resampled(
+    trace: Trace, lengths: Sequence[int], start_step: int, points: int
+) -> dict[str, Window | None]:
+    """Return the best windows of evenly spaced samples with resampling; see best_of_length."""
+    at = np.array(lengths, np.int64)
+    found = resampled.search_resampled(trace.signal, at, start_step, points)
+    return {
+        phase: Window(int(start), int(n), float(value)) if value > 0.0 else None
+        for phase, (start, n, value) in zip((OFF, ON), found, strict=True)
+    }
+
+
+def _best_raw(
+    trace: Trace, lengths: Sequence[int], start_step: int, points: int
+) -> dict[str, Window | None]:
+    """Return the best windows of evenly spaced samples without resampling."""
+    at = np.array(lengths, np.int64)
+    tables = windows.search_tables(at)
+    found = windows.search_windows(trace.signal, 0, len(trace), start_step, at, tables, 0.0)
+    best: dict[str, Window | None] = {ON: None, OFF: None}
+    for phase, (start, n, _) in zip((OFF, ON), found, strict=True):
+        if start >= 0:
+            fits = fit_windows(trace, np.array([start]), int(n), phase, points)
+            if fits.status[0] == "ok" and fits.r_squared_adj[0] > 0.0:
+                best[phase] = Window(int(start), int(n), float(fits.r_squared_adj[0]))
     return best
 
 
@@ -96,7 +127,12 @@ def best_windows(
     """
     if start_step < 1:
         raise ParameterError(f"window_start_idx_step={start_step!r}: expected at least 1 sample")
-    tasks = [(trace, n, start_step, points) for n in lengths if n <= len(trace)]
+    inside = [n for n in lengths if n <= len(trace)]
+    if executor is None and inside and not trace.clock.size:
+        # What one length has found spares the others most of their work.
+        together = best_resampled if points else _best_raw
+        return together(trace, inside, start_step, points)
+    tasks = [(trace, n, start_step, points) for n in inside]
     best: dict[str, Window | None] = {ON: None, OFF: None}
     for found in run_tasks(executor, best_of_length, tasks):
         for phase, window in found.items():

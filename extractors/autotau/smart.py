@@ -27,7 +27,7 @@ class SmartWindowSearchFitter(AutoTauFitter):
     ----------
     time, signal, sample_step, period
         And the options of the windows: as in :class:`AutoTauFitter`, but by default every length
-        is possible.
+        from 0.1 to 0.4 periods is possible.
     maxiter, popsize
         Generations, and members of the population per variable (there are two).
     atol, tol
@@ -35,6 +35,13 @@ class SmartWindowSearchFitter(AutoTauFitter):
         ``atol + tol * |mean|``.
     seed
         Any integer; the same one gives the same windows.  None differs from run to run.
+
+    Attributes
+    ----------
+    eval_count
+        Windows that the last search has fitted.
+    optimization_result_on, optimization_result_off
+        What SciPy says of it; None before the first.
 
     References
     ----------
@@ -47,8 +54,8 @@ class SmartWindowSearchFitter(AutoTauFitter):
         signal: ArrayLike,
         sample_step: float,
         period: float,
-        window_scalar_min: float = 1 / 5,
-        window_scalar_max: float = 1 / 3,
+        window_scalar_min: float = 0.1,
+        window_scalar_max: float = 0.4,
         window_points_step: int = 1,
         window_start_idx_step: int = 1,
         normalize: bool = False,
@@ -71,13 +78,16 @@ class SmartWindowSearchFitter(AutoTauFitter):
         self.atol = atol
         self.tol = tol
         self.seed = seed
-        self._statistics = {"total_evaluations": 0, "on_iterations": 0, "off_iterations": 0}
+        self.eval_count = 0
+        self.optimization_result_on: Any = None
+        self.optimization_result_off: Any = None
 
     def search(self, interp: bool = True, points_after_interp: int = 100) -> WindowPair:
         """Return windows for ``"on"`` and ``"off"``; None where none was found."""
         points = resampled_points(interp, points_after_interp)
         lengths = [n for n in self._lengths if n <= len(self._trace)]
-        self._statistics = {"total_evaluations": 0, "on_iterations": 0, "off_iterations": 0}
+        self.eval_count = 0
+        self.optimization_result_on = self.optimization_result_off = None
         if not lengths:
             return {ON: None, OFF: None}
         return {phase: self._evolve(phase, lengths, points) for phase in (ON, OFF)}
@@ -107,18 +117,30 @@ class SmartWindowSearchFitter(AutoTauFitter):
             polish=False,
             integrality=[True, True],
         )
-        self._statistics["total_evaluations"] += int(found.nfev)
-        self._statistics[f"{phase}_iterations"] = int(found.nit)
+        self.eval_count += int(found.nfev)
+        setattr(self, f"optimization_result_{phase}", found)
         if found.fun >= 0.0:
             return None
         return Window(*window(found.x), -float(found.fun))
 
-    def get_statistics(self) -> dict[str, int]:
+    def get_statistics(self) -> dict[str, Any]:
         """Return what the last search cost.
 
         Returns
         -------
-        ``total_evaluations``, windows that were fitted; ``on_iterations`` and ``off_iterations``,
-        generations.
+        ``total_evaluations``, windows that were fitted; ``maxiter`` and ``popsize``; and
+        ``on_iterations``, generations, ``on_success`` and ``on_message``, and ``off`` alike.
         """
-        return dict(self._statistics)
+        statistics: dict[str, Any] = {
+            "total_evaluations": self.eval_count,
+            "maxiter": self.maxiter,
+            "popsize": self.popsize,
+        }
+        for phase in (ON, OFF):
+            found = getattr(self, f"optimization_result_{phase}")
+            statistics |= {
+                f"{phase}_iterations": 0 if found is None else int(found.nit),
+                f"{phase}_success": found is not None and bool(found.success),
+                f"{phase}_message": "" if found is None else str(found.message),
+            }
+        return statistics

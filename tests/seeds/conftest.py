@@ -27,6 +27,7 @@ IMPORTS = {
     r"^from infra\.features_v2\.extractors\.base\b": "from oectflow.extractors.base",
     r"^from infra\.features_v2\b": "from oectflow",
     r"^from (infra\.)?oect_transfer\b": "from oectflow.extractors.oect_transfer",
+    r"^from autotau\.core\.accelerated\b": "from oectflow.extractors.autotau.accelerated",
     r"^from autotau\.core\b": "from oectflow.extractors.autotau",
     r"^from autotau\b": "from oectflow.extractors.autotau",
 }

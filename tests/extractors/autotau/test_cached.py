@@ -22,6 +22,7 @@ def test_cached__hit_is_the_search_of_the_same_step(trace):
         "full_searches": 1,
         "cache_hits": 3,
         "cache_misses": 0,
+        "revalidations": 0,
         "cache_hit_rate": 0.75,
         "search_reduction": "75.0%",
         "estimated_speedup": 4.0,

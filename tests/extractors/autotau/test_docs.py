@@ -20,8 +20,8 @@ def test_docs__every_status_is_explained():
     assert [word for word in STATUSES if f"| `{word}` |" not in page] == []
 
 
-def test_public_list__sorted_and_complete():
-    assert autotau.__all__ == sorted(autotau.__all__)
+def test_public_list__complete():
+    assert len(set(autotau.__all__)) == len(autotau.__all__)
     assert {
         "TauFitter", "AutoTauFitter", "CyclesAutoTauFitter", "ParallelAutoTauFitter",
         "ParallelCyclesAutoTauFitter", "WindowFinder", "CyclesTauFitter",

@@ -8,6 +8,9 @@ import pytest
 
 from oectflow.errors import ParameterError
 from oectflow.extractors.autotau import AutoTauFitter, SmartWindowSearchFitter, WindowFinder
+from oectflow.extractors.autotau.fits import fit_windows
+from oectflow.extractors.autotau.search import best_windows
+from oectflow.extractors.autotau.trace import Trace
 
 
 def small_trace(seed):
@@ -203,3 +206,27 @@ def test_smart__nothing_to_find():
     assert smart.fit_tau_on_and_off() == (None, 0, None, 0)
     with pytest.raises(ParameterError, match="maxiter=0"):
         SmartWindowSearchFitter(np.arange(9.0), np.zeros(9), 1.0, 5.0, maxiter=0)
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-5, 1e-3, 0.05])
+@pytest.mark.parametrize(("length", "step"), [(120, 1), (300, 7)])
+def test_search_between_samples__is_that_of_all_windows(noise, length, step):
+    rng = np.random.default_rng(length)
+    k = np.arange(length)
+    p = k % 100
+    y = np.where(p < 50, 1 - np.exp(-p / 9.0), np.exp(-(p - 50) / 13.0))
+    trace = Trace.of(1e-3 * k, y + noise * rng.normal(size=length))
+    lengths = list(range(20, 34, step))
+    found = best_windows(trace, lengths, 1, 100)
+    with ThreadPoolExecutor(2) as pool:
+        assert best_windows(trace, lengths, 1, 100, pool) == found
+    for phase, window in found.items():
+        best = max(
+            fits.r_squared_adj[fits.status == "ok"].max()
+            for n in lengths
+            for fits in [fit_windows(trace, np.arange(length - n + 1), n, phase, 100)]
+        )
+        at = fit_windows(trace, np.array([window.start]), window.length, phase, 100)
+        # Sums of squares in another order: the last digits of R2.
+        assert window.r_squared_adj == pytest.approx(best, abs=1e-13)
+        assert at.r_squared_adj[0] == pytest.approx(best, abs=1e-13)

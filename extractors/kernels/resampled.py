@@ -1,0 +1,220 @@
+"""Find the window that an exponential fitted to interpolated samples explains best.
+
+autotau resamples every window linearly before it fits it, and judges the fit by the window's own
+samples.  Nothing that is fitted to other numbers explains these better than what is fitted to them,
+so the search on the samples (:mod:`.windows`) bounds this one: only windows with a better fit of
+their own than the best resampled one are looked at, which are one or two in a measured trace.
+Windows whose samples hold no such process are not considered.
+
+Dimension letters: n samples of a window, P interpolated points.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from oectflow.extractors.kernels.exponential import (
+    DECAY,
+    F_MIN,
+    RISE,
+    exponential_sums,
+    refine,
+)
+from oectflow.extractors.kernels.nodes import TAU_MIN
+from oectflow.extractors.kernels.windows import (
+    at_edge,
+    search_above,
+    search_tables,
+    search_windows,
+)
+
+#: In a trace without noise all windows are as good: after so many, each of them is fitted.
+MANY = 24
+#: What rounding makes of two windows that are as good.
+TIE = 1e-14
+#: How far interpolation may move ``ln tau``.
+NEAR = 1.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def resampled_fit(y, sign, theta, dense):
+    """Fit one window at evenly spaced points between its samples.
+
+    Parameters
+    ----------
+    y
+        The window, evenly sampled, at least 5 samples.  Shape (n,), any unit.
+    sign
+        ``DECAY`` or ``RISE``.
+    theta
+        About ``ln tau`` in samples: that of the fit to the samples, or to a window nearby.
+    dense
+        Work space.  Shape (P,).
+
+    Returns
+    -------
+    Adjusted R2 of its samples, -inf where there is no fit better than chance; and ``theta``.
+    """
+    n = y.size
+    step = (n - 1) / (dense.size - 1)
+    for j in range(n):
+        if not math.isfinite(y[j]):
+            return -math.inf, theta
+    # Relative to its first sample a window keeps its digits on top of a large constant.
+    middle = 0.0
+    for p in range(dense.size):
+        left = min(int(p * step), n - 2)
+        share = p * step - left
+        dense[p] = (y[left] - y[0]) + share * (y[left + 1] - y[left])
+        middle += dense[p] / dense.size
+    for p in range(dense.size):
+        dense[p] -= middle
+    even = free = n > 0
+    shift = math.log(step)
+    guess = theta - shift
+    found = refine(dense, dense, even, guess - NEAR, guess + NEAR, guess, sign, free, 0.0)
+    sums = exponential_sums(dense, dense, even, math.exp(-found), free, 0.0)
+    alpha = sums[6] / sums[2]
+    if not alpha * sign > 0.0 or abs(found - guess) > 0.99 * NEAR or at_edge(found, dense.size):
+        return -math.inf, theta
+    beta = middle - alpha * sums[0] / dense.size
+    found += shift
+    rate = math.exp(-found)
+    if not rate * TAU_MIN < 1.0:
+        return -math.inf, theta
+    drop = math.expm1(-rate)
+    mean = 0.0
+    for j in range(n):
+        mean += (y[j] - y[0]) / n
+    f = rss = tss = 0.0
+    for j in range(n):
+        rss += (y[j] - y[0] - beta - alpha * f) ** 2
+        tss += (y[j] - y[0] - mean) ** 2
+        f += drop * (1.0 + f)
+    r_squared = 1.0 - rss / tss
+    if not r_squared * (n - 3) >= 2.0 * F_MIN * (1.0 - r_squared):
+        return -math.inf, theta
+    return 1.0 - (1.0 - r_squared) * (n - 1) / (n - 4), found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def search_length(y, n, start_step, tables, sign, best, start, theta, dense):
+    """Find the best window of one length, if it is better than the best of others.
+
+    Parameters
+    ----------
+    y, start_step
+        As in :func:`search_resampled`.
+    n, tables
+        Samples of a window, and the tables of this length.
+    sign
+        ``DECAY`` or ``RISE``.
+    best
+        Adjusted R2 that it has to exceed.
+    start, theta
+        The window whose samples have the best fit, and ``ln tau`` of that.
+    dense
+        As in :func:`resampled_fit`.
+
+    Returns
+    -------
+    Start and adjusted R2; (-1, ``best``) where there is none.
+    """
+    lengths = np.array([n])
+    turn = 0 if sign == DECAY else 1
+    bars = np.empty(2)
+    # Every look leaves at most one range more than before.
+    firsts = np.empty(MANY + 2, np.int64)
+    lasts = np.empty(MANY + 2, np.int64)
+    first, last = 0, y.size
+    n_ranges = 0
+    at = -1
+    for _ in range(2 * MANY):
+        if start >= 0:
+            value, _ = resampled_fit(y[start : start + n], sign, theta, dense)
+            if value > best or (value == best and start < at):
+                at, best = start, value
+            firsts[n_ranges], lasts[n_ranges] = first, start - start_step + n
+            firsts[n_ranges + 1], lasts[n_ranges + 1] = start + start_step, last
+            n_ranges += 2
+        if n_ranges == 0:
+            return at, best
+        if n_ranges > MANY:
+            break
+        n_ranges -= 1
+        first, last = firsts[n_ranges], lasts[n_ranges]
+        start = -1
+        if last - first >= n:
+            bars[turn], bars[1 - turn] = best, 1.0
+            decay, rise = search_above(y, first, last, start_step, lengths, tables, 0.0, bars)
+            start, _, theta = decay if turn == 0 else rise
+    for start in range(0, y.size - n + 1, start_step):
+        value, theta = resampled_fit(y[start : start + n], sign, theta, dense)
+        if value > best or (value == best and start < at):
+            at, best = start, value
+    return at, best
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def of_length(tables, i):
+    """Return the part of :func:`.nodes.node_tables` that is of the length ``i``."""
+    rates, f, weight, shift = tables
+    return rates, f, weight[i : i + 1], shift[i : i + 1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def search_resampled(y, lengths, start_step, points):
+    """Find the best decay and the best rise over windows of some lengths.
+
+    Parameters
+    ----------
+    y
+        Trace, evenly sampled.  Shape (n_samples,), any unit.
+    lengths
+        Samples of a window, increasing, from 5 to n_samples.  Shape (L,), int64.
+    start_step
+        Distance of the starts that are tried.
+    points
+        Number P of points between which a window is interpolated.
+
+    Returns
+    -------
+    For the decay and the rise: start, length and adjusted R2; (-1, -1, -inf) where there is none.
+    Of windows that are as good, the shortest counts, and of these the first.
+    """
+    dense = np.empty(points)
+    none = -1, -1, -math.inf
+    found = none, none
+    both, looks = search_tables(lengths)
+    at = search_windows(y, 0, y.size, start_step, lengths, (both, looks), 0.0)
+    guesses = np.full(2, -math.inf)
+    bars = np.empty(2)
+    for turn in range(2):
+        start, n, theta = at[0] if turn == 0 else at[1]
+        if start >= 0:
+            sign = DECAY if turn == 0 else RISE
+            guess, _ = resampled_fit(y[start : start + n], sign, theta, dense)
+            # It has to be found again, among those that are as good.
+            guesses[turn] = guess - TIE
+    for i in range(lengths.size):
+        n = lengths[i]
+        tables = of_length(both, i), of_length(looks, i)
+        for turn in range(2):
+            bars[turn] = max(guesses[turn], found[0][2] if turn == 0 else found[1][2])
+        best = bars.copy()
+        at = search_above(y, 0, y.size, start_step, lengths[i : i + 1], tables, 0.0, bars)
+        for turn in range(2):
+            start, _, theta = at[0] if turn == 0 else at[1]
+            if start < 0:
+                continue
+            sign = DECAY if turn == 0 else RISE
+            start, value = search_length(
+                y, n, start_step, tables, sign, best[turn], start, theta, dense
+            )
+            if start >= 0:
+                new = start, n, value
+                found = (new, found[1]) if turn == 0 else (found[0], new)
+    return found
