@@ -45,6 +45,12 @@ AllowExternal = Annotated[
         help="Take raw files whose data lie in other files: these may name any that you can read.",
     ),
 ]
+PartitionBy = Annotated[
+    str | None,
+    typer.Option(
+        help="chip_id or device_id: a folder for each, which other software reads as one dataset."
+    ),
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -81,6 +87,7 @@ def extract(
     force: Annotated[bool, typer.Option("--force", help="Compute everything anew.")] = False,
     verify: VerifyOption = "identity",
     allow_external: AllowExternal = False,
+    partition_by: PartitionBy = None,
     samples: SamplesOption = None,
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be computed, and stop.")
@@ -131,6 +138,7 @@ def extract(
             force=force,
             verify=verify,
             allow_external=allow_external,
+            partition_by=partition_by,
             quiet=quiet,
             samples=table,
         )
@@ -161,6 +169,7 @@ def run(
     force: bool = False,
     verify: str = "identity",
     allow_external: bool = False,
+    partition_by: str | None = None,
     quiet: bool = False,
     samples: Samples | None = None,
 ) -> RunReport:
@@ -171,7 +180,7 @@ def run(
 
     options: dict[str, Any] = {
         "granularity": granularity, "force": force, "progress": not quiet, "samples": samples,
-        "verify": verify, "allow_external": allow_external,
+        "verify": verify, "allow_external": allow_external, "partition_by": partition_by,
     }  # fmt: skip
 
     with ExitStack() as started:

@@ -29,7 +29,8 @@ from oectflow.pipeline.outputs.legacy import (
     open_legacy_features,
     read_legacy_table,
 )
-from oectflow.pipeline.outputs.sink import read_metadata, result_path
+from oectflow.pipeline.outputs.places import result_path
+from oectflow.pipeline.outputs.sink import read_metadata
 from oectflow.pipeline.outputs.wide import (
     config_folder,
     read_values,

@@ -15,9 +15,9 @@ from oectflow.atomic_write import atomic_write
 from oectflow.errors import InputError, OutputError, StorageError
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.find import Experiments, open_experiments
+from oectflow.pipeline.outputs.places import result_path
 from oectflow.pipeline.outputs.plots.axes import GREY, literal, need_matplotlib, set_unit
 from oectflow.pipeline.outputs.plots.transfer import Branch, branches, draw_branch, label_right
-from oectflow.pipeline.outputs.sink import result_path
 
 if TYPE_CHECKING:
     from distributed import Client

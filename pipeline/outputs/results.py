@@ -19,6 +19,7 @@ from oectflow.errors import OutputError
 from oectflow.extractors.base import Variable, missing
 from oectflow.local_path import local_path
 from oectflow.pipeline.inputs.samples import unit_of
+from oectflow.pipeline.outputs.places import result_files
 from oectflow.pipeline.outputs.sink import (
     read_columns,
     read_metadata,
@@ -27,7 +28,7 @@ from oectflow.pipeline.outputs.sink import (
     read_variables,
 )
 from oectflow.pipeline.outputs.trouble import flags_of_result, frame
-from oectflow.result_metadata import definitions_folder
+from oectflow.result_metadata import PARTITIONS, definitions_folder
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -170,7 +171,11 @@ def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
         [_plain(_schema(file.path)) for file in _distinct(files)], promote_options="permissive"
     )
     meta = _to_pandas(schema.empty_table())
-    columns = {name: values for name, (_, values) in _sample_columns(files).items()}
+    # In a partitioned folder, one of them is in the names of folders.
+    columns = {
+        key: [file.identity[key] for file in files] for key in PARTITIONS if key not in schema.names
+    }
+    columns |= {name: values for name, (_, values) in _sample_columns(files).items()}
     for name, values in columns.items():
         meta[name] = pd.Series([], dtype=pd.Series(values).dtype)
     samples = [{name: values[i] for name, values in columns.items()} for i in range(len(files))]
@@ -207,7 +212,7 @@ def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
     folder = local_path(out, OutputError)
     if not folder.exists():
         raise OutputError(f"{folder}: no such file or folder")
-    paths = sorted(folder.glob("[!.]*.parquet")) if folder.is_dir() else [folder]
+    paths = result_files(folder) if folder.is_dir() else [folder]
     files: list[_File] = []
     # By the description that many files have in common, which they keep alive.
     variables: dict[int, dict[str, Variable]] = {}

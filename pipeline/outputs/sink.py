@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -32,13 +31,14 @@ from numpy.typing import NDArray
 
 from oectflow.atomic_write import atomic_write
 from oectflow.checksums import add_checksums, open_checked, read_text
-from oectflow.errors import DamagedFile, InputError, OutputError, StorageError
+from oectflow.errors import DamagedFile, OutputError, StorageError
 from oectflow.extractors.base import Variable
 from oectflow.result_metadata import (
     KEY,
     DefinitionsLost,
     definitions_folder,
     pack,
+    partition_key,
     unpack,
     without_definitions,
 )
@@ -49,9 +49,6 @@ FORMAT = 3
 _FEW_ROWS = 100
 #: Columns that say which row it is.
 IDENTITY = ("experiment_id", "chip_id", "device_id", "step_index")
-_UNSAFE = re.compile(r'[\\/:*?"<>|\s]|^\.')
-#: File systems take names of 255 bytes.
-_LONGEST_NAME_BYTES = 200
 
 _PROBLEMS = pa.list_(
     pa.struct(
@@ -104,28 +101,6 @@ class Results:
     metadata: Mapping[str, Any]
 
 
-def result_path(folder: Path, experiment_id: str) -> Path:
-    """Return where the features of an experiment are stored.
-
-    Raises
-    ------
-    InputError
-        The experiment's id cannot be the name of a file.
-    """
-    try:
-        n_bytes = len(experiment_id.encode())
-    except UnicodeEncodeError:
-        raise InputError(
-            f"test_id={experiment_id!a} is not valid text; give the experiment another one"
-        ) from None
-    if n_bytes > _LONGEST_NAME_BYTES:
-        raise InputError(
-            f"test_id={experiment_id[:40]!r}… has {n_bytes:,} bytes, expected at most "
-            f"{_LONGEST_NAME_BYTES}; give the experiment a shorter one"
-        )
-    return folder / f"{_UNSAFE.sub('_', experiment_id)}.parquet"
-
-
 def write_results(path: Path, results: Results, *, expand_multidim: bool = False) -> int:
     """Write one experiment atomically and return the size of the file in bytes.
 
@@ -146,7 +121,7 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
         ``path`` belongs to somebody else.
     """
     read_earlier(path, results.metadata)
-    table, metadata = _to_table(results, expand_multidim)
+    table, metadata = _to_table(results, partition_key(path), expand=expand_multidim)
     few = len(table) < _FEW_ROWS
     try:
         path.parent.mkdir(exist_ok=True)
@@ -454,7 +429,9 @@ def read_problems(path: Path) -> list[Problem]:
     ]
 
 
-def _to_table(results: Results, expand: bool) -> tuple[pa.Table, dict[str, Any]]:
+def _to_table(
+    results: Results, partition: str | None, *, expand: bool
+) -> tuple[pa.Table, dict[str, Any]]:
     """Return the table of an experiment, and what the file says about itself."""
     n_steps = len(results.identity["step_index"])
     arrays: list[pa.Array] = []
@@ -469,6 +446,8 @@ def _to_table(results: Results, expand: bool) -> tuple[pa.Table, dict[str, Any]]
         names.append(name)
 
     for name, column in results.identity.items():
+        if name == partition:
+            continue
         if isinstance(column, str):
             codes = np.zeros(n_steps, np.int32)
             add(name, pa.DictionaryArray.from_arrays(codes, pa.array([column])))

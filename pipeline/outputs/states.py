@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from oectflow.errors import DamagedFile, InputError, OectflowError
+from oectflow.errors import DamagedFile, InputError, OectflowError, OutputError
 from oectflow.pipeline.inputs.experiment import Experiment
-from oectflow.pipeline.outputs.sink import read_earlier, read_metadata, read_table, result_path
+from oectflow.pipeline.outputs.places import partition_of, result_files, result_path
+from oectflow.pipeline.outputs.sink import read_earlier, read_metadata, read_table
 from oectflow.pipeline.outputs.trouble import Outcome, flags_of_result, in_words, outcome_of
 
 #: What tells that a file is the one that it was.
@@ -82,10 +83,18 @@ class RawFiles:
         Folder of the results.
     allow_external
         Take raw files whose data lie in other files.
+    partition_by
+        ``"chip_id"`` or ``"device_id"``; by default as the results that are there.
     """
 
-    def __init__(self, out: Path, *, allow_external: bool = False) -> None:
+    def __init__(
+        self, out: Path, *, allow_external: bool = False, partition_by: str | None = None
+    ) -> None:
         self._out, self._allow_external = out, allow_external
+        self._partition_by = partition_by or partition_of(out)
+        self._there: dict[str, list[Path]] = {}
+        for path in result_files(out) if self._partition_by else ():
+            self._there.setdefault(path.name, []).append(path)
         self._seen: dict[str, tuple[Path, str]] = {}
 
     def claim(self, result: str, path: Path, experiment_id: str) -> bool:
@@ -104,7 +113,7 @@ class RawFiles:
         """
         experiment = Experiment(path, allow_external=self._allow_external)
         name = experiment.experiment_id
-        result = _result_path(self._out, experiment)
+        result = _result_path(self._out, experiment, self._partition_by)
         if not self.claim(str(result), path, name):
             other, its_name = self._seen[str(result)]
             raise InputError(
@@ -115,9 +124,24 @@ class RawFiles:
                 f"of a file, {result.name}; give one of them another test_id, or choose "
                 "another output folder for it"
             )
+        if not result.exists():
+            self._need_no_other(experiment, result)
         metadata = read_earlier(result, _about(experiment))
         damage = damage_of(result) if metadata is None and result.exists() else ""
         return Found(experiment, result, metadata, damage)
+
+    def _need_no_other(self, experiment: Experiment, result: Path) -> None:
+        """Raise OutputError where the result stands under the chip that the file named before."""
+        for other in self._there.get(result.name, ()):
+            try:
+                metadata = read_metadata(other)
+            except DamagedFile:
+                continue
+            if metadata and metadata["source"]["path"] == str(experiment.path.absolute()):
+                raise OutputError(
+                    f"{experiment.path}: its result stands in {other}, and would belong to "
+                    f"{result.parent.name} now; delete that one, then run again"
+                )
 
     def state(self, path: Path) -> State:
         """Say how the experiment of a raw file stands."""
@@ -157,7 +181,7 @@ def results_without(out: Path, raw: RawFiles, known: set[str]) -> list[State]:
         Their result files.
     """
     states = []
-    for result in sorted(out.glob("[!.]*.parquet")):
+    for result in result_files(out):
         if str(result) in known:
             continue
         try:
@@ -225,7 +249,7 @@ def _about(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _result_path(out: Path, experiment: Experiment) -> Path:
+def _result_path(out: Path, experiment: Experiment, partition_by: str | None) -> Path:
     """Return where the result goes; InputError where names cannot be stored."""
     try:
         for key, text in (("chip_id", experiment.chip_id), ("device_number", experiment.device_id)):
@@ -241,7 +265,8 @@ def _result_path(out: Path, experiment: Experiment) -> Path:
                 f"test_id={experiment.experiment_id[:40]!a} was stored as something else than "
                 "UTF-8 text; give the experiment another one"
             )
-        return result_path(out, experiment.experiment_id)
+        identity = _about(experiment)["identity"]
+        return result_path(out, experiment.experiment_id, identity, partition_by)
     except UnicodeEncodeError as error:
         raise InputError(
             f"{experiment.path}: chip_id or device_number is not valid text ({error.reason})"

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import DamagedFile, OutputError, StorageError, UnknownFeature, did_you_mean
 from oectflow.extractors.base import Variable
+from oectflow.pipeline.outputs.places import result_path
 from oectflow.pipeline.outputs.sink import (
     read_columns,
     read_metadata,
     read_variables,
-    result_path,
 )
 
 if TYPE_CHECKING:

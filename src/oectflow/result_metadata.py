@@ -27,6 +27,8 @@ KEY = b"oectflow"
 _OWN = ("seconds", "counts", "sample")
 #: What is said of a file and is the same in all of a run, beside features and variables.
 _COMMON = ("config", "expand_multidim", "versions")
+#: By what results may be divided into folders.
+PARTITIONS = ("chip_id", "device_id")
 _LEVEL = 9
 #: More than any set of features: a damaged file must not take all memory.
 _MOST_BYTES = 2**26
@@ -135,7 +137,13 @@ def without_definitions(raw: bytes) -> dict[str, Any]:
 
 def definitions_folder(result: Path) -> Path:
     """Return the folder in which the definitions of a result stand: that of the run."""
-    return result.parent.parent if "=" in result.parent.name else result.parent
+    return result.parent.parent if partition_key(result) else result.parent
+
+
+def partition_key(result: Path) -> str | None:
+    """Return what the folder of a result stands for, None where it holds all of a run."""
+    key, equals, _ = result.parent.name.partition("=")
+    return key if equals and key in PARTITIONS else None
 
 
 def definitions_name(digest: str) -> str:

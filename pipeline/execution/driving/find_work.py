@@ -33,6 +33,7 @@ def find_work(
     step_timeout: StepTimeoutOption = "auto",
     verify: Verify = "identity",
     allow_external: bool = False,
+    partition_by: str | None = None,
     book: FileBook | None = None,
 ) -> Iterator[Job | ExperimentRecord]:
     """Look at every experiment and say what is to be done, or why nothing is.
@@ -46,7 +47,7 @@ def find_work(
     experiment that came before, or is unchanged.
     """
     fingerprints = features.fingerprints()
-    raw = RawFiles(out, allow_external=allow_external)
+    raw = RawFiles(out, allow_external=allow_external, partition_by=partition_by)
     for index, path in enumerate(paths):
         known = book.find(path) if book else None
         if (

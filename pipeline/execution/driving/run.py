@@ -42,6 +42,7 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.inputs.from_python import on_disk
 from oectflow.pipeline.inputs.samples import read_samples
+from oectflow.pipeline.outputs.places import check_partition
 from oectflow.pipeline.outputs.states import Verify
 
 
@@ -61,6 +62,7 @@ def extract(
     verify: Verify = "identity",
     step_timeout: StepTimeoutOption = "auto",
     allow_external: bool = False,
+    partition_by: str | None = None,
 ) -> RunReport:
     """Compute features of experiments and write one Parquet file for each.
 
@@ -116,6 +118,10 @@ def extract(
         Take raw files whose data lie in other files, by external links, external storage or virtual
         datasets.  Such a file can name any file that you can read.  What it names belongs to it: a
         change there is a change of the raw file.
+    partition_by
+        ``"chip_id"`` or ``"device_id"``: the results of each chip stand in a folder
+        ``chip_id=…``, and pyarrow, pandas, Polars and DuckDB read all together as one dataset.  A
+        folder whose results stand so stays so.
 
     Returns
     -------
@@ -154,7 +160,7 @@ def extract(
             experiments, features, out, LazyCluster(client), granularity, on_error,
             force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
             verify=verify,
-            step_timeout=step_timeout, allow_external=allow_external,
+            step_timeout=step_timeout, allow_external=allow_external, partition_by=partition_by,
         )  # fmt: skip
 
 
@@ -180,6 +186,7 @@ def extract_lazily(
     samples: Any = None,
     verify: Verify = "identity",
     allow_external: bool = False,
+    partition_by: str | None = None,
 ) -> RunReport:
     """Do what :func:`extract` does, on a cluster that is started only if there is enough work.
 
@@ -190,14 +197,14 @@ def extract_lazily(
     n_workers
         How many workers the cluster will have; by default those of ``connect("local")``.
     experiments, features, out, granularity, force, progress, expand_multidim, samples, verify, \
-    allow_external
+    allow_external, partition_by
         As in :func:`extract`.
     """
     cluster = LazyCluster(None, connect, default_workers() if n_workers is None else n_workers)
     return _extract(
         experiments, features, out, cluster, granularity, "record",
         force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
-        verify=verify, allow_external=allow_external,
+        verify=verify, allow_external=allow_external, partition_by=partition_by,
     )  # fmt: skip
 
 
@@ -323,6 +330,7 @@ def _prepared(
     verify: Verify = "identity",
     step_timeout: StepTimeoutOption = "auto",
     allow_external: bool = False,
+    partition_by: str | None = None,
 ) -> _Run:
     """Look at the experiments and at what is there of their results."""
     jobs: list[Job] = []
@@ -340,6 +348,7 @@ def _prepared(
     prepared = find_work(
         paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic,
         samples=table, verify=verify, step_timeout=step_timeout, allow_external=allow_external,
+        partition_by=partition_by,
         book=files,
     )  # fmt: skip
     for index, item in enumerate(prepared):
@@ -375,6 +384,7 @@ def _extract(
     verify: Verify = "identity",
     step_timeout: StepTimeoutOption = "auto",
     allow_external: bool = False,
+    partition_by: str | None = None,
 ) -> RunReport:
     check_granularity(granularity)
     if on_error not in ("record", "raise"):
@@ -387,6 +397,7 @@ def _extract(
         raise ConfigError(f"verify={verify!r}{did_you_mean(str(verify), get_args(Verify))}")
     feature_set = FeatureSet.load(features)
     folder = local_path(out, StorageError)
+    check_partition(folder, partition_by)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -396,7 +407,7 @@ def _extract(
         run = _prepared(
             files, feature_set, folder, granularity,
             force=force, expand_multidim=expand_multidim, verify=verify, samples=samples,
-            step_timeout=step_timeout, allow_external=allow_external,
+            step_timeout=step_timeout, allow_external=allow_external, partition_by=partition_by,
         )  # fmt: skip
         _carry_out(run, cluster, folder, progress=progress)
     run.plan.actual_seconds = time.perf_counter() - begin

@@ -22,11 +22,11 @@ from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.outputs.html import pictures, summary
 from oectflow.pipeline.outputs.html.devices import Devices
+from oectflow.pipeline.outputs.places import partition_of, result_path
 from oectflow.pipeline.outputs.plots import plot_run
 from oectflow.pipeline.outputs.plots.axes import need_matplotlib, superscript
 from oectflow.pipeline.outputs.plots.overview import Run
 from oectflow.pipeline.outputs.results import open_results
-from oectflow.pipeline.outputs.sink import result_path
 from oectflow.pipeline.outputs.states import RawFiles
 from oectflow.pipeline.outputs.trouble import sum_up
 
@@ -95,8 +95,7 @@ def report(
     if isinstance(results, str | os.PathLike):
         results = open_results(results)
     source = Path(results.attrs["source"])
-    names = [str(name) for name in results["experiment"].values]
-    paths = [source if source.is_file() else result_path(source, name) for name in names]
+    paths = [source] if source.is_file() else _paths_of(source, results)
     found = [summary.read_file(path) for path in paths]
     folder = source.parent if source.is_file() else source
     experiments, unreadable = _raw_of(raw, folder) if raw is not None else ({}, [])
@@ -223,3 +222,15 @@ def _explained(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+def _paths_of(folder: Path, results: xr.Dataset) -> list[Path]:
+    """Return the result files of experiments."""
+    partition_by = partition_of(folder)
+    keys = ("experiment", "chip_id", "device_id")
+    return [
+        result_path(folder, name, {"chip_id": chip, "device_id": device}, partition_by)
+        for name, chip, device in zip(
+            *(map(str, results[key].values.tolist()) for key in keys), strict=True
+        )
+    ]

@@ -17,6 +17,7 @@ import pytest
 from oectflow.errors import OutputError
 from oectflow.extractors.base import COMMON_STATUSES, Variable
 from oectflow.pipeline.outputs import sink
+from oectflow.pipeline.outputs.places import result_path
 from oectflow.pipeline.outputs.sink import (
     Problem,
     Results,
@@ -24,7 +25,6 @@ from oectflow.pipeline.outputs.sink import (
     read_metadata,
     read_problems,
     read_variables,
-    result_path,
     write_results,
 )
 
