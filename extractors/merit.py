@@ -328,11 +328,11 @@ class Hysteresis(_Merit):
         merit.sweep_hystereses(
             split.x,
             split.y,
+            split.sigma,
             split.first,
             split.count,
-            scale,
-            split.noise,
             split.classes,
+            scale,
             rows,
             codes,
         )

@@ -14,7 +14,7 @@ from oectflow.extractors.kernels.plateaus import PLATEAU, plateau
 from oectflow.extractors.kernels.sweep_faults import find_outliers, has_jump
 from oectflow.extractors.kernels.sweep_noise import (
     RESPONDS,
-    deviation_at,
+    fill_deviations,
     logarithms,
     noise_of,
     responds,
@@ -169,8 +169,9 @@ def judge_step(
     there = slice(0, m_f)
     back = slice(n_forward, n_forward + m_r)
     n_told, classes = noise_of(
-        b_x[there], b_y[there], z[there], b_x[back], b_y[back], z[back], noise
-    )
+        b_x[there], b_y[there], z[there], sigma[there],
+        b_x[back], b_y[back], z[back], sigma[back], noise,
+    )  # fmt: skip
     sound = m_f + m_r == n
     for branch in (REVERSE, FORWARD):
         points = there if branch == FORWARD else back
@@ -193,6 +194,9 @@ def judge_step(
         for k in range(n, n_forward - 1, -1):
             where[k] = where[k - 1]
             z[k] = z[k - 1]
+            sigma[k] = sigma[k - 1]
+        # The turning point was the last one there; now it has others behind it, too.
+        sigma[n_forward : n_forward + 3] = math.nan
         n = shared
     first[1] = n_forward
     if g.size > 0:
@@ -205,6 +209,7 @@ def judge_step(
     count[1] = merge_repeats(x[n_forward:n], y[n_forward:n], same)
     if not sound:
         logarithms(y[:n], z)
+        sigma[:] = math.nan
     flat, top = plateau(y[: count[0]])
     flat_r, top_r = plateau(y[n_forward : n_forward + count[1]])
     # A plateau goes on through the turning point.
@@ -215,6 +220,7 @@ def judge_step(
         points = slice(first[k], first[k] + count[k])
         if (flat if k == 0 else flat_r) >= PLATEAU:
             verdict[k] = CLIPPED
+        fill_deviations(x[points], y[points], z[points], noise, classes, sigma[points])
         if count[k] < 3:
             continue
         if has_jump(
@@ -224,8 +230,6 @@ def judge_step(
         told = n_told > 0 and count[k] >= RESPONDS and y[points].min() < y[points].max()
         if told and not responds(y[points], noise, classes, n_told):
             verdict[k] = NOISE
-        for j in range(first[k], first[k] + count[k]):
-            sigma[j] = deviation_at(noise, classes, abs(y[j]), z[j]) if classes > 0 else math.nan
     # Which side of a step is right nobody knows.
     if max(verdict[0], verdict[1]) == JUMP and verdict.min() < JUMP:
         verdict[:] = JUMP

@@ -21,7 +21,7 @@ from oectflow.extractors.kernels.sweep_errors import (
     rivals_of,
     spread_of,
 )
-from oectflow.extractors.kernels.sweep_noise import LN10, deviation
+from oectflow.extractors.kernels.sweep_noise import LN10
 from oectflow.extractors.kernels.sweeps import (
     AMBIGUOUS,
     EDGE,
@@ -382,7 +382,7 @@ def crossing(x, z, level):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def crossing_error(x, z, level, at, sigma):
+def crossing_error(x, z, level, at, sigma, to_scale):
     """Return the standard error of where a branch passes a level, and dV / dlevel there.
 
     Parameters
@@ -391,8 +391,8 @@ def crossing_error(x, z, level, at, sigma):
         As in :func:`crossing`.
     at
         Where it does, V.
-    sigma
-        Standard deviation of ``z`` there.
+    sigma, to_scale
+        Standard deviation of the currents (A), shape (m,), and what makes of it that of ``z``.
     """
     k = 0
     for j in range(x.size - 1):
@@ -413,7 +413,7 @@ def crossing_error(x, z, level, at, sigma):
         s_xx += (x[j] - x_mean) * (x[j] - x_mean)
         s_xz += (x[j] - x_mean) * (z[j] - z_mean)
     tilt = s_xx / s_xz
-    gain = math.sqrt((1.0 - share) * (1.0 - share) + share * share)
+    noise = to_scale * math.hypot((1.0 - share) * sigma[k], share * sigma[k + 1])
     # Of several crossings any might have been the middle one.
     low = at
     high = at
@@ -422,7 +422,7 @@ def crossing_error(x, z, level, at, sigma):
             low = min(low, x[j], x[j + 1])
             high = max(high, x[j], x[j + 1])
     several = (high - low) / math.sqrt(12.0) if high - low > 1.5 * abs(x[k + 1] - x[k]) else 0.0
-    return math.hypot(gain * sigma * tilt, several), tilt
+    return math.hypot(noise * tilt, several), tilt
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -453,19 +453,19 @@ def least_magnitude(z):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def hysteresis(x_f, y_f, x_r, y_r, scale, noise, classes, row):
+def hysteresis(x_f, y_f, sigma_f, x_r, y_r, sigma_r, scale, known, row):
     """Compare the forward with the reverse branch.
 
     Parameters
     ----------
-    x_f, y_f, x_r, y_r
-        Voltages and currents of the branches.  At least 3 points each.
+    x_f, y_f, sigma_f, x_r, y_r, sigma_r
+        Branches: V, A, and the standard deviation of the noise (A).  At least 3 points each.
     scale
         ``LINEAR``: the level is half of the largest magnitude that both branches reach.
         ``LOGARITHMIC``: it is the geometric mean of the largest and of the smallest magnitude, not
         0, that both branches reach.
-    noise, classes
-        The noise of the sweep, as in :func:`.sweep_noise.deviation`.
+    known
+        Whether the noise is.
     row
         Gets the voltage at the level, forward minus reverse (V), NaN where there is none; the
         integral of ``|y_f| - |y_r|`` over the common voltages (A V); the level (A); and the
@@ -508,27 +508,27 @@ def hysteresis(x_f, y_f, x_r, y_r, scale, noise, classes, row):
     row[5] = reverse
     if math.isnan(row[0]):
         return AMBIGUOUS
-    if classes > 0:
-        sigma = deviation(noise, classes, row[2])
-        top = deviation(noise, classes, 2.0 * row[2])
-        if scale == LOGARITHMIC:
-            sigma /= row[2] * math.log(10.0)
-            top = 0.0
-        one, tilt_f = crossing_error(x_f, z_f, level, forward, sigma)
-        other, tilt_r = crossing_error(x_r, z_r, level, reverse, sigma)
+    if known:
+        to_scale = 1.0 / (row[2] * LN10) if scale == LOGARITHMIC else 1.0
+        one, tilt_f = crossing_error(x_f, z_f, level, forward, sigma_f, to_scale)
+        other, tilt_r = crossing_error(x_r, z_r, level, reverse, sigma_r, to_scale)
         # The level is half of a reading and moves both crossings.
+        top = 0.0
+        if scale != LOGARITHMIC:
+            forward_less = z_f.max() < z_r.max()
+            top = sigma_f[z_f.argmax()] if forward_less else sigma_r[z_r.argmax()]
         both = 0.5 * top * (tilt_f - tilt_r)
         row[3] = math.sqrt(one * one + other * other + both * both)
     return FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def sweep_hystereses(x, y, first, count, scale, noise, classes, rows, codes):
+def sweep_hystereses(x, y, sigma, first, count, classes, scale, rows, codes):
     """Compare the forward with the reverse branch of every step.
 
     Parameters
     ----------
-    x, y, first, count, noise, classes
+    x, y, sigma, first, count, classes
         Branches, as :func:`.judge.judge_sweeps` fills them.
     scale
         As in :func:`hysteresis`.
@@ -550,6 +550,6 @@ def sweep_hystereses(x, y, first, count, scale, noise, classes, rows, codes):
             forward = slice(first[step, FORWARD], first[step, FORWARD] + m[FORWARD])
             reverse = slice(first[step, REVERSE], first[step, REVERSE] + m[REVERSE])
             codes[step] = hysteresis(
-                x[forward], y[forward], x[reverse], y[reverse], scale,
-                noise[step], classes[step], rows[step],
+                x[forward], y[forward], sigma[forward], x[reverse], y[reverse], sigma[reverse],
+                scale, classes[step] > 0, rows[step],
             )  # fmt: skip

@@ -5,6 +5,8 @@ Dimension letters: m points of a branch.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 
@@ -15,6 +17,8 @@ PLATEAU = 3
 #: factor of five with every point.
 ABRUPT_QUANTA = 20.0
 ABRUPT = 0.01
+#: Two neighbours are equal by chance less often than once in so many times.
+NO_CHANCE = 1000.0
 #: Six digits, as instruments print them, differ by this share at most.
 PRINTED = 1e-5
 #: So many differences that are multiples of the smallest one are no chance.
@@ -52,8 +56,8 @@ def quantum_of(y, top):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def plateau(y):
-    """Return the number of neighbours that have the largest |Id| of a branch, if it ends abruptly.
+def printed_digits(y):
+    """Return the resolution of numbers as they were written, as a share of the largest one.
 
     Parameters
     ----------
@@ -62,7 +66,31 @@ def plateau(y):
 
     Returns
     -------
-    The length of the plateau, 0 where the current comes to it by and by; and its |Id|.
+    :data:`PRINTED` where no number has more than six digits, else a tenth of it.
+    """
+    for current in y:
+        if current == 0.0:
+            continue
+        size = abs(current)
+        scaled = size * 10.0 ** (5.0 - math.floor(math.log10(size)))
+        if abs(scaled - round(scaled)) > 1e-6:
+            return 0.1 * PRINTED
+    return PRINTED
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def plateau(y):
+    """Return the number of points that have the largest |Id| of a branch, if it ends abruptly.
+
+    Parameters
+    ----------
+    y
+        Currents of a branch.  Shape (m,).
+
+    Returns
+    -------
+    The number, 0 where the current comes to it by and by, more than two of them or two neighbours
+    that cannot be equal by chance making a plateau of :data:`PLATEAU` points; and the largest |Id|.
     """
     m = y.size
     top = 0.0
@@ -71,26 +99,21 @@ def plateau(y):
         top = max(top, abs(y[k]))
         if k > 0:
             largest = max(largest, abs(y[k] - y[k - 1]))
-    equal = 1e-12 * top
-    longest = 0
+    equal = top - 1e-12 * top
+    points = 0
+    neighbours = False
     before = 0.0
-    k = 0
-    while k < m:
-        if abs(y[k]) < top - equal:
-            k += 1
+    for k in range(m):
+        if abs(y[k]) < equal:
             continue
-        end = k
-        while end + 1 < m and abs(y[end + 1]) >= top - equal:
-            end += 1
-        if end + 1 - k > longest:
-            longest = end + 1 - k
-            before = 0.0
-            for j in (k, k - 1, end + 1, end + 2):
-                if 0 < j < m:
-                    before = max(before, abs(y[j] - y[j - 1]))
-        k = end + 1
-    if longest < 2 or before <= ABRUPT * largest:
-        return 0 if longest > 1 else longest, top
-    if before <= ABRUPT_QUANTA * quantum_of(y, top):
+        points += 1
+        neighbours = neighbours or (k > 0 and abs(y[k - 1]) >= equal)
+        for j in range(max(k - 1, 1), min(k + 3, m)):
+            before = max(before, abs(y[j] - y[j - 1]))
+    if points < 2:
+        return points, top
+    if before <= ABRUPT * largest or before <= ABRUPT_QUANTA * quantum_of(y, top):
         return 0, top
-    return longest, top
+    if points == 2 and neighbours and before > NO_CHANCE * printed_digits(y) * top:
+        return PLATEAU, top
+    return points, top

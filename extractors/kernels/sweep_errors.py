@@ -24,9 +24,10 @@ CURRENT_FLOOR = 1e-12
 AUTO, TWO_SIDED_MEAN, SECOND_ORDER = range(3)
 #: What a slope is of: the current, its square root, its decimal logarithm.
 LINEAR, ROOT, DECADES = range(3)
-#: The largest of m slopes that are noise is beyond sqrt(2 ln m) + this standard deviations with
-#: the probability exp(-(sqrt(2 ln m) + 3)^2 / 2) m < 1e-3 / 9.
-BEYOND = 3.0
+#: The largest of m slopes that are noise is beyond z = sqrt(2 ln m) + this standard deviations with
+#: the probability 2 m Q(z): 2e-4 for m = 20, 4e-5 for 120, 1e-5 for 1000.  What is not beyond is no
+#: value but chance, however honest its standard error, which is a fifth of it or more.
+BEYOND = 2.0
 #: The largest of K numbers with the same noise is on average too large, and scatters less; an
 #: interval of 1.96 (1 + this ln K) standard deviations holds the true one 95 times in 100: 1.28
 #: is needed for K = 10, 1.53 for 50, 1.77 for 250.

@@ -14,9 +14,9 @@ from oectflow.extractors.kernels.sweep_noise import LN10, deviation, middle
 #: False alarms of a sweep that the tests for single points and steps may make: with m points each
 #: takes z = sqrt(2 ln(m / ALARMS)) standard deviations, beyond which one of m normal variables is
 #: found less often than that.
-ALARMS = 1e-4
+ALARMS = 1e-3
 #: The scale itself is known to about 1 / sqrt(2 n) from n residuals: z is larger by this over n.
-FEW = 16.0
+FEW = 8.0
 #: Noise above this share of the current: what is beyond it on one of the scales is only believed
 #: if it is so on the other one, too, for on one of them the noise has a long tail.
 SKEWED = 0.06
@@ -26,13 +26,16 @@ HARMLESS = 0.05
 #: many times what they differ from those next to them.  A logistic curve sampled at two of its
 #: widths (87 % of its rise in two steps) has 1.4.
 STEEPER = 2.0
+#: A step, or a point that is off, is more than so many times the largest noise around it: that of a
+#: short sweep as a whole says little where the noise grows with the current.  A point that is not
+#: found has a standard error that covers it; a step shifts all that is behind.
+ROUGHER = 2.0
+SPIKIER = 5.0
+AROUND = 6
 #: A current leaves its floor where the step of its logarithm before is less than this share of that
 #: behind, and that behind more than this share of the one between.
 FLOOR = 0.2
 GOES_ON = 0.05
-#: With noise s, what a step is more than the mean of its neighbours has the deviation
-#: s sqrt(20) / 2, and more than each of them it is no more often.
-STEP_GAIN = 2.24
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -98,6 +101,44 @@ def step_at(d, k):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def roughness(d, before, behind):
+    """Return the largest noise that points around show: those up to ``before``, from ``behind`` on.
+
+    The third difference of four of them has sqrt(20) of the noise of one.
+
+    Parameters
+    ----------
+    d
+        Slopes, as :func:`slopes` fills them.
+    before, behind
+        Points in between do not count.
+    """
+    largest = 0.0
+    for k in range(max(before - AROUND, 1), before - 1):
+        largest = max(largest, abs(d[k + 1] - 2.0 * d[k] + d[k - 1]))
+    for k in range(behind + 1, min(behind + AROUND, d.size - 1)):
+        largest = max(largest, abs(d[k + 1] - 2.0 * d[k] + d[k - 1]))
+    return largest / math.sqrt(20.0)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def step_gain(before, behind):
+    """Return how much more than that of a point the noise is of what a step is more than its place.
+
+    Of what it is more than the mean of the slopes beside it: sqrt(5) where the voltages are even;
+    more than each of them it is no more often.
+
+    Parameters
+    ----------
+    before, behind
+        Its spacing over that before and that behind.
+    """
+    left = 0.5 * abs(before)
+    right = 0.5 * abs(behind)
+    return math.sqrt(left * left + (1 + left) ** 2 + (1 + right) ** 2 + right * right)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def one_sign(y, first, last):
     """Tell whether all points of a range have the same sign."""
     for k in range(max(first, 0), min(last, y.size)):
@@ -153,15 +194,20 @@ def find_outliers(x, y, z, typical, noise, classes, n_told, d, d_z, out):
         off_z = off_by(d_z, x, typical, k)
         if not (off > least or off_z > HARMLESS):
             continue
+        around = max(abs(d[k - 2]), abs(d[k + 1]))
+        linear = off > least and off > HARMLESS * around
+        linear = linear and off > SPIKIER * roughness(d, k - 1, k + 1)
+        logarithmic = off_z > HARMLESS and off_z > SPIKIER * roughness(d_z, k - 1, k + 1)
+        if not (linear or logarithmic):
+            continue
         known = one_sign(y, k - 3, k + 4)
         size = middle(abs(y[k - 1]), abs(y[k]), abs(y[k + 1]))
         near = max(abs(y[k - 1]), abs(y[k + 1]))
         # Three residuals of noise s, of which the middle one has s sqrt(7) / 2.
         sigma = 1.33 * deviation(noise, classes, max(size, min(near, 2.0 * size)))
-        around = max(abs(d[k - 2]), abs(d[k + 1]))
-        linear = off > bar * sigma and off > HARMLESS * around
+        linear = linear and off > bar * sigma
         relative = deviation(noise, classes, size) / size if size > 0.0 else math.inf
-        logarithmic = known and off_z > bar * 1.33 * relative and off_z > HARMLESS
+        logarithmic = logarithmic and known and off_z > bar * 1.33 * relative
         out[k] = believed(linear, logarithmic, known, relative)
         # Of neighbours that seem off because of one another the one farther off is.
         if out[k] and out[k - 1]:
@@ -191,32 +237,41 @@ def has_jump(x, y, z, typical, noise, classes, n_told, d, d_z):
     slopes(x, y, typical, d)
     slopes(x, z, LN10 * typical, d_z)
     bar = limit(m, n_told)
-    least = bar * STEP_GAIN * noise[1, classes - 1]
+    # No gain is less, unless the voltage makes more than two of its typical steps.
+    least = bar * noise[1, classes - 1]
     for k in range(1, m - 2):
         jump, curve = step_at(d, k)
         jump_z, curve_z = step_at(d_z, k)
         if not (jump > least or jump_z > HARMLESS):
             continue
+        linear = jump > max(least, STEEPER * curve, HARMLESS * abs(d[k]))
+        logarithmic = jump_z > max(HARMLESS, STEEPER * curve_z)
+        if not (linear or logarithmic):
+            continue
         known = one_sign(y, k - 2, k + 4)
         large = max(abs(y[k]), abs(y[k + 1]))
         small = max(min(abs(y[k]), abs(y[k + 1])), 1e-300)
-        # Voltages closer than usual make more of the noise.
-        close = min(abs(x[k + 1] - x[k]), abs(x[k] - x[k - 1]), abs(x[k + 2] - x[k + 1]))
-        gain = STEP_GAIN * max(typical / close, 1.0)
+        h = x[k + 1] - x[k]
+        gain = step_gain(h / (x[k] - x[k - 1]), h / (x[k + 2] - x[k + 1])) * typical / abs(h)
         sigma = gain * deviation(noise, classes, large)
-        linear = jump > max(STEEPER * curve, bar * sigma, HARMLESS * abs(d[k]))
+        linear = linear and jump > bar * sigma
         # Where the current grows manifold with every step, the linear scale cannot tell.
         growing = max(abs(d_z[k - 1]), abs(d_z[k + 1]))
         if known and abs(d_z[k]) > 1.0 and abs(d_z[k]) < 1.5 * growing:
             linear = False
         relative = deviation(noise, classes, small) / small
-        logarithmic = known and jump_z > max(STEEPER * curve_z, bar * gain * relative, HARMLESS)
+        logarithmic = logarithmic and known and jump_z > bar * gain * relative
         # Where the current leaves a floor, its logarithm has a step: it goes on rising behind.
         rising = abs(y[k + 1]) > abs(y[k])
         behind = abs(d_z[k + 1] if rising else d_z[k - 1])
         before = abs(d_z[k - 1] if rising else d_z[k + 1])
         if known and before < FLOOR * behind and behind > GOES_ON * abs(d_z[k]):
             logarithmic = False
-        if believed(linear, logarithmic, known, relative):
+        linear = linear and jump > ROUGHER * gain * roughness(d, k, k + 1)
+        logarithmic = logarithmic and jump_z > ROUGHER * gain * roughness(d_z, k, k + 1)
+        # The noise of the larger current is that of the linear scale.
+        if logarithmic and (linear or relative < SKEWED):
+            return True
+        if linear and (not known or sigma < SKEWED * gain * large):
             return True
     return False

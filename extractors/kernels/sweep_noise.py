@@ -18,7 +18,8 @@ EVEN_GAIN = math.sqrt(1.0 + 34.0 / 36.0)
 MEDIAN = 0.6744897501960817
 WITHIN_THREE = 0.9733
 #: Points are taken together by their |Id|, in classes of so many to one, from the largest
-#: downwards; at least so many points make a class, and at most so many classes are needed.
+#: downwards; at least so many points make a class, in a short sweep a quarter of them but no fewer
+#: than half as many, and at most so many classes are needed.
 CLASS = 3.0
 FEWEST = 12
 #: Fewer residuals than this tell nothing of the noise.
@@ -31,6 +32,8 @@ BINS = 24
 SAME_SCALE = 2.5
 #: Residuals of ln |Id| count up to here.
 SMOOTH = 0.1
+#: The share of what a point is off its neighbours that counts as its standard deviation.
+OFF = 0.4
 #: Largest range, in standard deviations, of white noise after a running median of three.  A median
 #: is beyond 3.5 of them with the probability 3 Q(3.5)^2 = 1.6e-7, so one of 500 with 1.6e-4; the
 #: second term is for the scale, which is known to 1 / sqrt(n) or so.
@@ -66,18 +69,84 @@ def logarithms(y, z):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def residuals(x, y, z, size, residual, at):
-    """Compare the points of a branch with the cubics through their neighbours.
+def misfit(x, y, z, k, alike):
+    """Compare an inner point with the cubic through its four neighbours.
 
-    Of the residual of the current and, where all five have one sign, that of its logarithm the
+    Of the misfit of the current and, where all five have one sign, that of its logarithm the
     smaller one counts: the curve is smoother on one of the two scales.
 
     Parameters
     ----------
     x, y, z
         Branch without repeated voltages: V, A, and log10 |Id|.  Shape (m,).
+    k
+        Index of the point, 2 to m - 3.
+    alike
+        Whether all five have one sign.
+
+    Returns
+    -------
+    By how much the point is off (A), and how much more than that of one point its noise is; 0 where
+    the voltage turns.
+    """
+    h = x[k] - x[k - 1]
+    after = x[k + 1] - x[k]
+    last = x[k + 2] - x[k + 1]
+    first = x[k - 1] - x[k - 2]
+    if h * after <= 0.0 or h * first <= 0.0 or h * last <= 0.0:
+        return 0.0, 0.0
+    near = 1e-2 * abs(h)
+    even = abs(after - h) <= near and abs(first - h) <= near and abs(last - h) <= near
+    gain = EVEN_GAIN
+    if even:
+        there = (4.0 * (y[k - 1] + y[k + 1]) - y[k - 2] - y[k + 2]) / 6.0
+    else:
+        there, gain = predict(x, y, k)
+    least = abs(y[k] - there)
+    if alike:
+        if even:
+            there = (4.0 * (z[k - 1] + z[k + 1]) - z[k - 2] - z[k + 2]) / 6.0
+        else:
+            there, gain = predict(x, z, k)
+        relative = LN10 * abs(z[k] - there)
+        # What is noise on both scales has on the logarithmic one a long tail.
+        if relative < SMOOTH * gain:
+            least = min(least, abs(y[k]) * relative)
+    return least, gain
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def is_plain(x, y):
+    """Tell whether the voltages of a branch are even, and all currents have one sign."""
+    h = x[1] - x[0]
+    near = 0.5e-2 * abs(h)
+    odd = 0
+    for k in range(1, x.size):
+        odd += (abs(x[k] - x[k - 1] - h) > near) | (y[k] * y[0] <= 0.0)
+    return odd == 0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def is_alike(y, k):
+    """Tell whether a point and its four neighbours have one sign."""
+    alike = True
+    for j in (k - 2, k - 1, k + 1, k + 2):
+        alike = alike and y[k] * y[j] > 0.0
+    return alike
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def residuals(x, y, z, size, off, residual, at):
+    """Compare the points of a branch with their neighbours.
+
+    Parameters
+    ----------
+    x, y, z
+        As in :func:`misfit`.
     size
         Number of residuals that are there already.
+    off
+        Gets by how much each point is off, A; NaN where there is no telling.  Shape (m,).
     residual, at
         Get the magnitudes of the residuals, each divided by its gain, and of the currents (A).
 
@@ -86,39 +155,97 @@ def residuals(x, y, z, size, residual, at):
     The number of residuals.
     """
     m = x.size
-    # Pairs of neighbours in a row, up to points k + 1 and k + 2, that have one sign.
-    alike = 0
-    for k in range(3):
-        alike = alike + 1 if y[k] * y[k + 1] > 0.0 else 0
+    off[:] = math.nan
+    if m < 5:
+        return size
+    if is_plain(x, y):
+        # The same as below, without a question in between.
+        for k in range(2, m - 2):
+            line = abs(y[k] - (4.0 * (y[k - 1] + y[k + 1]) - y[k - 2] - y[k + 2]) / 6.0)
+            log = LN10 * abs(z[k] - (4.0 * (z[k - 1] + z[k + 1]) - z[k - 2] - z[k + 2]) / 6.0)
+            curve = abs(y[k]) * log
+            off[k] = curve if (log < SMOOTH * EVEN_GAIN) & (curve < line) else line
+            residual[size + k - 2] = off[k] / EVEN_GAIN
+            at[size + k - 2] = abs(y[k])
+        return size + m - 4
     for k in range(2, m - 2):
-        alike = alike + 1 if y[k + 1] * y[k + 2] > 0.0 else 0
-        h = x[k] - x[k - 1]
-        after = x[k + 1] - x[k]
-        last = x[k + 2] - x[k + 1]
-        first = x[k - 1] - x[k - 2]
-        if h * after <= 0.0 or h * first <= 0.0 or h * last <= 0.0:
-            continue
-        near = 1e-2 * abs(h)
-        even = abs(after - h) <= near and abs(first - h) <= near and abs(last - h) <= near
-        if even:
-            there = (4.0 * (y[k - 1] + y[k + 1]) - y[k - 2] - y[k + 2]) / 6.0
-            gain = EVEN_GAIN
-        else:
-            there, gain = predict(x, y, k)
-        least = abs(y[k] - there) / gain
-        if alike >= 4:
-            if even:
-                there = (4.0 * (z[k - 1] + z[k + 1]) - z[k - 2] - z[k + 2]) / 6.0
-            else:
-                there, gain = predict(x, z, k)
-            relative = LN10 * abs(z[k] - there) / gain
-            # What is noise on both scales has on the logarithmic one a long tail.
-            if relative < SMOOTH:
-                least = min(least, abs(y[k]) * relative)
-        residual[size] = least
-        at[size] = abs(y[k])
-        size += 1
+        least, gain = misfit(x, y, z, k, is_alike(y, k))
+        if gain > 0.0:
+            off[k] = least
+            residual[size] = least / gain
+            at[size] = abs(y[k])
+            size += 1
     return size
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def end_misfit(x, y, k, step, skip):
+    """Compare the first point, or the second, with the line and the parabola of those behind.
+
+    Parameters
+    ----------
+    x, y
+        Voltages and ordinates of a branch.  Shape (m,), m >= 4.
+    k
+        Index of the end.
+    step
+        1 from the first point on, -1 from the last one.
+    skip
+        0 for the point at the end, 1 for the one beside it, which the other one helps to tell.
+    """
+    at = k + skip * step
+    one = k + (1 - skip) * step
+    two = k + 2 * step
+    three = k + 3 * step
+    slope = (y[two] - y[one]) / (x[two] - x[one])
+    beyond = (y[three] - y[two]) / (x[three] - x[two])
+    bend = (beyond - slope) / (x[three] - x[one])
+    line = y[at] - y[one] - slope * (x[at] - x[one])
+    return min(abs(line), abs(line - bend * (x[at] - x[one]) * (x[at] - x[two])))
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fill_deviations(x, y, z, noise, classes, sigma):
+    """Fill in the standard deviation of every point of a branch: of its noise, or more.
+
+    A point is not known better than to a share of what it is off its neighbours.  What noise
+    alone does is seldom so much; a bad point or a step of the current that is too small to be told
+    from noise is within five of these standard deviations.
+
+    Parameters
+    ----------
+    x, y, z
+        As in :func:`misfit`.
+    noise, classes
+        As :func:`noise_of` fills and returns them.
+    sigma
+        By how much each point is off as far as that is known already, as :func:`residuals` says it,
+        else NaN; gets the standard deviations, A.  Shape (m,).
+    """
+    m = x.size
+    if classes == 0:
+        return
+    for k in range(m):
+        off = sigma[k]
+        sigma[k] = deviation_at(noise, classes, abs(y[k]), z[k])
+        if 2 <= k < m - 2:
+            if math.isnan(off):
+                off, _ = misfit(x, y, z, k, is_alike(y, k))
+            sigma[k] = max(sigma[k], OFF * off)
+    if m < 5:
+        return
+    for end, step in ((0, 1), (m - 1, -1)):
+        one_sign = True
+        for j in range(1, 4):
+            one_sign = one_sign and y[end] * y[end + j * step] > 0.0
+        for skip in range(2):
+            k = end + skip * step
+            off = end_misfit(x, y, end, step, skip)
+            if one_sign:
+                relative = LN10 * end_misfit(x, z, end, step, skip)
+                if relative < SMOOTH:
+                    off = min(off, abs(y[k]) * relative)
+            sigma[k] = max(sigma[k], OFF * off)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -163,6 +290,7 @@ def sort_by_current(residual, at, n, first):
     -------
     The number of classes, each of :data:`FEWEST` residuals or more.
     """
+    fewest = min(FEWEST, max(FEWEST // 2, n // 4))
     top = 0.0
     for k in range(n):
         top = max(top, at[k])
@@ -179,7 +307,7 @@ def sort_by_current(residual, at, n, first):
             b += 1
         own[k] = b
         sizes[b] += 1
-    if sizes[0] > n - FEWEST:
+    if sizes[0] > n - fewest:
         first[0] = 0
         first[1] = n
         return 1
@@ -192,7 +320,7 @@ def sort_by_current(residual, at, n, first):
         class_of[b] = c
         inside += sizes[b]
         left -= sizes[b]
-        if inside >= FEWEST and left >= FEWEST and c < CLASSES - 1:
+        if inside >= fewest and left >= fewest and c < CLASSES - 1:
             first[c + 1] = first[c] + inside
             c += 1
             inside = 0
@@ -209,13 +337,15 @@ def sort_by_current(residual, at, n, first):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def noise_of(x_f, y_f, z_f, x_r, y_r, z_r, noise):
+def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, noise):
     """Estimate the noise of a sweep as a function of the current.
 
     Parameters
     ----------
     x_f, y_f, z_f, x_r, y_r, z_r
         Its branches without repeated voltages: V, A, and log10 |Id|.
+    off_f, off_r
+        Get by how much each point is off, as in :func:`residuals`.
     noise
         Gets, of classes of points, the currents (A, falling), the standard deviation (A), the power
         of the current with which it changes from there to the class before, and log10 of the
@@ -228,8 +358,8 @@ def noise_of(x_f, y_f, z_f, x_r, y_r, z_r, noise):
     """
     residual = np.empty(x_f.size + x_r.size)
     at = np.empty(residual.size)
-    n = residuals(x_f, y_f, z_f, 0, residual, at)
-    n = residuals(x_r, y_r, z_r, n, residual, at)
+    n = residuals(x_f, y_f, z_f, 0, off_f, residual, at)
+    n = residuals(x_r, y_r, z_r, n, off_r, residual, at)
     if n < TOLD:
         return 0, 0
     first = np.empty(CLASSES + 1, np.int64)
