@@ -65,6 +65,8 @@ class DWTPromptGenerator:
     cache_size
         For how many series features are kept, and for how many texts; 0 keeps none.  Results are
         looked up only while that is faster than computing them, see :class:`.ContentCache`.
+    adaptive_level
+        Another word for ``level="adaptive"``.
 
     Raises
     ------
@@ -92,7 +94,9 @@ class DWTPromptGenerator:
         detrend: Detrend = "mean",
         dtype: Precision = "float64",
         cache_size: int = 8192,
+        adaptive_level: bool = False,
     ) -> None:
+        level = "adaptive" if adaptive_level else level
         for name, given, known in (
             ("detail", detail, DETAILS),
             ("mode", mode, MODES),
@@ -115,6 +119,49 @@ class DWTPromptGenerator:
     @property
     def _context(self) -> tuple[Any, ...]:
         return self.wavelet, self.level, self.mode, self.detrend, self.dtype
+
+    @property
+    def adaptive_level(self) -> bool:
+        """Whether the level goes by the length of the series."""
+        return self.level == "adaptive"
+
+    @property
+    def cache_hits(self) -> int:
+        """Lookups that the cache served, of features and texts together."""
+        return int(self.cache_stats()["hits"])
+
+    @property
+    def cache_misses(self) -> int:
+        """Lookups that it did not."""
+        return int(self.cache_stats()["misses"])
+
+    def forward(self, x: Any) -> list[dict[str, NDArray[Any]]]:
+        """Compute the features of a batch, one dict for each of its entries.
+
+        Parameters
+        ----------
+        x
+            As for :meth:`features`: shape (batch, channels, time) or (batch, time).
+
+        Returns
+        -------
+        As many dicts as the batch has entries, with the arrays of :meth:`features` of that entry.
+
+        Raises
+        ------
+        ParameterError
+            As for :meth:`features`; or a single series, which is no batch.
+        """
+        found = self.features(x)
+        if found["trend"].ndim == 0:
+            raise ParameterError("one series is no batch; give x[None], or call features(x)")
+        return [
+            {name: values[b] for name, values in found.items()} for b in range(len(found["trend"]))
+        ]
+
+    def __call__(self, x: Any) -> list[dict[str, NDArray[Any]]]:
+        """Return :meth:`forward` of ``x``."""
+        return self.forward(x)
 
     def features(self, x: Any) -> dict[str, NDArray[Any]]:
         """Compute the features of every series.

@@ -1,0 +1,20 @@
+"""Results as a netCDF file, with a client."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import xarray as xr
+from distributed import Client
+
+import oectflow as of
+
+
+def test_to_netcdf__with_a_client(lab: Path) -> None:
+    of.extract(lab / "data" / "raw", "v2_transfer_basic", lab / "out", progress=False)
+    # SciPy, which writes netCDF where nothing else is installed, refuses that.
+    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+        results = of.open_results(lab / "out")
+        results.to_netcdf(lab / "results.nc")
+    with xr.open_dataset(lab / "results.nc") as written:
+        xr.testing.assert_equal(written.drop_attrs().load(), results.drop_attrs().load())
