@@ -32,7 +32,7 @@ def write_lab(folder: Path, n_experiments: int, n_steps: int, seed: int = 0) -> 
         )  # fmt: skip
         draws = rng.standard_normal((n_steps, 10))
         steps = [
-            dataclasses.replace(step, drain_current=row)
+            dataclasses.replace(step, arrays=dict(step.arrays) | {"Id": row})
             for step, row in zip(device.transient_steps, draws, strict=True)
         ]
         dataclasses.replace(device, transient_steps=steps).write(folder / f"test_{i:04d}.h5")

@@ -12,9 +12,9 @@ from typing import Any
 from distributed import Client, Future
 
 from oectflow.pipeline.execution.driving.graph import GraphBuilder, delayed
-from oectflow.pipeline.execution.driving.news import Announced, FutureDone, News
 from oectflow.pipeline.execution.driving.overheads import ClusterMeter, meter_of
 from oectflow.pipeline.execution.driving.scheduler import scheduler_lost, workers_missed
+from oectflow.pipeline.execution.driving.wakeups import Announced, FutureDone, Wakeup
 from oectflow.pipeline.execution.events import Overheads, WorkersSeen
 from oectflow.pipeline.execution.planning.actions import Submit
 from oectflow.pipeline.execution.planning.batches import StepBatch
@@ -87,14 +87,16 @@ class ClusterExecutor:
         The cluster.
     graphs
         Builds the graphs of experiments.
-    tell
+    wake
         Called from Dask's thread with what has happened.
     """
 
-    def __init__(self, client: Client, graphs: GraphBuilder, tell: Callable[[News], None]) -> None:
+    def __init__(
+        self, client: Client, graphs: GraphBuilder, wake: Callable[[Wakeup], None]
+    ) -> None:
         self.client = client
         self._graphs = graphs
-        self._tell = tell
+        self._wake = wake
         self._sinks: dict[int, Future] = {}
         self._batches: defaultdict[int, dict[StepBatch, Future]] = defaultdict(dict)
         self._here: defaultdict[int, list[Extracted]] = defaultdict(list)
@@ -103,11 +105,11 @@ class ClusterExecutor:
     def listening(self, topic: str) -> Iterator[None]:
         """Hear what the workers announce; at the end, cancel whatever is left."""
 
-        def heard(event: tuple[Any, dict[str, Any]]) -> None:
-            self._tell(Announced(event[1]))
+        def on_event(event: tuple[Any, dict[str, Any]]) -> None:
+            self._wake(Announced(event[1]))
 
         with workers_missed(self.client):
-            self.client.subscribe_topic(topic, heard)
+            self.client.subscribe_topic(topic, on_event)
             try:
                 yield
             finally:
@@ -139,14 +141,14 @@ class ClusterExecutor:
             others = [*(future.key for future in before.values()), *self._here[index]]
             graph, sink = self._graphs.experiment(task, submit, others)
             (wanted,) = delayed(graph, [sink], submit.batches, index)
-            self._sinks[index] = self._heard(index, self.client.compute(wanted))
+            self._sinks[index] = self._watch(index, self.client.compute(wanted))
         else:
             graph, keys = self._graphs.batches(task, submit)
             wanted = delayed(graph, list(keys.values()), submit.batches, index)
             futures = self.client.compute(wanted)
             before |= zip(keys, futures, strict=True)
             for future in futures:
-                self._heard(index, future)
+                self._watch(index, future)
         self._batches[index] = before
 
     def knows(self, index: int) -> bool:
@@ -157,15 +159,15 @@ class ClusterExecutor:
         """Whether the end of an experiment was handed out before."""
         return index in self._sinks
 
-    def is_current(self, news: FutureDone) -> bool:
+    def is_current(self, wakeup: FutureDone) -> bool:
         """Whether a future belongs to the last attempt at its experiment."""
-        return self._sinks.get(news.index) is news.future or any(
-            future is news.future for future in self._batches[news.index].values()
+        return self._sinks.get(wakeup.index) is wakeup.future or any(
+            future is wakeup.future for future in self._batches[wakeup.index].values()
         )
 
-    def is_sink(self, news: FutureDone) -> bool:
+    def is_sink(self, wakeup: FutureDone) -> bool:
         """Whether a future is the end of its experiment."""
-        return self._sinks.get(news.index) is news.future
+        return self._sinks.get(wakeup.index) is wakeup.future
 
     def release(self, index: int) -> None:
         """Forget an experiment that is over."""
@@ -188,10 +190,10 @@ class ClusterExecutor:
             ),
         )
 
-    def _heard(self, index: int, future: Future) -> Future:
-        future.add_done_callback(partial(_tell_done, self._tell, index))
+    def _watch(self, index: int, future: Future) -> Future:
+        future.add_done_callback(partial(_wake_by, self._wake, index))
         return future
 
 
-def _tell_done(tell: Callable[[News], None], index: int, future: Future) -> None:
-    tell(FutureDone(index, future))
+def _wake_by(wake: Callable[[Wakeup], None], index: int, future: Future) -> None:
+    wake(FutureDone(index, future))

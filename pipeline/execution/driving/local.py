@@ -14,7 +14,7 @@ from typing import Any
 import dask
 from dask.system import CPU_COUNT
 
-from oectflow.pipeline.execution.driving.news import Failed, News, Over
+from oectflow.pipeline.execution.driving.wakeups import Failed, Over, Wakeup
 from oectflow.pipeline.execution.events import CHILD, Overheads
 from oectflow.pipeline.execution.planning.actions import RunHere
 from oectflow.pipeline.execution.planning.batches import StepBatch
@@ -45,7 +45,7 @@ class LocalThreads:
         What computes the features, by name.
     features
         The feature set, for the derived ones.
-    tell
+    wake
         Called from any thread with what has happened.
     """
 
@@ -53,11 +53,11 @@ class LocalThreads:
         self,
         specs: Mapping[str, FeatureSpec],
         features: PickledOnce[FeatureSet],
-        tell: Callable[[News], None],
+        wake: Callable[[Wakeup], None],
     ) -> None:
         self._specs = specs
         self._features = features
-        self._tell = tell
+        self._wake = wake
         self._lock = threading.Lock()
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -104,7 +104,7 @@ class LocalThreads:
             do(*args)
         except Exception as error:  # noqa: BLE001
             # Whatever happens to one experiment, the others go on.
-            self._tell(Failed(task.index, error))
+            self._wake(Failed(task.index, error))
 
     def _one_after_the_other(
         self, calls: list[tuple[ExperimentTask, StepBatch, bool, bool]]
@@ -124,14 +124,14 @@ class LocalThreads:
             self._parts[task.index] += parts
             self._left[task.index] -= 1
             is_last = whole and not self._left[task.index]
-        self._tell(batch_done(task, parts, CHILD if isolated else ""))
+        self._wake(batch_done(task, parts, CHILD if isolated else ""))
         if is_last and not self._closed:
             self._finish(task)
 
     def _finish(self, task: ExperimentTask) -> None:
         table = derive_features(task, self._features, self.take_parts(task.index))
         record = write_experiment(task, self._features, table, hash_source(task))
-        self._tell(Over(task.index, record))
+        self._wake(Over(task.index, record))
 
 
 def thread_overheads() -> Overheads:

@@ -16,9 +16,9 @@ from oectflow.errors import StorageError
 from oectflow.pipeline.execution.driving.cluster import HEARTBEAT, ClusterExecutor, LazyCluster
 from oectflow.pipeline.execution.driving.graph import GraphBuilder
 from oectflow.pipeline.execution.driving.local import LocalThreads
-from oectflow.pipeline.execution.driving.news import Announced, Failed, FutureDone, News, Over
 from oectflow.pipeline.execution.driving.overheads import ClusterMeter
 from oectflow.pipeline.execution.driving.scheduler import scheduler_lost, scheduler_needed
+from oectflow.pipeline.execution.driving.wakeups import Announced, Failed, FutureDone, Over, Wakeup
 from oectflow.pipeline.execution.events import (
     BatchDone,
     Begun,
@@ -83,8 +83,8 @@ class Loop:
         self._listener = listener
         self._graphs = GraphBuilder(specs, features)
         # Everything is handled in the thread of the caller, whatever thread it comes from.
-        self._news: SimpleQueue[News] = SimpleQueue()
-        self._here = LocalThreads(specs, features, self._news.put)
+        self._wakeups: SimpleQueue[Wakeup] = SimpleQueue()
+        self._here = LocalThreads(specs, features, self._wakeups.put)
         self._executor: ClusterExecutor | None = None
         self._stack = ExitStack()
         self._errors: dict[int, BaseException] = {}
@@ -159,7 +159,7 @@ class Loop:
             assert client is not None
             # Nothing but what asks the cluster can raise an OSError from now on.
             self._stack.enter_context(scheduler_needed(OSError))
-            self._executor = ClusterExecutor(client, self._graphs, self._news.put)
+            self._executor = ClusterExecutor(client, self._graphs, self._wakeups.put)
             self._stack.enter_context(self._executor.listening(self._topic))
         return self._executor
 
@@ -173,49 +173,49 @@ class Loop:
             seconds = self._wake_at - time.perf_counter()
             if seconds <= 0:
                 raise Empty
-            news = self._news.get(timeout=None if seconds == math.inf else seconds)
+            wakeup = self._wakeups.get(timeout=None if seconds == math.inf else seconds)
         except Empty:
             self._wake_at = math.inf
             return self._handle(Waited())
         if time.monotonic() > self._look_at and not self._handle(self._look()):
             return False
-        event = self._event_of(news)
+        event = self._event_of(wakeup)
         return event is None or self._handle(event)
 
-    def _event_of(self, news: News) -> Event | None:
+    def _event_of(self, wakeup: Wakeup) -> Event | None:
         """Return what the state has to know; None where that is nothing."""
-        match news:
+        match wakeup:
             case BatchDone():
-                task = self._tasks[news.index]
-                self._listener(news.message(task.experiment_id))
-                return news
+                task = self._tasks[wakeup.index]
+                self._listener(wakeup.message(task.experiment_id))
+                return wakeup
             case Announced():
-                if news.message["kind"] != "batch":
+                if wakeup.message["kind"] != "batch":
                     return None
-                self._listener(news.message)
-                return BatchDone.of(news.message)
+                self._listener(wakeup.message)
+                return BatchDone.of(wakeup.message)
             case Over():
-                return self._over(news.index, news.record)
+                return self._over(wakeup.index, wakeup.record)
             case Failed():
-                return self._failed(news.index, news.error)
+                return self._failed(wakeup.index, wakeup.error)
             case FutureDone():
-                return self._future_done(news)
+                return self._future_done(wakeup)
 
-    def _future_done(self, news: FutureDone) -> Event | None:
+    def _future_done(self, wakeup: FutureDone) -> Event | None:
         assert self._executor is not None
-        if not self._executor.is_current(news):
+        if not self._executor.is_current(wakeup):
             return None
-        if news.future.cancelled():
+        if wakeup.future.cancelled():
             raise scheduler_lost()
-        error = news.future.exception()
+        error = wakeup.future.exception()
         if isinstance(error, KilledWorker):
-            self._errors[news.index] = error
-            return Killed(news.index, error.task)
+            self._errors[wakeup.index] = error
+            return Killed(wakeup.index, error.task)
         if error is not None:
-            return self._failed(news.index, error)
-        if not self._executor.is_sink(news):
+            return self._failed(wakeup.index, error)
+        if not self._executor.is_sink(wakeup):
             return None
-        return self._over(news.index, news.future.result())
+        return self._over(wakeup.index, wakeup.future.result())
 
     def _failed(self, index: int, error: BaseException) -> Event | None:
         if isinstance(error, StorageError):

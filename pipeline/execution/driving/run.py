@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from dask.delayed import Delayed
 from distributed import Client, default_client
 from distributed import performance_report as dask_performance_report
 
@@ -24,12 +27,13 @@ from oectflow.pipeline.execution.driving.cluster import LazyCluster
 from oectflow.pipeline.execution.driving.cost_file import load_costs, save_costs
 from oectflow.pipeline.execution.driving.file_book import FileBook, question
 from oectflow.pipeline.execution.driving.find_work import find_work
+from oectflow.pipeline.execution.driving.graph import GraphBuilder, delayed
 from oectflow.pipeline.execution.driving.local import thread_overheads
 from oectflow.pipeline.execution.driving.lock import only_run_in
 from oectflow.pipeline.execution.driving.loop import Loop, answer
 from oectflow.pipeline.execution.driving.progress import RunProgress
 from oectflow.pipeline.execution.events import Overheads
-from oectflow.pipeline.execution.planning.actions import Measure
+from oectflow.pipeline.execution.planning.actions import Measure, Submit
 from oectflow.pipeline.execution.planning.batches import Granularity, check_granularity
 from oectflow.pipeline.execution.planning.costs import CostBook, Costs
 from oectflow.pipeline.execution.planning.run_plan import RunPlan
@@ -263,9 +267,26 @@ def plan(
     def measure(question: Measure) -> Overheads | None:
         return answer(question, cluster.meter)
 
-    run.plan = state.forecast(measure)
-    run.plan.features = list(state.ledger.features.values())
-    return run.plan
+    forecast = state.forecast(measure)
+    forecast.features = list(state.ledger.features.values())
+    forecast.graph_of = partial(_graph_of, run, state)
+    return forecast
+
+
+def _graph_of(run: _Run, state: RunState, experiment: str) -> Delayed:
+    """Return the graph that a cluster would get of an experiment, with what is known now."""
+    jobs = {job.task.experiment_id: job for job in run.jobs}
+    if experiment not in jobs:
+        raise ConfigError(
+            f"dask_graph({experiment!r}){did_you_mean(experiment, jobs)}; nothing is to be "
+            "computed of any other"
+        )
+    job = jobs[experiment]
+    seconds = run.plan.batch_seconds or math.inf
+    batches = tuple(state.ledger.batches(job, seconds, run.granularity))
+    builder = GraphBuilder(feature_specs(run.extractors), PickledOnce(run.features))
+    graph, sink = builder.experiment(job.task, Submit(job.index, batches))
+    return delayed(graph, [sink], batches, job.index)[0]
 
 
 def _no_cluster() -> Client:

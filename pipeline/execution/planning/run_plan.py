@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import Any
 
+from oectflow.errors import ConfigError
 from oectflow.pipeline.execution.events import Overheads
 
 
@@ -60,6 +62,8 @@ class RunPlan:
     alone_seconds, predicted_seconds, actual_seconds
         Wall time of one process alone, and as planned, None as long as costs are unknown; and of
         the run, None before it.
+    graph_of
+        Builds the graph of an experiment; None once the run is over.
     """
 
     n_todo: int = 0
@@ -74,6 +78,60 @@ class RunPlan:
     alone_seconds: float | None = None
     predicted_seconds: float | None = None
     actual_seconds: float | None = None
+    graph_of: Callable[[str], Any] | None = None
+
+    def dask_graph(self, experiment: str) -> Any:
+        """Return the Dask graph of an experiment, as a cluster would get it.
+
+        Parameters
+        ----------
+        experiment
+            Its id.
+
+        Returns
+        -------
+        A ``dask.delayed.Delayed``: ``dict(graph.dask)`` has a task for every key, and
+        ``graph.compute()`` would run it and write the results.
+
+        Raises
+        ------
+        ConfigError
+            Nothing is to be computed of the experiment, or the plan is that of a run which is over.
+        """
+        if self.graph_of is None:
+            raise ConfigError(
+                f"dask_graph({experiment!r}): this run is over; oectflow.plan(...) has the graphs "
+                "of what is still to be done"
+            )
+        return self.graph_of(experiment)
+
+    def visualize(self, experiment: str, filename: str = "graph.svg", **options: Any) -> Any:
+        """Draw the Dask graph of an experiment; the picture is returned, too, for a notebook.
+
+        Parameters
+        ----------
+        experiment
+            Its id.  Choose one of few steps, or a ``granularity`` of many: there is a node for each
+            task.
+        filename
+            Where to write the picture; its ending says which kind.
+        **options
+            As ``dask.visualize`` takes them, e.g. ``engine="cytoscape"``.
+
+        Raises
+        ------
+        ConfigError
+            As :meth:`dask_graph`; or what draws is not installed.
+        """
+        graph = self.dask_graph(experiment)
+        try:
+            return graph.visualize(filename=filename, **options)
+        except (ImportError, RuntimeError) as error:
+            raise ConfigError(
+                f"visualize({experiment!r}): {error}; pip install graphviz, and install the "
+                "program dot (apt install graphviz), or pip install ipycytoscape and give "
+                "engine='cytoscape'"
+            ) from error
 
     def take(self, way: str) -> None:
         """Add a way, unless it is the one that was taken last."""

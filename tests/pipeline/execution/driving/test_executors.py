@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -302,6 +303,41 @@ def test_plan__says_what_would_be_done_and_does_nothing(lab, tmp_path, client):
     assert plan(lab, PEAK, out, granularity="step", force=True).features[0].n_tasks == 15
     with pytest.raises(ConfigError):
         plan(lab, PEAK, out, granularity="stepp")
+
+
+def test_plan__has_the_graph_that_a_cluster_would_get(lab, tmp_path, client):
+    out = tmp_path / "out"
+    before = plan(lab, PEAK, out, client=client, granularity="step")
+    graph = before.dask_graph("test_1")
+    keys = {(key[0].rpartition("-")[0], *key[1:]) for key in dict(graph.dask)}
+    assert keys == {
+        *(("peak", "test_1", step, 1) for step in range(5)),
+        *((name, "test_1", 0, 0) for name in ("hash", "derive", "write")),
+    }
+    assert not out.exists()
+    out.mkdir()
+    assert graph.compute().outcome == "flagged" or (out / "test_1.parquet").exists()
+    with pytest.raises(ConfigError, match="did you mean 'test_2'"):
+        before.dask_graph("test_22")
+    with pytest.raises(ConfigError, match="this run is over"):
+        run(lab, out, client=client).plan.dask_graph("test_1")
+
+
+@pytest.mark.skipif(shutil.which("dot") is None, reason="the program dot draws graphs")
+def test_plan__draws_the_graph(lab, tmp_path):
+    pytest.importorskip("graphviz")
+    picture = tmp_path / "graph.svg"
+    plan(lab, PEAK, tmp_path / "out").visualize("test_0", str(picture))
+    assert "<svg" in picture.read_text()
+
+
+def test_plan__what_draws_is_missing_and_named(lab, tmp_path, monkeypatch):
+    def missing(*args, **options):
+        raise RuntimeError("no drawing engine")
+
+    monkeypatch.setattr("dask.base.visualize", missing)
+    with pytest.raises(ConfigError, match="pip install graphviz"):
+        plan(lab, PEAK, tmp_path / "out").visualize("test_0", str(tmp_path / "g.svg"))
 
 
 def test_performance_report__is_written_whole(lab, tmp_path, client):

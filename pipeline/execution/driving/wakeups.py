@@ -43,4 +43,4 @@ class Announced:
     message: Mapping[str, Any]
 
 
-News = BatchDone | Over | Failed | FutureDone | Announced
+Wakeup = BatchDone | Over | Failed | FutureDone | Announced
