@@ -13,6 +13,7 @@ from oectflow.errors import ConfigError
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.manager.computed import ComputedFeatures
 from oectflow.pipeline.outputs.plots.axes import literal, need_matplotlib, new_axes, set_unit
+from oectflow.pipeline.outputs.plots.transfer import to_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,7 +84,7 @@ class Pictures:
         options: dict[str, Any] = {"right": None, "marks": False} if log_scale else {}
         ax = plot_transfer(experiment, steps=steps, **options)
         if log_scale:
-            _to_log(ax)
+            to_log(ax)
         return _finished(ax, figsize, save_path)
 
     def plot_transfer_evolution(
@@ -115,7 +116,7 @@ class Pictures:
             options = {"right": None, "marks": False} | options
         ax = plot_transfer(experiment, **options)
         if log_scale:
-            _to_log(ax)
+            to_log(ax)
         return _finished(ax, figsize, save_path)
 
     def plot_transient_single(
@@ -279,18 +280,6 @@ class Pictures:
         every = 1 if max_steps is None else -(-n_steps // max(1, max_steps))
         (made,) = animate_transfer(experiment, path, fps=fps, every=every, progress=False)
         return made
-
-
-def _to_log(ax: Axes) -> None:
-    """Turn the currents of a picture into their absolute values on a logarithmic scale."""
-    for line in ax.lines:
-        current = np.abs(np.asarray(line.get_ydata(), np.float64))
-        line.set_ydata(np.where(current > 0, current, np.nan))
-    ax.relim()
-    ax.set_yscale("log")
-    ax.autoscale_view()
-    ax.set_ylabel(r"$|I_\mathrm{D}|$")
-    set_unit(ax.yaxis, "A")
 
 
 def _draw_trace(trace: dict[str, Any], time_range: TimeRange | None, clock: str) -> Axes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import h5py
@@ -10,6 +12,7 @@ import pytest
 
 import oectflow as of
 from oectflow.errors import ConfigError
+from oectflow.pipeline.execution.worker.run_extractor import Steps, run_extractor
 
 SMART = """
 from infra.features_v2.extractors.base import BaseExtractor, register
@@ -111,7 +114,7 @@ def test_extract_alone__several_values_per_step(notebook: Any, result: str, shap
 def test_extract_alone__wrong_shape_and_exceptions_are_failures_of_every_step(
     notebook: Any,
 ) -> None:
-    for result in ("peaks[:2]", "peaks / missing"):
+    for result, said in (("peaks[:2]", r"shape \(2,\), expected \(4,\)"), ("missing", "missing")):
         names = notebook(
             ALL_AT_ONCE.format(take="data", result=result, shape="('n_steps',)", mode="auto")
             + "frame = exp.get_v2_feature_dataframe('inline_config', "
@@ -119,7 +122,7 @@ def test_extract_alone__wrong_shape_and_exceptions_are_failures_of_every_step(
         )
         assert len(names["result"]["failed"]) == 2
         for _, reason in names["result"]["failed"]:
-            assert "drift" in reason
+            assert re.search(said, reason), reason
         assert np.isnan(names["values"]).all()
 
 
@@ -204,3 +207,20 @@ def test_function_of_raw_steps__another_function_or_kind_is_another_feature() ->
     two = of.FeatureSet().add("x", func=lambda steps: 2.0 * len(steps), input="transfer")
     three = of.FeatureSet().add("x", func=lambda steps: 2.0 * len(steps), input="transient")
     assert len({str(features.fingerprints()) for features in (one, two, three)}) == 3
+
+
+def test_extract_alone__a_step_that_cannot_be_read_takes_all_with_it() -> None:
+    class Drift(of.BaseExtractor):
+        source = "transfer"
+
+        def extract(self, data, params=None):
+            return np.array([step["Id"].max() for step in data])
+
+    sweep = {"Vg": np.arange(3.0), "Id": np.arange(3.0)}
+    whole = Steps("transfer", of.Batch.from_steps([sweep, sweep]))
+    columns, errors = run_extractor(Drift(), whole)
+    np.testing.assert_array_equal(columns["value"], [2, 2])
+    assert errors == {}
+    columns, errors = run_extractor(Drift(), replace(whole, unreadable={1: "cut"}))
+    assert np.isnan(columns["value"]).all()
+    assert errors == {0: ("UnreadableFile", "cut"), 1: ("UnreadableFile", "cut")}

@@ -80,7 +80,10 @@ def run_extractor(
     if extractor.arrays is not None:
         own = {name: batch.arrays[name] for name in extractor.arrays if name in batch.arrays}
         batch = replace(batch, arrays=own)
-    if seconds is None:
+    if extractor.takes_all_steps and errors:
+        # Of all steps nothing can be said where one is missing.
+        columns = _failed(extractor, batch, errors, next(iter(errors.values())))
+    elif seconds is None:
         columns = _evaluate(extractor, batch, errors, _unwatched)
     else:
         try:
@@ -88,7 +91,10 @@ def run_extractor(
                 columns = _evaluate(extractor, batch, errors, watched.call)
         except Stuck as stuck:
             left_behind(f"{extractor.name}: a step {stuck}")
-            columns = _in_children(extractor, batch, errors, seconds)
+            if extractor.takes_all_steps:
+                columns = _failed(extractor, batch, errors, _described(stuck))
+            else:
+                columns = _in_children(extractor, batch, errors, seconds)
     for name, variable in extractor.variables.items():
         columns[name][list(errors)] = ERROR if name == "status" else missing(variable)
     return columns, errors
@@ -115,9 +121,10 @@ def _evaluate(
             return columns
         except Stuck:
             raise
-        except Exception:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001
             # The loop below meets the same fault again, in the step that is to blame.
-            pass
+            if extractor.takes_all_steps:
+                return _failed(extractor, batch, errors, _described(error))
     rows = [_no_result(extractor)] * len(batch)
     for i in range(len(batch)):
         if i not in errors:
@@ -128,6 +135,17 @@ def _evaluate(
             except Exception as error:  # noqa: BLE001
                 errors[i] = _described(error)
     return stack_steps(extractor.variables, rows)
+
+
+def _failed(
+    extractor: BaseExtractor,
+    batch: Batch,
+    errors: dict[int, tuple[str, str]],
+    why: tuple[str, str],
+) -> Columns:
+    """Return nothing for every step, all of them with one error."""
+    errors.update(dict.fromkeys(range(len(batch)), why))
+    return stack_steps(extractor.variables, [_no_result(extractor)] * len(batch))
 
 
 def _all_at_once(extractor: BaseExtractor, batch: Batch) -> Columns:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import version
 from importlib.resources import files as package_files
@@ -27,6 +27,7 @@ from oectflow.pipeline.outputs.plots import plot_run
 from oectflow.pipeline.outputs.plots.axes import need_matplotlib, superscript
 from oectflow.pipeline.outputs.plots.overview import Run
 from oectflow.pipeline.outputs.results import open_results
+from oectflow.pipeline.outputs.slides import write_decks
 from oectflow.pipeline.outputs.states import RawFiles
 from oectflow.pipeline.outputs.trouble import sum_up
 
@@ -45,10 +46,11 @@ def report(
     raw: Experiments | None = None,
     run: Run | None = None,
     title: str = "OECT measurements",
+    slides: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     client: Client | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write a report of a batch: one HTML file that needs nothing else and no network.
+    """Write a report of a batch: one HTML file that needs nothing else and no network, or slides.
 
     It says what was computed from which files by which versions, what was flagged and what failed
     and why, and defines every feature with its unit; there are pictures of every feature over all
@@ -60,7 +62,9 @@ def report(
         Folder that :func:`oectflow.extract` has written; or what :func:`oectflow.open_results`
         returned, or a part of its experiments.
     out
-        The HTML file, replaced if it is there.
+        The HTML file, replaced if it is there.  A name that ends in ``.pptx``: a deck of slides of
+        the chip, or where there are several chips one for each, in a folder ``out`` without the
+        suffix.
     raw
         Raw files, folder or glob: with them, transfer curves and fits are shown.
     run
@@ -68,6 +72,10 @@ def report(
         are listed, and the throughput is shown.
     title
         Title of the report.
+    slides
+        Which slides a deck has: a YAML file as that of oect-infra, or its content.  By default
+        transfer curves, linear and logarithmic, the first and the last transient, films where
+        ffmpeg is installed, and every feature.
     client
         A Dask client whose workers draw the devices; they have to see the results and the raw
         files under the same paths.  By default this process draws them.
@@ -76,7 +84,7 @@ def report(
 
     Returns
     -------
-    The file written.
+    The file written, or the folder of the decks.
 
     Raises
     ------
@@ -87,7 +95,7 @@ def report(
     StorageError
         The file cannot be written; what was there before is unchanged.
     OectflowError
-        matplotlib is not installed.
+        matplotlib, or for slides python-pptx, is not installed.
     """
     need_matplotlib()
     from jinja2 import Environment, StrictUndefined
@@ -100,6 +108,13 @@ def report(
     folder = source.parent if source.is_file() else source
     experiments, unreadable = _raw_of(raw, folder) if raw is not None else ({}, [])
     features = summary.collect_features(found, results)
+    target = local_path(out, StorageError)
+    if target.suffix == ".pptx":
+        drawn_of = [feature.name for feature in features if feature.has_one_unit]
+        there = experiments if raw is not None else _recorded(found)
+        return write_decks(results, target, there, drawn_of, slides, title)
+    if slides is not None:
+        raise OectflowError(f"{out}: slides= is for a name that ends in .pptx")
     environment = Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
@@ -148,7 +163,7 @@ def report(
                 Devices(found, features, rows, experiments, client), description="devices"
             ),
         }
-        return _write(local_path(out, StorageError), template.generate(context))
+        return _write(target, template.generate(context))
 
 
 def _raw_of(raw: Experiments, folder: Path) -> tuple[dict[str, Experiment], list[str]]:
@@ -175,6 +190,15 @@ def _raw_of(raw: Experiments, folder: Path) -> tuple[dict[str, Experiment], list
         named = ", ".join(missing[:_MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
         reasons.append(f"never extracted into {folder.name}: {named}")
     return found, reasons
+
+
+def _recorded(found: Sequence[summary.File]) -> dict[str, Experiment]:
+    """Return the raw files that the results name, those that can be read here."""
+    experiments = {}
+    for file in found:
+        with suppress(InputError):
+            experiments[file.experiment_id] = Experiment(file.metadata["source"]["path"])
+    return experiments
 
 
 def _without_results(run: Run | None, unreadable: Sequence[str]) -> list[str]:

@@ -214,6 +214,18 @@ def label_right(other: Axes, right: str | None) -> None:
         other.set_ylim(bottom=0)
 
 
+def to_log(ax: Axes) -> None:
+    """Turn the currents of a picture into their absolute values on a logarithmic scale."""
+    for line in ax.lines:
+        current = np.abs(np.asarray(line.get_ydata(), np.float64))
+        line.set_ydata(np.where(current > 0, current, np.nan))
+    ax.relim()
+    ax.set_yscale("log")
+    ax.autoscale_view()
+    ax.set_ylabel(r"$|I_\mathrm{D}|$")
+    set_unit(ax.yaxis, "A")
+
+
 def _legend(ax: Axes, right: str | None, marks: bool) -> None:
     from matplotlib.lines import Line2D
 
