@@ -122,12 +122,12 @@ def sequential(raw: Path, features: dict[str, Any], out: Path) -> None:
     )
     assert isinstance(job, Job)
     extractors = {f.name: f.extractor for f in feature_set.extracted if f.extractor}
-    specs = list(tasks.feature_specs(extractors).values())
+    specs = list(tasks.named_extractors(extractors).values())
     source = specs[0].extractor.source
     part = tasks.read_and_extract(job.task, specs, source, 0, job.layouts[source].n_steps)
-    sealed = PickledOnce(feature_set)
-    table = tasks.derive_features(job.task, sealed, [part])
-    tasks.write_experiment(job.task, sealed, table, tasks.hash_source(job.task))
+    pickled = PickledOnce(feature_set)
+    table = tasks.derive_features(job.task, pickled, [part])
+    tasks.write_experiment(job.task, pickled, table, tasks.hash_source(job.task))
 
 
 def fingerprint(out: Path) -> str:

@@ -36,7 +36,7 @@ from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.execution.worker.isolate import extract_isolated
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.tasks import (
-    FeatureSpec,
+    NamedExtractor,
     derive_features,
     extract_features,
     hash_source,
@@ -63,7 +63,9 @@ class GraphBuilder:
         The feature set, for the derived ones.
     """
 
-    def __init__(self, specs: Mapping[str, FeatureSpec], features: PickledOnce[FeatureSet]) -> None:
+    def __init__(
+        self, specs: Mapping[str, NamedExtractor], features: PickledOnce[FeatureSet]
+    ) -> None:
         self._specs = specs
         self._features = features
 
@@ -77,7 +79,7 @@ class GraphBuilder:
         graph: Graph = {}
         # New keys at every submission: Dask must not take an earlier failure for the answer.
         add = _Adder(graph, task, uuid.uuid4().hex[:8])
-        together: dict[tuple[str, int, int], list[FeatureSpec]] = {}
+        together: dict[tuple[str, int, int], list[NamedExtractor]] = {}
         # A long task reads for itself: one that has its steps already would be bound to where they
         # are.
         short = [batch for batch in submit.batches if not batch.urgency]

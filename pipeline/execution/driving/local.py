@@ -23,7 +23,7 @@ from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.execution.worker.isolate import extract_isolated
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.tasks import (
-    FeatureSpec,
+    NamedExtractor,
     batch_done,
     compute_batch,
     derive_features,
@@ -51,7 +51,7 @@ class LocalThreads:
 
     def __init__(
         self,
-        specs: Mapping[str, FeatureSpec],
+        specs: Mapping[str, NamedExtractor],
         features: PickledOnce[FeatureSet],
         wake: Callable[[Wakeup], None],
     ) -> None:

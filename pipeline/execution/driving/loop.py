@@ -47,7 +47,7 @@ from oectflow.pipeline.execution.planning.state import RunState
 from oectflow.pipeline.execution.planning.work import ExperimentTask, n_logical
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
-from oectflow.pipeline.execution.worker.tasks import FeatureSpec, written_message
+from oectflow.pipeline.execution.worker.tasks import NamedExtractor, written_message
 from oectflow.pipeline.features.feature_set import FeatureSet
 
 Listener = Callable[[Mapping[str, Any]], None]
@@ -71,7 +71,7 @@ class Loop:
     def __init__(
         self,
         state: RunState,
-        specs: Mapping[str, FeatureSpec],
+        specs: Mapping[str, NamedExtractor],
         features: PickledOnce[FeatureSet],
         cluster: LazyCluster,
         listener: Listener,

@@ -41,7 +41,7 @@ from oectflow.pipeline.execution.planning.state import RunState, Workforce
 from oectflow.pipeline.execution.planning.work import Job, StepTimeoutOption, Trait, n_logical
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport, dropped_lines
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
-from oectflow.pipeline.execution.worker.tasks import feature_specs
+from oectflow.pipeline.execution.worker.tasks import named_extractors
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.inputs.from_python import on_disk
@@ -284,7 +284,7 @@ def _graph_of(run: _Run, state: RunState, experiment: str) -> Delayed:
     job = jobs[experiment]
     seconds = run.plan.batch_seconds or math.inf
     batches = tuple(state.ledger.batches(job, seconds, run.granularity))
-    builder = GraphBuilder(feature_specs(run.extractors), PickledOnce(run.features))
+    builder = GraphBuilder(named_extractors(run.extractors), PickledOnce(run.features))
     graph, sink = builder.experiment(job.task, Submit(job.index, batches))
     return delayed(graph, [sink], batches, job.index)[0]
 
@@ -453,7 +453,7 @@ def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool)
     codes = _codes(run.extractors)
     try:
         with RunProgress(totals, shown=progress) as bar:
-            specs, features = feature_specs(run.extractors), PickledOnce(run.features)
+            specs, features = named_extractors(run.extractors), PickledOnce(run.features)
             for index, record in Loop(state, specs, features, cluster, bar.event).run():
                 bar.finish(record.experiment_id)
                 run.records[index] = replace(record, finished=time.perf_counter() - begin)

@@ -18,7 +18,7 @@ from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.execution.worker.children import collect, serve
 from oectflow.pipeline.execution.worker.run_extractor import Steps, run_extractor, step_seconds
 from oectflow.pipeline.execution.worker.tasks import (
-    FeatureSpec,
+    NamedExtractor,
     announce,
     compute_batch,
 )
@@ -27,7 +27,7 @@ from oectflow.pipeline.outputs.sink import Problem
 
 
 def extract_isolated(
-    task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
+    task: ExperimentTask, specs: Sequence[NamedExtractor], source: str, start: int, stop: int
 ) -> list[Extracted]:
     """Compute features of steps in child processes, each logical task on its own.
 
@@ -60,7 +60,7 @@ def extract_isolated(
 
 
 def _given_up(
-    source: str, start: int, stop: int, spec: FeatureSpec, kind: str, reason: str
+    source: str, start: int, stop: int, spec: NamedExtractor, kind: str, reason: str
 ) -> Extracted:
     n_steps = stop - start
     nothing = Steps(
@@ -87,7 +87,7 @@ def child() -> None:
 
 
 def _results(
-    work: tuple[ExperimentTask, Sequence[tuple[int, int, FeatureSpec]], str],
+    work: tuple[ExperimentTask, Sequence[tuple[int, int, NamedExtractor]], str],
 ) -> Iterator[Extracted]:
     task, todo, source = work
     # Whoever has started this process ends it when a step takes too long.

@@ -16,8 +16,8 @@ class PickledOnce(Generic[T]):
     """A value that is pickled once, where it is made, and unpickled once in every worker.
 
     The scheduler unpickles what is submitted and pickles it again for the worker that gets it.  A
-    class from a notebook goes with its code, which takes 0.3 ms each time; what is sealed are only
-    bytes to it.
+    class from a notebook goes with its code, which takes 0.3 ms each time; this is only bytes
+    to it.
 
     Parameters
     ----------

@@ -78,9 +78,9 @@ def size_of_record(record: ExperimentRecord) -> int:
     return _of_mapping(texts) + _of_problems(record.problems)
 
 
-def size_of_pickled_once(sealed: PickledOnce[Any]) -> int:
-    """Return the bytes of a sealed value, as it travels."""
-    return sealed.nbytes
+def size_of_pickled_once(pickled: PickledOnce[Any]) -> int:
+    """Return the bytes of a pickled value, as it travels."""
+    return pickled.nbytes
 
 
 for _kind, _size in {

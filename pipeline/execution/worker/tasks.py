@@ -58,7 +58,7 @@ _CRASHES = ("ProcessDied", "MemoryError")
 
 
 @dataclass(frozen=True)
-class FeatureSpec:
+class NamedExtractor:
     """A feature to extract.
 
     Attributes
@@ -78,14 +78,14 @@ class FeatureSpec:
         return self.extractors.value[self.name]
 
 
-def feature_specs(extractors: Mapping[str, BaseExtractor]) -> dict[str, FeatureSpec]:
+def named_extractors(extractors: Mapping[str, BaseExtractor]) -> dict[str, NamedExtractor]:
     """Return what tasks get of the extractors of a run, by feature."""
     # Together, as classes from one notebook share most of their code.
-    sealed: PickledOnce[Mapping[str, BaseExtractor]] = PickledOnce(dict(extractors))
-    return {name: FeatureSpec(name, sealed) for name in extractors}
+    pickled: PickledOnce[Mapping[str, BaseExtractor]] = PickledOnce(dict(extractors))
+    return {name: NamedExtractor(name, pickled) for name in extractors}
 
 
-def needed_arrays(specs: Iterable[FeatureSpec]) -> tuple[str, ...] | None:
+def needed_arrays(specs: Iterable[NamedExtractor]) -> tuple[str, ...] | None:
     """Return the names of the arrays that some features use together, None for all."""
     needed: set[str] = set()
     for spec in specs:
@@ -151,7 +151,9 @@ def _joined(parts: Sequence[Steps]) -> Steps:
     return Steps(parts[0].source, batch, unreadable)
 
 
-def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: Steps) -> Extracted:
+def extract_features(
+    task: ExperimentTask, specs: Sequence[NamedExtractor], steps: Steps
+) -> Extracted:
     """Compute features of steps that were read, and announce it.
 
     Returns
@@ -165,7 +167,7 @@ def extract_features(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: 
 
 
 def read_and_extract(
-    task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
+    task: ExperimentTask, specs: Sequence[NamedExtractor], source: str, start: int, stop: int
 ) -> Extracted:
     """Read a range of steps and compute features of them in one task, and announce it."""
     extracted = compute_batch(task, specs, source, start, stop)
@@ -174,7 +176,7 @@ def read_and_extract(
 
 
 def compute_batch(
-    task: ExperimentTask, specs: Sequence[FeatureSpec], source: str, start: int, stop: int
+    task: ExperimentTask, specs: Sequence[NamedExtractor], source: str, start: int, stop: int
 ) -> Extracted:
     """Read a range of steps and compute features of them."""
     begin = time.perf_counter()
@@ -183,7 +185,7 @@ def compute_batch(
     return replace(_extracted(task, specs, steps), reading=reading)
 
 
-def _extracted(task: ExperimentTask, specs: Sequence[FeatureSpec], steps: Steps) -> Extracted:
+def _extracted(task: ExperimentTask, specs: Sequence[NamedExtractor], steps: Steps) -> Extracted:
     steps = _writable(replace(steps, batch=replace(steps.batch, sample=task.sample)))
     start, n_steps = steps.batch.first_step, len(steps.batch)
     columns = value_columns(steps)
@@ -277,12 +279,12 @@ def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG
 
 def derive_features(
     task: ExperimentTask,
-    sealed: PickledOnce[FeatureSet],
+    pickled: PickledOnce[FeatureSet],
     parts: Sequence[Extracted | Sequence[Extracted]],
 ) -> Table:
     """Put the parts of one experiment together and compute its derived features."""
     begin = time.perf_counter()
-    features = sealed.value
+    features = pickled.value
     flat = [one for part in parts for one in ([part] if isinstance(part, Extracted) else part)]
     table = build_table(flat, features, task.n_steps)
     if task.reused:
@@ -299,7 +301,7 @@ def software_versions() -> dict[str, str]:
 
 
 def write_experiment(
-    task: ExperimentTask, sealed: PickledOnce[FeatureSet], table: Table, content_hash: str
+    task: ExperimentTask, pickled: PickledOnce[FeatureSet], table: Table, content_hash: str
 ) -> ExperimentRecord:
     """Write the Parquet file of one experiment.
 
@@ -313,7 +315,7 @@ def write_experiment(
         The folder cannot be written.
     """
     begin = time.perf_counter()
-    features = sealed.value
+    features = pickled.value
     described = describe(table, features, task.sample)
     identity = {
         "experiment_id": task.experiment_id,

@@ -39,14 +39,14 @@ def counts(folder):
 
 
 def test_sealed__is_pickled_once_and_not_opened_on_the_way(tmp_path):
-    sealed = PickledOnce(Counted(tmp_path))
-    assert sealed.value.folder == tmp_path
+    pickled = PickledOnce(Counted(tmp_path))
+    assert pickled.value.folder == tmp_path
     assert counts(tmp_path) == [0, 0]
-    arrived = sealed
+    arrived = pickled
     # From the client to the scheduler, and from there to a worker.
     for _ in range(2):
         arrived = pickle.loads(cloudpickle.dumps(arrived))
-    again = pickle.loads(pickle.dumps(sealed))
+    again = pickle.loads(pickle.dumps(pickled))
     assert counts(tmp_path) == [1, 0]
     assert arrived.value is again.value
     assert arrived.value.folder == tmp_path

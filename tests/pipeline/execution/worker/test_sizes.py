@@ -69,8 +69,8 @@ def test_sizes__of_what_came_over_the_network():
 
 
 def test_sizes__of_small_things():
-    sealed = PickledOnce(list(range(10_000)))
-    payload = pickle.dumps(sealed)
+    pickled = PickledOnce(list(range(10_000)))
+    payload = pickle.dumps(pickled)
     assert sizeof(pickle.loads(payload)) == pytest.approx(len(payload), rel=0.1)
     record = ExperimentRecord("a", "a.h5", "failed", problems=problems(20))
     assert 20 * 200 < sizeof(record) < 20 * 1000
