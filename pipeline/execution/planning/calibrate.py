@@ -22,8 +22,10 @@ _MOST_BYTES = 2**20
 _SIZES = (1, 2, 4)
 #: Every worker gets two batches, so that none waits.
 QUEUED = 2
-#: With fewer blocks than this for each worker, none is computed together with another.
+#: With fewer blocks than this for each worker, or longer ones in s, none is computed together with
+#: another: a few of them say enough, and the rest is better divided when their cost is known.
 _FEW = 8
+_LONG = 0.05
 
 
 @dataclass
@@ -62,6 +64,11 @@ class Group:
     def n_blocks(self) -> int:
         """How many blocks there are in all of its experiments."""
         return sum(-(-job.layouts[self.source].n_steps // self.block) for job in self.jobs)
+
+    @property
+    def block_seconds(self) -> float:
+        """What a block has taken, in s; 0 before one is done."""
+        return self.seconds / max(self.n_blocks_done, 1)
 
     @property
     def n_running(self) -> int:
@@ -157,7 +164,7 @@ class Calibration:
             for group in able:
                 job = group.job
                 assert job is not None
-                few = group.n_blocks < _FEW * n_workers
+                few = group.n_blocks < _FEW * n_workers or group.block_seconds > _LONG
                 turn = min(group.n_sent // n_workers, len(_SIZES) - 1)
                 apart = group.n_blocks < QUEUED * n_workers
                 batches = group.take(1 if few else _SIZES[turn], apart=apart)
@@ -180,8 +187,7 @@ class Calibration:
         for group in self.groups:
             if group.job is not group.jobs[0]:
                 continue
-            per_block = group.seconds / max(group.n_blocks_done, 1)
-            enough = max(trip, _SHARE * per_block * group.n_blocks / n_workers)
+            enough = max(trip, _SHARE * group.block_seconds * group.n_blocks / n_workers)
             if group.unknown or (group.seconds < enough and group.n_bytes < _MOST_BYTES):
                 layout = group.jobs[0].layouts[group.source]
                 a_step = max(layout.nbytes_per_sample * float(layout.lengths.mean()), 1.0)
