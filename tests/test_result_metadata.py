@@ -108,7 +108,7 @@ def test_unpack__definitions_that_are_not_there(tmp_path, monkeypatch, damage):
         path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DefinitionsLost, match=path.name):
         unpack(raw, None if damage == "no folder" else tmp_path / "a.parquet")
-    alone = without_definitions(raw)
+    alone = without_definitions(json.loads(raw))
     assert alone["definitions_lost"] == path.name
     assert (alone["n_rows"], alone["identity"]) == (METADATA["n_rows"], METADATA["identity"])
     # The next result writes them again.

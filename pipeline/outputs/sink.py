@@ -181,12 +181,13 @@ def read_metadata(path: Path) -> dict[str, Any] | None:
 def _parsed(path: Path, raw: bytes) -> dict[str, Any]:
     """Return metadata in which everything is where it belongs."""
     try:
-        newest = int(json.loads(raw)["format"])
+        packed = json.loads(raw)
+        newest = int(packed["format"])
         if newest <= FORMAT:
             try:
-                metadata = unpack(raw, path)
+                metadata = unpack(packed, path)
             except DefinitionsLost:
-                metadata = _described_by_itself(path, without_definitions(raw))
+                metadata = _described_by_itself(path, without_definitions(packed))
             _look_through(metadata)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedFile(

@@ -29,7 +29,7 @@ _OWN = ("seconds", "counts", "sample")
 _COMMON = ("config", "expand_multidim", "versions")
 #: By what results may be divided into folders.
 PARTITIONS = ("chip_id", "device_id")
-_LEVEL = 9
+_CODEC = pa.Codec("zstd", compression_level=9)
 #: More than any set of features: a damaged file must not take all memory.
 _MOST_BYTES = 2**26
 #: Sets of definitions that are kept decoded, and of sizes that variables have.
@@ -85,13 +85,13 @@ def pack(metadata: Mapping[str, Any], folder: Path | None = None) -> bytes:
     return _json(packed).encode()
 
 
-def unpack(raw: bytes, result: Path | None = None) -> dict[str, Any]:
+def unpack(raw: bytes | Mapping[str, Any], result: Path | None = None) -> dict[str, Any]:
     """Return metadata as they were before they were packed.
 
     Parameters
     ----------
     raw
-        What stands in the footer; or JSON that was never packed.
+        What stands in the footer, or the object that it is in JSON; or what was never packed.
     result
         The file that says so; its definitions may stand beside it.
 
@@ -106,7 +106,7 @@ def unpack(raw: bytes, result: Path | None = None) -> dict[str, Any]:
     ValueError, KeyError, TypeError, AttributeError
         That are no such metadata.
     """
-    metadata: dict[str, Any] = json.loads(raw)
+    metadata: dict[str, Any] = dict(raw) if isinstance(raw, Mapping) else json.loads(raw)
     if "definitions" not in metadata:
         return metadata
     definitions = metadata.pop("definitions")
@@ -126,9 +126,9 @@ def unpack(raw: bytes, result: Path | None = None) -> dict[str, Any]:
     return metadata | shared | {"features": features, "variables": variables}
 
 
-def without_definitions(raw: bytes) -> dict[str, Any]:
+def without_definitions(raw: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a file says alone: all but what its features and variables are."""
-    metadata: dict[str, Any] = json.loads(raw)
+    metadata = dict(raw)
     name = definitions_name(metadata.pop("definitions"))
     del metadata["sizes"]
     lost = {"config": "", "expand_multidim": False, "features": {}, "variables": {}}
@@ -182,9 +182,8 @@ def _json(value: Any) -> str:
 
 
 def _compressed(text: str) -> str:
-    codec = pa.Codec("zstd", compression_level=_LEVEL)
     data = text.encode()
-    packed = base64.b64encode(codec.compress(data, asbytes=True)).decode()
+    packed = base64.b64encode(_CODEC.compress(data, asbytes=True)).decode()
     return f"{len(data)} {packed}"
 
 
@@ -194,7 +193,7 @@ def _expanded(text: str) -> bytes:
         raise ValueError(f"definitions of {length} bytes")
     try:
         return bytes(
-            pa.Codec("zstd").decompress(
+            _CODEC.decompress(
                 base64.b64decode(packed, validate=True), decompressed_size=int(length), asbytes=True
             )
         )
