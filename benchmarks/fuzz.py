@@ -186,7 +186,7 @@ def fuzz(n: int, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run and print; exit status 1 if a caller was killed or hangs."""
+    """Run and print; exit status 1 if a caller was killed or hangs, or samples lie in silence."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
@@ -206,9 +206,16 @@ def main() -> None:
             print(f"  {value:5}  {key}")
     print(f"killed or hanging: {len(found['killed or hanging'])} of {found['n']}")
     print("\n".join(found["killed or hanging"]))
+    silent = {key: n for key, n in found["silent"].items() if key.startswith("fletcher32")}
+    samples = sum(n for key, n in silent.items() if key.endswith("samples"))
+    print(
+        f"fletcher32, other values without a word: {samples} times in samples, which have a "
+        f"checksum; {sum(silent.values()) - samples} times in attributes and in the description of "
+        "a table, for which HDF5 has none.  Of the file without fletcher32 nothing has one."
+    )
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
-    sys.exit(1 if found["killed or hanging"] else 0)
+    sys.exit(1 if found["killed or hanging"] or samples else 0)
 
 
 if __name__ == "__main__":
