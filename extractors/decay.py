@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -10,10 +11,20 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.optimize import brentq
 
-from oectflow.extractors.base import BaseExtractor, Params, Variable, register
+from oectflow.extractors.base import (
+    COMMON_STATUSES,
+    ERROR,
+    BaseExtractor,
+    Columns,
+    Params,
+    Variable,
+    register,
+    stack_steps,
+)
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate
 from oectflow.extractors.tau import TAU_WORDS, TauOnOff
+from oectflow.measurement import Batch
 
 #: tau in s, status, R2, standard error of tau in s.
 Fit = tuple[float, str, float, float]
@@ -47,6 +58,18 @@ _DECAY_WORDS = {
     "no_time": "continuous_time does not increase in the window",
     "cut": "the step has no such complete off phase after an on phase",
 }
+_TAU_WORDS = [*COMMON_STATUSES, *TAU_WORDS]
+_ALL_WORDS = [*COMMON_STATUSES, *_DECAY_WORDS]
+_CUT = _ALL_WORDS.index("cut")
+#: What the words of :class:`.tau.TauOnOff` are here; a phase that is not there is none.
+_STATUS_OF_TAU = np.array(
+    [
+        _CUT if word in ("absent", "no_window") else _ALL_WORDS.index(word) if word in _ALL_WORDS
+        else ERROR
+        for word in _TAU_WORDS
+    ],
+    np.int8,
+)  # fmt: skip
 #: A decay to zero is fitted up to a tau of this many windows: rounding of the samples, 1e-16 of
 #: them, is then 1e-10 of what the current loses in the window.
 _LONGEST_DECAY = 1e6
@@ -110,9 +133,10 @@ class DecayTime(BaseExtractor):
         -------
         All :attr:`variables`.
         """
-        current = np.ascontiguousarray(step_data["drain_current"], np.float64)
         if params["method"] == "off_phase":
-            return fit_off_phase(step_data, params)
+            columns = fit_off_phases(Batch.from_steps([step_data]), params)
+            return {name: column[0] for name, column in columns.items()}
+        current = np.ascontiguousarray(step_data["drain_current"], np.float64)
         first, last = (int(current.size * share) for share in params["fit_range"])
         t = np.asarray(step_data["continuous_time"], np.float64)[first:last]
         y = np.abs(current[first:last])
@@ -123,40 +147,51 @@ class DecayTime(BaseExtractor):
             found = fit(t[used] - t[:1], y[used])
         return dict(zip(("value", "status", "r_squared", "stderr"), found, strict=True))
 
+    def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Fit many steps; the same bits as one by one."""
+        if params["method"] == "off_phase":
+            return fit_off_phases(batch, params)
+        return stack_steps(
+            self.variables, [self.extract_step(batch.step(i)) for i in range(len(batch))]
+        )
 
-def fit_off_phase(step_data: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
-    """Fit a decay with offset to one off phase, as :class:`.tau.TauOnOff` does to all of them.
+
+def fit_off_phases(batch: Batch, params: Mapping[str, Any]) -> Columns:
+    """Fit a decay with offset to one off phase of each step, as :class:`.tau.TauOnOff` does to all.
 
     Returns
     -------
     All variables of :class:`DecayTime`; NaN where there is no answer.
     """
+    tau = _tau_extractor(params["cycle"] + 1, params["period"], params["sample_rate"])
+    fits = tau.extract_batch(batch, tau.params)
+    on, off = fits["window_start"][:, 0].T
     # The off phase that a step begins with follows no on phase.
-    tau = TauOnOff(
+    cycle = params["cycle"] - 1 + (off < on)
+    beyond = cycle >= fits["status"].shape[1]
+    at = np.arange(len(batch)), np.where(beyond, 0, cycle), 1
+    status = _STATUS_OF_TAU[fits["status"][at]]
+    status[beyond] = _CUT
+    unknown = fits["status"][:, 0, 0] == _TAU_WORDS.index("no_period")
+    status[unknown] = _ALL_WORDS.index("no_period")
+    none = unknown | (status == _CUT)
+    return {"status": status} | {
+        name: np.where(none, np.nan, fits[name][at].astype(np.float64))
+        for name in ("value", "r_squared", "stderr")
+    }
+
+
+@lru_cache(16)
+def _tau_extractor(cycles: int, period: float | None, sample_rate: float | None) -> TauOnOff:
+    return TauOnOff(
         {
             "window": "full_phase",
-            "max_cycles": params["cycle"] + 1,
+            "max_cycles": cycles,
             "min_swing": 0.0,
-            "period": params["period"],
-            "sample_rate": params["sample_rate"],
+            "period": period,
+            "sample_rate": sample_rate,
         }
     )
-    fits = tau.extract_single_step(step_data, tau.params)
-    words = list(tau.variables["status"].statuses)
-    on, off = fits["window_start"][0]
-    cycle = params["cycle"] - 1 + int(off < on)
-    status = words[fits["status"][0, 0]]
-    if status != "no_period":
-        status = words[fits["status"][cycle, 1]] if cycle < len(fits["status"]) else "cut"
-    if status in ("absent", "no_window", "no_period", "cut"):
-        status = "no_period" if status == "no_period" else "cut"
-        return {"value": np.nan, "status": status, "r_squared": np.nan, "stderr": np.nan}
-    return {
-        "value": fits["value"][cycle, 1],
-        "status": status,
-        "r_squared": fits["r_squared"][cycle, 1],
-        "stderr": float(fits["stderr"][cycle, 1]),
-    }
 
 
 def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:

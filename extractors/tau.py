@@ -27,7 +27,8 @@ from oectflow.measurement import Batch
 
 TAU_WORDS = {
     "low_r2": "an exponential was fitted, but R2 is below the threshold",
-    "not_exponential": "the residuals have a structure: one exponential does not describe them",
+    "not_exponential": "the residuals have a structure, or levels drift: one exponential does not "
+    "describe them",
     "clipped": "a plateau of equal values at which the instrument could measure no more; left out",
     "overflow": "overflow marks of the instrument in the window; left out",
     "outlier": "samples far from the fit in the window; left out",
@@ -37,7 +38,7 @@ TAU_WORDS = {
     "no_response": "the current does not go both ways as the gate is switched",
     "flat": "the current is constant in the window",
     "straight": "no curvature: tau is longer than 100 windows, or not known to a half",
-    "step": "no relaxation: tau is shorter than a quarter of a sample",
+    "step": "no relaxation: tau is shorter than a quarter of a sample, or noise hides the second",
     "opposite": "the current moves the other way in the window",
     "noise": "an exponential explains the window no better than chance",
     "nan": "a sample in the window is not a number",

@@ -129,7 +129,8 @@ class Cycles(BaseExtractor):
     description = "peak drain current per gate cycle, in its measured sign"
     definition = (
         "peak_per_period: Id at max |Id| in each complete gate period, the first n_cycles; cycle i "
-        "begins at the sample nearest to i periods. peak_detection: Id at the n_cycles largest "
+        "begins at the edge of the recorded gate, else at the sample nearest to i periods. "
+        "peak_detection: Id at the n_cycles largest "
         "peaks of |Id| that scipy.signal.find_peaks finds, in the order of time. fixed_interval: "
         "n_cycles samples from the first to the last. percentile: the samples with |Id| at or "
         "above its percentile 100 (1 - n_cycles / n_samples), thinned to n_cycles"
@@ -137,13 +138,14 @@ class Cycles(BaseExtractor):
     formula = r"I_i = I_d(t_i), \quad t_i = \arg \max_{i T \leq t < (i + 1) T} |I_d(t)|"
     reference = "Virtanen et al. (2020), Nat. Methods 17, 261. doi:10.1038/s41592-019-0686-2"
     statuses = _CYCLES_WORDS
+    version = 2
     Params = CyclesParams
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """The current; where cycles are counted in time, the recorded times."""
+        """The current; where cycles are counted in time, the recorded times and the gate."""
         timed = self.params["method"] == "peak_per_period"
-        return ("original_time", "drain_current") if timed else ("drain_current",)
+        return ("original_time", "drain_current", "Vg") if timed else ("drain_current",)
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:
@@ -173,7 +175,7 @@ class Cycles(BaseExtractor):
         ``value`` and ``status``.
         """
         if params["method"] == "peak_per_period":
-            wanted = ("drain_current", "original_time", "sampling_interval", "gate_period")
+            wanted = ("drain_current", "original_time", "Vg", "sampling_interval", "gate_period")
             one = Batch.from_steps([{k: step_data[k] for k in wanted if k in step_data}])
             return {name: column[0] for name, column in self.extract_batch(one, params).items()}
         current = np.asarray(step_data["drain_current"], np.float64)
@@ -206,6 +208,7 @@ class Cycles(BaseExtractor):
         peaks.cycle_peaks(
             current,
             batch.arrays.get("original_time", np.full(current.size, np.nan)),
+            batch.arrays.get("Vg", np.empty(0)),
             batch.offsets,
             interval,
             period,

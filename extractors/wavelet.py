@@ -27,7 +27,7 @@ from oectflow.extractors.dwt import (
     filters,
     wavelet_features,
 )
-from oectflow.extractors.kernels import gate
+from oectflow.extractors.kernels import edges, gate
 from oectflow.extractors.timing import gate_timing
 from oectflow.measurement import Batch
 
@@ -99,13 +99,14 @@ class Dwt(BaseExtractor):
         "Mallat (1989), IEEE Trans. Pattern Anal. Mach. Intell. 11, 674. doi:10.1109/34.192463"
     )
     statuses = _WORDS
+    version = 2
     Params = DwtParams
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """The current; to find a phase, the recorded times."""
+        """The current; to find a phase, the recorded times and the gate."""
         whole = self.params["part"] == "step"
-        return ("drain_current",) if whole else ("original_time", "drain_current")
+        return ("drain_current",) if whole else ("original_time", "drain_current", "Vg")
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:
@@ -179,6 +180,7 @@ class Dwt(BaseExtractor):
         wanted = (
             "drain_current",
             "original_time",
+            "Vg",
             "sampling_interval",
             "gate_period",
             "duty_cycle",
@@ -233,8 +235,8 @@ def phases(
     Parameters
     ----------
     batch
-        Steps with ``drain_current``, and ``original_time``, ``gate_period``, ``duty_cycle`` where
-        they are known.
+        Steps with ``drain_current``, and ``original_time``, ``Vg``, ``gate_period``,
+        ``duty_cycle`` where they are known.
     interval, period
         Sampling intervals and gate periods.  Shape (n_steps,), in s.
     params
@@ -250,11 +252,19 @@ def phases(
     ends = begins.copy()
     failed = np.zeros(len(batch), np.int8)
     for i in range(len(batch)):
+        steps = slice(batch.offsets[i], batch.offsets[i + 1])
+        current = batch.arrays["drain_current"][steps]
+        if "Vg" in batch.arrays:
+            spans = phases_of_gate(current, batch.arrays["Vg"][steps], params["part"])
+            if len(spans):
+                if params["cycle"] > len(spans):
+                    failed[i] = _ALL_WORDS.index("cut")
+                    continue
+                begins[i], ends[i] = begins[i] + spans[params["cycle"] - 1]
+                continue
         if not (interval[i] > 0 and period[i] > 0):
             failed[i] = _ALL_WORDS.index("no_period")
             continue
-        steps = slice(batch.offsets[i], batch.offsets[i + 1])
-        current = batch.arrays["drain_current"][steps]
         recorded = batch.arrays.get("original_time", batch.arrays["drain_current"][:0])[steps]
         span = phase(current, recorded, interval[i], period[i] / interval[i], duty_cycle[i], params)
         if span is None:
@@ -263,6 +273,29 @@ def phases(
             begins[i] += span[0]
             ends[i] += span[1]
     return begins, ends, failed
+
+
+def phases_of_gate(
+    current: NDArray[np.float64], gate_voltage: NDArray[np.float64], part: str
+) -> NDArray[np.int64]:
+    """Return begin and end of the on or off phases of a step by its recorded gate.
+
+    An off phase that a step begins with follows no on phase, and is left out.  Shape (n_cycles, 2);
+    (0, 2) where the gate is no square wave.
+    """
+    runs = np.empty((current.size // 2 + 2, 3), np.int64)
+    n = int(edges.complete_cycles(runs, edges.gate_runs(np.ascontiguousarray(gate_voltage), runs)))
+    starts = np.empty(n + 1, np.int64)
+    first, length = np.empty((2, n, 2), np.int64)
+    if n == 0:
+        return first[:, :2]
+    signal = np.empty(current.size)
+    gate.orient(np.ascontiguousarray(current), 0, signal)
+    edges.phases_of_runs(signal, runs, n, starts, first, length)
+    which = edges.ON if part == "on" else edges.OFF
+    spans = np.stack([first[:, which], first[:, which] + length[:, which]], axis=1)
+    skipped = int(part == "off" and first[0, edges.OFF] < first[0, edges.ON])
+    return spans[skipped:]
 
 
 def phase(

@@ -15,6 +15,7 @@ from typing import Any
 import click
 import typer
 from feature_pages import write_pages
+from ok_page import ok_page
 from typer.cli import get_docs_for_click
 
 import oectflow as of
@@ -174,6 +175,7 @@ def generate(app: Any, _config: Any) -> None:
     write_pages(docs)
     (docs / "reference" / "api.rst").write_text(front_door(), encoding="utf-8")
     (docs / "reference" / "errors.md").write_text(errors(), encoding="utf-8")
+    (docs / "reference" / "ok.md").write_text(ok_page() + "\n", encoding="utf-8")
     (docs / "reference" / "kinds.md").write_text(kinds_page(), encoding="utf-8")
     (docs / "reference" / "cli.md").write_text(commands(), encoding="utf-8")
     notebooks = docs / "notebooks"

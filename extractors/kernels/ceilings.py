@@ -111,6 +111,17 @@ def is_fine(y):
 def limits_of(y):
     """Return the largest and the least current of a step where samples pile up there, else NaN."""
     limits = np.full(2, math.nan)
+    # Counted first, which is quick, and looked at where there is something.
+    high, low = -math.inf, math.inf
+    for k in range(y.size):
+        high = y[k] if y[k] > high else high
+        low = y[k] if y[k] < low else low
+    tops = bottoms = 0
+    for k in range(y.size):
+        tops += y[k] == high
+        bottoms += y[k] == low
+    if max(tops, bottoms) < 8:
+        return limits
     for i in range(2):
         level, count, after = pile_up(y, i == 0)
         if count >= max(8, 3 * after, y.size // 200):

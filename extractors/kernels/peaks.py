@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.edges import complete_cycles, gate_runs
 from oectflow.extractors.kernels.gate import count_cycles, cycle_starts, recorded_clock
 
 #: How a step ended.
@@ -96,13 +97,16 @@ def step_peaks(y, offsets, use_abs, peaks):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def cycle_peaks(y, recorded, offsets, interval, period, peaks, codes):
+def cycle_peaks(y, recorded, gate, offsets, interval, period, peaks, codes):
     """Find the sample of largest magnitude in every gate cycle of every step.
 
     Parameters
     ----------
     y, recorded
         Current and recorded times (s) of all steps, one after the other.
+    gate
+        Gate voltage (V) of all steps, NaN where it was not recorded; shape (0,) for nowhere.  Where
+        it is a square wave its edges cut the cycles.
     offsets
         Step i is ``offsets[i]:offsets[i + 1]``.  Shape (S + 1,).
     interval, period
@@ -116,22 +120,36 @@ def cycle_peaks(y, recorded, offsets, interval, period, peaks, codes):
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
         peaks[step] = math.nan
-        if not (period[step] > 0.0 and interval[step] > 0.0):
+        runs = np.empty((0, 3), np.int64)
+        n_runs = 0
+        if gate.size:
+            runs = np.empty(((b - a) // 2 + 2, 3), np.int64)
+            n_runs = gate_runs(gate[a:b], runs)
+        n_complete = complete_cycles(runs, n_runs)
+        by_gate = n_complete > 0
+        if not by_gate and not (period[step] > 0.0 and interval[step] > 0.0):
             codes[step] = NO_PERIOD
             continue
         samples = y[a:b]
         if not any_finite(samples):
             codes[step] = NO_DATA
             continue
-        n_complete = count_cycles(b - a, period[step] / interval[step])
+        if not by_gate:
+            n_complete = count_cycles(b - a, period[step] / interval[step])
         n = min(n_complete, peaks.shape[1])
         codes[step] = FOUND
         if n == 0:
             codes[step] = NO_CYCLE
         elif n < n_complete:
             codes[step] = MORE_CYCLES
-        t = recorded_clock(recorded[a:b], interval[step])
-        starts = cycle_starts(t, b - a, period[step] / interval[step], n)
+        if by_gate:
+            starts = np.empty(n + 1, np.int64)
+            for i in range(n):
+                starts[i] = runs[2 * i, 0]
+                starts[i + 1] = runs[2 * i + 1, 1]
+        else:
+            t = recorded_clock(recorded[a:b], interval[step])
+            starts = cycle_starts(t, b - a, period[step] / interval[step], n)
         for i in range(n):
             k = largest(samples[starts[i] : starts[i + 1]], True)
             if k >= 0:

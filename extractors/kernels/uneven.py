@@ -5,8 +5,10 @@ start runs through its samples with ``f = exp(-(t - t_s) / tau) - 1`` at all nod
 
 The curve ``u(theta)`` has no universal curvature here, but its speed ``ds/dtheta`` is bounded: the
 largest that a numerical maximisation over arbitrary sampling patterns found is 3.1 (evenly spaced:
-1/2), and :data:`SPEED` is assumed.  A maximum is therefore at most ``SPEED * NODE_SPACING / 2``
-from a node in angle, and a window is dropped if not even that would make it win.
+1/2), and :data:`SPEED` is assumed.  Where no distance of samples is less than half or more than one
+and a half of the usual one, the largest found is 0.64, and :data:`STEADY_SPEED` is assumed.  A
+maximum is therefore at most half a node spacing times that speed from a node in angle, and a window
+is dropped if not even that would make it win.
 
 Dimension letters: N samples of the trace, n of a window, L lengths, K nodes, W starts.
 """
@@ -31,6 +33,8 @@ from oectflow.extractors.kernels.windows import adjusted, at_edge, needed
 
 NODE_SPACING = 0.1
 SPEED = 4.0
+#: The same of a clock that only jitters: no distance is off by more than this share of the usual.
+STEADY_SPEED, STEADY = 0.8, 0.5
 #: Windows whose correlations are kept at a time.
 ROOM = 500_000
 #: Room for the nodes; a constant, so that the compiler sees that rows do not overlap.
@@ -130,7 +134,7 @@ def scan_uneven(y, start_step, lengths, drops, fall, rise):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def refine_uneven(y, t, sign, rates, drops, incumbent, scaled, w):
+def refine_uneven(y, t, sign, rates, drops, speed, incumbent, scaled, w):
     """Fit one window exactly; as :func:`.windows.refine_window`.
 
     Parameters
@@ -141,6 +145,8 @@ def refine_uneven(y, t, sign, rates, drops, incumbent, scaled, w):
         ``DECAY`` or ``RISE``.
     rates, drops
         Nodes; ``drops`` from the window's first sample on.  Shapes (K,), (>= n - 1, K).
+    speed
+        From :func:`clock_speed`.
     incumbent
         Adjusted R2 that it has to exceed.
     scaled, w
@@ -174,7 +180,7 @@ def refine_uneven(y, t, sign, rates, drops, incumbent, scaled, w):
             continue
         if k < last and w[_C * STRIDE + k + 1] * norm >= c:
             continue
-        if not within_reach(c, best):
+        if not within_reach(c, best, speed):
             continue
         theta = refine(
             yc,
@@ -199,15 +205,26 @@ def refine_uneven(y, t, sign, rates, drops, incumbent, scaled, w):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def within_reach(c, c_need):
+def clock_speed(t):
+    """Return the bound of ``ds/dtheta`` for windows of a clock."""
+    steps = t[1:] - t[:-1]
+    usual = np.median(steps)
+    for step in steps:
+        if not abs(step - usual) <= STEADY * usual:
+            return SPEED
+    return STEADY_SPEED
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def within_reach(c, c_need, speed):
     """Tell whether a maximum of ``c_need`` may hide within half a cell of a node with ``c``."""
-    angle = math.acos(min(max(c, -1.0), 1.0)) - 0.5 * SPEED * NODE_SPACING
+    angle = math.acos(min(max(c, -1.0), 1.0)) - 0.5 * speed * NODE_SPACING
     return angle <= math.acos(min(c_need, 1.0))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def best_uneven(
-    y, t, start_step, lengths, rates, drops, sign, correlations, least_change, incumbent
+    y, t, start_step, lengths, rates, drops, sign, speed, correlations, least_change, incumbent
 ):
     """Return start, length, ``theta`` and adjusted R2 of the best window of one sign."""
     won = -1, -1, math.nan, incumbent
@@ -229,11 +246,11 @@ def best_uneven(
         s = leader_s if turn < 0 else turn % n_starts
         c = correlations[index, s]
         n = lengths[index]
-        if c <= 0.0 or not within_reach(c, needed(incumbent, n)):
+        if c <= 0.0 or not within_reach(c, needed(incumbent, n), speed):
             continue
         a = s * start_step
         value, theta, change = refine_uneven(
-            y[a : a + n], t[a : a + n] - t[a], sign, rates, drops[a:], incumbent, scaled, w
+            y[a : a + n], t[a : a + n] - t[a], sign, rates, drops[a:], speed, incumbent, scaled, w
         )
         if value > incumbent and change >= least_change:
             incumbent = value
@@ -259,6 +276,7 @@ def search_uneven(y, t, first, last, start_step, lengths, least_change):
     n_starts = max(0, (last - first - lengths[0]) // start_step + 1)
     found = (-1, -1, math.nan), (-1, -1, math.nan)
     bars = np.full(2, -math.inf)
+    speed = clock_speed(t[first:last]) if last - first > 1 else SPEED
     chunk = max(1, ROOM // lengths.size)
     for begin in range(0, n_starts, chunk):
         used = min(chunk, n_starts - begin)
@@ -278,6 +296,7 @@ def search_uneven(y, t, first, last, start_step, lengths, least_change):
                 rates,
                 drops,
                 DECAY if turn == 0 else RISE,
+                speed,
                 fall if turn == 0 else rise,
                 least_change,
                 bars[turn],

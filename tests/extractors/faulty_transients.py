@@ -137,7 +137,24 @@ def clean(rng: np.random.Generator) -> Device:
 
 
 def drifting(rng: np.random.Generator) -> Device:
-    return make(rng, drift=rng.uniform(-0.03, 0.03))
+    return make(rng, drift=rng.uniform(-0.6, 0.6))
+
+
+def drifting_baseline(rng: np.random.Generator) -> Device:
+    """A line, a relaxation or a wave of up to 60 % of the swing; no current crosses zero."""
+    device = make(rng)
+    y, t = device.step["drain_current"], device.step["original_time"]
+    ordered = np.sort(np.abs(y))
+    swing = ordered[-1 - y.size // 50] - ordered[y.size // 50]
+    x = (t - t[0]) / (t[-1] - t[0])
+    shapes = (
+        x,
+        1 - np.exp(-x * rng.uniform(1, 8)),
+        np.sin(2 * np.pi * x * rng.uniform(0.3, 3)),
+    )
+    added = rng.uniform(-0.6, 0.6) * swing * shapes[int(rng.integers(3))]
+    device.step["drain_current"] = y + np.sign(y.mean()) * (added - min(0.0, added.min()))
+    return device
 
 
 def jittering_clock(rng: np.random.Generator) -> Device:
@@ -251,7 +268,8 @@ def no_response(rng: np.random.Generator) -> Device:
 KINDS = {
     f.__name__: f
     for f in (
-        clean, drifting, jittering_clock, period_off, jittering_edges, missing_pulse, late_begin,
+        clean, drifting, drifting_baseline, jittering_clock, period_off, jittering_edges,
+        missing_pulse, late_begin,
         two_clocks, lost_samples, broken_clock, biexponential, stretched, clipped, overflow,
         outliers, no_response,
     )

@@ -101,7 +101,8 @@ def test_cycle_peaks__same_as_twin(parts, samples_per_period, n):
     codes = np.empty(len(parts), np.int8)
     ones = np.ones(len(parts))
     period = samples_per_period * ones
-    peaks.cycle_peaks(y, np.full(y.size, np.nan), offsets, ones, period, found, codes)
+    none = np.full(y.size, np.nan)
+    peaks.cycle_peaks(y, none, none[:0], offsets, ones, period, found, codes)
     want = [naive.cycle_peaks(part, samples_per_period, n) for part in parts]
     np.testing.assert_array_equal(found, want)
 
