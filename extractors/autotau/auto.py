@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from oectflow.extractors.autotau import plots
-from oectflow.extractors.autotau.fits import OFF, ON, resampled_points
+from oectflow.extractors.autotau.fits import OFF, ON, fit_windows, resampled_points
 from oectflow.extractors.autotau.fitter import TauFitter
 from oectflow.extractors.autotau.search import Window, best_windows, threads, window_lengths
 from oectflow.extractors.autotau.trace import Trace, logger
 
 WindowPair = dict[str, Window | None]
+_BEGIN = np.zeros(1, np.int64)
 Best = tuple[NDArray[np.float64] | None, float, NDArray[np.float64] | None, float]
 
 
@@ -122,11 +123,14 @@ class AutoTauFitter:
             for name in ("fitter", "window_start_time", "window_end_time", "window_size"):
                 setattr(self, f"best_tau_{phase}_{name}", None)
             return None, 0
+        used = resampled_points(interp, points)
         part = self._trace.part(window.start, window.start + window.length)
         ends = [float(part.time[0]), float(part.time[-1])]
         fitter = TauFitter.on_trace(part, ends, ends, self.normalize, self.language)
-        fitter.fit_tau_on(interp=interp, points_after_interp=points)
-        fitter.fit_tau_off(interp=interp, points_after_interp=points)
+        for process in (ON, OFF):
+            # Its covariance is computed when somebody asks for it.
+            fits = fit_windows(part, _BEGIN, window.length, process, used)
+            fitter.store(process, fits, 0, (0, window.length, used))
         setattr(self, f"best_tau_{phase}_fitter", fitter)
         setattr(self, f"best_tau_{phase}_window_start_time", ends[0])
         setattr(self, f"best_tau_{phase}_window_end_time", ends[1])
