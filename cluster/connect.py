@@ -15,7 +15,7 @@ from distributed.deploy.cluster import Cluster
 from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
 from oectflow.cluster.dashboard import add_page
 from oectflow.cluster.local import start_local
-from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up
+from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up_here
 from oectflow.cluster.remote import start_kubernetes, start_ssh
 from oectflow.cluster.security import given_certificates
 from oectflow.cluster.versions import CHECKED_PACKAGES, check_versions, version_probe
@@ -104,11 +104,11 @@ def connect(
     if "://" in kind:
         return _existing(kind, settings, 30.0 if timeout is None else timeout, kernels)
     wanted = settings.pop("adapt", None)
-    if kind == "local":
-        # Compiled here first, every worker then loads the kernels from the cache on disk.
-        warm_up(kernels)
     cluster = _start(kind, settings, wanted)
     try:
+        if kind == "local":
+            # Compiled here first, every worker then loads the kernels from the cache on disk.
+            warm_up_here(kernels, f"dashboard: {cluster.dashboard_link}")
         if wanted is not None:
             cluster.adapt(minimum=wanted[0], maximum=wanted[1])
         client = _OwningClient(cluster)

@@ -51,6 +51,15 @@ def warm_up(module: str) -> None:
     importlib.import_module(module).warm_up()
 
 
+def warm_up_here(module: str, beside: str) -> None:
+    """Do the same in the process of a user, who is told of a wait and what stands ``beside`` it."""
+    found = importlib.import_module(module)
+    if hasattr(found, "warm_up_here"):
+        found.warm_up_here(beside=beside)
+    else:
+        found.warm_up()
+
+
 @contextlib.contextmanager
 def one_compiles_first(lock_path: Path) -> Iterator[None]:
     """Let the first process of a machine through alone, and then all others together.

@@ -35,7 +35,7 @@ def started(monkeypatch):
         raise Started(kind, settings, adapt)
 
     monkeypatch.setattr(module, "_start", start)
-    monkeypatch.setattr(module, "warm_up", lambda kernels: None)
+    monkeypatch.setattr(module, "warm_up_here", lambda kernels, beside: None)
 
     def call(*args, **kwargs):
         with pytest.raises(Started) as caught:
@@ -72,7 +72,7 @@ def test_connect__unknown_word():
 
 
 def test_connect__unknown_option_of_local(monkeypatch):
-    monkeypatch.setattr(module, "warm_up", lambda kernels: None)
+    monkeypatch.setattr(module, "warm_up_here", lambda kernels, beside: None)
     with pytest.raises(ClusterError, match=r"wokers.*did you mean 'n_workers'"):
         connect("local", wokers=3)
 

@@ -42,6 +42,7 @@ from oectflow.pipeline.execution.planning.work import Job, StepTimeoutOption, Tr
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport, dropped_lines
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.tasks import named_extractors
+from oectflow.pipeline.execution.worker.warm import warm_up_here
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.inputs.from_python import on_disk
@@ -445,6 +446,9 @@ def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool)
         if run.files:
             run.files.save()
         return
+    if run.jobs:
+        # Otherwise it would be part of what the first steps are seen to cost.
+        warm_up_here(extractor.name for extractor in run.planner.extractors.values())
     begin = time.perf_counter()
     out_paths = [Path(job.task.out_path) for job in run.jobs]
     remove_leftovers(out_paths)
