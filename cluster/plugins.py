@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import ctypes
 import importlib
+import logging
 import multiprocessing
 import os
 import re
@@ -121,6 +122,8 @@ class WarmUp(WorkerPlugin):
         # Only a process that a nanny has started for this worker is ours to end.
         if worker.nanny and multiprocessing.parent_process() is not None:
             atexit.register(leave_at_once)
+            # What is lost from now on, a heartbeat or a stream, is lost because all of it ends.
+            logging.getLogger("distributed").setLevel(logging.CRITICAL)
 
 
 def leave_at_once() -> None:

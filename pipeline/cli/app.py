@@ -6,6 +6,7 @@ inside the function, so that ``oectflow --help`` answers at once.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -37,6 +38,10 @@ from oectflow.pipeline.cli.output import messages, say
 EXIT_STATUS = (
     "Exit status: 0 all is well; 1 something failed, the rest is written; "
     "2 the command or a configuration is wrong, or it cannot be carried out."
+)
+
+INTERRUPTED = (
+    "stopped: the files that were written are complete, and the same command goes on with the rest"
 )
 
 #: The commands by heading of the help.
@@ -94,15 +99,30 @@ def build_app() -> typer.Typer:
     for panel, functions in COMMANDS.items():
         for function in functions:
             about = _paragraphs(function)
-            # "import" cannot be the name of a function.
-            name = function.__name__.removesuffix("_file")
-            app.command(name, help=about, rich_help_panel=panel, epilog=EXIT_STATUS)(function)
+            name = function.__name__
+            command = app.command(name, help=about, rich_help_panel=panel, epilog=EXIT_STATUS)
+            command(_interruptible(function))
     for group, (about, members) in GROUPS.items():
         sub = typer.Typer(help=about, no_args_is_help=True, epilog=EXIT_STATUS)
         for name, function in members.items():
-            sub.command(name, help=_paragraphs(function), epilog=EXIT_STATUS)(function)
+            command = sub.command(name, help=_paragraphs(function), epilog=EXIT_STATUS)
+            command(_interruptible(function))
         app.add_typer(sub, name=group, rich_help_panel="Groups")
     return app
+
+
+def _interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command of which Ctrl-C is one line, not "Aborted!" or a traceback."""
+
+    @functools.wraps(function)
+    def command(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except KeyboardInterrupt:
+            messages.print(INTERRUPTED, highlight=False, soft_wrap=True)
+            raise typer.Exit(130) from None
+
+    return command
 
 
 def _paragraphs(function: Callable[..., Any]) -> str:

@@ -87,3 +87,7 @@ def import_file(
         note(f"drawn: {picture}")
     if out is not None:
         note(f"kept: {out}")
+
+
+# The name of the command, which no function can have when it is defined.
+import_file.__name__ = "import"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,6 +12,9 @@ from oectflow.errors import StorageError
 from oectflow.pipeline.cli.extract import Workers
 from oectflow.pipeline.cli.output import messages, note, say
 from oectflow.pipeline.cli.place import CONFIG_NAME
+
+if TYPE_CHECKING:
+    from oectflow.pipeline.execution.report import RunReport
 
 
 def init(
@@ -54,7 +58,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where to make it.")] = Path("oectflow-demo"),
     workers: Workers = None,
 ) -> None:
-    """Make eight simulated experiments, extract every feature, and show how to look at them.
+    """Make eight simulated experiments, extract every feature, and write a report to look at.
 
     One of the raw files is damaged on purpose: the exit status is 0 if that one is reported and
     everything else is complete.
@@ -65,20 +69,46 @@ def demo(
 
     with messages.status("simulating and ingesting eight experiments"):
         raw, damaged = make_demo(folder)
-    with messages.status("starting workers"):
-        client = connect(n_workers=workers)
+    note("starting workers")
+    client = connect(n_workers=workers)
     with client:
         note(f"dashboard: {client.dashboard_link}")
         report = extract(raw, "all", folder / "features", client=client)
     say(report)
     if [record.path for record in report.failed] == [str(damaged)]:
         say("The one failure is intended: its raw file was cut in half.")
-        say("\nOpen the result in Python:\n", style="bold")
-        say("    import oectflow as of")
-        say(f'    results = of.open_results("{folder / "features"}")')
+        _what_next(folder, report)
         return
     note("unexpected: the damaged file should be the one failure")
     raise typer.Exit(1)
+
+
+def _what_next(folder: Path, run: RunReport) -> None:
+    """Write a report of the demo, and say how to look at it and what to do with own files."""
+    page = None
+    if importlib.util.find_spec("matplotlib") is not None:
+        from oectflow.pipeline.outputs.html import report
+
+        page = report(
+            folder / "features", folder / "report.html", raw=folder / "raw", run=run, title="Demo"
+        )
+    say("\nlook at it:")
+    if page is not None:
+        say(f"    in a browser: {page.absolute().as_uri()}")
+    else:
+        say("    pip install 'oectflow[plot]', then:")
+        say(f"    oectflow report {folder / 'features'} --raw {folder / 'raw'}")
+    say("    in Python:")
+    say("        import oectflow as of")
+    say(f'        results = of.open_results("{folder / "features"}")')
+    say("\nyour own files:")
+    for command, about in (
+        ("oectflow import my.csv --plot", "one file: its features, and a picture"),
+        ("oectflow ingest INSTRUMENT_FOLDER raw", "many files: raw HDF5 of all"),
+        ("oectflow extract raw -o features", "their features"),
+        ("oectflow report features --raw raw", "a report"),
+    ):
+        say(f"    {command:<38}# {about}")
 
 
 def completion(

@@ -103,6 +103,7 @@ def test_warm_up__ends_only_processes_of_nannies(monkeypatch, nanny, child, leav
     registered = []
     monkeypatch.setattr(plugins.atexit, "register", registered.append)
     monkeypatch.setattr(plugins.multiprocessing, "parent_process", lambda: child or None)
+    monkeypatch.setattr(plugins.logging.getLogger("distributed"), "level", 0)
     worker = object.__new__(Worker)
     worker.nanny = nanny
     WarmUp("os").teardown(worker)

@@ -446,9 +446,8 @@ def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool)
         if run.files:
             run.files.save()
         return
-    if run.jobs:
-        # Otherwise it would be part of what the first steps are seen to cost.
-        warm_up_here(extractor.name for extractor in run.planner.extractors.values())
+    # Otherwise it would be part of what the first steps are seen to cost.
+    warm_up_here(one.name for one in run.extractors.values() if is_built_in(type(one)))
     begin = time.perf_counter()
     out_paths = [Path(job.task.out_path) for job in run.jobs]
     remove_leftovers(out_paths)

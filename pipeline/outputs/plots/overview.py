@@ -52,8 +52,13 @@ class Record(Protocol):
 class Run(Protocol):
     """What a picture needs of a run's report."""
 
-    experiments: Sequence[Any]
-    seconds: float
+    @property
+    def experiments(self) -> Sequence[Any]:
+        """A record for each experiment."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the run."""
 
     @property
     def counts(self) -> Mapping[str, int]:

@@ -32,6 +32,11 @@ def test_demo__one_intended_failure_and_everything_else(tmp_path: Path) -> None:
     assert "dashboard: http://127.0.0.1:" in done.stderr
     assert "8 experiments:" in done.stdout
     assert "1 failed" in done.stdout
+    assert "Worker process still alive" not in done.stderr
+    page = tmp_path / "oectflow-demo" / "report.html"
+    assert page.as_uri() in done.stdout
+    assert "<title>Demo" in page.read_text()
+    assert "oectflow import my.csv" in done.stdout
     assert "The one failure is intended" in done.stdout
     # The two lines of Python that it prints open the result.
     lines = [line.strip() for line in done.stdout.splitlines()]
@@ -117,3 +122,16 @@ def test_extract__of_a_text_file_says_what_to_call(oectflow, csv: Path) -> None:
     answer = oectflow("extract", csv)
     assert answer.status == 1
     assert f"oectflow import {csv}" in answer.out
+
+
+def test_interrupted__one_line_and_130(oectflow, csv: Path, monkeypatch) -> None:
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("oectflow.pipeline.execution.driving.run.extract_lazily", stop)
+    answer = oectflow("extract", csv)
+    assert answer.status == 130
+    assert answer.err.splitlines() == [
+        "stopped: the files that were written are complete, and the same command goes on with the "
+        "rest"
+    ]
