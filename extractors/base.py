@@ -309,7 +309,7 @@ class BaseExtractor:
         """Compute all steps and return the values.
 
         A class that defines this and not :meth:`extract_single_step` is given all steps of an
-        experiment in one task, as a :class:`StepList`.
+        experiment in one task, as a ``StepList``.
 
         Parameters
         ----------

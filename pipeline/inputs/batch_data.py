@@ -38,7 +38,7 @@ class BatchData:
     Attributes
     ----------
     transfer_data, transient_data
-        :class:`KindData`; None where there is no such step.
+        ``KindData``; None where there is no such step.
     """
 
     def __init__(self, experiment: Told) -> None:

@@ -92,7 +92,7 @@ class Recorded:
         return Attributes(**self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes of the file, None for those of :data:`ATTRIBUTES` it lacks."""
+        """Return the attributes of the file, None for those of ``ATTRIBUTES`` it lacks."""
         return dict.fromkeys(ATTRIBUTES) | self.attributes
 
     def get_test_info(self) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class ManagedCatalog(Catalog):
 
         Returns
         -------
-        Lines by kind of problem; every kind of :data:`OLD_KINDS` is there, if empty.
+        Lines by kind of problem; every kind of ``OLD_KINDS`` is there, if empty.
         """
         problems: dict[str, list[str]] = {kind: [] for kind in OLD_KINDS}
         for problem in self.validate().problems:

@@ -293,7 +293,7 @@ class ComputedFeatures:
         ----------
         version
             ``"v1"``, …: the columns of its feature file; where there is none, what was computed
-            here with the configuration of :data:`~oectflow.pipeline.manager.extraction.INSTEAD`.
+            here with ``v2_transfer_basic`` (``"v1"``) or ``transient_tau`` (``"v2"``).
         data_type
             ``"transfer"`` or ``"transient"``; only for such a file.
         include_workflow

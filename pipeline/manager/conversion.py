@@ -212,8 +212,8 @@ class Conversions:
         conflict_strategy
             ``"skip"``, ``"overwrite"`` or ``"rename"``, where an HDF5 file of the same name exists.
         v1_feature_versions
-            Versions of the software in use until now: the same quantities are computed by the
-            configurations of :data:`~oectflow.pipeline.manager.extraction.INSTEAD`.
+            Versions of the software in use until now: the same quantities are computed by
+            ``v2_transfer_basic`` (``"v1"``) and ``transient_tau`` (``"v2"``).
         v2_feature_configs
             Configurations of which to compute the features: names of bundled ones, files, or dicts.
         show_progress

@@ -34,9 +34,9 @@ class UnifiedExperiment:
     entry
         What the catalog said when it was asked; see :class:`CatalogEntry`.
     features
-        Its :class:`ComputedFeatures`.
+        Its ``ComputedFeatures``.
     pictures
-        Its :class:`Pictures`.
+        Its ``Pictures``.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ INSTEAD = {"v1": "v2_transfer_basic", "v2": "transient_tau"}
 
 
 def instead_of(version: str) -> str:
-    """Return the configuration with the quantities of a version, see :data:`INSTEAD`.
+    """Return the configuration with the quantities of a version, see ``INSTEAD``.
 
     Raises
     ------

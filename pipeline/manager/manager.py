@@ -60,9 +60,9 @@ class UnifiedExperimentManager:
     catalog
         The :class:`Catalog`.
     convert
-        Its :class:`Conversions`.
+        Its ``Conversions``.
     upkeep
-        Its :class:`Upkeep`.
+        Its ``Upkeep``.
 
     Raises
     ------

@@ -206,7 +206,7 @@ class Pictures:
         Parameters
         ----------
         feature_name, data_type
-            As for :meth:`ComputedFeatures.get_features`.
+            As for ``get_features``.
         title, figsize
             By default the name of feature and experiment; in inches.
         **line

@@ -27,7 +27,7 @@ class Upkeep:
         self.features_root = Path(config.roots.features_v2)
 
     def check_consistency(self) -> dict[str, list[str]]:
-        """Return all problems by kind; see :meth:`ManagedCatalog.validate_data_integrity`."""
+        """Return all problems by kind; see ``validate_data_integrity``."""
         return self.catalog.validate_data_integrity()
 
     def auto_fix_inconsistencies(
@@ -76,7 +76,7 @@ class Upkeep:
         }
 
     def get_statistics(self) -> dict[str, Any]:
-        """Return what the catalog holds; see :meth:`ManagedCatalog.get_statistics`."""
+        """Return what the catalog holds; see ``get_statistics``."""
         return self.catalog.get_statistics()
 
     def initialize_workflow_metadata(

@@ -48,7 +48,7 @@ class SlideParams(_Strict):
     title
         ``{chip_id}`` stands for the chip.
     asset_id
-        One of :data:`PICTURES`, or a feature.
+        One of ``PICTURES``, or a feature.
     device_ids
         Which devices, in this order; None: all that there are.
     columns
