@@ -231,6 +231,7 @@ class Pictures:
         max_steps: int | None = None,
         interval: int = 200,
         save_path: str | os.PathLike[str] | None = None,
+        figsize: Size | None = None,
         layout: Literal["dual"] = "dual",
     ) -> Path:
         """Make a film of the transfer curves, one picture per step.
@@ -243,6 +244,8 @@ class Pictures:
             Time of a picture, in ms.
         save_path
             ``.gif``, or ``.mp4``, which needs ffmpeg; by default ``<test id>_transfer.gif``.
+        figsize
+            Without effect: a film has the size that its axes need.
         layout
             ``"dual"``: Id, and abs(Id) on a logarithmic scale.
 
@@ -255,6 +258,7 @@ class Pictures:
         OectflowError
             It cannot be made; see :func:`oectflow.animate_transfer`.
         """
+        del figsize
         path = save_path or f"{self._features.entry.test_id}_transfer.gif"
         return self._film(path, max_steps, max(1, round(1000 / interval)), layout)
 
@@ -263,9 +267,25 @@ class Pictures:
         output_path: str | os.PathLike[str],
         max_steps: int | None = None,
         fps: int = 10,
+        figsize: Size | None = None,
         layout: Literal["dual"] = "dual",
+        n_workers: int | None = None,
+        verbose: bool = True,
     ) -> str:
-        """Make such a film at ``output_path`` with ``fps`` pictures per second; return its path."""
+        """Make such a film, and return its path.
+
+        Parameters
+        ----------
+        output_path
+            The film.
+        max_steps, layout
+            As for :meth:`create_transfer_animation`.
+        fps
+            Pictures per second.
+        figsize, n_workers, verbose
+            Without effect.
+        """
+        del figsize, n_workers, verbose
         return str(self._film(output_path, max_steps, fps, layout))
 
     def _film(
