@@ -38,7 +38,8 @@ def ok_page() -> str:
             "OECTFLOW_EXAMPLES=2000 pytest tests/extractors/test_transient_faults.py",
             "```",
             "",
-            "of which the second looks for a counterexample of each fault.",
+            "of which the second looks for a counterexample of each fault, and may find one: of "
+            "some 30,000 fits each it found one for 3 of 17 faults.",
             "",
             "## By word",
             "",
