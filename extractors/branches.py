@@ -233,7 +233,7 @@ class SweepExtractor(BaseExtractor):
     """
 
     source = "transfer"
-    version = 4
+    version = 5
     clipped_stands: ClassVar[bool] = False
     #: Of a feature that needs both branches.
     whole: ClassVar[bool] = False

@@ -14,6 +14,7 @@ from oectflow.extractors.kernels.plateaus import PLATEAU, plateau
 from oectflow.extractors.kernels.sweep_faults import find_outliers, has_jump
 from oectflow.extractors.kernels.sweep_noise import (
     RESPONDS,
+    converter_step,
     fill_deviations,
     logarithms,
     noise_of,
@@ -176,8 +177,8 @@ def judge_step(
     for branch in (REVERSE, FORWARD):
         points = there if branch == FORWARD else back
         found = find_outliers(
-            b_x[points], b_y[points], z[points], typical, noise, classes, n_told, work[2], work[3],
-            out[points],
+            b_x[points], b_y[points], z[points], typical, noise, classes, n_told,
+            converter_step(b_y[points]), work[2], work[3], out[points],
         )  # fmt: skip
         if found:
             begin, end = (0, n_forward) if branch == FORWARD else (n_forward, n)
@@ -220,12 +221,14 @@ def judge_step(
         points = slice(first[k], first[k] + count[k])
         if (flat if k == 0 else flat_r) >= PLATEAU:
             verdict[k] = CLIPPED
-        fill_deviations(x[points], y[points], z[points], noise, classes, sigma[points])
+        quantum = converter_step(y[points])
+        fill_deviations(x[points], y[points], z[points], noise, classes, quantum, sigma[points])
         if count[k] < 3:
             continue
         if has_jump(
-            x[points], y[points], z[points], typical, noise, classes, n_told, work[2], work[3]
-        ):
+            x[points], y[points], z[points], typical, noise, classes, n_told, quantum,
+            work[2], work[3],
+        ):  # fmt: skip
             verdict[k] = JUMP
         told = n_told > 0 and count[k] >= RESPONDS and y[points].min() < y[points].max()
         if told and not responds(y[points], noise, classes, n_told):

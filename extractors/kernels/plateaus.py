@@ -10,72 +10,63 @@ import math
 import numpy as np
 from numba import njit
 
-#: Equal largest currents that make a plateau.
+#: Equal largest currents that make a plateau, side by side or, of more, at least every second one.
 PLATEAU = 3
-#: The last steps before a plateau are more than so many steps of the converter, and more than this
+SCATTERED = 5
+#: The last steps before a plateau are more than so many steps of the instrument, and more than this
 #: share of the largest step: a current that saturates has neither, unless it does so by more than a
 #: factor of five with every point.
 ABRUPT_QUANTA = 20.0
 ABRUPT = 0.01
 #: Two neighbours are equal by chance less often than once in so many times.
 NO_CHANCE = 1000.0
-#: Six digits, as instruments print them, differ by this share at most.
-PRINTED = 1e-5
-#: So many differences that are multiples of the smallest one are no chance.
-FEW_STEPS = 4
+#: Numbers of up to so many digits are told; others have those of single precision at least.
+MOST_DIGITS = 6
+SINGLE = 1e-7
+#: Of a converter's smallest step seen, these parts may be its own.
+PARTS = 4
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def quantum_of(y, top):
-    """Return the step of a converter: of which all differences in the upper half are multiples.
+def written_step(y, top):
+    """Return the last digit of the largest number, where all have few, A; else 0.
 
     Parameters
     ----------
     y
         Currents of a branch.  Shape (m,).
     top
-        The largest |Id| of them.
-
-    Returns
-    -------
-    The step (A), or what printing leaves where there is none.
+        The largest |Id| of them, not 0.
     """
-    size = np.sort(np.abs(y))
-    first = np.searchsorted(size, 0.5 * top)
-    quantum = top
-    for k in range(first, size.size - 1):
-        if size[k + 1] > size[k]:
-            quantum = min(quantum, size[k + 1] - size[k])
-    steps = 0
-    for k in range(first, size.size - 1):
-        multiple = (size[k + 1] - size[k]) / quantum
-        if abs(multiple - round(multiple)) > 0.05:
-            return PRINTED * top
-        steps += multiple > 0.5
-    return max(quantum, PRINTED * top) if steps >= FEW_STEPS else PRINTED * top
+    for digits in range(2, MOST_DIGITS + 1):
+        fits = True
+        for current in y:
+            if current != 0.0 and fits:
+                size = abs(current)
+                scaled = size * 10.0 ** (digits - 1.0 - math.floor(math.log10(size)))
+                fits = abs(scaled - round(scaled)) < 1e-4
+        if fits:
+            return 10.0 ** (math.floor(math.log10(top)) - digits + 1.0)
+    return 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def printed_digits(y):
-    """Return the resolution of numbers as they were written, as a share of the largest one.
-
-    Parameters
-    ----------
-    y
-        Currents of a branch.  Shape (m,).
-
-    Returns
-    -------
-    :data:`PRINTED` where no number has more than six digits, else a tenth of it.
-    """
-    for current in y:
-        if current == 0.0:
-            continue
-        size = abs(current)
-        scaled = size * 10.0 ** (5.0 - math.floor(math.log10(size)))
-        if abs(scaled - round(scaled)) > 1e-6:
-            return 0.1 * PRINTED
-    return PRINTED
+def converter_unit(y, top):
+    """Return the step of a converter, of which all currents are multiples, A; else 0."""
+    size = np.sort(np.abs(y))
+    least = top
+    for k in range(size.size - 1):
+        # What differs by rounding is equal.
+        if size[k + 1] - size[k] > SINGLE * top:
+            least = min(least, size[k + 1] - size[k])
+    for part in range(1, PARTS + 1):
+        unit = least / part
+        fits = unit < top
+        for current in size:
+            fits = fits and abs(current / unit - round(current / unit)) < 0.05
+        if fits:
+            return unit
+    return 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -89,8 +80,9 @@ def plateau(y):
 
     Returns
     -------
-    The number, 0 where the current comes to it by and by, more than two of them or two neighbours
-    that cannot be equal by chance making a plateau of :data:`PLATEAU` points; and the largest |Id|.
+    The number, 0 where the current comes to it by and by, or where they are few and scattered; two
+    neighbours that cannot be equal by chance make a plateau of :data:`PLATEAU` points.  And the
+    largest |Id|.
     """
     m = y.size
     top = 0.0
@@ -101,19 +93,31 @@ def plateau(y):
             largest = max(largest, abs(y[k] - y[k - 1]))
     equal = top - 1e-12 * top
     points = 0
-    neighbours = False
+    run = 0
+    longest = 0
+    first = -1
+    last = -1
     before = 0.0
     for k in range(m):
         if abs(y[k]) < equal:
+            run = 0
             continue
         points += 1
-        neighbours = neighbours or (k > 0 and abs(y[k - 1]) >= equal)
+        run += 1
+        longest = max(longest, run)
+        first = k if first < 0 else first
+        last = k
         for j in range(max(k - 1, 1), min(k + 3, m)):
             before = max(before, abs(y[j] - y[j - 1]))
     if points < 2:
         return points, top
-    if before <= ABRUPT * largest or before <= ABRUPT_QUANTA * quantum_of(y, top):
+    if before <= ABRUPT * largest:
         return 0, top
-    if points == 2 and neighbours and before > NO_CHANCE * printed_digits(y) * top:
+    quantum = max(written_step(y, top), converter_unit(y, top), SINGLE * top)
+    if before <= ABRUPT_QUANTA * quantum:
+        return 0, top
+    if longest >= PLATEAU or (points >= SCATTERED and 2 * points > last - first):
+        return points, top
+    if longest == 2 and before > NO_CHANCE * quantum:
         return PLATEAU, top
-    return points, top
+    return longest if longest > 1 else 0, top

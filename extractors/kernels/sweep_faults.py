@@ -14,7 +14,7 @@ from oectflow.extractors.kernels.sweep_noise import LN10, deviation, middle
 #: False alarms of a sweep that the tests for single points and steps may make: with m points each
 #: takes z = sqrt(2 ln(m / ALARMS)) standard deviations, beyond which one of m normal variables is
 #: found less often than that.
-ALARMS = 1e-3
+ALARMS = 3e-4
 #: The scale itself is known to about 1 / sqrt(2 n) from n residuals: z is larger by this over n.
 FEW = 8.0
 #: Noise above this share of the current: what is beyond it on one of the scales is only believed
@@ -26,6 +26,10 @@ HARMLESS = 0.05
 #: many times what they differ from those next to them.  A logistic curve sampled at two of its
 #: widths (87 % of its rise in two steps) has 1.4.
 STEEPER = 2.0
+#: A share of the largest current that an instrument in its range may not see.
+UNSEEN = 0.01
+#: So many steps of the converter are no step of the current.
+QUANTA = 3.0
 #: A step, or a point that is off, is more than so many times the largest noise around it: that of a
 #: short sweep as a whole says little where the noise grows with the current.  A point that is not
 #: found has a standard error that covers it; a step shifts all that is behind.
@@ -158,7 +162,7 @@ def believed(linear, logarithmic, known, relative):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def find_outliers(x, y, z, typical, noise, classes, n_told, d, d_z, out):
+def find_outliers(x, y, z, typical, noise, classes, n_told, quantum, d, d_z, out):
     """Mark single points that are off by more than noise, where no device bends like that.
 
     Parameters
@@ -169,6 +173,8 @@ def find_outliers(x, y, z, typical, noise, classes, n_told, d, d_z, out):
         Typical spacing of the voltages, V.
     noise, classes, n_told
         Its noise, as :func:`.sweep_noise.noise_of` fills and returns it.
+    quantum
+        Step of the converter, as :func:`.sweep_noise.converter_step` returns it.
     d, d_z
         Room for the slopes.  Shape (m - 1,) or more.
     out
@@ -195,6 +201,10 @@ def find_outliers(x, y, z, typical, noise, classes, n_told, d, d_z, out):
         if not (off > least or off_z > HARMLESS):
             continue
         around = max(abs(d[k - 2]), abs(d[k + 1]))
+        near = max(abs(y[k - 1]), abs(y[k + 1]))
+        # Of a few steps of the converter nobody knows.
+        if min(abs(y[k] - y[k - 1]), abs(y[k] - y[k + 1])) <= QUANTA * quantum:
+            continue
         linear = off > least and off > HARMLESS * around
         linear = linear and off > SPIKIER * roughness(d, k - 1, k + 1)
         logarithmic = off_z > HARMLESS and off_z > SPIKIER * roughness(d_z, k - 1, k + 1)
@@ -202,7 +212,6 @@ def find_outliers(x, y, z, typical, noise, classes, n_told, d, d_z, out):
             continue
         known = one_sign(y, k - 3, k + 4)
         size = middle(abs(y[k - 1]), abs(y[k]), abs(y[k + 1]))
-        near = max(abs(y[k - 1]), abs(y[k + 1]))
         # Three residuals of noise s, of which the middle one has s sqrt(7) / 2.
         sigma = 1.33 * deviation(noise, classes, max(size, min(near, 2.0 * size)))
         linear = linear and off > bar * sigma
@@ -221,12 +230,12 @@ def find_outliers(x, y, z, typical, noise, classes, n_told, d, d_z, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def has_jump(x, y, z, typical, noise, classes, n_told, d, d_z):
+def has_jump(x, y, z, typical, noise, classes, n_told, quantum, d, d_z):
     """Tell whether the current of a branch steps where the curve before and behind does not.
 
     Parameters
     ----------
-    x, y, z, typical, noise, classes, n_told, d, d_z
+    x, y, z, typical, noise, classes, n_told, quantum, d, d_z
         As in :func:`find_outliers`.
     """
     m = x.size
@@ -239,10 +248,18 @@ def has_jump(x, y, z, typical, noise, classes, n_told, d, d_z):
     bar = limit(m, n_told)
     # No gain is less, unless the voltage makes more than two of its typical steps.
     least = bar * noise[1, classes - 1]
+    top = 0.0
+    for k in range(m):
+        top = max(top, abs(y[k]))
     for k in range(1, m - 2):
         jump, curve = step_at(d, k)
         jump_z, curve_z = step_at(d_z, k)
         if not (jump > least or jump_z > HARMLESS):
+            continue
+        if abs(y[k + 1] - y[k]) <= QUANTA * quantum:
+            continue
+        # Where readings of 0 end the current begins to be seen.
+        if y[k] * y[k + 1] == 0.0 and max(abs(y[k]), abs(y[k + 1])) < UNSEEN * top:
             continue
         linear = jump > max(least, STEEPER * curve, HARMLESS * abs(d[k]))
         logarithmic = jump_z > max(HARMLESS, STEEPER * curve_z)

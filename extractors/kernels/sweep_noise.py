@@ -205,7 +205,24 @@ def end_misfit(x, y, k, step, skip):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def fill_deviations(x, y, z, noise, classes, sigma):
+def converter_step(y):
+    """Return the smallest step of a branch where the current stands still elsewhere, A.
+
+    It is that of the converter, where there is one to be seen; else 0.
+    """
+    still = 0
+    least = math.inf
+    for k in range(y.size - 1):
+        step = abs(y[k + 1] - y[k])
+        if step == 0.0:
+            still += 1
+        elif step < least:
+            least = step
+    return least if still > 1 and least < math.inf else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fill_deviations(x, y, z, noise, classes, quantum, sigma):
     """Fill in the standard deviation of every point of a branch: of its noise, or more.
 
     A point is not known better than to a share of what it is off its neighbours.  What noise
@@ -218,6 +235,8 @@ def fill_deviations(x, y, z, noise, classes, sigma):
         As in :func:`misfit`.
     noise, classes
         As :func:`noise_of` fills and returns them.
+    quantum
+        Step of the converter, A.
     sigma
         By how much each point is off as far as that is known already, as :func:`residuals` says it,
         else NaN; gets the standard deviations, A.  Shape (m,).
@@ -227,7 +246,8 @@ def fill_deviations(x, y, z, noise, classes, sigma):
         return
     for k in range(m):
         off = sigma[k]
-        sigma[k] = deviation_at(noise, classes, abs(y[k]), z[k])
+        # A number that is rounded has the deviation of its last step over sqrt(12).
+        sigma[k] = max(deviation_at(noise, classes, abs(y[k]), z[k]), 0.29 * quantum)
         if 2 <= k < m - 2:
             if math.isnan(off):
                 off, _ = misfit(x, y, z, k, is_alike(y, k))

@@ -114,9 +114,19 @@ def make(rng: np.random.Generator, n_points: int | None = None) -> Sweep:
     # A depletion device is on at 0 V.
     vg = sign * (drive - (span if depletion else 0.0))
     scale = sign * 10 ** rng.uniform(-7, -2)
+    measured = scale * measured
+    kind_of_numbers = rng.random()
+    if kind_of_numbers < 0.25:
+        # A converter of 10 to 18 bits.
+        step = np.abs(measured).max() * 2.0 ** -float(rng.integers(10, 19))
+        measured = np.rint(measured / step) * step
+        sigma = np.hypot(sigma, step / np.sqrt(12) / abs(scale))
+    elif kind_of_numbers < 0.5:
+        digits = rng.integers(4, 8)
+        measured = np.array([float(f"{number:.{digits}g}") for number in measured])
     about = f"{'p' if p_type else 'n'} {'depletion' if depletion else 'accumulation'} noise {kind}"
     return Sweep(
-        {"Vg": vg, "Id": scale * measured},
+        {"Vg": vg, "Id": measured},
         {"Vg": vg, "Id": scale * right},
         about,
         abs(scale) * sigma,
