@@ -33,6 +33,8 @@ _DPI = 88
 _COLUMNS = 4
 #: Of more steps than this the unflagged ones are no points but a line.
 _MOST_POINTS = 40
+#: The axis of values spans at least this share of the largest.
+_LEAST_SPAN = 0.1
 #: Values are drawn on a logarithmic scale where they span more than this factor.
 _TWO_DECADES = 100
 
@@ -145,6 +147,15 @@ def of_fits(experiment: Experiment, one: xr.Dataset, fitted: str) -> Iterator[Pi
     )
 
 
+def _not_too_near(ax: Any, low: float, high: float) -> None:
+    """Keep a change of a per cent from filling the axes, and ticks from being told as ``+1``."""
+    ax.ticklabel_format(axis="y", useOffset=False)
+    least = _LEAST_SPAN * max(abs(low), abs(high))
+    if high - low < least:
+        middle = (low + high) / 2
+        ax.set_ylim(middle - least / 2, middle + least / 2)
+
+
 def _panels(one: xr.Dataset, features: Sequence[Feature]) -> Any:
     """Draw every feature on small axes of its own."""
     from matplotlib.figure import Figure
@@ -181,6 +192,8 @@ def _panels(one: xr.Dataset, features: Sequence[Feature]) -> Any:
         drawn = drawn[np.isfinite(drawn)]
         if drawn.size and drawn.min() > 0 and drawn.max() > _TWO_DECADES * drawn.min():
             ax.set_yscale("log")
+        elif drawn.size:
+            _not_too_near(ax, float(drawn.min()), float(drawn.max()))
         set_unit(ax.yaxis, feature.unit)
         if len(feature.entries) > 1:
             ax.legend(fontsize="x-small", handlelength=1, labelspacing=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,11 @@ def test_demo__one_intended_failure_and_everything_else(tmp_path: Path) -> None:
     assert "8 experiments:" in done.stdout
     assert "1 failed" in done.stdout
     assert "Worker process still alive" not in done.stderr
+    tutorial = (Path(__file__).parents[3] / "docs" / "tutorial.md").read_text()
+    told = re.findall(r"(?m)^\d+ (?:experiments|steps): .*$|^tau: .*$", tutorial)
+    assert len(told) == 3
+    for line in told:
+        assert line in done.stdout
     page = tmp_path / "oectflow-demo" / "report.html"
     assert page.as_uri() in done.stdout
     assert "<title>Demo" in page.read_text()

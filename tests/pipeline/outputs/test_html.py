@@ -254,3 +254,18 @@ def test_report__in_chromium(page, tmp_path):
         printed = browser.command("Page.printToPDF")["data"]
         assert base64.b64decode(printed).startswith(b"%PDF")
         assert browser.errors == []
+
+
+def test_panels__a_change_of_a_per_cent_does_not_fill_the_axes():
+    ax = Figure().subplots()
+    ax.plot([0, 1], [1.0, 1.01])
+    pictures._not_too_near(ax, 1.0, 1.01)
+    low, high = ax.get_ylim()
+    assert high - low == pytest.approx(0.101)
+    ax.figure.draw_without_rendering()
+    assert ax.yaxis.get_offset_text().get_text() == ""
+    ax.plot([0, 1], [1.0, 2.0])
+    ax.autoscale()
+    before = ax.get_ylim()
+    pictures._not_too_near(ax, 1.0, 2.0)
+    assert ax.get_ylim() == before
