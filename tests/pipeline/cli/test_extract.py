@@ -171,6 +171,23 @@ def test_report__of_the_folder_of_the_configuration(oectflow, lab: Path) -> None
     assert "report.html: " in oectflow("report", "-o", "report.html").out
 
 
+def test_damaged_results__are_named_once_and_the_exit_status_is_1(oectflow, lab: Path) -> None:
+    oectflow("extract", "-f", "v2_transfer_basic")
+    out = next(lab.rglob("*.parquet")).parent
+    damaged = sorted(out.glob("*.parquet"))[0]
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:1000])
+    answer = oectflow("report")
+    assert answer.status == 1
+    assert (answer.out + answer.err).count(damaged.name) == 1
+    assert "--force" in answer.err
+    answer = oectflow("extract", "-f", "v2_transfer_basic", "-q")
+    assert answer.status == 1
+    assert (answer.out + answer.err).count(damaged.name) == 1
+    assert oectflow("report").status == 0
+    assert oectflow("extract", "-f", "v2_transfer_basic", "-q").status == 0
+
+
 def test_repack__a_folder_and_again(oectflow, lab: Path) -> None:
     answer = oectflow("repack", "data/raw", "fast", "--workers", "1", "--json")
     assert answer.status == 0
