@@ -25,9 +25,10 @@ from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.samples import Samples
 from oectflow.pipeline.outputs.sink import FORMAT as RESULT_FORMAT
 from oectflow.pipeline.outputs.trouble import Flag
+from oectflow.result_metadata import definitions_name
 
 _FILE = ".oectflow-unchanged.json"
-_FORMAT = 2
+_FORMAT = 3
 #: More than the book of a million files.
 _MOST_BYTES = 2**30
 #: A file that was written so shortly before it was looked at may be written again within the same
@@ -135,6 +136,9 @@ class FileBook:
             "question": self._question,
             "reused": self._reused,
             "meanings": self._meanings,
+            "definitions": {
+                path.name: _state(str(path)) for path in self._folder.glob(definitions_name("*"))
+            },
             "files": self._found,
         }
         # A run that is refused by the disk has said so; the next one is slower, no more.
@@ -176,6 +180,10 @@ def _read(
         content: Mapping[str, Any] = json.loads(text)
         if content["format"] != _FORMAT or content["question"] != question:
             return {}, [], {}
+        # Without them, nobody knows of what definition a result is.
+        for name, state in content["definitions"].items():
+            if state is None or _state(str(path.with_name(name))) != state:
+                return {}, [], {}
         found, reused = content["files"], [tuple(names) for names in content["reused"]]
         meanings = content["meanings"]
         for given, raw, experiment_id, name, result, index, warnings, flags in found.values():

@@ -11,6 +11,7 @@ import pytest
 import xxhash
 
 import oectflow as of
+from oectflow import result_metadata
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.execution.driving import file_book
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -278,3 +279,15 @@ def test_what_other_files_belong_to_is_looked_at_in_every_run(lab, opened):
         opened.clear()
         assert run(lab, allow_external=True).counts == {"unchanged": 3}
         assert len(opened) == 6
+
+
+def test_results_without_their_definitions_are_looked_at(lab, opened, monkeypatch):
+    for definitions in list((lab / "out").glob("_definitions-*.json")):
+        definitions.unlink()
+    # As in a process that has not read them.
+    monkeypatch.setattr(result_metadata, "_known", {})
+    assert run(lab).counts.get("unchanged", 0) == 0
+    assert len(opened) >= 6
+    opened.clear()
+    assert run(lab).counts == {"unchanged": 3}
+    assert opened == []
