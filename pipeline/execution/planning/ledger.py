@@ -258,14 +258,13 @@ class Ledger:
     def _load(self, job: Job) -> _Load:
         load: defaultdict[tuple[str, float], float] = defaultdict(float)
         for (source, _), names in self.groups(job).items():
-            # A few classes of lengths, however many experiments there are.
-            length = 2.0 ** int(math.log2(max(job.samples(source), 1.0)))
+            length = _length_class(job.samples(source))
             layout = job.layouts[source]
             firsts = [self._first_of(job, name) for name in names]
             for name, first in zip(names, firsts, strict=True):
                 load[name, length] += layout.samples(first)
             load[f"read {source}", length] += layout.samples(min(firsts))
-        load["write", float(job.task.n_rows)] += job.task.n_rows
+        load["write", _length_class(job.task.n_rows)] += job.task.n_rows
         return load
 
     def _items_of(self, job: Job) -> int:
@@ -274,3 +273,8 @@ class Ledger:
             for (source, block), names in self.groups(job).items()
             for name in names
         )
+
+
+def _length_class(length: float) -> float:
+    """Return one of a few lengths, however many experiments there are."""
+    return 2.0 ** int(math.log2(max(length, 1.0)))
