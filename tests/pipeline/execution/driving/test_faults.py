@@ -27,7 +27,7 @@ from oectflow.pipeline.execution.driving.overheads import ClusterMeter
 from oectflow.pipeline.execution.driving.run import extract, plan
 from oectflow.pipeline.execution.worker.children import worker_memory
 from oectflow.pipeline.execution.worker.isolate import extract_isolated
-from oectflow.pipeline.execution.worker.tasks import feature_specs
+from oectflow.pipeline.execution.worker.tasks import named_extractors
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import open_results, problems_frame
@@ -97,7 +97,7 @@ def test_greedy__a_step_that_allocates_without_end_is_recorded(lab, tmp_path):
             return step_data["drain_current"].mean()
 
     task = task_of(lab / "device0.h5", tmp_path)
-    (spec,) = feature_specs({"mean": Greedy()}).values()
+    (spec,) = named_extractors({"mean": Greedy()}).values()
     results = extract_isolated(task, [spec], "transient", 0, 5)
     assert [len(result.problems) for result in results] == [0, 0, 1, 0, 0]
     assert results[2].problems[0].error_type in ("MemoryError", "_ArrayMemoryError")
@@ -120,7 +120,7 @@ def test_isolated__bounded_by_the_memory_limit_of_the_worker(lab, tmp_path, clie
             return limit - psutil.Process().memory_info().vms
 
     task = task_of(lab / "device0.h5", tmp_path)
-    arguments = (task, [*feature_specs({"left": Left()}).values()], "transient", 0, 1)
+    arguments = (task, [*named_extractors({"left": Left()}).values()], "transient", 0, 1)
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     (of_a_worker,) = {worker["memory_limit"] for worker in workers}
     (there,) = client.submit(extract_isolated, *arguments).result()

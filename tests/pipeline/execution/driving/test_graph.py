@@ -14,7 +14,7 @@ from oectflow.pipeline.execution.planning.batches import StepBatch, batches_of
 from oectflow.pipeline.execution.planning.work import ExperimentTask
 from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
-from oectflow.pipeline.execution.worker.tasks import feature_specs
+from oectflow.pipeline.execution.worker.tasks import named_extractors
 from oectflow.pipeline.features.feature_set import FeatureSet
 from oectflow.pipeline.inputs.experiment import FileIdentity
 
@@ -36,7 +36,7 @@ def task(tmp_path):
 @pytest.fixture
 def builder():
     features = FeatureSet.load({"peak": {"extractor": "transient.peak_current"}})
-    specs = feature_specs(dict.fromkeys(("peak", "on", "tau"), Transient()))
+    specs = named_extractors(dict.fromkeys(("peak", "on", "tau"), Transient()))
     return GraphBuilder(specs, PickledOnce(features))
 
 

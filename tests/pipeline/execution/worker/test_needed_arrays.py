@@ -12,7 +12,7 @@ from oectflow.pipeline.execution.worker import tasks
 from oectflow.pipeline.execution.worker.run_extractor import run_extractor
 from oectflow.pipeline.execution.worker.tasks import (
     ExperimentTask,
-    feature_specs,
+    named_extractors,
     needed_arrays,
     read_steps,
 )
@@ -89,7 +89,7 @@ def task(tmp_path):
 @pytest.mark.parametrize("extractor", BUILT_IN, ids=str)
 def test_declared_arrays_suffice(task, extractor):
     steps = read_steps(task, extractor.source, 0, 6)
-    declared = needed_arrays(feature_specs({"f": extractor}).values())
+    declared = needed_arrays(named_extractors({"f": extractor}).values())
     alone = read_steps(task, extractor.source, 0, 6, declared)
     if declared is not None:
         # Arrays that were not recorded, as a gate voltage may be, are not there.
@@ -118,7 +118,7 @@ def test_an_extractor_is_given_what_it_declares_and_no_more(task):
 def test_features_of_one_task_share_what_they_read():
     names = ("cycles", "tau_on_off", "peak_current")
     extractors = {name: get_extractor(f"transient.{name}") for name in names}
-    peak, tau, current, greedy = feature_specs(extractors | {"greedy": Greedy()}).values()
+    peak, tau, current, greedy = named_extractors(extractors | {"greedy": Greedy()}).values()
     assert needed_arrays([current]) == ("drain_current",)
     assert needed_arrays([peak, tau, current]) == ("Vg", "drain_current", "original_time")
     assert needed_arrays([current, greedy]) is None
@@ -131,7 +131,7 @@ def test_rows_that_nobody_needs_are_not_read(task, monkeypatch):
         experiment_module, "read_rows", lambda *args: (seen.append(args[1]), original(*args))[1]
     )
     for name in ("peak_current", "tau_on_off"):
-        (spec,) = feature_specs({name: get_extractor(f"transient.{name}")}).values()
+        (spec,) = named_extractors({name: get_extractor(f"transient.{name}")}).values()
         tasks.read_and_extract(task, [spec], "transient", 0, 6)
     assert seen == [[2], [1, 2]]
 

@@ -10,7 +10,7 @@ import pytest
 
 from oectflow.extractors.base import get_extractor
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
-from oectflow.pipeline.execution.worker.tasks import feature_specs
+from oectflow.pipeline.execution.worker.tasks import named_extractors
 
 
 class Counted:
@@ -61,7 +61,7 @@ def test_sealed__what_cannot_be_pickled_says_so():
 def test_feature_specs__keep_their_extractors():
     names = ("tau_on_off", "peak_current")
     extractors = {name: get_extractor(f"transient.{name}") for name in names}
-    specs = feature_specs(extractors)
+    specs = named_extractors(extractors)
     arrived = pickle.loads(pickle.dumps(tuple(specs.values())))
     for spec, name in zip(arrived, names, strict=True):
         assert spec.name == name
