@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
-from oectflow.measurement import Measurement, Step
+from oectflow.measurement import Extra, Measurement, Step, get_kind
 from oectflow.pipeline.inputs.protocol import (
     step_entries,
     transfer_parameters,
@@ -52,6 +52,51 @@ _START = datetime(2025, 8, 15, 13, 0, 0)
 _TRANSFER_INTERVAL_S = 0.3
 
 
+class SimulatedStep(Step):
+    """A step whose arrays are attributes, too, so that faults can be put into one of them.
+
+    ``step.Id`` and ``step.drain_current`` are the same array of a transient;
+    ``dataclasses.replace(step, drain_current=other)`` is the step with another one.
+
+    Parameters
+    ----------
+    kind, arrays, values, info, extra
+        As in :class:`Step`.
+    **replaced
+        Arrays by name or alias, in the place of those in ``arrays``.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        arrays: Mapping[str, Array],
+        values: Mapping[str, float] | None = None,
+        info: Mapping[str, Any] | None = None,
+        extra: Mapping[str, Extra] | None = None,
+        **replaced: Array,
+    ) -> None:
+        known = get_kind(kind).array_names
+        arrays = dict(arrays)
+        for name, array in replaced.items():
+            if name not in known:
+                raise TypeError(
+                    f"{kind}: {name!r} is no array of this kind, but {', '.join(known)}"
+                )
+            same = [other for other in arrays if known[other] is known[name]]
+            arrays[same[0] if same else name] = array
+        super().__init__(kind, arrays, values or {}, info or {}, extra or {})
+
+    def __getattr__(self, name: str) -> Array:
+        fields = vars(self)
+        if "kind" in fields and "arrays" in fields:
+            known = get_kind(fields["kind"]).array_names
+            arrays: Mapping[str, Array] = fields["arrays"]
+            for other, array in arrays.items():
+                if name in known and known[other] is known[name]:
+                    return array
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+
 @dataclass(frozen=True)
 class SimulatedExperiment:
     """One simulated device: what the instrument would have recorded, and what is true.
@@ -71,8 +116,8 @@ class SimulatedExperiment:
         and ``tau_off`` is NaN there.
     """
 
-    transfer_steps: Sequence[Step]
-    transient_steps: Sequence[Step]
+    transfer_steps: Sequence[SimulatedStep]
+    transient_steps: Sequence[SimulatedStep]
     test_info: Mapping[str, Any]
     workflow: Sequence[Mapping[str, Any]]
     truth: Mapping[str, Array] = field(repr=False)
@@ -256,11 +301,11 @@ def simulate_device(
     by_kind = {kind: [i for i in infos if i["type"] == kind] for kind in parameters}
     return SimulatedExperiment(
         [
-            Step("transfer", {"Vg": Vg, "Id": row}, info=i)
+            SimulatedStep("transfer", {"Vg": Vg, "Id": row}, info=i)
             for row, i in zip(Id, by_kind["transfer"], strict=True)
         ],
         [
-            Step("transient", {"time": time, "Id": row}, info=i)
+            SimulatedStep("transient", {"time": time, "Id": row}, info=i)
             for row, i in zip(current, by_kind["transient"], strict=True)
         ],
         test_info,

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -288,3 +290,19 @@ def test_damage__file_cannot_be_opened(tmp_path: Path) -> None:
 def test_simulate_device__refuses(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         simulate_device(**options)
+
+
+def test_steps__arrays_are_attributes_and_can_be_replaced():
+    device = simulate_device(0, n_transfer=1, n_transient=1, n_cycles=2)
+    step = device.transient_steps[0]
+    assert step.drain_current is step.Id is step.arrays["Id"]
+    assert step.original_time is step.arrays["time"]
+    shorter = replace(step, original_time=step.original_time[::2], drain_current=step.Id[::2])
+    np.testing.assert_array_equal(shorter.arrays["Id"], step.Id[::2])
+    assert len(shorter) == len(step) // 2
+    assert device.transfer_steps[0].Vg is device.transfer_steps[0].arrays["Vg"]
+    with pytest.raises(AttributeError, match="no attribute 'current'"):
+        _ = step.current
+    with pytest.raises(TypeError, match="'current' is no array of this kind"):
+        replace(step, current=step.Id)
+    assert pickle.loads(pickle.dumps(step)).Id.tolist() == step.Id.tolist()
