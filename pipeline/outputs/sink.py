@@ -124,11 +124,14 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
         ``path`` belongs to somebody else.
     """
     read_earlier(path, results.metadata)
-    table, metadata = _to_table(results, partition_key(path), expand=expand_multidim)
+    key = partition_key(path)
+    table, metadata = _to_table(results, key, expand=expand_multidim)
     few = len(table) < _FEW_ROWS
     compressed = _lists(table.schema) if len(table) < _SHORT_ROWS else None
     try:
-        path.parent.mkdir(exist_ok=True)
+        if key is not None:
+            # Not the folder of all: one that is removed during a run is missed, and not made.
+            path.parent.mkdir(exist_ok=True)
         text = pack(metadata, definitions_folder(path) if few else None)
         with atomic_write(path) as temporary:
             with pq.ParquetWriter(

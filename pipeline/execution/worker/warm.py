@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from rich.console import Console
 
@@ -38,6 +39,12 @@ def warm_up_here(names: Iterable[str] | None = None, *, beside: str = "") -> Non
     beside
         What else can be said while there is time to read it.
     """
+    _load_once(None if names is None else frozenset(names), beside)
+
+
+@cache
+def _load_once(names: frozenset[str] | None, beside: str) -> None:
+    # It takes as long as a few steps of a cheap feature, and is of no use the second time.
     with _shown(beside) as told:
         warm.warm_up(names, told)
     tasks.software_versions()
