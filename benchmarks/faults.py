@@ -162,7 +162,14 @@ def check(place: Place, expected: dict[str, Any], outcome: Outcome) -> None:
     outcome.wrong += [f"{name} is missing" for name in sorted(set(expected) - set(got))]
     outcome.wrong += [f"{name} should not be there" for name in sorted(set(got) - set(expected))]
     outcome.wrong += [f"{n} differs" for n in sorted(got) if got[n] != expected.get(n, got[n])]
-    left = [p.name for p in place.out.iterdir() if p.suffix != ".parquet" and p.name not in NOTES]
+    left = [
+        path.name
+        for path in place.out.iterdir()
+        if path.suffix != ".parquet"
+        and path.name not in NOTES
+        # What the results of a run have in common.
+        and not path.name.startswith("_definitions-")
+    ]
     outcome.wrong += [f"{name} is left over" for name in left]
 
 

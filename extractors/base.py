@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from oectflow.errors import ConfigError, ParameterError, UnknownExtractor, did_you_mean
-from oectflow.measurement import Batch, kinds
+from oectflow.measurement import Batch, is_kind, kinds
 
 #: Status codes 0, 1, 2 mean the same in every feature; an extractor's own words follow.
 COMMON_STATUSES: dict[str, str] = {
@@ -441,7 +441,7 @@ def register(name: str) -> Callable[[E_], E_]:
     def decorate(cls: E_) -> E_:
         if not (isinstance(cls, type) and issubclass(cls, BaseExtractor)):
             raise ConfigError(f"@register({name!r}): {cls!r} does not derive from BaseExtractor")
-        if cls.source and cls.source not in kinds():
+        if cls.source and not is_kind(cls.source):
             raise ConfigError(
                 f"@register({name!r}): {cls.__name__}.source is {cls.source!r}, expected one of "
                 f"{', '.join(kinds())}"

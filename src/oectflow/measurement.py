@@ -357,6 +357,11 @@ def kinds() -> Mapping[str, Kind]:
     return _kinds
 
 
+def is_kind(name: str) -> bool:
+    """Whether there is a kind of this name; packages are asked only where it is not built in."""
+    return name in _BUILT_IN or name in kinds()
+
+
 def get_kind(name: str) -> Kind:
     """Return the kind of this name.
 
@@ -365,6 +370,10 @@ def get_kind(name: str) -> Kind:
     ValueError
         There is none; the message names the nearest one.
     """
+    if name in _BUILT_IN:
+        # Packages that announce kinds import ours, and ours may only be half imported now.
+        import_module(f"oectflow.kinds.{name}")
+        return _kinds[name]
     if name not in kinds():
         raise ValueError(f"unknown kind of measurement {name!r}{did_you_mean(name, kinds())}")
     return kinds()[name]
