@@ -6,12 +6,13 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
+from weakref import WeakSet
 
 from dask.delayed import Delayed
 from distributed import Client, default_client
@@ -294,6 +295,10 @@ def _no_cluster() -> Client:
     raise AssertionError("a plan starts no cluster")
 
 
+#: What has computed an experiment in the life of this process, whatever the folder.
+_harmless: WeakSet[type[BaseExtractor]] = WeakSet()
+
+
 @dataclass
 class _Run:
     """What is to be done in a folder."""
@@ -313,15 +318,23 @@ class _Run:
 
     def state(self, cluster: LazyCluster) -> RunState:
         """Return the state in which the run begins."""
-        codes = _codes(self.extractors)
+
+        def is_trusted(name: str, extractor: BaseExtractor) -> bool:
+            # What comes with the package, and what has computed something before, may run in the
+            # process of the notebook; what nobody has seen might take it along.
+            code = type(extractor)
+            return (
+                is_built_in(code)
+                or code in _harmless
+                or self.costs.get(name) is not None
+                or self.costs.is_trusted(class_fingerprint(code))
+            )
+
         traits = {
             name: Trait(
                 extractor.source,
                 extractor.steps_per_block(extractor.params),
-                # What comes with the package, and what has computed something before, may run in
-                # the process of the notebook; what nobody has seen might take it along.
-                trusted=(name not in codes or self.costs.is_trusted(codes[name]))
-                and not self.costs.is_crashed(name),
+                trusted=is_trusted(name, extractor) and not self.costs.is_crashed(name),
                 crashed=self.costs.is_crashed(name),
             )
             for name, extractor in self.extractors.items()
@@ -330,14 +343,12 @@ class _Run:
         costs = Costs(self.costs)
         return RunState(self.jobs, traits, costs, workforce, self.granularity, self.plan)
 
-
-def _codes(extractors: Mapping[str, BaseExtractor]) -> dict[str, str]:
-    """Return the fingerprints of extractors that are not part of the package, by feature."""
-    return {
-        name: class_fingerprint(type(extractor))
-        for name, extractor in extractors.items()
-        if not is_built_in(type(extractor))
-    }
+    def trust(self, features: Iterable[str]) -> None:
+        """Remember that the extractors of some features have computed an experiment."""
+        for code in {type(self.extractors[name]) for name in features}:
+            if not is_built_in(code) and code not in _harmless:
+                self.costs.trust([class_fingerprint(code)])
+                _harmless.add(code)
 
 
 def _prepared(
@@ -453,14 +464,13 @@ def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool)
     remove_leftovers(out_paths)
     state = run.state(cluster)
     totals = {job.task.experiment_id: n_logical(job, state.ledger.traits) for job in run.jobs}
-    codes = _codes(run.extractors)
     try:
         with RunProgress(totals, shown=progress) as bar:
             specs, features = named_extractors(run.extractors), PickledOnce(run.features)
             for index, record in Loop(state, specs, features, cluster, bar.event).run():
                 bar.finish(record.experiment_id)
                 run.records[index] = replace(record, finished=time.perf_counter() - begin)
-                run.costs.trust(codes[name] for name in record.seconds if name in codes)
+                run.trust(record.seconds)
                 if run.files:
                     run.files.note(record, run.features)
     finally:
