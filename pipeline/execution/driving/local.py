@@ -62,14 +62,20 @@ class LocalThreads:
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._closed = False
+        # By experiment: batches that are not done, and whether no other will come.
         self._left: Counter[int] = Counter()
+        self._whole: set[int] = set()
         self._parts: defaultdict[int, list[Extracted]] = defaultdict(list)
 
     def run(self, task: ExperimentTask, action: RunHere) -> None:
         """Begin with some batches of an experiment."""
-        self._left[task.index] += len(action.batches)
-        calls = [(task, batch, batch in action.isolated, action.whole) for batch in action.batches]
-        if not calls:
+        with self._lock:
+            self._left[task.index] += len(action.batches)
+            if action.whole:
+                self._whole.add(task.index)
+            nothing_left = action.whole and not self._left[task.index]
+        calls = [(task, batch, batch in action.isolated) for batch in action.batches]
+        if nothing_left:
             self._begin(task, self._finish, task)
         elif action.together:
             self._begin(task, self._one_after_the_other, calls)
@@ -106,14 +112,12 @@ class LocalThreads:
             # Whatever happens to one experiment, the others go on.
             self._wake(Failed(task.index, error))
 
-    def _one_after_the_other(
-        self, calls: list[tuple[ExperimentTask, StepBatch, bool, bool]]
-    ) -> None:
+    def _one_after_the_other(self, calls: list[tuple[ExperimentTask, StepBatch, bool]]) -> None:
         for call in calls:
             if not self._closed:
                 self._compute(*call)
 
-    def _compute(self, task: ExperimentTask, batch: StepBatch, isolated: bool, whole: bool) -> None:
+    def _compute(self, task: ExperimentTask, batch: StepBatch, isolated: bool) -> None:
         specs = [self._specs[name] for name in batch.features]
         steps = (batch.source, batch.start, batch.stop)
         if isolated:
@@ -123,7 +127,7 @@ class LocalThreads:
         with self._lock:
             self._parts[task.index] += parts
             self._left[task.index] -= 1
-            is_last = whole and not self._left[task.index]
+            is_last = task.index in self._whole and not self._left[task.index]
         self._wake(batch_done(task, parts, CHILD if isolated else ""))
         if is_last and not self._closed:
             self._finish(task)
