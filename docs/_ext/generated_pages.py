@@ -98,7 +98,8 @@ def public_names(module: str) -> Sequence[str]:
     """Return ``__all__``, or the classes and functions that a module defines."""
     found = importlib.import_module(module)
     if hasattr(found, "__all__"):
-        return list(found.__all__)
+        # Modules among them have their own names, which stand here already.
+        return [name for name in found.__all__ if not inspect.ismodule(getattr(found, name))]
     return [
         name
         for name, value in vars(found).items()

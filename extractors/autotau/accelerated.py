@@ -1,6 +1,6 @@
 """The names under which autotau 0.3.0 offers its models twice, compiled and not: here they are one.
 
-The functions are those of :mod:`.models`; what is compiled are the fits.
+The functions are those of ``models``; what is compiled are the fits.
 """
 
 from oectflow.extractors.autotau.models import (

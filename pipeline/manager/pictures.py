@@ -210,7 +210,7 @@ class Pictures:
         title, figsize
             By default the name of feature and experiment; in inches.
         **line
-            As for :meth:`matplotlib.axes.Axes.plot`.
+            As for ``matplotlib.axes.Axes.plot``.
 
         Raises
         ------
