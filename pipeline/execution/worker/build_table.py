@@ -88,6 +88,9 @@ def build_table(
     ``absent`` in every row.
     """
     n_rows = max(n_steps.values(), default=0)
+    # Threads are done in any order; what is written must not depend on it.
+    sources = list(n_steps)
+    parts = sorted(parts, key=lambda one: (sources.index(one.source), one.start, *one.seconds))
     seconds: dict[str, float] = {}
     for part in parts:
         for name, value in part.seconds.items():
