@@ -232,7 +232,8 @@ def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
                 variables[id(described)] = read_variables(metadata)
             files.append(
                 _File(
-                    path,
+                    # Read later, by workers that may stand in another folder.
+                    path.absolute(),
                     described,
                     variables[id(described)],
                     metadata["identity"],

@@ -97,6 +97,19 @@ def test_open_results__reads_only_what_is_asked_for(tmp_path):
         ds["gm"].sel(experiment="b2").load()
 
 
+def test_open_results__a_relative_folder_stays_the_one_that_was_opened(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out", "a1", 3, 2)
+    expected = open_results(tmp_path / "out").load()
+    monkeypatch.chdir(tmp_path)
+    lazy, frame = open_results("out"), results_frame("out")
+    (tmp_path / "elsewhere").mkdir()
+    # As workers of a cluster stand, which was started before a notebook changed its folder.
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert lazy.load().equals(expected)
+    assert len(frame) > 0
+
+
 def test_open_results__files_that_disagree(tmp_path):
     write(tmp_path, "a1", 3, 2)
     write(tmp_path, "b2", 3, 2, gm=Variable("mS", "in another unit"))
