@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -224,11 +225,26 @@ class BaseExtractor:
         A number or an array of :attr:`output_shape`; or a dict with ``"value"``, ``"status"`` (a
         word of :attr:`statuses` or its code) and companions.  Real numbers: None, text, complex
         numbers, time spans and masked values make the step an error.
+
+        Raises
+        ------
+        NotImplementedError
+            The class defines neither this nor :attr:`extract_batch`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define extract_single_step")
+        if self.extract_batch is None or self.takes_all_steps:
+            raise NotImplementedError(f"{type(self).__name__} does not define extract_single_step")
+        wanted = self.arrays
+        one = {
+            name: value
+            for name, value in step_data.items()
+            if wanted is None or name in wanted or name == "sample" or _is_number(value)
+        }
+        columns = self.extract_batch(Batch.from_steps([one]), params)
+        return {name: column[0] for name, column in columns.items()}
 
     #: Optional: ``extract_batch(batch, params) -> Columns`` computes many steps without a Python
-    #: loop.  It must return the same bits as :meth:`extract_single_step`.
+    #: loop.  It must return the same bits as :meth:`extract_single_step`, which is a batch of one
+    #: where the class does not define it.
     extract_batch: ClassVar[Callable[..., Columns] | None] = None
 
     def steps_per_block(self, params: Mapping[str, Any]) -> int:
@@ -405,6 +421,10 @@ def stack_steps(variables: Mapping[str, Variable], steps: Sequence[Mapping[str, 
             out[where] = part
         columns[name] = out
     return columns
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) or (isinstance(value, np.ndarray) and value.ndim == 0)
 
 
 def missing(variable: Variable) -> Any:

@@ -280,28 +280,6 @@ class SweepExtractor(BaseExtractor):
                         array[here] = np.nan
             status[here] = words.index(word)
 
-    def extract_single_step(
-        self, step_data: Mapping[str, Any], params: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Compute the feature of one sweep.
-
-        Parameters
-        ----------
-        step_data
-            ``Vg`` (V) and ``Id`` (A), each of shape (n_points,).
-        params
-            The validated parameters.
-
-        Returns
-        -------
-        All :attr:`variables`.
-        """
-        names = [name for name in ("Vg", "Id", "Ig") if name in step_data]
-        one = Batch.from_steps(
-            [{name: step_data[name] for name in (*names, "sample") if name in step_data}]
-        )
-        return {name: column[0] for name, column in self.columns(one, params).items()}
-
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Compute the feature of many sweeps; the same bits as one by one.
 

@@ -134,8 +134,8 @@ class DecayTime(BaseExtractor):
         All :attr:`variables`.
         """
         if params["method"] == "off_phase":
-            columns = fit_off_phases(Batch.from_steps([step_data]), params)
-            return {name: column[0] for name, column in columns.items()}
+            columns: dict[str, Any] = super().extract_single_step(step_data, params)
+            return columns
         current = np.ascontiguousarray(step_data["drain_current"], np.float64)
         first, last = (int(current.size * share) for share in params["fit_range"])
         t = np.asarray(step_data["continuous_time"], np.float64)[first:last]

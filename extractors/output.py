@@ -91,25 +91,6 @@ class _OutputFigure(BaseExtractor):
             "stderr": Variable(self.unit, f"standard error of {self.name}, from the residuals")
         }
 
-    def extract_single_step(
-        self, step_data: Mapping[str, Any], params: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Compute the number of one curve.
-
-        Parameters
-        ----------
-        step_data
-            ``Vd`` (V) and ``Id`` (A), each of shape (n_points,).
-        params
-            The validated parameters.
-
-        Returns
-        -------
-        All :attr:`variables`.
-        """
-        one = Batch.from_steps([{name: step_data[name] for name in ("Vd", "Id")}])
-        return {name: column[0] for name, column in self.extract_batch(one, params).items()}
-
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Compute the number of many curves; the same bits as one by one.
 

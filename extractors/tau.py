@@ -236,26 +236,6 @@ class TauOnOff(BaseExtractor):
         """With ``search="cached"`` a window is kept for ``revalidation_interval`` steps."""
         return int(params["revalidation_interval"]) if params["search"] == "cached" else 1
 
-    def extract_single_step(
-        self, step_data: Mapping[str, Any], params: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Fit all cycles of one step.
-
-        Parameters
-        ----------
-        step_data
-            ``drain_current`` (A) and ``original_time`` (s), ``sampling_interval`` and
-            ``gate_period`` (s), ``duty_cycle``; NaN where unknown.
-        params
-            :class:`TauParams` as a dict.
-
-        Returns
-        -------
-        All :attr:`variables`, of shape (n_cycles, 2).
-        """
-        columns = self.extract_batch(Batch.from_steps([step_data]), params)
-        return {name: column[0] for name, column in columns.items()}
-
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Fit all cycles of many steps; the same bits as one by one.
 

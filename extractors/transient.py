@@ -53,25 +53,6 @@ class PeakCurrent(BaseExtractor):
         """The current."""
         return ("drain_current",)
 
-    def extract_single_step(
-        self, step_data: Mapping[str, Any], params: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Find the peak of one step.
-
-        Parameters
-        ----------
-        step_data
-            ``drain_current``, shape (n_samples,), in A.
-        params
-            :class:`PeakCurrentParams` as a dict.
-
-        Returns
-        -------
-        ``value`` and ``status``.
-        """
-        one = Batch.from_steps([{"drain_current": step_data["drain_current"]}])
-        return {name: column[0] for name, column in self.extract_batch(one, params).items()}
-
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Find the peaks of many steps; the same bits as one by one."""
         value = np.empty(len(batch))
@@ -175,9 +156,8 @@ class Cycles(BaseExtractor):
         ``value`` and ``status``.
         """
         if params["method"] == "peak_per_period":
-            wanted = ("drain_current", "original_time", "Vg", "sampling_interval", "gate_period")
-            one = Batch.from_steps([{k: step_data[k] for k in wanted if k in step_data}])
-            return {name: column[0] for name, column in self.extract_batch(one, params).items()}
+            columns: dict[str, Any] = super().extract_single_step(step_data, params)
+            return columns
         current = np.asarray(step_data["drain_current"], np.float64)
         current = current[np.isfinite(current)]
         n = params["n_cycles"]

@@ -159,35 +159,6 @@ class Dwt(BaseExtractor):
             ),
         }
 
-    def extract_single_step(
-        self, step_data: Mapping[str, Any], params: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        """Compute the features of one step.
-
-        Parameters
-        ----------
-        step_data
-            ``drain_current``, shape (n_samples,), in A, evenly sampled; ``sampling_interval`` (s)
-            for the trend; for a phase also ``gate_period`` (s) and, where they are known,
-            ``duty_cycle`` and ``original_time`` (s).
-        params
-            :class:`DwtParams` as a dict.
-
-        Returns
-        -------
-        All :attr:`variables`.
-        """
-        wanted = (
-            "drain_current",
-            "original_time",
-            "Vg",
-            "sampling_interval",
-            "gate_period",
-            "duty_cycle",
-        )
-        one = Batch.from_steps([{k: step_data[k] for k in wanted if k in step_data}])
-        return {name: column[0] for name, column in self.extract_batch(one, params).items()}
-
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Compute the features of many steps; the same bits as one by one."""
         interval, period = gate_timing(batch.values, len(batch), params)
