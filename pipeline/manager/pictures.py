@@ -13,7 +13,7 @@ from oectflow.errors import ConfigError
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.manager.computed import ComputedFeatures
 from oectflow.pipeline.outputs.plots.axes import literal, need_matplotlib, new_axes, set_unit
-from oectflow.pipeline.outputs.plots.transfer import to_log
+from oectflow.pipeline.outputs.plots.transfer import plot_transfer, to_log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,16 +76,10 @@ class Pictures:
         OectflowError
             There is no transfer step, or matplotlib is missing.
         """
-        from oectflow.pipeline.outputs.plots import plot_transfer
-
         experiment = self._open()
         n_steps = experiment.n_steps("transfer")
         steps = [int(index) + n_steps * (index < 0) for index in step_indices]
-        options: dict[str, Any] = {"right": None, "marks": False} if log_scale else {}
-        ax = plot_transfer(experiment, steps=steps, **options)
-        if log_scale:
-            to_log(ax)
-        return _finished(ax, figsize, save_path)
+        return _finished(_sweeps(experiment, log_scale, steps=steps), figsize, save_path)
 
     def plot_transfer_evolution(
         self,
@@ -107,17 +101,10 @@ class Pictures:
         **options
             As for :func:`oectflow.plot_transfer`.
         """
-        from oectflow.pipeline.outputs.plots import plot_transfer
-
         experiment = self._open()
         if max_steps is not None:
             options.setdefault("steps", range(min(max_steps, experiment.n_steps("transfer"))))
-        if log_scale:
-            options = {"right": None, "marks": False} | options
-        ax = plot_transfer(experiment, **options)
-        if log_scale:
-            to_log(ax)
-        return _finished(ax, figsize, save_path)
+        return _finished(_sweeps(experiment, log_scale, **options), figsize, save_path)
 
     def plot_transient_single(
         self,
@@ -313,6 +300,15 @@ def _draw_trace(trace: dict[str, Any], time_range: TimeRange | None, clock: str)
     ax.set(xlabel="time", ylabel=r"drain current $I_\mathrm{D}$")
     set_unit(ax.xaxis, "s")
     set_unit(ax.yaxis, "A")
+    return ax
+
+
+def _sweeps(experiment: Experiment, log_scale: bool, **options: Any) -> Axes:
+    """Draw transfer curves; on a logarithmic scale, abs(Id) and nothing else."""
+    if not log_scale:
+        return plot_transfer(experiment, **options)
+    ax = plot_transfer(experiment, **({"right": None, "marks": False} | options))
+    to_log(ax)
     return ax
 
 
