@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 from weakref import WeakSet
@@ -50,6 +50,33 @@ from oectflow.pipeline.inputs.from_python import on_disk
 from oectflow.pipeline.inputs.samples import read_samples
 from oectflow.pipeline.outputs.places import check_partition
 from oectflow.pipeline.outputs.states import Verify
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a run is wanted, as :func:`extract` describes it."""
+
+    granularity: Granularity = "auto"
+    on_error: Literal["record", "raise"] = "record"
+    force: bool = False
+    expand_multidim: bool = False
+    samples: Any = None
+    verify: Verify = "identity"
+    step_timeout: StepTimeoutOption = "auto"
+    allow_external: bool = False
+    partition_by: str | None = None
+
+    def check(self) -> None:
+        """Raise ConfigError where an option cannot be what it is."""
+        check_granularity(self.granularity)
+        if self.on_error not in ("record", "raise"):
+            raise ConfigError(f"on_error={self.on_error!r}: expected 'record' or 'raise'")
+        seconds = self.step_timeout
+        if seconds not in ("auto", None) and not (isinstance(seconds, int | float) and seconds > 0):
+            raise ConfigError(f"step_timeout={seconds!r}: expected seconds, 'auto' or None")
+        if self.verify not in get_args(Verify):
+            hint = did_you_mean(str(self.verify), get_args(Verify))
+            raise ConfigError(f"verify={self.verify!r}{hint}")
 
 
 def extract(
@@ -163,18 +190,18 @@ def extract(
         )
     with _reported(client, performance_report):
         return _extract(
-            experiments, features, out, LazyCluster(client), granularity, on_error,
-            force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
-            verify=verify,
-            step_timeout=step_timeout, allow_external=allow_external, partition_by=partition_by,
+            experiments, features, out, LazyCluster(client), progress,
+            Options(
+                granularity, on_error, force, expand_multidim, samples, verify, step_timeout,
+                allow_external, partition_by,
+            ),
         )  # fmt: skip
 
 
 def extract_here(experiments: Experiments, features: Any, out: Path) -> RunReport:
     """Do what :func:`extract` does in this process, whatever cluster there is, without a bar."""
     return _extract(
-        experiments, features, out, LazyCluster(None), "auto", "record",
-        force=False, progress=False, expand_multidim=False, samples=None,
+        experiments, features, out, LazyCluster(None), False, Options()
     )  # fmt: skip
 
 
@@ -208,9 +235,11 @@ def extract_lazily(
     """
     cluster = LazyCluster(None, connect, default_workers() if n_workers is None else n_workers)
     return _extract(
-        experiments, features, out, cluster, granularity, "record",
-        force=force, progress=progress, expand_multidim=expand_multidim, samples=samples,
-        verify=verify, allow_external=allow_external, partition_by=partition_by,
+        experiments, features, out, cluster, progress,
+        Options(
+            granularity, force=force, expand_multidim=expand_multidim, samples=samples,
+            verify=verify, allow_external=allow_external, partition_by=partition_by,
+        ),
     )  # fmt: skip
 
 
@@ -258,9 +287,11 @@ def plan(
     check_granularity(granularity)
     with on_disk(experiments, None) as files:
         run = _prepared(
-            files, FeatureSet.load(features), local_path(out, StorageError), granularity,
-            force=force, expand_multidim=expand_multidim, samples=samples,
-            allow_external=allow_external,
+            files, FeatureSet.load(features), local_path(out, StorageError),
+            Options(
+                granularity, force=force, expand_multidim=expand_multidim, samples=samples,
+                allow_external=allow_external,
+            ),
         )  # fmt: skip
     client = client or _active_client()
     cluster = LazyCluster(client, None if n_workers is None else _no_cluster, n_workers or 1)
@@ -311,7 +342,7 @@ class _Run:
     jobs: list[Job] = field(default_factory=list)
     records: dict[int, ExperimentRecord] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def extractors(self) -> dict[str, BaseExtractor]:
         """What computes the extracted features."""
         return {f.name: f.extractor for f in self.features.extracted if f.extractor}
@@ -355,34 +386,25 @@ def _prepared(
     experiments: Experiments,
     features: FeatureSet,
     folder: Path,
-    granularity: Granularity,
-    *,
-    force: bool,
-    expand_multidim: bool,
-    samples: Any,
-    verify: Verify = "identity",
-    step_timeout: StepTimeoutOption = "auto",
-    allow_external: bool = False,
-    partition_by: str | None = None,
+    options: Options,
 ) -> _Run:
     """Look at the experiments and at what is there of their results."""
     jobs: list[Job] = []
     records: dict[int, ExperimentRecord] = {}
     topic = f"oectflow-{uuid.uuid4().hex[:8]}"
-    table = None if samples is None else read_samples(samples)
+    table = None if options.samples is None else read_samples(options.samples)
     paths = find_experiments(experiments)
     features = features.pinned()
     # The state of a raw file says nothing about other files in which its data may lie.
     files = (
         None
-        if allow_external
-        else FileBook(folder, question(features, table, expand_multidim=expand_multidim))
+        if options.allow_external
+        else FileBook(folder, question(features, table, expand_multidim=options.expand_multidim))
     )
     prepared = find_work(
-        paths, features, folder, force=force, expand_multidim=expand_multidim, topic=topic,
-        samples=table, verify=verify, step_timeout=step_timeout, allow_external=allow_external,
-        partition_by=partition_by,
-        book=files,
+        paths, features, folder, force=options.force, expand_multidim=options.expand_multidim,
+        topic=topic, samples=table, verify=options.verify, step_timeout=options.step_timeout,
+        allow_external=options.allow_external, partition_by=options.partition_by, book=files,
     )  # fmt: skip
     for index, item in enumerate(prepared):
         if isinstance(item, Job):
@@ -399,7 +421,8 @@ def _prepared(
     plan = RunPlan(len(jobs), len(records) - len(unusable), unusable)
     plan.dropped = dropped_lines(job.task.dropped for job in jobs)
     plan.damaged = [job.damage for job in jobs if job.damage]
-    return _Run(features, granularity, load_costs(folder, keys), plan, files, jobs, records)
+    costs = load_costs(folder, keys)
+    return _Run(features, options.granularity, costs, plan, files, jobs, records)
 
 
 def _extract(
@@ -407,46 +430,25 @@ def _extract(
     features: Any,
     out: str | os.PathLike[str],
     cluster: LazyCluster,
-    granularity: Granularity,
-    on_error: Literal["record", "raise"],
-    *,
-    force: bool,
     progress: bool,
-    expand_multidim: bool,
-    samples: Any,
-    verify: Verify = "identity",
-    step_timeout: StepTimeoutOption = "auto",
-    allow_external: bool = False,
-    partition_by: str | None = None,
+    options: Options,
 ) -> RunReport:
-    check_granularity(granularity)
-    if on_error not in ("record", "raise"):
-        raise ConfigError(f"on_error={on_error!r}: expected 'record' or 'raise'")
-    if step_timeout not in ("auto", None) and not (
-        isinstance(step_timeout, int | float) and step_timeout > 0
-    ):
-        raise ConfigError(f"step_timeout={step_timeout!r}: expected seconds, 'auto' or None")
-    if verify not in get_args(Verify):
-        raise ConfigError(f"verify={verify!r}{did_you_mean(str(verify), get_args(Verify))}")
+    options.check()
     feature_set = FeatureSet.load(features)
     folder = local_path(out, StorageError)
-    check_partition(folder, partition_by)
+    check_partition(folder, options.partition_by)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made ({error.strerror})") from error
     with only_run_in(folder), on_disk(experiments, folder) as files:
         begin = time.perf_counter()
-        run = _prepared(
-            files, feature_set, folder, granularity,
-            force=force, expand_multidim=expand_multidim, verify=verify, samples=samples,
-            step_timeout=step_timeout, allow_external=allow_external, partition_by=partition_by,
-        )  # fmt: skip
+        run = _prepared(files, feature_set, folder, options)
         _carry_out(run, cluster, folder, progress=progress)
     run.plan.actual_seconds = time.perf_counter() - begin
     records = [run.records[index] for index in sorted(run.records)]
     report = RunReport(records, run.plan.actual_seconds, str(folder), run.plan)
-    if on_error == "raise" and not report.ok:
+    if options.on_error == "raise" and not report.ok:
         raise RunFailed(report.summary())
     return report
 
