@@ -16,7 +16,7 @@ from oectflow.extractors.autotau.models import adjust, exp_decay, exp_rise
 from oectflow.extractors.autotau.trace import Trace
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import cycles, exponential, uneven, windows
-from oectflow.extractors.kernels.nodes import TAU_MIN
+from oectflow.extractors.kernels.tau_grid import TAU_MIN
 
 #: What a status says; the words are those of the extractor ``transient.tau_on_off``.
 STATUSES = {

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.exponential import FIT_OK, fit_exponential
-from oectflow.extractors.kernels.lanes import (
+from oectflow.extractors.kernels.simd_fit import (
     FIRST_LOOK_ARC,
     LANES,
     copy_lane,
@@ -19,7 +19,7 @@ from oectflow.extractors.kernels.lanes import (
     is_certain,
     lane_space,
 )
-from oectflow.extractors.kernels.nodes import node_tables
+from oectflow.extractors.kernels.tau_grid import node_tables
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

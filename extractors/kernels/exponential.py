@@ -24,7 +24,7 @@ import math
 import numpy as np
 from numba import njit
 
-from oectflow.extractors.kernels.nodes import TAU_MAX, TAU_MIN, node_rates
+from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN, node_rates
 
 #: Distance of the nodes from which a single fit starts: arc for even samples, else in ln tau.
 NODE_ARC = 0.1

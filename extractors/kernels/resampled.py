@@ -23,7 +23,7 @@ from oectflow.extractors.kernels.exponential import (
     exponential_sums,
     refine,
 )
-from oectflow.extractors.kernels.nodes import TAU_MIN
+from oectflow.extractors.kernels.tau_grid import TAU_MIN
 from oectflow.extractors.kernels.windows import (
     at_edge,
     search_above,
@@ -160,7 +160,7 @@ def search_length(y, n, start_step, tables, sign, best, start, theta, dense):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def of_length(tables, i):
-    """Return the part of :func:`.nodes.node_tables` that is of the length ``i``."""
+    """Return the part of :func:`.tau_grid.node_tables` that is of the length ``i``."""
     rates, f, weight, shift = tables
     return rates, f, weight[i : i + 1], shift[i : i + 1]
 

@@ -28,8 +28,8 @@ from oectflow.extractors.kernels.exponential import (
     refine,
     scale_window,
 )
-from oectflow.extractors.kernels.nodes import TAU_MAX, TAU_MIN
-from oectflow.extractors.kernels.windows import adjusted, at_edge, needed
+from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN
+from oectflow.extractors.kernels.windows import adjusted, at_edge, min_corr
 
 NODE_SPACING = 0.1
 SPEED = 4.0
@@ -171,7 +171,7 @@ def refine_uneven(y, t, sign, rates, drops, speed, incumbent, scaled, w):
     # Variables and not literals, for which numba would compile copies.
     free = n > 0
     even = not free
-    best = needed(incumbent, n)
+    best = min_corr(incumbent, n)
     best_at = math.nan
     change = 0.0
     for k in range(rates.size):
@@ -246,7 +246,7 @@ def best_uneven(
         s = leader_s if turn < 0 else turn % n_starts
         c = correlations[index, s]
         n = lengths[index]
-        if c <= 0.0 or not within_reach(c, needed(incumbent, n), speed):
+        if c <= 0.0 or not within_reach(c, min_corr(incumbent, n), speed):
             continue
         a = s * start_step
         value, theta, change = refine_uneven(

@@ -4,9 +4,9 @@ Every window (start, length) is tried at every node of a grid in ``ln tau``; the
 in each window that can still win.  "Can still win" is a bound and not a guess:
 
 Between nodes a correlation cannot rise above the sine arc through them by more than
-:func:`.nodes.hidden`, so a window is dropped only if no ``tau`` at all could make it win.  The
-windows that remain are seen once more at the ``tau`` of the one that leads (:mod:`.scan`): where
-all follow the same exponential, few of them are left to refine.
+:func:`.tau_grid.hidden`, so a window is dropped only if no ``tau`` at all could make it win.  The
+windows that remain are seen once more at the ``tau`` of the one that leads (:mod:`.correlate`):
+where all follow the same exponential, few of them are left to refine.
 
 Dimension letters: n samples of a window, W starts, L lengths, K nodes.
 """
@@ -18,6 +18,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.correlate import BLOCK, bound_from, correlate_windows
 from oectflow.extractors.kernels.exponential import (
     DECAY,
     FIT_OK,
@@ -26,7 +27,7 @@ from oectflow.extractors.kernels.exponential import (
     refine,
     scale_window,
 )
-from oectflow.extractors.kernels.lanes import (
+from oectflow.extractors.kernels.simd_fit import (
     FIRST_LOOK_ARC,
     LANES,
     fit_group,
@@ -34,14 +35,13 @@ from oectflow.extractors.kernels.lanes import (
     lane_fit,
     lane_space,
 )
-from oectflow.extractors.kernels.nodes import (
+from oectflow.extractors.kernels.tau_grid import (
     TAU_MAX,
     TAU_MIN,
     hidden,
     node_tables,
     sine_top,
 )
-from oectflow.extractors.kernels.scan import BLOCK, reach_from, scan_nodes
 
 #: Arc between two nodes, in rad.
 ARC = 0.05
@@ -55,7 +55,7 @@ ROOM = 2_000_000
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def search_tables(lengths):
-    """Return the :func:`.nodes.node_tables` of the scan and of the fits side by side."""
+    """Return the :func:`.tau_grid.node_tables` of the search and of the fits side by side."""
     return node_tables(lengths, ARC), node_tables(lengths, FIRST_LOOK_ARC)
 
 
@@ -66,7 +66,7 @@ def adjusted(c, n):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def needed(incumbent, n):
+def min_corr(incumbent, n):
     """Return the correlation with which ``n`` samples reach an adjusted R2, at least 0."""
     return math.sqrt(max(0.0, 1.0 - (1.0 - incumbent) * (n - 4) / (n - 1)))
 
@@ -108,7 +108,7 @@ def refine_window(y, sign, rates, f, weight, incumbent, scaled, node):
     last = rates.size - 1
     # Variables and not literals, for which numba would compile copies.
     even = free = n > 0
-    best = needed(incumbent, n)
+    best = min_corr(incumbent, n)
     best_at = math.nan
     change = 0.0
     for k in range(rates.size):
@@ -192,20 +192,20 @@ def normalise(correlations, tss, lengths):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def set_bars(needs, hopeless, lengths, incumbent):
+def set_bars(min_corrs, prune_below, lengths, incumbent):
     """Set, per length, the correlation that beats ``incumbent``, and what a node must have."""
     for index in range(lengths.size):
-        c = needed(incumbent, lengths[index])
-        needs[index] = c
-        hopeless[index] = max(0.0, (c - hidden(c, ARC)) * math.cos(0.5 * ARC))
+        c = min_corr(incumbent, lengths[index])
+        min_corrs[index] = c
+        prune_below[index] = max(0.0, (c - hidden(c, ARC)) * math.cos(0.5 * ARC))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def count_above(correlations, hopeless):
+def count_above(correlations, prune_below):
     """Return the number of windows that may still win by their nodes."""
     count = 0
-    for index in range(hopeless.size):
-        bar = hopeless[index]
+    for index in range(prune_below.size):
+        bar = prune_below[index]
         row = correlations[index]
         for s in range(row.size):
             count += row[s] > bar
@@ -216,14 +216,14 @@ def count_above(correlations, hopeless):
 def best_window(
     y, first, last, start_step, lengths, tables, sign, correlations, tss, least_change, incumbent
 ):
-    """Return the window with the largest adjusted R2 among those that were scanned.
+    """Return the window with the largest adjusted R2 among those that were correlated.
 
     Parameters
     ----------
     y, first, last, start_step, lengths, tables, sign
         As in :func:`search_windows` and :func:`refine_window`.
     correlations, tss
-        From :func:`scan_nodes`; ``correlations`` is overwritten with normalised ones.
+        From :func:`correlate_windows`; ``correlations`` is overwritten with normalised ones.
     least_change
         Change of the fitted curve, in units of ``y``, that a window must hold.
     incumbent
@@ -243,11 +243,11 @@ def best_window(
     node = np.empty(rates.size)
     space = lane_space(lengths[-1], look[0].size)
     starts = np.empty(LANES, np.int64)
-    reach = np.full(correlations.shape, math.inf)
+    upper_bound = np.full(correlations.shape, math.inf)
     # The correlation that a window needs at its best, and at a node; one for each length.
-    needs = np.empty(lengths.size)
-    hopeless = np.empty(lengths.size)
-    set_bars(needs, hopeless, lengths, incumbent)
+    min_corrs = np.empty(lengths.size)
+    prune_below = np.empty(lengths.size)
+    set_bars(min_corrs, prune_below, lengths, incumbent)
     # The window that leads on the grid goes first, then the one that leads as seen from its tau:
     # they set a high bar for all others.
     for turn in range(-2, lengths.size):
@@ -258,7 +258,8 @@ def best_window(
         while s < end:
             waiting = 0
             while s < end and waiting < LANES:
-                if correlations[index, s] > hopeless[index] and reach[index, s] >= needs[index]:
+                at_nodes = correlations[index, s] > prune_below[index]
+                if at_nodes and upper_bound[index, s] >= min_corrs[index]:
                     starts[waiting] = first + s * start_step
                     waiting += 1
                 s += 1
@@ -284,11 +285,11 @@ def best_window(
             if 1.0 - incumbent < PERFECT:
                 return won
             if better:
-                set_bars(needs, hopeless, lengths, incumbent)
-        if turn == -2 and won[0] >= 0 and count_above(correlations, hopeless) > MANY:
-            second = reach_from(
-                y, first, last, start_step, lengths, math.exp(-won[2]), sign, needs, hopeless,
-                correlations, tss, reach,
+                set_bars(min_corrs, prune_below, lengths, incumbent)
+        if turn == -2 and won[0] >= 0 and count_above(correlations, prune_below) > MANY:
+            second = bound_from(
+                y, first, last, start_step, lengths, math.exp(-won[2]), sign, min_corrs,
+                prune_below, correlations, tss, upper_bound,
             )  # fmt: skip
             leader = leader if second[0] < 0 else second
     return won
@@ -348,7 +349,7 @@ def search_above(y, first, last, start_step, lengths, tables, least_change, bars
         fall = np.empty((lengths.size, used))
         rise = np.empty((lengths.size, used))
         tss = np.empty((lengths.size, used))
-        scan_nodes(y, at, last, start_step, lengths, f, weight, shift, fall, rise, tss)
+        correlate_windows(y, at, last, start_step, lengths, f, weight, shift, fall, rise, tss)
         # One call in a loop: with literal signs numba would compile everything below twice.
         for turn in range(2):
             if bars[turn] >= 1.0:

@@ -8,7 +8,7 @@ import numba
 from numba.core.dispatcher import Dispatcher
 
 from oectflow.extractors import kernels
-from oectflow.extractors.kernels import lanes, scan, source_digest, sweeps
+from oectflow.extractors.kernels import correlate, simd_fit, source_digest, sweeps
 
 
 def test_source_digest__changes_with_any_file(tmp_path: Path):
@@ -31,7 +31,7 @@ def test_cache__is_in_the_folder_of_the_digest():
 
 def test_fits__round_the_same_wherever_they_are_compiled_into():
     # With any of these flags, what is compiled into a function decides how its sums are rounded.
-    for module in (lanes, scan):
+    for module in (simd_fit, correlate):
         kernels_of = [k for k in vars(module).values() if isinstance(k, Dispatcher)]
         assert kernels_of
         assert not any(kernel.targetoptions.get("fastmath") for kernel in kernels_of)

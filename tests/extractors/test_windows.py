@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oectflow.extractors.kernels import exponential as ex
-from oectflow.extractors.kernels import nodes, uneven, windows
+from oectflow.extractors.kernels import tau_grid, uneven, windows
 from tests.extractors import naive_tau
 
 #: OECTFLOW_EXAMPLES=400 pytest ... searches longer, and at random.
@@ -92,7 +92,7 @@ def test_hidden__bounds_every_correlation(
     n: int, shorter: float, cell: int, seed: int, misfit: float
 ) -> None:
     """Between two nodes no correlation exceeds what the kernels allow for."""
-    rates = nodes.node_rates(n, windows.ARC)
+    rates = tau_grid.node_rates(n, windows.ARC)
     used = max(4, int(n * shorter))
     k = cell % (rates.size - 1)
     rng = np.random.default_rng(seed)
@@ -105,8 +105,8 @@ def test_hidden__bounds_every_correlation(
     y = u[rng.integers(101)] + 10**misfit * noise / np.linalg.norm(noise)
     y /= np.linalg.norm(y)
     c = u @ y
-    top = nodes.sine_top(c[0], c[-1], windows.ARC)
-    assert c.max() <= top + nodes.hidden(c.max(), windows.ARC)
+    top = tau_grid.sine_top(c[0], c[-1], windows.ARC)
+    assert c.max() <= top + tau_grid.hidden(c.max(), windows.ARC)
 
 
 @pytest.mark.parametrize("n", [4, 5, 7, 12, 33, 120, 1000])
@@ -127,14 +127,14 @@ def test_nodes__bounds_of_speed_and_curvature(n: int) -> None:
             tangent /= speed
             normal = q - (q @ u) * u
             normal -= (normal @ tangent) * tangent
-            assert np.linalg.norm(normal) / norm / speed**2 <= nodes.KAPPA * (1 + 1e-6)
+            assert np.linalg.norm(normal) / norm / speed**2 <= tau_grid.KAPPA * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("n", [5, 33, 400, 5000])
 def test_node_rates__cover_the_range_within_the_arc(n: int) -> None:
-    rates = nodes.node_rates(n, 0.05)
-    assert 1 / rates[0] == pytest.approx(nodes.TAU_MIN)
-    assert 1 / rates[-1] == pytest.approx(nodes.TAU_MAX * n)
+    rates = tau_grid.node_rates(n, 0.05)
+    assert 1 / rates[0] == pytest.approx(tau_grid.TAU_MIN)
+    assert 1 / rates[-1] == pytest.approx(tau_grid.TAU_MAX * n)
     assert (np.diff(rates) < 0).all()
     u = np.expm1(-np.arange(n) * rates[:, None])
     u -= u.mean(axis=1, keepdims=True)

@@ -4,7 +4,7 @@
 large baseline nor a long ``tau`` costs digits.
 
 **How much a window can gain around one tau.**  With ``u(s)``, ``y``, ``c`` and ``kappa`` of
-:mod:`.nodes`, ``s`` the arc from ``u_0``, and ``c_0``, ``c_0'`` known there,
+:mod:`.tau_grid`, ``s`` the arc from ``u_0``, and ``c_0``, ``c_0'`` known there,
 
 ``c(s) = c_0 cos s + c_0' sin s + integral from 0 to s of sin(s - x) kappa <N(x), y> dx``.
 
@@ -35,7 +35,7 @@ import math
 import numpy as np
 from numba import njit
 
-from oectflow.extractors.kernels.nodes import KAPPA, SLACK
+from oectflow.extractors.kernels.tau_grid import KAPPA, SLACK
 
 #: Starts that are searched together; their samples stay in the first-level cache.
 BLOCK = 64
@@ -48,7 +48,7 @@ def fill_block(y, first, last, start_step, used, d):
     Parameters
     ----------
     y, last, start_step
-        As in :func:`scan_nodes`.
+        As in :func:`correlate_windows`.
     first
         Begin of the first of the windows.
     used
@@ -72,7 +72,7 @@ def fill_block(y, first, last, start_step, used, d):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def scan_nodes(y, first, last, start_step, lengths, f, weight, shift, fall, rise, tss):
+def correlate_windows(y, first, last, start_step, lengths, f, weight, shift, fall, rise, tss):
     """Correlate every window with every node and keep the best decay and the best rise.
 
     Parameters
@@ -116,7 +116,7 @@ def scan_nodes(y, first, last, start_step, lengths, f, weight, shift, fall, rise
                     tss[index, block + i] = sums[BLOCK + i] - sums[i] * sums[i] / (j + 1)
                 index += 1
         for k in range(0, f.shape[1], 4):
-            scan_four(d, k, lengths, f, weight, shift, sums, best)
+            correlate_four(d, k, lengths, f, weight, shift, sums, best)
         for index in range(lengths.size):
             at = 3 * BLOCK * index
             for i in range(used):
@@ -125,7 +125,7 @@ def scan_nodes(y, first, last, start_step, lengths, f, weight, shift, fall, rise
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def scan_four(d, k, lengths, f, weight, shift, sums, best):
+def correlate_four(d, k, lengths, f, weight, shift, sums, best):
     """Correlate the windows of one block with nodes ``k`` to ``k + 3``."""
     for i in range(4 * BLOCK):
         sums[i] = 0.0
@@ -226,27 +226,28 @@ def add_samples(d, f, h, begin, end, sums):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def reach_from(
-    y, first, last, start_step, lengths, rate, sign, needs, hopeless, correlations, tss, reach
-):
+def bound_from(
+    y, first, last, start_step, lengths, rate, sign, min_corrs, prune_below,
+    correlations, tss, upper_bound,
+):  # fmt: skip
     """Bound, as seen from one ``tau``, the correlation that windows have at any ``tau``.
 
     Parameters
     ----------
     y, first, last, start_step, lengths, tss
-        As in :func:`scan_nodes`.
+        As in :func:`correlate_windows`.
     rate
         ``1 / tau``.
     sign
         ``DECAY`` or ``RISE``.
-    needs
+    min_corrs
         Correlation that a window needs to win, at least 0; bounds hold for those who have it.
         Shape (L,).
-    hopeless
+    prune_below
         Windows with a correlation up to this are left out.  Shape (L,).
     correlations
         Normalised.  Shape (L, W).
-    reach
+    upper_bound
         Gets the bounds; kept where there is none.  Shape (L, W).
 
     Returns
@@ -271,10 +272,10 @@ def reach_from(
             done = n
             mean_f, mean_h, norm_f, tilt, norm_h = of_length[index]
             # Chord between y and a fit that wins, and the sine of their angle.
-            miss = math.sqrt(2.0 * (1.0 - needs[index]))
-            sine = math.sqrt(1.0 - needs[index] * needs[index])
+            miss = math.sqrt(2.0 * (1.0 - min_corrs[index]))
+            sine = math.sqrt(1.0 - min_corrs[index] * min_corrs[index])
             for i in range(used):
-                if not correlations[index, block + i] > hopeless[index]:
+                if not correlations[index, block + i] > prune_below[index]:
                     continue
                 norm = sign / math.sqrt(tss[index, block + i])
                 along = sums[BLOCK + i] - mean_f * sums[i]
@@ -291,7 +292,7 @@ def reach_from(
                 if bend > 0.0:
                     # Rounding is that of c, and larger where f and h are nearly parallel.
                     slack = SLACK * (1.0 + slope * norm_f / norm_h)
-                    reach[index, block + i] = c + 0.5 * slope * slope / bend + slack
+                    upper_bound[index, block + i] = c + 0.5 * slope * slope / bend + slack
                 unexplained = (1.0 - square) * (n - 1) / (n - 4)
                 if unexplained < least:
                     least = unexplained

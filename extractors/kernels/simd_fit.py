@@ -9,7 +9,7 @@ give the bits of one from the cache.
 
 Each lane looks at a few nodes in ``ln tau``, takes the vertex between the best three and goes on by
 Newton's method.  The optimum so found is the global one if it explains enough: with ``u(theta)`` on
-the unit sphere and ``y`` the normalised window (see :mod:`.nodes`), anything better than an
+the unit sphere and ``y`` the normalised window (see :mod:`.tau_grid`), anything better than an
 optimum at angle ``a`` from ``y`` lies within ``2 a`` of it, hence within ``3 a`` of ``y``; and
 ``c = <u, y>`` has no second maximum where ``tan(angle) < 1 / kappa = 1 / 2``.  So R2 > 0.977
 (``3 a < atan(1 / 2)``) certifies it, and every other lane is fitted again by
@@ -36,7 +36,7 @@ from oectflow.extractors.kernels.exponential import (
     SE_TAU,
     TAU,
 )
-from oectflow.extractors.kernels.nodes import TAU_MAX, TAU_MIN, turning_rate
+from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN, turning_rate
 
 LANES = 16
 #: Arc between the nodes of the first look, in rad: the vertex is then good to some percent.
@@ -264,7 +264,7 @@ def lane_first_look(y, n, sign, rates, f, weight, looks, w):
     sign
         ``DECAY`` or ``RISE``.
     rates, f, weight
-        :func:`.nodes.node_tables`; ``weight`` of this length.
+        :func:`.tau_grid.node_tables`; ``weight`` of this length.
     looks
         Work space.  Shape (K * LANES,).
     """
@@ -356,7 +356,7 @@ def fit_group(y, starts, n, sign, index, tables, space):
     n, sign
         Samples and process of all windows.
     index, tables
-        :func:`.nodes.node_tables` with :data:`FIRST_LOOK_ARC`, and the index of ``n`` in them.
+        :func:`.tau_grid.node_tables` with :data:`FIRST_LOOK_ARC`, and the index of ``n`` in them.
     space
         :func:`lane_space`.
     """

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from oectflow.extractors.kernels import correlate, windows
 from oectflow.extractors.kernels import exponential as ex
-from oectflow.extractors.kernels import scan, windows
 
 
 def correlations(y: np.ndarray, n: int, tau: np.ndarray, sign: int) -> np.ndarray:
@@ -37,15 +37,15 @@ def test_reach_from__no_tau_goes_beyond(misfit: float, sign: int) -> None:
         lengths = np.array([n])
         d = np.lib.stride_tricks.sliding_window_view(y, n)
         tss = ((d - d.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)[None]
-        reach = np.full(tss.shape, np.inf)
-        scan.reach_from(
+        upper_bound = np.full(tss.shape, np.inf)
+        correlate.bound_from(
             y, 0, y.size, 1, lengths, 1 / seen_from, sign, need, np.full(1, -2.0),
-            best[None], tss, reach,
+            best[None], tss, upper_bound,
         )  # fmt: skip
         holds = best >= need[0]
-        assert (best[holds] <= reach[0, holds]).all()
-        bounded += int(np.isfinite(reach).sum())
-        close += int((reach[0, holds] <= best[holds] + 0.01 * (1 - best[holds]) + 1e-9).sum())
+        assert (best[holds] <= upper_bound[0, holds]).all()
+        bounded += int(np.isfinite(upper_bound).sum())
+        close += int((upper_bound[0, holds] <= best[holds] + 0.01 * (1 - best[holds]) + 1e-9).sum())
     # Where windows are nearly exponentials the bound says something, and soon almost all.
     if misfit <= 1e-2:
         assert bounded > 100
@@ -57,7 +57,7 @@ def test_reach_from__leader_and_windows_left_out() -> None:
     k = np.arange(50)
     y = np.exp(-k / 9.0) + np.random.default_rng(0).normal(0, 1e-3, 50)
     lengths = np.array([20, 25])
-    reach = np.full((2, 31), np.inf)
+    upper_bound = np.full((2, 31), np.inf)
     tss = np.empty((2, 31))
     c = np.empty((2, 31))
     for i, n in enumerate(lengths):
@@ -65,13 +65,13 @@ def test_reach_from__leader_and_windows_left_out() -> None:
         tss[i, : len(d)] = ((d - d.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
         c[i, : len(d)] = correlations(y, n, np.array([9.0]), ex.DECAY)[:31, 0]
     c[1, 26:] = 0.0
-    index, start = scan.reach_from(
-        y, 0, 50, 1, lengths, 1 / 9.0, ex.DECAY, np.full(2, 0.99), np.zeros(2), c, tss, reach
+    index, start = correlate.bound_from(
+        y, 0, 50, 1, lengths, 1 / 9.0, ex.DECAY, np.full(2, 0.99), np.zeros(2), c, tss, upper_bound
     )
     adjusted = 1 - (1 - c**2) * (lengths[:, None] - 1) / (lengths[:, None] - 4)
     # The projection on a plane explains a little more than tau = 9 alone.
     assert adjusted[index, start] == pytest.approx(adjusted.max(), abs=1e-5)
-    assert np.isinf(reach[1, 26:]).all()
+    assert np.isinf(upper_bound[1, 26:]).all()
 
 
 @pytest.mark.parametrize("snr", [5.0, 100.0, 1e3, 1e4, 1e6, np.inf])
