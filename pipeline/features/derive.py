@@ -42,6 +42,7 @@ def compute_derived(
     features: Iterable[Feature],
     known: Mapping[str, Column],
     columns: Mapping[str, NDArray[Any]],
+    values: Mapping[str, NDArray[Any]],
 ) -> tuple[Derived, list[Failure]]:
     """Compute derived features of one experiment.
 
@@ -53,6 +54,8 @@ def compute_derived(
         What they can have as input, by the name of the column.
     columns
         Variables by column name, for all steps of the experiment, shape (n_steps, ...).
+    values
+        Values that are known already, by feature.
 
     Returns
     -------
@@ -68,7 +71,9 @@ def compute_derived(
             if broken:
                 raise _UpstreamFailed(f"its input {broken.feature!r} failed: {broken.message}")
             inputs = [known[name].take(have) for name in feature.inputs]
-            value = feature.derive(inputs, n_steps)
+            value = values.get(feature.name)
+            if value is None or not _fits(value, inputs):
+                value = feature.derive(inputs, n_steps)
             status = derived_status(value, feature.upstream, have)
         except Exception as error:  # noqa: BLE001 - a user's function can raise anything
             failures[feature.name] = Failure(feature.name, type(error).__name__, str(error))
@@ -110,6 +115,15 @@ def derived_status(
                 status[(codes == code).all(axis=tuple(range(1, codes.ndim)))] = code
     status[there] = OK
     return status
+
+
+def _fits(value: NDArray[Any], inputs: Iterable[NDArray[Any]]) -> bool:
+    """Whether inputs give a value of this shape when all steps are there."""
+    return all(
+        n in (1, there)
+        for array in inputs
+        for n, there in zip(array.shape[1:], value.shape[1:], strict=False)
+    )
 
 
 class _UpstreamFailed(Exception):

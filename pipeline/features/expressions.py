@@ -24,8 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.errors import ExpressionError
+from oectflow.extractors.base import Variable
 from oectflow.pipeline.features.parsing import MAX_LENGTH, parse_text, short_text
-from oectflow.pipeline.features.programs import Program, run_program
+from oectflow.pipeline.features.programs import Program, keeps_nan, run_program
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,23 @@ class Expression:
         return cls(
             text.strip(), parsed.inputs, parsed.params, parsed.program, parsed.is_elementwise
         )
+
+    def is_stepwise(self, inputs: Sequence[Variable]) -> bool:
+        """Return whether the steps can be computed one by one, to the same bits.
+
+        Cycles that a step does not have, and others have, are NaN when all steps are there, and are
+        not there when it is alone.
+
+        Parameters
+        ----------
+        inputs
+            What the inputs are.
+        """
+        padded = [
+            variable for variable in inputs if any(isinstance(n, str) for n in variable.shape)
+        ]
+        floats = all(variable.dtype == "float64" for variable in padded)
+        return self.is_elementwise and (not padded or (floats and keeps_nan(self.program)))
 
     def evaluate(self, columns: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
         """Compute the derived feature for all steps.

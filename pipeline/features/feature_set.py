@@ -19,6 +19,7 @@ from oectflow.measurement import kinds
 from oectflow.pipeline.features.build import build_feature
 from oectflow.pipeline.features.config import FeatureConfig, FeatureSpec, load_config, parse_config
 from oectflow.pipeline.features.derive import Derived, Failure, compute_derived
+from oectflow.pipeline.features.expressions import Expression
 from oectflow.pipeline.features.feature import Column, Feature, column_name
 from oectflow.pipeline.features.postprocessing import transform
 
@@ -199,6 +200,17 @@ class FeatureSet:
         return [features[name] for name in self._derived]
 
     @property
+    def stepwise(self) -> list[Feature]:
+        """Derived features of which each step can be computed apart, to the same bits."""
+        columns = _columns(self.features)
+        return [
+            one
+            for one in self.derived
+            if isinstance(one.expression, Expression)
+            and one.expression.is_stepwise([columns[name].variable for name in one.inputs])
+        ]
+
+    @property
     def sources(self) -> tuple[str, ...]:
         """The data that have to be read."""
         needed = {feature.extractor.source for feature in self.extracted if feature.extractor}
@@ -248,7 +260,10 @@ class FeatureSet:
         return self.__dict__
 
     def compute_derived(
-        self, columns: Mapping[str, NDArray[Any]], wanted: Collection[str] | None = None
+        self,
+        columns: Mapping[str, NDArray[Any]],
+        wanted: Collection[str] | None = None,
+        values: Mapping[str, NDArray[Any]] | None = None,
     ) -> tuple[Derived, list[Failure]]:
         """Compute derived features of one experiment.
 
@@ -260,6 +275,8 @@ class FeatureSet:
         wanted
             Names of derived features; by default all.  Those left out must be in ``columns`` if
             another one needs them.
+        values
+            Values that are known already, by feature.
 
         Returns
         -------
@@ -267,7 +284,7 @@ class FeatureSet:
         every step, and so are those that need it.
         """
         features = [one for one in self.derived if wanted is None or one.name in wanted]
-        return compute_derived(features, _columns(self._features), columns)
+        return compute_derived(features, _columns(self._features), columns, values or {})
 
     def to_config(self) -> dict[str, Any]:
         """Return the dict from which :meth:`load` builds an equal feature set."""

@@ -284,6 +284,18 @@ _UFUNCS = (
     *("bitwise_and", "bitwise_or", "bitwise_xor", "invert"),
     *("greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
 )
+#: NaN wherever an argument is NaN.  Of a power only the base counts, unless the exponent is 0.
+KEEPS_NAN = frozenset(
+    (
+        *("absolute", "fabs", "negative", "positive", "sign", "sqrt", "cbrt", "square"),
+        *("reciprocal", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "logaddexp"),
+        *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "degrees", "radians"),
+        *("sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh"),
+        *("floor", "ceil", "trunc", "rint", "round", "clip"),
+        *("add", "subtract", "multiply", "divide", "floor_divide", "remainder", "fmod"),
+        *("maximum", "minimum"),
+    )
+)
 _OWN: dict[Kind, dict[str, Callable[..., Array]]] = {
     "elementwise": {"clip": clip, "nan_to_num": nan_to_num, "round": round_to, "where": where},
     "aggregate": {

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.pipeline.features.functions import BY_CANONICAL_NAME, Array, Function
+from oectflow.pipeline.features.functions import BY_CANONICAL_NAME, KEEPS_NAN, Array, Function
 
 #: ``("input", i)``, ``("number", x)``, ``("none",)``, ``("call", function, arguments, options)``,
 #: ``("item", program, index)`` or ``("mask", program, condition)``.
@@ -57,6 +57,18 @@ def run_program(program: Program, columns: Sequence[Array]) -> NDArray[np.float6
             f"the result has shape {array.shape}, not one value for each of {n_steps} steps"
         )
     return np.array(array)
+
+
+def keeps_nan(program: Program) -> bool:
+    """Return whether a value is NaN for certain where an input is, and needs no other cell."""
+    if program[0] != "call":
+        return bool(program[0] == "input")
+    _, name, arguments, _ = program
+    if name == "power":
+        base, exponent = arguments
+        return exponent[0] == "number" and exponent[1] != 0 and keeps_nan(base)
+    inputs = [one for one in arguments if one[0] not in ("number", "none")]
+    return name in KEEPS_NAN and bool(inputs) and all(map(keeps_nan, inputs))
 
 
 _NAN = _Value(np.asarray(np.nan), False)

@@ -7,6 +7,9 @@
                       cycle_peaks ─┘                 ▲
     hash ────────────────────────────────────────────┘
 
+A derived feature whose steps can be computed apart is a task for each of them where every step is
+one: ``tau ─► tau_ratio ─► derive``.
+
 Every edge is a true dependency; there is no barrier between layers and nothing is gathered in the
 client.  A range of steps whose features all run in one task is read inside that task, and so is
 one for a task that takes long.
@@ -38,6 +41,7 @@ from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.tasks import (
     NamedExtractor,
     derive_features,
+    derive_step,
     extract_features,
     hash_source,
     needed_arrays,
@@ -61,13 +65,20 @@ class GraphBuilder:
         What computes the features, by name.
     features
         The feature set, for the derived ones.
+    by_step
+        Whether derived features are computed step by step, where that is possible.
     """
 
     def __init__(
-        self, specs: Mapping[str, NamedExtractor], features: PickledOnce[FeatureSet]
+        self,
+        specs: Mapping[str, NamedExtractor],
+        features: PickledOnce[FeatureSet],
+        *,
+        by_step: bool = False,
     ) -> None:
         self._specs = specs
         self._features = features
+        self._by_step = by_step
 
     def batches(self, task: ExperimentTask, submit: Submit) -> tuple[Graph, dict[StepBatch, Key]]:
         """Build what computes some batches of an experiment.
@@ -131,6 +142,8 @@ class GraphBuilder:
             part if isinstance(part, Extracted) else TaskRef(part)
             for part in (*keys.values(), *others)
         ]
+        if self._by_step:
+            parts += self._derived_steps(task, keys, add)
         table = add("derive", 0, 0, derive_features, task, self._features, List(*parts))
         # Dask blames every task that was given to a worker which died.  If that was this one, it
         # comes after all others from now on, so that one of them is blamed.
@@ -138,6 +151,28 @@ class GraphBuilder:
         digest = add("hash", 0, 0, hash_source, task, *after, root=not after)
         sink = add("write", 0, 0, write_experiment, task, self._features, table, digest)
         return graph, sink.key
+
+    def _derived_steps(
+        self, task: ExperimentTask, keys: Mapping[StepBatch, Key], add: _Adder
+    ) -> list[TaskRef]:
+        """Add a task for each step of the derived features whose inputs are all in the graph."""
+        known = {
+            (name, batch.start): TaskRef(key)
+            for batch, key in keys.items()
+            if batch.stop == batch.start + 1
+            for name in batch.features
+        }
+        derived = []
+        steps = range(task.n_rows)
+        for feature in self._features.value.stepwise:
+            needed = dict.fromkeys(feature.upstream)
+            if all((name, step) in known for name in needed for step in steps):
+                for step in steps:
+                    inputs = List(*(known[name, step] for name in needed))
+                    call = (derive_step, self._features, feature.name, step, inputs)
+                    known[feature.name, step] = add(feature.name, step, 1, *call)
+                    derived.append(known[feature.name, step])
+        return derived
 
 
 class _Adder:

@@ -66,6 +66,8 @@ class Loop:
         The cluster that there is, or could be.
     listener
         Called with every progress event.
+    by_step
+        Whether derived features are computed step by step, where that is possible.
     """
 
     def __init__(
@@ -75,13 +77,15 @@ class Loop:
         features: PickledOnce[FeatureSet],
         cluster: LazyCluster,
         listener: Listener,
+        *,
+        by_step: bool = False,
     ) -> None:
         self._state = state
         self._tasks: dict[int, ExperimentTask] = {i: job.task for i, job in state.jobs.items()}
         self._topic = next((task.topic for task in self._tasks.values()), "")
         self._cluster = cluster
         self._listener = listener
-        self._graphs = GraphBuilder(specs, features)
+        self._graphs = GraphBuilder(specs, features, by_step=by_step)
         # Everything is handled in the thread of the caller, whatever thread it comes from.
         self._wakeups: SimpleQueue[Wakeup] = SimpleQueue()
         self._here = LocalThreads(specs, features, self._wakeups.put)

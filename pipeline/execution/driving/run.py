@@ -121,8 +121,8 @@ def extract(
         it is worth being used, and how long its tasks should be; little work is done in this
         process.  An extractor that is not part of the package runs here only if it has computed
         an experiment before without ending a worker.  ``"step"``: one Dask task for every
-        (experiment, feature, step).  ``"experiment"``: one for each source of an experiment.  A
-        number: so many steps in a task.
+        (experiment, feature, step), derived features included whose steps can be computed apart.
+        ``"experiment"``: one for each source of an experiment.  A number: so many steps in a task.
     on_error
         ``"record"`` reports failures; ``"raise"`` raises RunFailed when everything else is done.
     verify
@@ -317,7 +317,10 @@ def _graph_of(run: _Run, state: RunState, experiment: str) -> Delayed:
     job = jobs[experiment]
     seconds = run.plan.batch_seconds or math.inf
     batches = tuple(state.ledger.batches(job, seconds, run.granularity))
-    builder = GraphBuilder(named_extractors(run.extractors), PickledOnce(run.features))
+    builder = GraphBuilder(
+        named_extractors(run.extractors), PickledOnce(run.features),
+        by_step=run.granularity == "step",
+    )  # fmt: skip
     graph, sink = builder.experiment(job.task, Submit(job.index, batches))
     return delayed(graph, [sink], batches, job.index)[0]
 
@@ -469,7 +472,9 @@ def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool)
     try:
         with RunProgress(totals, shown=progress) as bar:
             specs, features = named_extractors(run.extractors), PickledOnce(run.features)
-            for index, record in Loop(state, specs, features, cluster, bar.event).run():
+            by_step = run.granularity == "step"
+            loop = Loop(state, specs, features, cluster, bar.event, by_step=by_step)
+            for index, record in loop.run():
                 bar.finish(record.experiment_id)
                 run.records[index] = replace(record, finished=time.perf_counter() - begin)
                 run.trust(record.seconds)

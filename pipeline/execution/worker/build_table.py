@@ -42,6 +42,15 @@ class Extracted:
 
 
 @dataclass(frozen=True)
+class DerivedStep:
+    """A derived feature at one step; no columns where it cannot be computed."""
+
+    feature: str
+    step: int
+    columns: Columns
+
+
+@dataclass(frozen=True)
 class Table:
     """All variables of one experiment, one row per step.
 
@@ -179,15 +188,16 @@ def add_reused(table: Table, features: FeatureSet, path: Path, reused: Sequence[
     )
 
 
-def add_derived(table: Table, features: FeatureSet) -> Table:
-    """Compute the derived features that were not taken over.
+def add_derived(table: Table, features: FeatureSet, steps: Sequence[DerivedStep] = ()) -> Table:
+    """Compute the derived features that were not taken over, but for steps that are known.
 
     One that raises is NaN with the status ``error`` in every row, and so are those that need it.
     """
     wanted = [feature.name for feature in features.derived if feature.name not in table.kept]
     if not wanted:
         return table
-    derived, failures = features.compute_derived(table.columns, wanted)
+    values = _joined_steps(table, features, steps)
+    derived, failures = features.compute_derived(table.columns, wanted, values)
     return replace(
         table,
         columns=table.columns | derived.columns,
@@ -202,6 +212,21 @@ def add_derived(table: Table, features: FeatureSet) -> Table:
             ),
         ),
     )
+
+
+def _joined_steps(table: Table, features: FeatureSet, steps: Sequence[DerivedStep]) -> Columns:
+    """Return derived features of which every step is known."""
+    by_feature: dict[str, list[tuple[int, int, NDArray[Any]]]] = {}
+    for one in steps:
+        if one.feature in one.columns:
+            pieces = by_feature.setdefault(one.feature, [])
+            pieces.append((one.step, one.step + 1, one.columns[one.feature]))
+    joined: Columns = {}
+    for name, pieces in by_feature.items():
+        variable = features.features[name].variables["value"]
+        if len(pieces) == table.n_rows and pieces[0][2].ndim == len(variable.shape) + 1:
+            joined[name] = _join(variable, pieces, table.n_rows)
+    return joined
 
 
 def describe(

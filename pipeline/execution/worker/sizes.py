@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from oectflow.measurement import Batch
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.execution.worker.build_table import Extracted, Table
+from oectflow.pipeline.execution.worker.build_table import DerivedStep, Extracted, Table
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.run_extractor import Steps
 from oectflow.pipeline.outputs.sink import Problem
@@ -67,6 +67,11 @@ def size_of_extracted(part: Extracted) -> int:
     return _of_arrays(part.columns.values()) + _of_problems(part.problems)
 
 
+def size_of_derived(step: DerivedStep) -> int:
+    """Return the bytes of a derived feature at one step."""
+    return _of_arrays(step.columns.values())
+
+
 def size_of_table(table: Table) -> int:
     """Return the bytes of all variables of an experiment."""
     return _of_arrays(table.columns.values()) + _of_problems(table.problems)
@@ -87,6 +92,7 @@ for _kind, _size in {
     Batch: size_of_batch,
     Steps: size_of_steps,
     Extracted: size_of_extracted,
+    DerivedStep: size_of_derived,
     Table: size_of_table,
     ExperimentRecord: size_of_record,
     PickledOnce: size_of_pickled_once,

@@ -1,8 +1,8 @@
 """The functions that run inside workers, and what they hand to each other.
 
-``read_steps`` → ``extract_features`` → ``derive_features`` → ``write_experiment``.  Exceptions of
-extractors are caught in ``run_extractor``; what escapes from here is a fault of the machine, not of
-the data.
+``read_steps`` → ``extract_features`` (→ ``derive_step``) → ``derive_features`` →
+``write_experiment``.  Exceptions of extractors are caught in ``run_extractor``; what escapes from
+here is a fault of the machine, not of the data.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from oectflow.pipeline.execution.events import BatchDone
 from oectflow.pipeline.execution.planning.work import ExperimentTask
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.worker.build_table import (
+    DerivedStep,
     Extracted,
     Table,
     add_derived,
@@ -277,19 +278,33 @@ def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG
         return ""
 
 
+def derive_step(
+    pickled: PickledOnce[FeatureSet],
+    name: str,
+    step: int,
+    parts: Sequence[Extracted | DerivedStep],
+) -> DerivedStep:
+    """Compute a derived feature at one step."""
+    columns = {key: array for part in parts for key, array in part.columns.items()}
+    derived, failures = pickled.value.compute_derived(columns, [name])
+    # Why it has no value is found out where all steps are there.
+    return DerivedStep(name, step, {} if failures else derived.columns)
+
+
 def derive_features(
     task: ExperimentTask,
     pickled: PickledOnce[FeatureSet],
-    parts: Sequence[Extracted | Sequence[Extracted]],
+    parts: Sequence[Extracted | DerivedStep | Sequence[Extracted]],
 ) -> Table:
     """Put the parts of one experiment together and compute its derived features."""
     begin = time.perf_counter()
     features = pickled.value
-    flat = [one for part in parts for one in ([part] if isinstance(part, Extracted) else part)]
-    table = build_table(flat, features, task.n_steps)
+    flat = [one for part in parts for one in (part if isinstance(part, Sequence) else [part])]
+    table = build_table([one for one in flat if isinstance(one, Extracted)], features, task.n_steps)
     if task.reused:
         table = add_reused(table, features, Path(task.out_path), task.reused)
-    table = add_derived(table, features)
+    steps = [one for one in flat if isinstance(one, DerivedStep)]
+    table = add_derived(table, features, steps)
     return replace(table, finishing=time.perf_counter() - begin)
 
 

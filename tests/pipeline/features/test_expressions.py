@@ -15,8 +15,9 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 from oectflow.errors import ExpressionError
+from oectflow.extractors.base import Variable
 from oectflow.pipeline.features.expressions import Expression
-from oectflow.pipeline.features.functions import FUNCTIONS
+from oectflow.pipeline.features.functions import BY_CANONICAL_NAME, FUNCTIONS, KEEPS_NAN, STATIC
 from oectflow.pipeline.features.parsing import MAX_LENGTH
 
 RNG = np.random.default_rng(20250804)
@@ -422,6 +423,44 @@ def test_is_elementwise__means_steps_can_be_computed_apart(text: str, cut: int) 
     columns = [{"a": A, "b": B, "c": CYCLES}[name] for name in expression.inputs]
     parts = [expression.evaluate([x[s] for x in columns]) for s in (slice(cut), slice(cut, None))]
     assert_array_equal(np.concatenate(parts), expression.evaluate(columns))
+
+
+@pytest.mark.parametrize("name", sorted(KEEPS_NAN))
+def test_keeps_nan__wherever_it_stands(name: str) -> None:
+    function = BY_CANONICAL_NAME[name]
+    n = len([one for one in function.signature.parameters if one not in STATIC])
+    options = {"decimals": 0} if name == "round" else {}
+    others = np.array([-np.inf, -2.0, -1.0, -0.0, 0.0, 0.5, 1.0, 2.0, np.inf, NAN])
+    with np.errstate(all="ignore"):
+        for at in range(n):
+            arguments = [np.full(10, NAN) if i == at else others for i in range(n)]
+            assert np.isnan(function.apply(arguments, options)).all()
+
+
+SCALAR, ENTRIES = Variable("A", ""), Variable("A", "", (2,), ("phase",))
+BY_CYCLE = Variable("A", "", ("n_cycles",), ("cycle",))
+CODES = Variable("", "", ("n_cycles",), ("cycle",), dtype="int8")
+
+
+@pytest.mark.parametrize(
+    ("text", "inputs", "stepwise"),
+    [
+        ("np.nan_to_num(a) + 1", [SCALAR], True),
+        ("a.mean(axis=1)", [ENTRIES], True),
+        ("a - a.mean()", [SCALAR], False),
+        ("a / b", [BY_CYCLE, SCALAR], True),
+        ("np.log10(a) ** 2 - 3 * a", [BY_CYCLE], True),
+        ("a ** 0", [BY_CYCLE], False),
+        ("2 ** a", [BY_CYCLE], False),
+        ("np.nan_to_num(a)", [BY_CYCLE], False),
+        ("a > 1", [BY_CYCLE], False),
+        ("a.mean(axis=1)", [BY_CYCLE], False),
+        ("a[:, -1]", [BY_CYCLE], False),
+        ("a + 1", [CODES], False),
+    ],
+)
+def test_is_stepwise(text: str, inputs: list[Variable], stepwise: bool) -> None:
+    assert Expression.parse(text, tuple("ab"[: len(inputs)])).is_stepwise(inputs) is stepwise
 
 
 def test_program__names_of_arguments_and_functions_do_not_count() -> None:

@@ -123,3 +123,39 @@ def test_graph__what_was_computed_before_is_part_of_it(task, builder):
     assert set(keys.values()) <= derive.dependencies
     assert not set(keys.values()) & graph.keys()
     assert set(before) >= set(keys.values())
+
+
+def test_graph__a_derived_feature_is_a_task_for_each_step_where_that_is_possible(task):
+    features = FeatureSet.load(
+        {
+            "peak": {"extractor": "transient.peak_current"},
+            "half": {"func": "peak / 2"},
+            "quarter": {"func": "half / 2"},
+            "relative": {"func": "peak / peak.mean()"},
+        }
+    )
+    specs = named_extractors({"peak": Transient()})
+    submit = Submit(3, tuple(StepBatch("transient", i, i + 1, ("peak",)) for i in range(2)))
+    whole, _ = GraphBuilder(specs, PickledOnce(features)).experiment(task, submit)
+    assert "half" not in needs(whole)
+    graph, _ = GraphBuilder(specs, PickledOnce(features), by_step=True).experiment(task, submit)
+    found = {(label(key), key[2]): node.dependencies for key, node in graph.items()}
+    for step in range(2):
+        assert {(label(key), key[2]) for key in found["half", step]} == {("peak", step)}
+        assert {(label(key), key[2]) for key in found["quarter", step]} == {("half", step)}
+    assert needs(graph)["derive"] == {"peak", "half", "quarter"}
+    assert "relative" not in needs(graph)
+
+
+def test_graph__a_derived_feature_with_an_input_that_is_kept_waits_for_the_end(task):
+    features = FeatureSet.load(
+        {
+            "peak": {"extractor": "transient.peak_current"},
+            "on": {"extractor": "transient.peak_current"},
+            "ratio": {"func": "on / peak"},
+        }
+    )
+    specs = named_extractors({"peak": Transient()})
+    submit = Submit(3, tuple(StepBatch("transient", i, i + 1, ("peak",)) for i in range(2)))
+    graph, _ = GraphBuilder(specs, PickledOnce(features), by_step=True).experiment(task, submit)
+    assert "ratio" not in needs(graph)

@@ -91,6 +91,50 @@ def test_extract__cluster_and_granularity_change_no_bit(lab, tmp_path, client, g
     assert_same(columns_of(tmp_path / "cluster"), reference)
 
 
+def test_extract__derived_features_are_the_same_whether_steps_are_tasks_or_not(
+    lab, tmp_path, client
+):
+    class Varying(BaseExtractor):
+        source = "transient"
+        output_shape = ("n_cycles",)
+        bad: int | None = None
+
+        def extract_single_step(self, step_data, params):
+            n = int(step_data["Id"][:1].view(np.int64)[0]) % 4
+            if n == self.bad:
+                raise ValueError("no value")
+            return np.log(step_data["Id"][5 : 5 + (n + type(self).shift) % 4] ** 2)
+
+    @register("transient.run_varying")
+    class First(Varying):
+        shift = 1
+
+    @register("transient.run_varying_too")
+    class Second(Varying):
+        shift, bad = 2, 3
+
+    features = {
+        "a": {"extractor": "transient.run_varying"},
+        "b": {"extractor": "transient.run_varying_too"},
+        "gm": {"extractor": "transfer.gm_max"},
+        "peak": {"extractor": "transient.peak_current"},
+        "a_scaled": {"func": "np.exp(a) / peak + a"},
+        "a_scaled_twice": {"func": "a_scaled * 3 - peak ** 2"},
+        "sum_of_other_lengths": {"func": "a + b"},
+        "b_filled": {"func": "np.nan_to_num(b)"},
+        "b_half": {"func": "b / 2"},
+        "b_last": {"func": "last(b, axis=1)"},
+        "gm_per_peak": {"func": "gm / peak"},
+        "peak_drift": {"func": "peak - peak[0]"},
+    }
+    run(lab, tmp_path / "whole", features, client=None, granularity="experiment")
+    run(lab, tmp_path / "steps", features, client=client, granularity="step")
+    assert_same(columns_of(tmp_path / "steps"), columns_of(tmp_path / "whole"))
+    whole, steps = (problems_frame(tmp_path / name) for name in ("whole", "steps"))
+    assert steps.equals(whole)
+    assert {"b", "sum_of_other_lengths"} <= set(whole["feature"])
+
+
 def test_extract__what_is_carried_from_step_to_step_is_the_same_in_any_batches(lab, tmp_path):
     features = {
         "tau": {
