@@ -61,11 +61,9 @@ def fit_report(
     fits = read_fits(results, experiment.experiment_id, step, feature, cycles)
     one = one_experiment(results, experiment.experiment_id).isel(step=step)
     time, current = _trace(experiment, step, float(one["sampling_interval"]))
-    r_squared = one[f"{feature}_r_squared"].load()
     lines = []
     for fit in fits:
-        r2 = r_squared.sel(phase=fit.phase).isel(cycle=fit.cycle).item()
-        lines += _lines(fit, TAU_WORDS.get(fit.status, ""), r2, step, time, current)
+        lines += _lines(fit, TAU_WORDS.get(fit.status, ""), step, time, current)
     return "\n".join(lines)
 
 
@@ -113,7 +111,6 @@ def _trace(
 def _lines(
     fit: Fit,
     meaning: str,
-    r_squared: float,
     step: int,
     time: NDArray[np.float64],
     current: NDArray[np.float64],
@@ -132,7 +129,7 @@ def _lines(
         return lines
     model = "C + A (1 - exp(-t/tau))" if fit.phase == "on" else "C + A exp(-t/tau)"
     lines.append(f"    model        Id = {model}, t from the begin of the window")
-    lines.append(f"    R-squared    {r_squared:.6f}")
+    lines.append(f"    R-squared    {fit.r_squared:.6f}")
     known = fit.status not in _LEFT_OUT
     found = covariance(fit, time[inside] - fit.start, current[inside]) if known else None
     for i, (name, unit) in enumerate(zip(("A", "tau", "C"), ("A", "s", "A"), strict=True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oectflow.errors import OectflowError
 from oectflow.pipeline.inputs.experiment import Experiment
@@ -15,6 +15,22 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _TIMING = ("sampling_interval", "gate_period")
+
+
+class Drawn(NamedTuple):
+    """The pictures of one experiment.
+
+    Attributes
+    ----------
+    pictures, small
+        Of half a page each, and one for every feature.
+    notes
+        Why there are none of its raw file.
+    """
+
+    pictures: list[pictures.Picture]
+    small: list[pictures.Picture]
+    notes: list[str]
 
 
 class Devices:
@@ -52,7 +68,7 @@ class Devices:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         raw = [self._raw.get(file.experiment_id) for file in self._files]
-        drawn: Iterator[tuple[list[pictures.Picture], list[str]]]
+        drawn: Iterator[Drawn]
         futures: list[Any] = []
         if self._client is None:
             drawn = (draw(f, self._features, e) for f, e in zip(self._files, raw, strict=True))
@@ -62,19 +78,25 @@ class Devices:
             )
             drawn = (future.result() for future in futures)
         try:
-            for file, (shown, notes) in zip(self._files, drawn, strict=True):
-                rows = readable(self._rows[file.experiment_id])
-                yield {"file": file, "pictures": shown, "notes": notes, "rows": rows}
+            for file, shown in zip(self._files, drawn, strict=True):
+                rows = self._rows[file.experiment_id]
+                there = [row for row in rows if row["n_values"] or row["n_flagged"]]
+                yield {
+                    "file": file,
+                    "drawn": shown,
+                    "rows": readable(there),
+                    "without": sorted(
+                        {row["feature"] for row in rows} - {row["feature"] for row in there}
+                    ),
+                }
         finally:
             if self._client is not None:
                 # After an error nobody wants the rest.
                 self._client.cancel(futures)
 
 
-def draw(
-    file: File, features: Sequence[Feature], raw: Experiment | None
-) -> tuple[list[pictures.Picture], list[str]]:
-    """Return the pictures of one experiment, and why there are none of its raw file."""
+def draw(file: File, features: Sequence[Feature], raw: Experiment | None) -> Drawn:
+    """Return the pictures of one experiment."""
     import dask
 
     about = file.metadata["features"]
@@ -97,7 +119,7 @@ def draw(
     except OectflowError as error:
         notes.append(str(error))
     drawn += pictures.of_device(one, features)
-    return drawn, notes
+    return Drawn(drawn, list(pictures.of_steps(one, features)), notes)
 
 
 def _extractor(about: Mapping[str, Any]) -> str:

@@ -23,7 +23,6 @@ from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.outputs.html import pictures, summary
 from oectflow.pipeline.outputs.html.devices import Devices
 from oectflow.pipeline.outputs.places import partition_of, result_path
-from oectflow.pipeline.outputs.plots import plot_run
 from oectflow.pipeline.outputs.plots.axes import need_matplotlib, superscript
 from oectflow.pipeline.outputs.plots.overview import Run
 from oectflow.pipeline.outputs.results import open_results
@@ -224,8 +223,7 @@ def _without_folders(reasons: Sequence[str], paths: Sequence[Path]) -> list[str]
 def _throughput(run: Run | None) -> pictures.Picture | None:
     if run is None or all(record.finished != record.finished for record in run.experiments):
         return None
-    alt = "Steps per second over the time of the run, by outcome"
-    return pictures.take(plot_run(run).figure, alt, "Throughput of the run")
+    return pictures.of_run(run)
 
 
 def _write(out: Path, parts: Iterator[str]) -> Path:

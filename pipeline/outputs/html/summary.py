@@ -89,6 +89,11 @@ class Feature:
         return units[self.entries.index(dict(entry))] if len(units) > 1 else self.unit
 
     @property
+    def was_measured(self) -> bool:
+        """Whether there is anything that it could be computed from."""
+        return self.counts.total() > self.counts["absent"]
+
+    @property
     def has_one_unit(self) -> bool:
         """Whether its entries can be drawn on one axis."""
         return ", " not in self.unit

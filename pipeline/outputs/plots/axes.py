@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, GREY, RED = "#0072B2", "#E69F00", "#009E73", "#999999", "#D55E00"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", RED, "#F0E442", "black")
 
+#: Scales span at least this share of the largest value.
+_LEAST_SPAN = 0.1
+
 #: Units that take a prefix as they stand, also per something: mV/decade.  The prefix of a squared
 #: unit would mean something else.
 _PREFIXED = re.compile(r"(A|V|S|s|F|Hz|Ω|W|C|J|m)(/[A-Za-z]+)?")
@@ -55,8 +58,52 @@ def set_unit(axis: Any, unit: str) -> None:
     if _PREFIXED.fullmatch(unit):
         axis.set_major_formatter(EngFormatter(unit=unit))
         axis.set_minor_formatter(NullFormatter())
-    elif unit:
+        return
+    whole_ticks(axis)
+    if unit:
         axis.set_label_text(f"{axis.get_label_text()} ({superscript(unit)})")
+
+
+def whole_ticks(axis: Any) -> None:
+    """Write ticks as the numbers that they are, not as differences from a ``+1`` elsewhere."""
+    from matplotlib.ticker import ScalarFormatter
+
+    formatter = axis.get_major_formatter()
+    if isinstance(formatter, ScalarFormatter):
+        formatter.set_useOffset(False)
+
+
+def with_prefix(largest: float, unit: str) -> tuple[float, str]:
+    """Return one factor and prefixed unit for all numbers up to ``largest``: 1e-3 and ``mV``."""
+    if not (_PREFIXED.fullmatch(unit) and largest > 0 and math.isfinite(largest)):
+        return 1.0, superscript(unit)
+    from matplotlib.ticker import EngFormatter
+
+    known = EngFormatter.ENG_PREFIXES
+    exponent = 3 * math.floor(math.log10(largest) / 3)
+    exponent = min(max(exponent, min(known)), max(known))
+    return 10.0**exponent, f"{known[exponent]}{unit}"
+
+
+def widened(low: float, high: float, least: float = 0.0) -> tuple[float, float]:
+    """Return limits of a scale on which small changes look small.
+
+    Parameters
+    ----------
+    low, high
+        The smallest and the largest value.
+    least
+        Of what is known to be no difference, such as the spread of a device's own values.
+
+    Returns
+    -------
+    The same, or limits around them that span a tenth of the largest magnitude, and ``least``.
+    """
+    wanted = max(_LEAST_SPAN * max(abs(low), abs(high)), least)
+    if high - low >= wanted:
+        return low, high
+    middle = (low + high) / 2
+    return middle - wanted / 2, middle + wanted / 2
 
 
 def room_for_units(ax: Axes) -> None:
@@ -71,19 +118,19 @@ def count_axis(axis: Any) -> None:
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
-def with_unit(value: float, unit: str) -> str:
+def with_unit(value: float, unit: str, digits: int = 3) -> str:
     """Return a number as text with three digits and an SI prefix: ``8.05 ms``."""
     if not np.isfinite(value):
         return "–"
     # Rounded first: 999.96 is 1.00 thousand.
-    rounded = float(f"{value:.2e}")
+    rounded = float(f"{value:.{digits - 1}e}")
     if _PREFIXED.fullmatch(unit):
         from matplotlib.ticker import EngFormatter
 
-        places = 2 - math.floor(math.log10(abs(rounded))) % 3 if rounded else 0
-        return str(EngFormatter(unit=unit, places=places)(rounded))
-    digits = f"{rounded:#.3g}".rstrip(".") if rounded else "0"
-    return f"{digits} {superscript(unit)}".strip().replace("-", "−")
+        places = digits - 1 - math.floor(math.log10(abs(rounded))) % 3 if rounded else 0
+        return str(EngFormatter(unit=unit, places=max(places, 0))(rounded))
+    text = f"{rounded:#.{digits}g}".rstrip(".") if rounded else "0"
+    return f"{text} {superscript(unit)}".strip().replace("-", "−")
 
 
 def superscript(unit: str) -> str:

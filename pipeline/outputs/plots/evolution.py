@@ -18,6 +18,7 @@ from oectflow.pipeline.outputs.plots.axes import (
     need_matplotlib,
     new_axes,
     set_unit,
+    whole_ticks,
 )
 from oectflow.pipeline.outputs.plots.choose import (
     choose,
@@ -60,9 +61,9 @@ def plot_feature(
 
     Returns
     -------
-    The axes.  Hollow points carry a status word other than ``ok`` (of a median, at least one value
-    does); crosses at the lower edge have no value for such a reason.  Of more than eight devices
-    the colour is the chip.
+    The axes.  Hollow points carry a status word other than ``ok`` and ``absent`` (of a median, at
+    least one value does); crosses at the lower edge have no value for such a reason.  Of more than
+    eight devices the colour is the chip, and there are no bands.
 
     Raises
     ------
@@ -99,7 +100,9 @@ def plot_feature(
     count_axis(ax.xaxis)
     if not normalise:
         set_unit(ax.yaxis, chosen.unit)
-    _legend(ax)
+    else:
+        whole_ticks(ax.yaxis)
+    _legend(ax, "cycles" if along == "step" else "steps")
     return ax
 
 
@@ -128,7 +131,8 @@ def plot_degradation(
 
     Returns
     -------
-    The axes; crosses mark values with a status word other than ``ok``, grey is no value.
+    The axes; crosses mark values with a status word other than ``ok`` and ``absent``, grey is no
+    value.
 
     Raises
     ------
@@ -191,7 +195,7 @@ def plot_bands(
 
     Returns
     -------
-    The axes, logarithmic; hollow points carry a status word other than ``ok``.
+    The axes, logarithmic; hollow points carry a status word other than ``ok`` and ``absent``.
 
     Raises
     ------
@@ -258,7 +262,7 @@ def _draw_device(
     marked = flagged.any(axis=1)
     without = marked & np.isnan(middle)
     if values.shape[1] > 1 and not many:
-        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+        ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, gid="band")
     ax.plot(
         x,
         middle,
@@ -277,8 +281,9 @@ def _draw_device(
         ax.plot(x[without], bottom, marker="x", transform=edge, gid="cross", **hollow)
 
 
-def _legend(ax: Axes) -> None:
+def _legend(ax: Axes, behind: str) -> None:
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
     handles, labels = ax.get_legend_handles_labels()
     drawn = {line.get_gid() for line in ax.lines}
@@ -286,6 +291,9 @@ def _legend(ax: Axes) -> None:
         if gid in drawn:
             handles.append(Line2D([], [], color="black", marker=marker, mfc="white", ls="none"))
             labels.append(label)
+    if any(collection.get_gid() == "band" for collection in ax.collections):
+        handles.append(Patch(color=GREY, alpha=0.4, linewidth=0))
+        labels.append(f"10 % to 90 % of {behind}")
     ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False)
 
 

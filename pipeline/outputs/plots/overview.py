@@ -21,6 +21,7 @@ from oectflow.pipeline.outputs.plots.axes import (
     need_matplotlib,
     new_axes,
     set_unit,
+    widened,
     with_unit,
 )
 from oectflow.pipeline.outputs.plots.choose import choose
@@ -36,6 +37,8 @@ _GAP = 0.25
 _MOST_COLUMNS = 12
 #: Of more rows than this each is low, with its words in one line.
 _MOST_HIGH_ROWS = 16
+#: Characters of a line that fit into a tile.
+_WIDTH_OF_TILE = 12
 #: Colours are on a logarithmic scale where the values span more than this factor.
 _DECADE = 10
 
@@ -66,14 +69,30 @@ class Run(Protocol):
 
 
 class Tile(NamedTuple):
-    """A device on the map of a chip: its place, its value and whether that is flagged."""
+    """A device on the map of a chip: its place, its values and whether one is flagged.
+
+    Attributes
+    ----------
+    value, deviation, n
+        Median, standard deviation (NaN of less than two) and number of its values.
+    """
 
     chip: str
     device: str
     row: float
     column: int
     value: float
+    deviation: float
+    n: int
     flagged: bool
+
+    def words(self, unit: str, *, low: bool) -> str:
+        """Return what the tile says, in one line where rows are low."""
+        name, value = f"device {literal(self.device)}", with_unit(self.value, unit)
+        if low or not self.n:
+            return (": " if low else "\n").join((name, value))
+        error = [f"± {with_unit(self.deviation, unit, 2)}"] if self.n > 1 else []
+        return "\n".join((name, value, *error, f"n = {self.n:,}"))
 
 
 def plot_chip(
@@ -104,8 +123,10 @@ def plot_chip(
 
     Returns
     -------
-    The axes; a tile says device and value, and a dot in its corner that a value behind it carries
-    a status word other than ``ok``.
+    The axes; a tile says device, median, standard deviation and number of values (of more than 16
+    rows, device and median), and a dot in its corner that a value behind it carries a status word
+    other than ``ok`` and ``absent``.  The colours span at least a tenth of the largest value, and
+    the spread that a device has by itself: devices that hardly differ look alike.
 
     Raises
     ------
@@ -118,7 +139,7 @@ def plot_chip(
     n_rows = max(tile.row for tile in tiles) + 1
     n_columns = max(tile.column for tile in tiles) + 1
     low = n_rows > _MOST_HIGH_ROWS
-    height = (0.3 if low else 0.75) * max(n_rows, 2)
+    height = (0.3 if low else 0.85) * max(n_rows, 2)
     ax = new_axes(ax, width=2.2 + 0.95 * max(n_columns, 3), height=1.0 + height)
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LogNorm, Normalize
@@ -126,11 +147,18 @@ def plot_chip(
 
     numbers = np.array([tile.value for tile in tiles])
     finite = numbers[np.isfinite(numbers)]
-    scale: Any = Normalize(finite.min(), finite.max()) if finite.size else Normalize(0, 1)
+    scale: Any = Normalize(0, 1)
+    if finite.size:
+        # One standard deviation to either side.
+        own = 2 * _median(np.array([tile.deviation for tile in tiles]))
+        scale = Normalize(*widened(finite.min(), finite.max(), own if own > 0 else 0.0))
     if finite.size and finite.min() > 0 and finite.max() > _DECADE * finite.min():
         scale = LogNorm(finite.min(), finite.max())
     map_: Any = ScalarMappable(scale, "viridis")
-    for tile in tiles:
+    words = [tile.words(chosen.unit, low=low) for tile in tiles]
+    longest = max(len(line) for text in words for line in text.split("\n"))
+    size = 5.8 if low else min(8.3, 8.3 * _WIDTH_OF_TILE / longest)
+    for tile, text in zip(tiles, words, strict=True):
         known = math.isfinite(tile.value)
         colour = map_.to_rgba(tile.value) if known else "#dddddd"
         ax.add_patch(Rectangle((tile.column - 0.46, tile.row - 0.44), 0.92, 0.88, facecolor=colour))
@@ -139,24 +167,26 @@ def plot_chip(
         ax.text(
             tile.column,
             tile.row,
-            (": " if low else "\n").join(
-                (f"device {literal(tile.device)}", with_unit(tile.value, chosen.unit))
-            ),
+            text,
             ha="center",
             va="center",
-            fontsize="xx-small" if low else "small",
+            fontsize=size,
             color="black" if light else "white",
         )
         if tile.flagged:
-            ax.plot(tile.column + 0.36, tile.row - 0.32, "o", color=RED, mec="white", markersize=6)
+            ax.plot(tile.column + 0.4, tile.row - 0.36, "o", color=RED, mec="white", markersize=6)
     ax.set(xlim=(-0.5, n_columns - 0.5), ylim=(n_rows - 0.5, -0.5))
     ax.set_xticks([])
     ax.set_yticks(list(chips.values()), [literal(chip) for chip in chips])
     ax.tick_params(left=False)
     ax.spines[:].set_visible(False)
     ax.set_title(chosen.description, fontsize="medium", wrap=True)
+    notes = []
+    if not low and any(tile.n > 1 for tile in tiles):
+        notes.append("median ± standard deviation of the n values of a device")
     if any(tile.flagged for tile in tiles):
-        ax.set_xlabel("dot: some values flagged", fontsize="small", color=RED)
+        notes.append("dot: some values flagged")
+    ax.set_xlabel("\n".join(notes), fontsize="small")
     colour_bar(ax, map_, chosen.label, unit=chosen.unit)
     return ax
 
@@ -246,6 +276,8 @@ def _tiles(
     for chip in sorted(devices, key=_natural):
         for k, device in enumerate(sorted(devices[chip], key=_natural)):
             which = devices[chip][device]
+            own = values.isel(experiment=which).values.astype(np.float64)
+            own = own[np.isfinite(own)]
             row, column = divmod(k, columns)
             tiles.append(
                 Tile(
@@ -253,7 +285,9 @@ def _tiles(
                     device,
                     top + row,
                     column,
-                    _median(values.isel(experiment=which).values),
+                    _median(own),
+                    float(np.std(own, ddof=1)) if own.size > 1 else math.nan,
+                    own.size,
                     bool(flagged.isel(experiment=which).any()),
                 )
             )

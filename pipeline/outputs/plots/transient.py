@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 _PHASES = {"on": BLUE, "off": ORANGE}
 _COMPANIONS = ("status", "window_start", "window_duration", "amplitude", "offset")
+_QUALITY = ("stderr", "r_squared")
+#: A status word longer than this is divided, since windows are narrow.
+_LONGEST_WORD = 9
+#: More than this is told as an inequality.
+_NEARLY_ONE = 0.9999
 
 
 class Fit(NamedTuple):
@@ -43,6 +48,8 @@ class Fit(NamedTuple):
         The window in s from the step's first sample; NaN where there is none.
     tau, amplitude, offset
         In s and A; NaN where there is no result.
+    stderr, r_squared
+        Standard error of tau in s, and R² of the fit; NaN where unknown.
     """
 
     cycle: int
@@ -53,6 +60,8 @@ class Fit(NamedTuple):
     tau: float
     amplitude: float
     offset: float
+    stderr: float = np.nan
+    r_squared: float = np.nan
 
     def current(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the fitted current (A) at times ``t`` (s) from the begin of the window."""
@@ -94,8 +103,8 @@ def plot_transient(
     Returns
     -------
     The axes of the current, in A against s from the step's first sample.  Each fitted curve is
-    drawn over its window, with its time constant above it, or the status word where that is not
-    ``ok``.
+    drawn over its window; above it are the time constant with its standard error and R², and the
+    status word where that is not ``ok``.
 
     Raises
     ------
@@ -130,9 +139,11 @@ def plot_transient(
         if np.isfinite(fit.tau):
             labelled.add(fit.phase)
     ax.set(ylabel=r"drain current $I_\mathrm{D}$")
-    ax.set_title(f"{literal(experiment.experiment_id)}, step {step}", fontsize="medium")
-    # Room for the words above the curves.
-    ax.margins(y=0.15)
+    # Above the words of the windows.
+    n_lines = max((words.get_text().count("\n") + 1 for words in ax.texts), default=0)
+    ax.set_title(
+        f"{literal(experiment.experiment_id)}, step {step}", fontsize="medium", pad=6 + 12 * n_lines
+    )
     set_unit(ax.xaxis, "s")
     room_for_units(ax)
     set_unit(ax.yaxis, "A")
@@ -169,7 +180,10 @@ def read_fits(
             f"{feature!r} is no feature of transient.tau_on_off in these results"
             f"{did_you_mean(feature, fitted)}"
         )
-    one = one[[feature, *(f"{feature}_{name}" for name in _COMPANIONS)]].isel(step=step).load()
+    # Results of others may lack them.
+    quality = [name for name in _QUALITY if f"{feature}_{name}" in one]
+    wanted = [feature, *(f"{feature}_{name}" for name in (*_COMPANIONS, *quality))]
+    one = one[wanted].isel(step=step).load()
     n_cycles = one.sizes["cycle"]
     fits = []
     for cycle in cycles:
@@ -180,7 +194,8 @@ def read_fits(
             status, *numbers = (this[f"{feature}_{name}"].item() for name in _COMPANIONS)
             start, duration, amplitude, offset = numbers
             tau = this[feature].item()
-            fits.append(Fit(cycle, phase, status, start, duration, tau, amplitude, offset))
+            known = {name: this[f"{feature}_{name}"].item() for name in quality}
+            fits.append(Fit(cycle, phase, status, start, duration, tau, amplitude, offset, **known))
     return fits
 
 
@@ -211,15 +226,14 @@ def _draw(
     colour = _PHASES[fit.phase]
     ax.axvspan(fit.start, fit.start + fit.duration, color=colour, alpha=0.12, linewidth=0)
     good = fit.status in ("ok", "absent")
-    words = with_unit(fit.tau, "s") if fit.status == "ok" else fit.status
     ax.text(
         fit.start + fit.duration / 2,
-        0.985,
-        words,
+        1.01,
+        _words(fit),
         transform=ax.get_xaxis_transform(),
         ha="center",
-        va="top",
-        fontsize="small",
+        va="bottom",
+        fontsize=7.5,
         color="black" if good else RED,
         fontweight="normal" if good else "bold",
     )
@@ -233,3 +247,19 @@ def _draw(
         inside = (time > fit.start - half) & (time < fit.start + fit.duration - half)
         rest: Any = current[inside] - fit.current(time[inside] - fit.start)
         lower.plot(time[inside], rest, ".", color=colour, markersize=3)
+
+
+def _words(fit: Fit) -> str:
+    """Return what stands above a window: what was found and how well, and what is wrong."""
+    lines = []
+    if fit.status != "ok":
+        word = fit.status
+        lines.append(word.replace("_", "_\n") if len(word) > _LONGEST_WORD else word)
+    if np.isfinite(fit.tau):
+        lines.append(with_unit(fit.tau, "s"))
+        if np.isfinite(fit.stderr):
+            lines.append(f"± {with_unit(fit.stderr, 's', 2)}")
+        if np.isfinite(fit.r_squared):
+            near = fit.r_squared > _NEARLY_ONE
+            lines.append(f"R² > {_NEARLY_ONE}" if near else f"R² {fit.r_squared:.4f}")
+    return "\n".join(lines)

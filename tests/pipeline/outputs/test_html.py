@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import matplotlib.image
 import numpy as np
 import pytest
+import xarray as xr
 from distributed import Client, LocalCluster
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -18,7 +19,8 @@ from matplotlib.figure import Figure
 import oectflow as of
 from oectflow.pipeline.inputs.simulate import damage, simulate_device
 from oectflow.pipeline.outputs.html import pictures
-from oectflow.pipeline.outputs.plots.axes import COLOURS
+from oectflow.pipeline.outputs.html.summary import Feature
+from oectflow.pipeline.outputs.plots.axes import COLOURS, widened
 from tests.cluster.browser import Browser, find_chromium
 
 TAU = {"extractor": "transient.tau_on_off", "input": "transient"}
@@ -257,15 +259,70 @@ def test_report__in_chromium(page, tmp_path):
 
 
 def test_panels__a_change_of_a_per_cent_does_not_fill_the_axes():
-    ax = Figure().subplots()
-    ax.plot([0, 1], [1.0, 1.01])
-    pictures._not_too_near(ax, 1.0, 1.01)
-    low, high = ax.get_ylim()
+    low, high = widened(1.0, 1.01)
     assert high - low == pytest.approx(0.101)
+    assert (low + high) / 2 == pytest.approx(1.005)
+    assert widened(1.0, 2.0) == (1.0, 2.0)
+    assert widened(-1e-3, 1e-3, 0.5) == (-0.25, 0.25)
+
+
+def drawn_in_a_panel(values, unit, name="f", entries=({},)):
+    """Small axes of one feature of one experiment."""
+    values = np.asarray(values, float)[None]
+    labels = list(entries[0])
+    dims = ["experiment", "step", *labels]
+    coordinates = {
+        "experiment": ["e"], "chip_id": ("experiment", ["c"]), "device_id": ("experiment", ["1"]),
+        **{label: [entry[label] for entry in entries] for label in labels},
+    }  # fmt: skip
+    one = xr.Dataset({name: (dims, values, {"units": unit})}, coordinates)
+    feature = Feature(name, unit, "", "", "", "", entries=list(entries))
+    ax = Figure(figsize=(2.6, 1.9)).add_axes((0.2, 0.2, 0.7, 0.6))
+    pictures._draw_steps(ax, one, feature)
     ax.figure.draw_without_rendering()
+    return ax
+
+
+def test_panels__whole_labels():
+    ax = drawn_in_a_panel([0.1180, 0.1181, 0.1179], "V/decade", "subthreshold_swing")
+    assert ax.get_title("left") == "subthreshold_swing (mV/decade)"
     assert ax.yaxis.get_offset_text().get_text() == ""
-    ax.plot([0, 1], [1.0, 2.0])
-    ax.autoscale()
-    before = ax.get_ylim()
-    pictures._not_too_near(ax, 1.0, 2.0)
-    assert ax.get_ylim() == before
+    texts = [text for text in ax.get_yticklabels() if text.get_text()]
+    # Nothing reaches beyond the picture.
+    assert all(text.get_window_extent().x0 >= 0 for text in texts)
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [118.0, 118.1, 117.9])
+    # Decades apart: each tick has its prefix, and the title no unit.
+    ax = drawn_in_a_panel([1e-9, 1e-3], "A")
+    assert (ax.get_yscale(), ax.get_title("left")) == ("log", "f")
+    assert drawn_in_a_panel([1e-9, 1e-3], "A^2").get_title("left") == "f (A²)"
+    ax = drawn_in_a_panel([[1.0, 2.0], [3.0, 4.0]], "s", "tau", [{"phase": "on"}, {"phase": "off"}])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["on", "off"]
+    assert not ax.get_legend().get_window_extent().overlaps(ax.bbox)
+
+
+def test_panels__one_picture_each_and_none_of_what_was_not_measured(lab):
+    results = of.open_results(lab[1]).isel(experiment=0)
+    absent = results["gm"].copy(data=np.full(results["gm"].shape, np.nan))
+    word = results["gm_status"].copy(data=np.full(results["gm"].shape, "absent"))
+    one = results.assign(none=absent, none_status=word).load()
+    features = [Feature(n, one[n].units, "", "", "", "", entries=[{}]) for n in ("gm", "none")]
+    (small,) = pictures.of_steps(one, features)
+    assert small.alt == "gm of sample-0 against the step"
+    assert (small.width, small.height) == (260, 190)
+
+
+def test_fits__are_those_around_the_flag(lab, monkeypatch):
+    raw, out, _ = lab
+    one = of.open_results(out).sel(experiment="sample-0").load()
+    one["tau_status"][{"step": 2, "cycle": 3, "phase": 0}] = "low_r2"
+    asked = {}
+    draw = pictures.plot_transient
+    monkeypatch.setattr(
+        pictures, "plot_transient",
+        lambda *args, **options: asked.update(options, step=args[2]) or draw(*args, **options),
+    )  # fmt: skip
+    (picture,) = pictures.of_fits(of.Experiment(raw / "0.h5"), one, "tau")
+    assert asked["step"] == 2
+    # Four cycles: the last three.
+    assert list(asked["cycles"]) == [1, 2, 3]
+    assert "cycles 1 to 3" in picture.caption

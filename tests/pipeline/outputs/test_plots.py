@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from statistics import stdev
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from matplotlib.patches import Rectangle
 
 import oectflow as of
 from oectflow.pipeline.inputs.simulate import simulate_device
-from oectflow.pipeline.outputs.plots.axes import COLOURS, with_unit
+from oectflow.pipeline.outputs.plots.axes import COLOURS, with_prefix, with_unit
 from oectflow.pipeline.outputs.plots.choose import spread
 
 N_STEPS, N_CYCLES = 3, 4
@@ -172,9 +173,16 @@ def test_plot_transient__fits_lie_on_the_measured_current(device):
     )
     # Amplitude and offset are stored as float32.
     assert np.abs(residuals).max() < 1e-6 * np.ptp(current)
-    words = {text.get_text() for text in ax.texts}
-    tau = results["tau"].isel(experiment=0, step=1, cycle=1).sel(phase="on")
-    assert with_unit(float(tau), "s") in words
+    words = [text.get_text() for text in ax.texts]
+    one = results.isel(experiment=0, step=1, cycle=1).sel(phase="on")
+    error = with_unit(float(one["tau_stderr"]), "s", 2)
+    assert f"{with_unit(float(one['tau']), 's')}\n± {error}\nR² > 0.9999" in words
+    # They stand above the axes, where there is nothing that they could hide.
+    ax.figure.draw_without_rendering()
+    title = ax.title.get_window_extent()
+    for text in ax.texts:
+        box = text.get_window_extent()
+        assert ax.bbox.y1 <= box.y0 < box.y1 <= title.y0
     assert all(text.endswith("s") for text in ticks(lower.xaxis))
 
 
@@ -183,8 +191,10 @@ def test_plot_transient__says_why_there_is_no_fit(device):
     changed = results.load().copy(deep=True)
     where = {"experiment": 0, "step": 0, "cycle": 1, "phase": 0}
     changed["tau_status"][where] = "low_r2"
+    changed["tau_r_squared"][where] = 0.87654
     ax = of.plot_transient(experiment, changed, 0, residuals=False)
-    word = next(text for text in ax.texts if text.get_text() == "low_r2")
+    word = next(text for text in ax.texts if text.get_text().startswith("low_r2"))
+    assert word.get_text().endswith("\nR² 0.8765")
     assert to_hex(word.get_color()) == "#d55e00"
     # The first off phase has nothing to decay from.
     assert "absent" in {text.get_text() for text in ax.texts}
@@ -363,15 +373,74 @@ def test_plot_chip__a_tile_per_device():
     ax = of.plot_chip(results, "f", columns=2)
     words = {text.get_position(): text.get_text() for text in ax.texts}
     assert words == {
-        (0, 0.0): "device 9\n4.00 mA",
-        (1, 0.0): "device 10\n2.00 mA",
-        (0, 1.25): "device 1\n1.00 mA",
+        (0, 0.0): "device 9\n4.00 mA\nn = 1",
+        (1, 0.0): "device 10\n2.00 mA\nn = 1",
+        (0, 1.25): "device 1\n1.00 mA\nn = 1",
     }
     assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
     assert sum(isinstance(patch, Rectangle) for patch in ax.patches) == 3
     # Device 9 has a flagged value among two.
     assert len(ax.lines) == 2
     assert ax.figure.axes[1].get_ylabel() == "f"
+
+
+def test_plot_chip__devices_that_hardly_differ_look_alike():
+    def colours(values):
+        ax = of.plot_chip(table(values), "f")
+        return [np.array(patch.get_facecolor()) for patch in ax.patches]
+
+    # 510.1 and 510.2 µA: less than a level of 255 each.
+    one, other = colours([[510.1e-6], [510.2e-6]])
+    assert np.abs(one - other).max() < 2 / 255
+    # As different as the largest of them: both ends of the colours.
+    one, other = colours([[100e-6], [510e-6]])
+    assert np.abs(one - other).max() > 0.5
+    # 1 and 2 mV of devices whose own values are spread by 10 mV.
+    steps = np.linspace(-10e-3, 10e-3, 5)
+    one, other = colours([1e-3 + steps, 2e-3 + steps])
+    assert np.abs(one - other).max() < 0.1
+
+
+def test_plot_chip__a_tile_says_number_and_spread_of_its_values():
+    values = [[1.0, 2.0, 4.0, np.nan]]
+    ax = of.plot_chip(table(values), "f")
+    # The standard deviation is that of statistics.stdev.
+    assert ax.texts[0].get_text() == f"device 1\n2.00 A\n± {stdev([1, 2, 4]):.1f} A\nn = 3"
+    assert "standard deviation of the n values" in ax.get_xlabel()
+    ax = of.plot_chip(table([[1e-3, 2e-3]] * 4).assign(f=lambda r: r["f"].assign_attrs(
+        units="V/decade")), "f")  # fmt: skip
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    assert not boxes[0].overlaps(boxes[1])
+
+
+def test_ticks__are_whole_numbers():
+    results = table([[1.00001, 1.00002, 1.00003]])
+    results["f"].attrs["units"] = ""
+    ax = of.plot_feature(results, "f")
+    assert all(text.startswith("1.0000") for text in ticks(ax.yaxis))
+    assert ax.yaxis.get_offset_text().get_text() == ""
+
+
+def test_plot_feature__bands_are_explained():
+    values = np.arange(24.0).reshape(1, 3, 8)
+    assert "10 % to 90 % of cycles" in legend(of.plot_feature(table(values), "f"))
+    assert legend(of.plot_feature(table(values[..., 0]), "f")) == ["chip, device 1"]
+
+
+@pytest.mark.parametrize(
+    ("largest", "unit", "wanted"),
+    [
+        (0.118, "V/decade", (1e-3, "mV/decade")),
+        (2e-6, "A", (1e-6, "µA")),
+        (999.0, "s", (1.0, "s")),
+        (3e-7, "A^2", (1.0, "A²")),
+        (0.0, "A", (1.0, "A")),
+    ],
+)
+def test_with_prefix__one_for_all_numbers(largest, unit, wanted):
+    factor, text = with_prefix(largest, unit)
+    assert (pytest.approx(factor), text) == wanted
 
 
 def test_plot_chip__many_chips_in_low_rows_and_many_devices_in_several():
