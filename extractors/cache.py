@@ -105,7 +105,7 @@ class ContentCache(Generic[T]):
     times as dear as L + S are always kept.
 
     It may be used from several threads; two that miss the same result at the same time both compute
-    it.
+    it.  A copy, also one in another process, begins empty.
 
     Parameters
     ----------
@@ -132,6 +132,9 @@ class ContentCache(Generic[T]):
         self._saved = 0.0
         self._rest = 0
         self._new_sample()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.capacity, self._clock)
 
     def _new_sample(self) -> None:
         self._looked = 0

@@ -201,6 +201,8 @@ class UnifiedExperiment:
     get_attributes = forwarded("data", Experiment.get_attributes)
     get_test_info = forwarded("data", Experiment.get_test_info)
     get_batch_data = forwarded("data", Experiment.get_batch_data)
+    has_transfer_data = forwarded("data", Experiment.has_transfer_data)
+    has_transient_data = forwarded("data", Experiment.has_transient_data)
     has_workflow = forwarded("data", Experiment.has_workflow)
     get_workflow = forwarded("data", Experiment.get_workflow)
     get_workflow_summary = forwarded("data", Experiment.get_workflow_summary)

@@ -43,6 +43,9 @@ class Catalogued(Protocol):
         """The raw file, opened."""
 
 
+RawFile = Experiment | Catalogued | str | os.PathLike[str]
+
+
 class FeatureSet(Declaration):
     """An ordered collection of features, and, with an experiment, their values.
 
@@ -57,7 +60,7 @@ class FeatureSet(Declaration):
     description
         One line for people.
     experiment
-        A raw file.
+        A raw file; of an experiment of a catalog, its raw file.
     unified_experiment
         An experiment of a catalog.  Results are kept in the folder ``roots.features_v2`` of its
         configuration, and recorded in the catalog.
@@ -80,7 +83,7 @@ class FeatureSet(Declaration):
         name: str | Experiment = "inline_config",
         description: str = "",
         *,
-        experiment: Experiment | str | os.PathLike[str] | None = None,
+        experiment: RawFile | None = None,
         unified_experiment: Catalogued | None = None,
         config_name: str | None = None,
         config_version: str = "1.0",
@@ -107,7 +110,7 @@ class FeatureSet(Declaration):
     def from_config(
         cls,
         config_path: str | os.PathLike[str] | Mapping[str, Any],
-        experiment: Experiment | str | os.PathLike[str] | None = None,
+        experiment: RawFile | None = None,
         unified_experiment: Catalogued | None = None,
     ) -> Self:
         """Build a feature set from a configuration, bound to an experiment if one is given.
@@ -137,15 +140,23 @@ class FeatureSet(Declaration):
         features._adopt(declared)
         return features
 
-    def set_experiment(self, experiment: Experiment | str | os.PathLike[str]) -> None:
+    def set_experiment(self, experiment: RawFile) -> None:
         """Bind the set to a raw file; what was computed for another one is forgotten.
 
         Raises
         ------
+        ConfigError
+            It is no experiment and no path.
         InputError
             It cannot be read.
         """
-        self._bound = experiment if isinstance(experiment, Experiment) else Experiment(experiment)
+        # Existing scripts give what a search of the catalog returned.
+        raw = getattr(experiment, "data", experiment)
+        if not isinstance(raw, Experiment | str | os.PathLike):
+            raise ConfigError(
+                f"experiment={experiment!r}: expected an experiment, or the path of a raw file"
+            )
+        self._bound = raw if isinstance(raw, Experiment) else Experiment(raw)
         self._record = None
 
     @property
@@ -179,7 +190,7 @@ class FeatureSet(Declaration):
         StorageError
             The results cannot be written.
         """
-        values, _, _ = read_values(self._computed(client), self.features)
+        values, _, _ = read_values(self._computed(client, told=True), self.features)
         return {name: values[name] for name in self.features}
 
     def to_dataframe(self, expand_multidim: bool = True) -> pd.DataFrame:
@@ -194,7 +205,7 @@ class FeatureSet(Declaration):
         -------
         ``step_index`` and the features; ``attrs["units"]`` tells the units by feature.
         """
-        path = self._computed(None)
+        path = self._computed()
         frame = wide_frame(path, self.features, list(self.features))
         if expand_multidim:
             return frame
@@ -336,13 +347,13 @@ class FeatureSet(Declaration):
         keep = save_parquet and self.unified_experiment is not None
         return {
             "config_file": str(path),
-            "parquet_file": str(self._computed(None)) if keep else None,
+            "parquet_file": str(self._computed()) if keep else None,
             "features_added": added,
             "config_version": self.config_version,
         }
 
-    def _computed(self, client: Client | None) -> Path:
-        """Return the result file, brought up to date."""
+    def _computed(self, client: Client | None = None, *, told: bool = False) -> Path:
+        """Return the result file, brought up to date; ``told`` if somebody asked to compute."""
         if not self.features:
             raise ConfigError(f"config {self.name!r}: there is no feature; add one")
         unified = self.unified_experiment
@@ -360,12 +371,14 @@ class FeatureSet(Declaration):
                 "unified_experiment=…"
             )
         report = extract(raw, self, folder, client=client, progress=False, expand_multidim=True)
-        (self._record,) = report.experiments
-        self._total_ms = 1e3 * report.seconds
-        check_record(self._record)
+        (record,) = report.experiments
+        check_record(record)
+        # A table of what compute() has computed is no computation: its statistics stay.
+        if told or self._record is None or record.seconds:
+            self._record, self._total_ms = record, 1e3 * report.seconds
         if unified is not None:
-            unified.features.record(self._record)
-        return Path(self._record.out_path)
+            unified.features.record(record)
+        return Path(record.out_path)
 
     def _adopt(self, declared: Declaration) -> None:
         state = declared.__dict__

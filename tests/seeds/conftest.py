@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,12 +34,38 @@ IMPORTS = {
     r"^from autotau\b": "from oectflow.extractors.autotau",
 }
 RunCell = Callable[..., dict[str, Any]]
+AskOld = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Extractors of a cell are forgotten after it."""
     monkeypatch.setattr(base, "_registry", dict(base._registry))
+
+
+@pytest.fixture(scope="session")
+def ask_old() -> AskOld:
+    """Run a script in an environment of an old package, and return what it prints as JSON.
+
+    The environment's Python is named by a variable; without it the test skips.
+    """
+
+    def ask(variable: str, package: str, script: str, *arguments: str) -> Any:
+        if variable not in os.environ:
+            pytest.skip(f"the environment variable {variable} names no Python with {package}")
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        done = subprocess.run(
+            [os.environ[variable], "-c", script, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=240,
+            env=environment,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout.rpartition("ANSWER")[2])
+
+    return ask
 
 
 @pytest.fixture

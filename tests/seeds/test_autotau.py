@@ -181,3 +181,185 @@ tau = exp.get_features(['tau'])['tau']
     # Steps, cycles, on and off; simulated with 4 and 6 ms.
     assert names["tau"].shape == (3, 4, 2)
     assert np.nanmedian(names["tau"], axis=(0, 1)) == pytest.approx([4e-3, 6e-3], rel=0.1)
+
+
+@pytest.fixture
+def one_period(cell: Any) -> Any:
+    """A cell that knows the noise-free period of 0.4 s of the README of 0.6.0."""
+    cell("""
+import numpy as np
+time = np.linspace(0, 0.4, 400)
+signal = np.where(
+    time <= 0.2,
+    1 - np.exp(-time / 0.05),
+    np.exp(-(time - 0.2) / 0.05),
+)
+""")
+    return cell
+
+
+def test_readme_060_1_and_2__one_period(one_period: Any) -> None:
+    names = one_period("""
+from autotau import TauFitter, AutoTauFitter
+fitter = TauFitter(time, signal, t_on_idx=[0.0, 0.2], t_off_idx=[0.2, 0.4], normalize=False,
+                   language="en")
+fitter.fit_tau_on(interp=True, points_after_interp=200)
+fitter.fit_tau_off(interp=True, points_after_interp=200)
+one = fitter.get_tau_on(), fitter.get_tau_off()
+quality = fitter.tau_on_r_squared, fitter.tau_on_r_squared_adj
+auto_fitter = AutoTauFitter(time, signal, sample_step=time[1] - time[0], period=0.4,
+                            window_scalar_min=0.2, window_scalar_max=1/3, window_points_step=10,
+                            window_start_idx_step=1, normalize=False, language="en",
+                            show_progress=True)
+auto_fitter.fit_tau_on_and_off()
+best = auto_fitter.best_tau_on_fitter.get_tau_on(), auto_fitter.best_tau_off_fitter.get_tau_off()
+window = auto_fitter.best_tau_on_window_start_time, auto_fitter.best_tau_on_window_end_time
+""")
+    # 200 points on 200 samples are the samples; elsewhere interpolation shifts tau a little.
+    assert names["one"] == pytest.approx((0.05, 0.05), rel=1e-10)
+    assert names["quality"] == pytest.approx((1, 1), abs=1e-14)
+    assert names["best"] == pytest.approx((0.05, 0.05), rel=1e-3)
+    assert 0 <= names["window"][0] < names["window"][1] <= 0.2
+
+
+def test_readme_060_3_and_4__windows_of_two_cycles_for_all(trace: Any) -> None:
+    names = trace("""
+from autotau import CyclesAutoTauFitter, WindowFinder, ParallelCyclesTauFitter
+time, signal = time_data, current_data
+period = 0.2
+sample_rate = 1000
+cycles_fitter = CyclesAutoTauFitter(
+    time, signal, period=period, sample_rate=sample_rate, window_scalar_min=0.2,
+    window_scalar_max=1/3, window_points_step=10, window_start_idx_step=1, normalize=False,
+    language="en")
+results = cycles_fitter.fit_all_cycles(r_squared_threshold=0.95)
+head = cycles_fitter.get_summary_data().head()
+
+two_period_mask = time <= time[0] + 2 * period
+finder = WindowFinder(
+    time[two_period_mask], signal[two_period_mask], sample_step=1 / sample_rate, period=period,
+    window_scalar_min=0.2, window_scalar_max=1/3, show_progress=True, max_workers=4)
+windows = finder.find_best_windows()
+fitter = ParallelCyclesTauFitter(
+    time, signal, period=period, sample_rate=sample_rate,
+    window_on_offset=windows["on"]["offset"], window_on_size=windows["on"]["size"],
+    window_off_offset=windows["off"]["offset"], window_off_size=windows["off"]["size"],
+    show_progress=True, max_workers=4)
+df = fitter.fit_all_cycles()
+""")
+    assert len(names["results"]) == len(names["head"]) == len(names["df"]) == 5
+    np.testing.assert_array_equal(names["df"]["tau_on"], names["head"]["tau_on"])
+
+
+def test_readme_030__pools_and_factories(trace: Any) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        names = trace(
+            """
+from autotau import AutoTauFitter, CyclesAutoTauFitter
+fitter_factory = lambda t, s, **kw: AutoTauFitter(t, s, executor=executor, **kw)
+cycles_fitter = CyclesAutoTauFitter(
+    time_data, current_data, period=0.2, sample_rate=1000, fitter_factory=fitter_factory)
+results = cycles_fitter.fit_all_cycles()
+serial = CyclesAutoTauFitter(time_data, current_data, period=0.2, sample_rate=1000)
+alone = serial.fit_all_cycles()
+""",
+            executor=pool,
+        )
+    for one, two in zip(names["results"], names["alone"], strict=True):
+        assert (one["tau_on"], one["tau_off"]) == (two["tau_on"], two["tau_off"])
+
+
+def test_readme_030__kept_windows_over_many_steps(trace: Any) -> None:
+    names = trace("""
+from autotau.core import CachedAutoTauFitter, SmartWindowSearchFitter
+smart_factory = lambda t, s, **kw: SmartWindowSearchFitter(t, s, maxiter=50, popsize=15, **kw)
+cached_fitter = CachedAutoTauFitter(
+    base_fitter_factory=smart_factory, validation_threshold=0.95, revalidation_interval=500)
+for step_idx in range(50):
+    tau_on, r2_on, tau_off, r2_off = cached_fitter.fit_step(
+        time_data, current_data, sample_step=1/1000, period=0.2, step_index=step_idx)
+stats = cached_fitter.get_statistics()
+text = f"{stats['search_reduction']} {stats['estimated_speedup']}"
+""")
+    assert names["stats"]["full_searches"] == 1
+    assert names["stats"]["estimated_speedup"] == 50
+    assert names["tau_on"][1] == pytest.approx(0.012, rel=0.05)
+
+
+def test_examples_030__every_class_says_the_same(trace: Any) -> None:
+    pytest.importorskip("matplotlib").use("agg")
+    with pytest.warns(DeprecationWarning, match="AutoTauFitter"):
+        names = trace("""
+from autotau import (
+    TauFitter, AutoTauFitter, CyclesAutoTauFitter, ParallelAutoTauFitter,
+    ParallelCyclesAutoTauFitter)
+options = dict(window_scalar_min=0.2, window_scalar_max=1/3, window_points_step=10,
+               window_start_idx_step=2, normalize=False, language='en', show_progress=True)
+two = time_data <= 0.4
+auto_fitter = AutoTauFitter(
+    time_data[two], current_data[two], sample_step=0.001, period=0.2, **options)
+auto_fitter.fit_tau_on_and_off(interp=True)
+parallel_auto_fitter = ParallelAutoTauFitter(
+    time_data[two], current_data[two], sample_step=0.001, period=0.2, **options)
+parallel_auto_fitter.fit_tau_on_and_off(interp=True)
+cycles_fitter = CyclesAutoTauFitter(
+    time_data, current_data, period=0.2, sample_rate=1/0.001, **options)
+cycles_fitter.fit_all_cycles(interp=True)
+parallel_cycles_fitter = ParallelCyclesAutoTauFitter(
+    time_data, current_data, period=0.2, sample_rate=1/0.001, max_workers=None, **options)
+parallel_cycles_fitter.fit_all_cycles(interp=True)
+serial_summary = cycles_fitter.get_summary_data()
+parallel_summary = parallel_cycles_fitter.get_summary_data()
+parallel_cycles_fitter.plot_cycle_results(figsize=(10, 6))
+parallel_cycles_fitter.plot_r_squared_values(figsize=(10, 6))
+parallel_cycles_fitter.plot_windows_on_signal(num_cycles=5, figsize=(12, 6))
+parallel_cycles_fitter.plot_all_fits(num_cycles=3, figsize=(15, 10))
+fitters = auto_fitter, parallel_auto_fitter
+best = [(f.best_tau_on_fitter.get_tau_on(), f.best_tau_off_fitter.get_tau_off()) for f in fitters]
+""")
+    assert names["best"][0] == names["best"][1]
+    for name in ("tau_on", "tau_off"):
+        np.testing.assert_array_equal(
+            names["serial_summary"][name], names["parallel_summary"][name]
+        )
+
+
+def test_seed_002_10__cycles_inside_an_extractor(notebook: Any) -> None:
+    with pytest.warns(UserWarning, match="takes the place of"):
+        names = notebook("""
+from autotau import CyclesAutoTauFitter
+from infra.features_v2.extractors.base import BaseExtractor, register
+
+@register('transient.tau_on_off')
+class TauOnOffExtractor(BaseExtractor):
+    def _get_sampling_params(self, params):
+        return params.get('period', 0.06), params.get('sample_rate', 1000)
+
+    def extract_single_step(self, step_data, params):
+        period, sample_rate = self._get_sampling_params(params)
+        fitter = CyclesAutoTauFitter(
+            step_data['original_time'],
+            step_data['drain_current'],
+            period=period,
+            sample_rate=sample_rate
+        )
+        fitter.fit_all_cycles(r_squared_threshold=params['r_squared_threshold'])
+        summary_df = fitter.get_summary_data()
+        if summary_df is not None and not summary_df.empty:
+            tau_on = summary_df['tau_on'].to_numpy()
+            tau_off = summary_df['tau_off'].to_numpy()
+            return np.stack([tau_on, tau_off], axis=1)
+        else:
+            return np.empty((0, 2))
+
+    @property
+    def output_shape(self):
+        return ('n_cycles', 2)
+
+values = exp.extract_features_v2({'tau': {
+    'extractor': 'transient.tau_on_off', 'input': 'transient',
+    'params': {'r_squared_threshold': 0.99}}}, 'dict')
+step = exp.get_transient_data(0)
+""")
+    assert names["values"]["tau"].shape[0] == 3
+    assert names["values"]["tau"].shape[2] == 2

@@ -66,3 +66,8 @@ one = FeatureSet(experiment)
     assert names["values"]["gm_norm"].max() == 1
     assert len(names["again"]) == 4
     assert names["one"].add("n", extractor="transfer.absI_max").compute()["n"].shape == (4,)
+
+
+def test_experiment__something_else_is_named() -> None:
+    with pytest.raises(ConfigError, match="experiment=5: expected an experiment, or the path"):
+        of.FeatureSet(experiment=5)  # type: ignore[arg-type]

@@ -6,9 +6,6 @@ oect-infra 3.3.1 is installed.
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +16,6 @@ import oectflow as of
 from oectflow.extractors.oect_transfer import BatchTransfer
 
 pytestmark = pytest.mark.old_packages
-PYTHON = "OECTFLOW_TEST_INFRA"
 POINTS = ("absgm_max", "gm_max", "gm_min", "absI_max", "I_max", "absI_min", "I_min", "Von")
 
 #: Prints what the old package says of every file, as JSON.
@@ -53,33 +49,10 @@ print('ANSWER' + json.dumps(found, default=str))
 """ % (POINTS,)  # noqa: UP031 - braces are the script's
 
 
-@pytest.fixture(scope="module")
-def python() -> str:
-    """The Python of the environment of the old packages."""
-    if PYTHON not in os.environ:
-        pytest.skip(f"the environment variable {PYTHON} names no Python with oect-infra 3.3.1")
-    return os.environ[PYTHON]
-
-
-def ask(python: str, paths: list[Path]) -> dict[str, Any]:
-    """Return what the old package says of some files."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
-        [python, "-c", ASK, *map(str, paths)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-        env=environment,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    answer: dict[str, Any] = json.loads(done.stdout.rpartition("ANSWER")[2])
-    return answer
-
-
-def test_same_values_where_the_definition_is_the_same(python: str, lab: Path) -> None:
+def test_same_values_where_the_definition_is_the_same(ask_old: Any, lab: Path) -> None:
     paths = sorted((lab / "data" / "raw").glob("*.h5"))
-    for path, theirs in ask(python, paths).items():
+    answers = ask_old("OECTFLOW_TEST_INFRA", "oect-infra 3.3.1", ASK, *map(str, paths))
+    for path, theirs in answers.items():
         experiment = of.Experiment(path)
         data = experiment.get_transfer_all_measurement()["measurement_data"]
         ours = BatchTransfer(data, device_type="N")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import pickle
 import sys
 import types
 from typing import Any
@@ -43,6 +45,16 @@ def test_seed_003_1__hits_and_misses_are_counted(x_enc: np.ndarray) -> None:
     assert (generator.cache_hits, generator.cache_misses) == (stats["hits"], stats["misses"])
 
 
+def test_003__a_copy_in_another_process_says_the_same(x_enc: np.ndarray) -> None:
+    generator = of.DWTPromptGenerator(level=3)
+    before = generator(x_enc)
+    copied = pickle.loads(pickle.dumps(generator))
+    for entry, known in zip(copied(x_enc), before, strict=True):
+        for name, values in entry.items():
+            np.testing.assert_array_equal(values, known[name])
+    assert (copied.cache_hits, copied.cache_misses) == (0, 1)
+
+
 @pytest.mark.parametrize(("length", "level"), [(150, 2), (300, 3), (600, 4)])
 def test_seed_003_2__the_level_goes_by_the_length(length: int, level: int) -> None:
     generator = of.DWTPromptGenerator(adaptive_level=True)
@@ -78,4 +90,7 @@ def test_torch_module(x_enc: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Non
     expected = of.DWTPromptGenerator(level=2)(x_enc)
     assert len(found) == 4
     np.testing.assert_array_equal(np.asarray(found[1]["energy"]), expected[1]["energy"])
+    # Training loops copy models: the best so far, one for each process.
+    copied = copy.deepcopy(layer)(torch.from_numpy(x_enc))
+    np.testing.assert_array_equal(np.asarray(copied[1]["energy"]), expected[1]["energy"])
     monkeypatch.delitem(sys.modules, "oectflow.extractors.prompts_torch", raising=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import yaml
 
 import oectflow as of
 from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.outputs.slides.plan import usual_plan
 
 pptx = pytest.importorskip("pptx", reason="python-pptx is not installed")
 pytest.importorskip("matplotlib").use("agg")
@@ -118,3 +121,21 @@ def test_several_chips__a_folder_of_decks(lab: Path) -> None:
     _, early = list(pptx.Presentation(str(made / "B_1.pptx")).slides)
     # A device that was never switched is named, and the deck is there.
     assert any("has no transient step" in text for text in texts(early))
+
+
+def test_films__one_of_each_device(results: Path, lab: Path) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("no ffmpeg on this machine")
+    # Without a YAML they are there by themselves.
+    assert "transfer_video" in [slide.id for slide in usual_plan([], with_films=True)]
+    film = {"id": "film", "builder": "video_grid", "params": {"asset_id": "transfer_video"}}
+    path = of.report(results, lab / "films.pptx", slides={"slides": [film]}, progress=False)
+    _, films = list(pptx.Presentation(str(path)).slides)
+    kinds = [shape.shape_type for shape in films.shapes]
+    assert kinds.count(pptx.enum.shapes.MSO_SHAPE_TYPE.MEDIA) == 2
+    assert {"Device 2", "Device 3"} <= set(texts(films))
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".mp4")]
+        assert len(names) == 2
+        # An MP4 begins with the length of its first box and the word ftyp.
+        assert all(archive.read(name)[4:8] == b"ftyp" for name in names)
