@@ -13,6 +13,7 @@ from distributed import Client, Future
 
 from oectflow.pipeline.execution.driving.graph import GraphBuilder, delayed
 from oectflow.pipeline.execution.driving.overheads import ClusterMeter, meter_of
+from oectflow.pipeline.execution.driving.probe import ClusterProbe
 from oectflow.pipeline.execution.driving.scheduler import scheduler_lost, workers_missed
 from oectflow.pipeline.execution.driving.wakeups import Announced, FutureDone, Wakeup
 from oectflow.pipeline.execution.events import Overheads, WorkersSeen
@@ -180,7 +181,7 @@ class ClusterExecutor:
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         limited = [worker for worker in workers if worker["memory_limit"]]
         return WorkersSeen(
-            meter_of(self.client).expected({w["name"]: w["nthreads"] for w in workers}),
+            ClusterProbe(self.client).expected({w["name"]: w["nthreads"] for w in workers}),
             float(sum(worker["memory_limit"] for worker in limited)),
             min((worker["memory_limit"] / worker["nthreads"] for worker in limited), default=0.0),
             any(

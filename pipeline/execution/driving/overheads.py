@@ -1,37 +1,30 @@
-"""Measure what a cluster needs to do some work.
+"""When to measure what a cluster needs to do some work, and how long to believe it.
 
-A measurement takes some round trips, so it is made once for each cluster and process, and only
-where there is enough work to gain by it.
+A measurement takes some round trips, so it is made once for each client, and only where there is
+enough work to gain by it.
 """
 
 from __future__ import annotations
 
-import math
 import time
-import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-from weakref import WeakKeyDictionary, ref
 
 from distributed import Client
 
-from oectflow.pipeline.execution.driving.scheduler import scheduler_lost, scheduler_needed
+from oectflow.pipeline.execution.driving.probe import TRIPS_OF_ALL, ClusterProbe
+from oectflow.pipeline.execution.driving.scheduler import scheduler_needed
 from oectflow.pipeline.execution.events import LEAST_MARGIN, Overheads
 from oectflow.pipeline.execution.planning.decide import Decision
 
-#: Empty batches in one measurement of what another batch costs; with more workers, one for each.
-_BATCHES = 16
-#: Round trips that are timed.  The shortest counts: whatever disturbs them makes them longer.
-_TRIPS = 2
-#: About how many round trips a full measurement takes, and what it may cost of the time that the
-#: workers could save.
-_TRIPS_OF_ALL = 12
+#: What a full measurement may cost of the time that the workers could save.
 MEASURING_SHARE = 0.05
 #: The workers are not asked for again where that would take more than this share of the work.
 _ASKING_SHARE = 0.01
 #: After so many seconds, somebody else may be using the machines, or nobody any more.
 _VALID_SECONDS = 300.0
+#: Under which Dask's client keeps its meter.
+_NAME = "oectflow-meter"
 
 
 @dataclass
@@ -50,31 +43,23 @@ class _Known:
 
 
 class ClusterMeter:
-    """Measures a cluster, and remembers what it has found.
+    """Knows what a cluster costs: has it measured where that is worth it, and remembers.
 
     Parameters
     ----------
-    client
-        Whose cluster.
+    probe
+        Measures.
     clock
         Tells the time, in s.
     """
 
-    def __init__(self, client: Client, clock: Callable[[], float] = time.monotonic) -> None:
-        # A meter is found by its client, and must not keep it.
-        self._client = ref(client)
+    def __init__(self, probe: ClusterProbe, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._probe = probe
         self._clock = clock
         # By number of workers: with others, the numbers are others.
         self._known: dict[int, _Known] = {}
         # What was told last, and how long it took to ask for the workers, in s.
         self._last: tuple[Overheads, float] | None = None
-
-    @property
-    def client(self) -> Client:
-        """The client; whoever asks has it."""
-        client = self._client()
-        assert client is not None
-        return client
 
     @scheduler_needed(OSError)
     def overheads(self, seconds: float) -> Overheads:
@@ -107,7 +92,7 @@ class ClusterMeter:
             if ping > _ASKING_SHARE * seconds:
                 return known
         threads, ping = self._workers()
-        saved = seconds * (1 - 1 / self.expected(threads))
+        saved = seconds * (1 - 1 / self._probe.expected(threads))
         return self._overheads(seconds, threads, ping) if saved > ping else None
 
     @scheduler_needed(OSError)
@@ -174,10 +159,7 @@ class ClusterMeter:
         ClusterError
             The scheduler is gone.
         """
-        if self.client.status == "closed":
-            # What Dask raises then is about its inner life.
-            raise scheduler_lost()
-        return self.expected(self.client.nthreads())
+        return self._probe.expected(self._probe.threads())
 
     def remember(self, overheads: Overheads, *, complete: bool = True) -> _Known:
         """Take overheads for those of the cluster from now on.
@@ -195,114 +177,39 @@ class ClusterMeter:
 
     def _workers(self) -> tuple[Mapping[str, int], float]:
         """Return the threads of all workers, and how long it took to ask, in s."""
-        begin = time.perf_counter()
-        return self.client.nthreads(), time.perf_counter() - begin
-
-    def expected(self, threads: Mapping[Any, int]) -> int:
-        """Return how many tasks such workers run at the same time, or will when there is work."""
-        adaptive = getattr(self.client.cluster, "_adaptive", None)
-        to_come = adaptive.maximum if adaptive is not None else 1
-        return max(sum(threads.values()), int(to_come) if math.isfinite(to_come) else 1)
+        begin = self._clock()
+        return self._probe.threads(), self._clock() - begin
 
     def _overheads(self, seconds: float, threads: Mapping[str, int], ping: float) -> Overheads:
-        n_workers = self.expected(threads)
+        n_workers = self._probe.expected(threads)
         if not threads:
             # Nothing can be measured before the first worker comes; no task is quicker than this.
             return Overheads(ping, ping, ping, n_workers, float(n_workers))
         known = self._known.get(n_workers)
         if known is None or self._clock() - known.seen > _VALID_SECONDS:
-            trip = _round_trip(self.client)
+            trip = self._probe.round_trip()
             bound = Overheads(trip, trip, trip, n_workers, float(n_workers))
             known = self.remember(bound, complete=False)
         if not known.complete and _pays(known.overheads, seconds):
-            # Who is computing something would only tell how long that takes.
-            idle = {
-                name: threads[name]
-                for name, keys in self.client.processing().items()
-                if name in threads and not keys
-            }
-            if idle:
-                begin = self._clock()
-                everybody = len(idle) == len(threads)
-                known = self.remember(_measure(self.client, idle, everybody, known.overheads))
+            begin = self._clock()
+            measured = self._probe.measure(threads, known.overheads)
+            if measured is not None:
+                known = self.remember(measured)
                 known.taken = begin, known.seen - begin
         self._last = known.overheads, ping
         return known.overheads
 
 
-_meters: WeakKeyDictionary[Client, ClusterMeter] = WeakKeyDictionary()
-
-
 def meter_of(client: Client) -> ClusterMeter:
-    """Return the meter of a cluster; what it has found counts for all runs of this process."""
-    return _meters.setdefault(client, ClusterMeter(client))
+    """Return the meter of a cluster; what it has found counts for all runs of its client."""
+    meter = client.extensions.get(_NAME)
+    if meter is None:
+        meter = client.extensions[_NAME] = ClusterMeter(ClusterProbe(client))
+    assert isinstance(meter, ClusterMeter)
+    return meter
 
 
 def _pays(known: Overheads, seconds: float) -> bool:
     """Whether a full measurement takes little of what all workers could save."""
     saved = seconds * (1 - 1 / known.n_workers)
-    return _TRIPS_OF_ALL * known.round_trip < MEASURING_SHARE * saved
-
-
-def _round_trip(client: Client) -> float:
-    """Return the shortest time in s from submitting an empty task to having its result."""
-    trips = []
-    for _ in range(_TRIPS):
-        begin = time.perf_counter()
-        client.submit(_nothing, key=_key()).result()
-        trips.append(time.perf_counter() - begin)
-    return min(trips)
-
-
-def _measure(
-    client: Client, idle: Mapping[str, int], everybody: bool, known: Overheads
-) -> Overheads:
-    # The first tasks of a connection take longer than all others.
-    trip, n_workers = min(known.round_trip, _round_trip(client)), known.n_workers
-    per_worker = _per_batch(client, _BATCHES, trip, list(idle)[:1])
-    # Long against the turns in which processes get a core.
-    seconds = _TRIPS_OF_ALL / 2 * trip
-    begin = time.perf_counter()
-    futures = [
-        client.submit(_share_of_core, seconds, key=_key(), workers=[address])
-        for address, n in idle.items()
-        for _ in range(n)
-    ]
-    effective = n_workers * float(sum(client.gather(futures))) / len(futures)
-    handing_out = time.perf_counter() - begin - seconds
-    if len(futures) < _BATCHES:
-        # To choose from a list takes the scheduler longer.
-        chosen = None if everybody else list(idle)
-        per_batch = _per_batch(client, _BATCHES, trip, chosen)
-    else:
-        per_batch = _of_each(handing_out, len(futures), trip)
-    return Overheads(trip, per_batch, per_worker, n_workers, max(1.0, effective))
-
-
-def _per_batch(client: Client, n: int, trip: float, workers: Sequence[str] | None) -> float:
-    begin = time.perf_counter()
-    client.gather(client.map(_nothing, range(n), key=[_key() for _ in range(n)], workers=workers))
-    return _of_each(time.perf_counter() - begin, n, trip)
-
-
-def _of_each(seconds: float, n: int, trip: float) -> float:
-    """Return the time of one of ``n`` batches, of which the first took a round trip, in s."""
-    # Where many return as quickly as one, they are still not free.
-    return max(seconds - trip, trip / n) / n
-
-
-def _key() -> str:
-    # The dashboard cuts off eight hexadecimal digits.
-    return f"measure_overhead-{uuid.uuid4().hex[:8]}"
-
-
-def _nothing(*_: Any) -> None:
-    """Stand for an empty batch."""
-
-
-def _share_of_core(seconds: float) -> float:
-    """Compute for ``seconds``, and return the share of a core that was given for it."""
-    begin, cpu = time.perf_counter(), time.thread_time()
-    while (elapsed := time.perf_counter() - begin) < seconds:
-        pass
-    return (time.thread_time() - cpu) / elapsed
+    return TRIPS_OF_ALL * known.round_trip < MEASURING_SHARE * saved

@@ -24,6 +24,7 @@ from oectflow.pipeline.execution.driving import scheduler as scheduler_module
 from oectflow.pipeline.execution.driving.find_work import find_work
 from oectflow.pipeline.execution.driving.lock import only_run_in
 from oectflow.pipeline.execution.driving.overheads import ClusterMeter
+from oectflow.pipeline.execution.driving.probe import ClusterProbe
 from oectflow.pipeline.execution.driving.run import extract, plan
 from oectflow.pipeline.execution.worker.children import worker_memory
 from oectflow.pipeline.execution.worker.isolate import extract_isolated
@@ -335,7 +336,7 @@ def test_scheduler_gone__in_the_measurement_of_much_work(client, monkeypatch):
 
     monkeypatch.setattr(Client, "gather", fails)
     with pytest.raises(ClusterError, match="scheduler is gone"):
-        ClusterMeter(client).overheads(1e9)
+        ClusterMeter(ClusterProbe(client)).overheads(1e9)
 
 
 def test_no_workers__is_said_and_the_run_goes_on_with_the_first(lab, tmp_path, monkeypatch, caplog):

@@ -2,53 +2,87 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import pytest
-from distributed import Client
 
-from oectflow.pipeline.execution.driving import overheads
 from oectflow.pipeline.execution.driving.local import thread_overheads
 from oectflow.pipeline.execution.driving.overheads import ClusterMeter, meter_of
+from oectflow.pipeline.execution.driving.probe import ClusterProbe
 from oectflow.pipeline.execution.events import Overheads
 from oectflow.pipeline.execution.planning.decide import Decision
+
+#: What a measurement takes, and whoever asks for the workers, in s.
+MEASURING, ASKING = 0.012, 1e-4
+
+
+class MadeUp:
+    """Two workers of which it is known what they cost, and a clock that only they move."""
+
+    def __init__(self, effective=2.0):
+        self.now = 0.0
+        self.effective = effective
+        self.asked = []
+
+    def clock(self):
+        return self.now
+
+    def threads(self):
+        self.asked.append("threads")
+        self.now += ASKING
+        return {"a": 1, "b": 1}
+
+    def expected(self, threads):
+        return len(threads)
+
+    def round_trip(self):
+        self.asked.append("round_trip")
+        self.now += 2e-3
+        return 1e-3
+
+    def measure(self, threads, known):
+        self.asked.append("measure")
+        self.now += MEASURING
+        return Overheads(1e-3, 1e-4, 1e-4, 2, self.effective)
+
+
+@pytest.fixture
+def cluster():
+    return MadeUp()
+
+
+@pytest.fixture
+def meter(cluster):
+    return ClusterMeter(cluster, cluster.clock)
 
 
 def test_meter__is_one_for_each_client(client):
     assert meter_of(client) is meter_of(client)
 
 
-def test_overheads__are_measured_once_and_in_steps(client, monkeypatch):
-    meter = ClusterMeter(client)
-
-    def submitted():
-        # Results that are released are forgotten a moment later.
-        time.sleep(0.2)
-        return client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.transition_counter)
-
-    bounds = meter.overheads(0.0)
-    assert bounds.round_trip == bounds.per_batch == bounds.per_worker > 0
-    assert (bounds.n_workers, bounds.effective) == (2, 2.0)
-    before = submitted()
-    assert meter.overheads(bounds.round_trip) == bounds
-    assert submitted() == before
+def test_overheads__are_measured_once_and_in_steps(cluster, meter):
+    bound = Overheads(1e-3, 1e-3, 1e-3, 2, 2.0)
+    assert meter.overheads(0.0) == bound
+    assert meter.overheads(bound.round_trip) == bound
+    assert cluster.asked == ["threads", "round_trip", "threads"]
     measured = meter.overheads(1e6)
-    assert submitted() > before
-    assert measured.per_batch > 0
-    assert measured.per_worker > 0
-    # Two processes get at most two cores, and clocks that are read one after the other agree to
-    # better than 1 %.
-    assert 1 <= measured.effective <= 2.02
-    before = submitted()
+    assert measured == Overheads(1e-3, 1e-4, 1e-4, 2, 2.0)
     assert meter.overheads(1e6) == measured
-    assert submitted() == before
-    # For little work, the workers are not asked for again.
-    with monkeypatch.context() as patched:
-        patched.delattr(Client, "nthreads")
-        assert meter.overheads_if_worth_it(measured.round_trip) is None
-        assert meter.overheads_if_worth_it(1.01 * measured.round_trip) == measured
-    # One batch shows nothing; a hundred that took as long as one process would have, much.
+    assert cluster.asked.count("round_trip") == cluster.asked.count("measure") == 1
+
+
+def test_overheads__workers_are_not_asked_for_again_for_little_work(cluster, meter):
+    measured = meter.overheads(1e6)
+    cluster.asked.clear()
+    assert meter.overheads_if_worth_it(measured.round_trip) is None
+    assert meter.overheads_if_worth_it(1.01 * measured.round_trip) == measured
+    assert not cluster.asked
+    assert meter.overheads_if_worth_it(1.0) == measured
+    assert cluster.asked == ["threads"]
+
+
+def test_correct__one_batch_shows_nothing_and_a_hundred_much(meter):
+    measured = meter.overheads(1e6)
     alone = 1e3
     decision = Decision(True, 1, alone, alone / measured.effective, alone)
     meter.correct(decision, alone)
@@ -59,95 +93,64 @@ def test_overheads__are_measured_once_and_in_steps(client, monkeypatch):
     assert corrected.spread >= measured.spread
 
 
-class Quiet:
-    """Stands for a client whose two workers are idle."""
-
-    cluster = None
-    status = "running"
-
-    def nthreads(self):
-        return {"a": 1, "b": 1}
-
-    def processing(self):
-        return {"a": (), "b": ()}
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self):
-        return self.now
-
-
-@pytest.fixture
-def seen(monkeypatch):
-    """Measurements that were made; the next one finds ``seen.next``."""
-
-    class Seen(list):
-        next = Overheads(1e-3, 1e-4, 1e-4, 2, 2.0)
-
-    seen = Seen()
-
-    def measure(*args):
-        seen.append(args)
-        return seen.next
-
-    monkeypatch.setattr(overheads, "_measure", measure)
-    monkeypatch.setattr(overheads, "_round_trip", lambda client: 1e-3)
-    return seen
-
-
-def test_correct__what_a_run_has_shown_is_kept_for_as_long_as_a_measurement(seen):
-    client, clock = Quiet(), Clock()
-    meter = ClusterMeter(client, clock)
+def test_correct__what_a_run_has_shown_is_kept_for_as_long_as_a_measurement(cluster, meter):
     decision = Decision(True, 100, 1e3, 500.0, 1e3)
-    clock.now = 299.0
+    cluster.now = 299.0
     assert meter.overheads(1e6).effective == 2.0
     meter.correct(decision, 1e3)
     corrected = meter.overheads(1e6).effective
     assert corrected == pytest.approx(1.5, rel=0.01)
     # A border between two five minutes means nothing.
-    for clock.now in (301.0, 598.0):
+    for cluster.now in (301.0, 598.0):
         assert meter.overheads(1e6).effective == corrected
     # Nor does a run that takes longer than five minutes lose what it has shown.
-    clock.now = 1000.0
+    cluster.now = 1000.0
     meter.correct(decision, 1e3)
     assert meter.overheads(1e6).effective < corrected
-    assert len(seen) == 1
-    clock.now = 1301.0
+    assert cluster.asked.count("measure") == 1
+    cluster.now = 1301.0
     assert meter.overheads(1e6).effective == 2.0
-    assert len(seen) == 2
+    assert cluster.asked.count("measure") == 2
 
 
 @pytest.mark.parametrize(
-    ("effective", "seconds_ago", "work", "n_measured"),
+    ("effective", "seconds_ago", "work", "is_measured"),
     [
-        (1.0, 1e3, 1e6, 1),
+        (1.0, 290.0, 1e6, True),
         # They do what they can; it was only just now; there is too little to gain.
-        (2.0, 1e3, 1e6, 0),
-        (1.0, 0.0, 1e6, 0),
-        (1.0, 1e3, 1e-3, 0),
+        (2.0, 290.0, 1e6, False),
+        (1.0, MEASURING, 1e6, False),
+        (1.0, 290.0, 1e-3, False),
     ],
 )
-def test_measured_again__workers_that_seemed_busy(seen, effective, seconds_ago, work, n_measured):
-    client, clock = Quiet(), Clock()
-    meter = ClusterMeter(client, clock)
-    seen.next = Overheads(1e-3, 1e-4, 1e-4, 2, effective)
-
-    def measure_slowly(*args):
-        clock.now += 1.0
-        return seen.next
-
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(overheads, "_measure", measure_slowly)
-        assert meter.overheads(1e6).effective == effective
-    clock.now += min(seconds_ago, 290.0)
-    seen.next = replace(seen.next, effective=1.9)
+def test_measured_again__workers_that_seemed_busy(
+    cluster, meter, effective, seconds_ago, work, is_measured
+):
+    cluster.effective = effective
+    assert meter.overheads(1e6).effective == effective
+    cluster.now += seconds_ago
+    cluster.effective = 1.9
     again = meter.measured_again(work)
-    assert len(seen) == n_measured
-    assert (again is not None) == bool(n_measured)
+    assert cluster.asked.count("measure") == 1 + is_measured
+    assert (again is not None) == is_measured
     if again is not None:
         assert again.effective == 1.9
+
+
+def test_probe__asks_the_workers_of_a_cluster(client):
+    probe = ClusterProbe(client)
+    threads = probe.threads()
+    assert probe.expected(threads) == sum(threads.values()) == 2
+    trip = probe.round_trip()
+    bound = Overheads(trip, trip, trip, 2, 2.0)
+    measured = probe.measure(threads, bound)
+    assert measured is not None
+    assert 0 < measured.round_trip <= trip
+    assert measured.per_batch > 0
+    assert measured.per_worker > 0
+    # Two processes get at most two cores, and clocks that are read one after the other agree to
+    # better than 1 %.
+    assert 1 <= measured.effective <= 2.02
 
 
 def test_threads__cost_microseconds():
