@@ -35,6 +35,7 @@ GROUPS = {
     "oectflow.pipeline.features": "Which features",
     "oectflow.pipeline.outputs.results": "Results",
     "oectflow.pipeline.outputs": "Pictures",
+    "oectflow.pipeline.statistics": "Across devices, steps and pulses",
     "oectflow.extractors": "Extractors",
     "oectflow.measurement": "Extractors",
     "oectflow.errors": "Errors",

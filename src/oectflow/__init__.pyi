@@ -52,6 +52,8 @@ from .pipeline.outputs.plots import (
 )
 from .pipeline.outputs.results import open_results, problems_frame, results_frame
 from .pipeline.quick import FeatureTable, features, fit_tau
+from .pipeline.statistics.contacts import contact_resistance
+from .pipeline.statistics.mobility import mobility_capacitance
 
 __version__: str
 
@@ -86,6 +88,7 @@ __all__ = [
     "animate_transfer",
     "browse",
     "connect",
+    "contact_resistance",
     "extract",
     "extractor_names",
     "features",
@@ -94,6 +97,7 @@ __all__ = [
     "ingest",
     "inspect",
     "make_demo",
+    "mobility_capacitance",
     "open_legacy_features",
     "open_results",
     "plan",

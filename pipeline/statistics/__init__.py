@@ -1,0 +1,1 @@
+"""What several devices, steps or pulses say together: results in, results with intervals out."""

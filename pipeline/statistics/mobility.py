@@ -1,0 +1,121 @@
+"""µC* of a material, from devices that differ in their geometry."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from oectflow.pipeline.statistics.points import (
+    LINE_WORDS,
+    USED,
+    Points,
+    choose_word,
+    columns,
+    coordinates,
+    get_variable,
+    good_values,
+    lines_through,
+    need_one_experiment_each,
+    or_unknown,
+    quality,
+    squared_share,
+    words,
+)
+
+_SAMPLES = "extract with a table of devices: of.extract(…, samples='devices.csv')"
+_FEATURES = "compute the set 'all', or name the variables: gm=…, Vth=…, coords=…"
+_DEVICE_WORDS = {
+    USED: "a point of the line",
+    "no_gm": "gm has no value with the status ok; left out",
+    "no_Vth": "Vth, or the gate voltage at the largest gm, has no value; left out",
+    "no_geometry": "W, L or d of the device is not known; left out",
+    "linear": "|Vd| < |Vg - Vth|: not in saturation, where the formula does not hold; left out",
+    "Vd_unknown": "a point of the line, but Vd is not known: whether it is saturated, neither",
+}
+
+
+def mobility_capacitance(
+    results: xr.Dataset,
+    gm: str = "gm_max_forward",
+    Vth: str = "Vth_forward",
+    coords: str = "gm_max_coords",
+) -> xr.Dataset:
+    """Return µC* of a material: the slope, over devices, of gm against W d / L times the overdrive.
+
+    In saturation ``gm = (W d / L) µC* |Vg - Vth|`` (Inal, Malliaras & Rivnay (2017), Nat. Commun.
+    8, 1767, doi:10.1038/s41467-017-01812-w).  The line is fitted with the errors of both axes (York
+    et al. (2004), Am. J. Phys. 72, 367, doi:10.1119/1.1632486): those of gm, Vth and Vg by the
+    noise of the sweeps, and u_W, u_L and u_d of the geometry, which count as independent.
+
+    Parameters
+    ----------
+    results
+        As :func:`oectflow.open_results` returns, or a part of it: one experiment per device.
+    gm, Vth, coords
+        Names of the largest transconductance, of the threshold voltage, and of the gate voltage
+        (entry ``Vg`` of its axis ``quantity``) at which gm is largest.
+
+    Returns
+    -------
+    ``mobility_capacitance`` in F/(m V s) (1 F/(cm V s) is 100 F/(m V s)) with ``_stderr``, with
+    ``_low`` and ``_high`` of the 95 % interval, and with ``_status``; ``intercept`` in S, the same;
+    ``chi2``, ``freedom``, ``p_value``, ``devices``.  Axes ``line`` (``through_zero``, which the
+    formula says, and ``free``: an intercept away from 0 tells that it does not hold) and those of
+    ``results`` other than ``experiment``.  ``device`` says of each device whether it is a point of
+    the line, or why not; ``x``, ``y`` and their standard errors are the points.
+
+    Raises
+    ------
+    OutputError
+        A variable is missing, or a device has several experiments.
+    """
+    need_one_experiment_each(results)
+    y, u_y = good_values(results, gm, _FEATURES)
+    threshold, u_threshold = good_values(results, Vth, _FEATURES)
+    at, u_at = good_values(results, coords, _FEATURES)
+    gate = at.sel(quantity="Vg", drop=True)
+    u_gate = or_unknown(u_at, at).sel(quantity="Vg", drop=True)
+    W, L, d = (get_variable(results, f"sample_{name}", _SAMPLES) for name in ("W", "L", "d"))
+    overdrive, geometry = abs(gate - threshold), W * d / L
+    u_overdrive = (or_unknown(u_threshold, y) ** 2 + u_gate**2) ** 0.5
+    share = squared_share(results, "W") + squared_share(results, "L") + squared_share(results, "d")
+    x = geometry * overdrive
+    u_x = (x**2 * share + (geometry * u_overdrive) ** 2) ** 0.5
+    drain = results.get("transfer_Vd", xr.full_like(y, np.nan))
+    device = choose_word(
+        {
+            "no_gm": y.isnull(),
+            "no_Vth": overdrive.isnull(),
+            "no_geometry": geometry.isnull(),
+            "linear": abs(drain) < overdrive,
+            "Vd_unknown": drain.isnull(),
+        },
+        y,
+    ).assign_attrs(words("what became of the device", _DEVICE_WORDS))
+    points = Points.of(x, abs(y), u_x, or_unknown(u_y, y), device, "Vd_unknown")
+    found = xr.concat(
+        [_one_line(points, through_zero=True), _one_line(points, through_zero=False)],
+        xr.Variable("line", ["through_zero", "free"]),
+    )
+    return found.assign(coordinates(points, "(W d / L) |Vg - Vth|", "m V", f"|{gm}|", "S"))
+
+
+def _one_line(points: Points, *, through_zero: bool) -> xr.Dataset:
+    lines, status = lines_through(points, through_zero=through_zero)
+    said = {
+        "formula": r"g_m = \frac{W d}{L} \mu C^* \, |V_g - V_{th}|",
+        "reference": "Inal et al. (2017), Nat. Commun. 8, 1767. doi:10.1038/s41467-017-01812-w",
+    }
+    slope = columns(
+        lines, status, "mobility_capacitance", "slope", "F/(m V s)",
+        "µC*, slope of gm against (W d / L) |Vg - Vth| over devices", attrs=said,
+    )  # fmt: skip
+    status = status.assign_attrs(words("how to read the line", LINE_WORDS))
+    return xr.Dataset(
+        {
+            **slope,
+            "mobility_capacitance_status": status,
+            **columns(lines, status, "intercept", "intercept", "S", "gm of the line at 0"),
+            **quality(lines, status, points),
+        }
+    )
