@@ -9,12 +9,12 @@ large baseline nor a long ``tau`` costs digits.
 ``c(s) = c_0 cos s + c_0' sin s + integral from 0 to s of sin(s - x) kappa <N(x), y> dx``.
 
 If ``c(s) >= c_need``, then ``y`` is within ``sine = sqrt(1 - c_need^2)`` of ``c u(s)``, and
-``|<N(x), u(s)>| <= sqrt(5) (s - x)^2 / 2`` (Taylor, with ``|u''| <= sqrt(1 + kappa^2)``), so that
-the integral is at most ``kappa (sine s^2 / 2 + sqrt(5) s^4 / 8)``.  With
+``|<N(x), u(s)>| <= C (s - x)^2 / 2`` (Taylor, with ``|u''| <= C = sqrt(1 + kappa^2)``), so that
+the integral is at most ``kappa (sine s^2 / 2 + C s^4 / 8)``.  With
 ``cos s <= 1 - s^2 / 2 + s^4 / 24`` and ``sin s <= s``, for all ``s`` up to ``S``,
 
 ``c(s) <= c_0 + |c_0'| s - bend s^2 / 2``,
-``bend = c_0 - kappa sine - S^2 (kappa sqrt(5) / 4 + c_0 / 12)``,
+``bend = c_0 - kappa sine - S^2 (kappa C / 4 + c_0 / 12)``,
 
 which is at most ``c_0 + c_0'^2 / (2 bend)`` if ``bend`` is positive.
 
@@ -22,8 +22,7 @@ which is at most ``c_0 + c_0'^2 / (2 bend)`` if ``bend`` is positive.
 correlations.  This chord grows with ``|s|``: where it did not, the residual of the fit of ``u_0``
 by a constant and ``u`` would be orthogonal to ``1``, ``exp`` and ``t exp``, hence change its sign
 three times; but it is a combination of a constant and two exponentials, which has two zeros.  And a
-curve of curvature ``sqrt(5)`` at most has a chord of ``2 sin(sqrt(5) s / 2) / sqrt(5)`` at least
-(Schur).
+curve of curvature ``C`` at most has a chord of ``2 sin(C s / 2) / C`` at least (Schur).
 
 Dimension letters: n samples of a window, W starts, L lengths, K nodes, B starts of a block.
 """
@@ -213,6 +212,33 @@ def plane_tables(lengths, rate):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def largest_gain(c, slope, miss, sine, kappa):
+    """Bound by how much a correlation that wins exceeds the one that is seen.
+
+    Parameters
+    ----------
+    c, slope
+        Correlation and its derivative by the arc, where it is seen.
+    miss, sine
+        Chord between a window and a fit with which it wins, and the sine of their angle.
+    kappa
+        Largest geodesic curvature.
+
+    Returns
+    -------
+    Infinity where there is no bound.
+    """
+    square = 1.0 + kappa * kappa
+    chord = miss + math.sqrt(2.0 * (max(0.0, 1.0 - c) + SLACK))
+    # Up to here asin(x) <= x (1 + 0.19 x^2) with x = sqrt(1 + kappa^2) chord / 2.
+    if not (c > 0.0 and square * chord * chord < 0.968):
+        return math.inf
+    arc_2 = (chord * (1.0 + 0.048 * square * chord * chord)) ** 2
+    bend = c - kappa * sine - arc_2 * (kappa * math.sqrt(square) / 4.0 + c / 12.0)
+    return 0.5 * slope * slope / bend if bend > 0.0 else math.inf
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def add_samples(d, f, h, begin, end, sums):
     """Add samples ``begin:end`` of a block to the sums of ``d``, ``f d`` and ``h d``."""
     for j in range(begin, end):
@@ -282,17 +308,12 @@ def bound_from(
                 c = along * norm / norm_f
                 across = sums[2 * BLOCK + i] - mean_h * sums[i] - tilt * along
                 slope = abs(across * norm) / norm_h
-                chord = miss + math.sqrt(2.0 * (max(0.0, 1.0 - c) + SLACK))
-                # Up to here asin(x) <= x (1 + 0.19 x^2) with x = sqrt(5) chord / 2.
-                if not (c > 0.0 and chord < 0.44):
-                    continue
-                arc_2 = (chord * (1.0 + 0.24 * chord * chord)) ** 2
-                bend = c - KAPPA * sine - arc_2 * (KAPPA * math.sqrt(5.0) / 4.0 + c / 12.0)
-                square = c * c + slope * slope
-                if bend > 0.0:
+                gain = largest_gain(c, slope, miss, sine, KAPPA)
+                if gain < math.inf:
                     # Rounding is that of c, and larger where f and h are nearly parallel.
                     slack = SLACK * (1.0 + slope * norm_f / norm_h)
-                    upper_bound[index, block + i] = c + 0.5 * slope * slope / bend + slack
+                    upper_bound[index, block + i] = c + gain + slack
+                square = c * c + slope * slope
                 unexplained = (1.0 - square) * (n - 1) / (n - 4)
                 if unexplained < least:
                     least = unexplained

@@ -48,7 +48,7 @@ from oectflow.extractors.kernels.gate import (
     phase_offsets,
     swing,
 )
-from oectflow.extractors.kernels.uneven import search_uneven
+from oectflow.extractors.kernels.uneven import search_uneven_above
 from oectflow.extractors.kernels.verdicts import (
     ABSENT,
     CUT,
@@ -230,7 +230,7 @@ def search(y, t, first, last, start_step, lengths, tables, least_change, bars):
     """Search with the kernel that the clock asks for."""
     if t.size == 0:
         return search_above(y, first, last, start_step, lengths, tables, least_change, bars)
-    return search_uneven(y, t, first, last, start_step, lengths, least_change)
+    return search_uneven_above(y, t, first, last, start_step, lengths, least_change, bars)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -1,14 +1,7 @@
 """Find the window of an unevenly sampled trace that an exponential explains best.
 
-As :mod:`.windows`, for recorded times.  There is no exponential that all windows share, so each
-start runs through its samples with ``f = exp(-(t - t_s) / tau) - 1`` at all nodes side by side.
-
-The curve ``u(theta)`` has no universal curvature here, but its speed ``ds/dtheta`` is bounded: the
-largest that a numerical maximisation over arbitrary sampling patterns found is 3.1 (evenly spaced:
-1/2), and :data:`SPEED` is assumed.  Where no distance of samples is less than half or more than one
-and a half of the usual one, the largest found is 0.64, and :data:`STEADY_SPEED` is assumed.  A
-maximum is therefore at most half a node spacing times that speed from a node in angle, and a window
-is dropped if not even that would make it win.
+As :mod:`.windows`, with the bounds of :mod:`.uneven_looks`: windows that these leave open are
+fitted on their true times.
 
 Dimension letters: N samples of the trace, n of a window, L lengths, K nodes, W starts.
 """
@@ -20,6 +13,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.correlate import BLOCK
 from oectflow.extractors.kernels.exponential import (
     DECAY,
     FIT_OK,
@@ -28,113 +22,54 @@ from oectflow.extractors.kernels.exponential import (
     refine,
     scale_window,
 )
-from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN
-from oectflow.extractors.kernels.windows import adjusted, at_edge, min_corr
+from oectflow.extractors.kernels.tau_grid import KAPPA, hidden, sine_top
+from oectflow.extractors.kernels.uneven_looks import (
+    bound_uneven,
+    correlate_uneven,
+    distances,
+    look_closer,
+    node_arc,
+    uneven_nodes,
+)
+from oectflow.extractors.kernels.windows import (
+    MANY,
+    PERFECT,
+    adjusted,
+    at_edge,
+    min_corr,
+    normalise,
+    vertex_rate,
+)
 
-NODE_SPACING = 0.1
-SPEED = 4.0
-#: The same of a clock that only jitters: no distance is off by more than this share of the usual.
-STEADY_SPEED, STEADY = 0.8, 0.5
+#: Windows are seen from one tau where it is at least so many distances: what agrees with it is then
+#: above half a distance.
+LEAST_TAU = 2.0
+#: Windows are seen from so many tau at the most.
+LOOKS = 4
 #: Windows whose correlations are kept at a time.
-ROOM = 500_000
-#: Room for the nodes; a constant, so that the compiler sees that rows do not overlap.
+ROOM = 2_000_000
+# Rows of the work space of one window: f at all nodes, of which there are never so many, the sums
+# of f, f f and f y, and of the product with f at the next node.
 STRIDE = 512
-_F, _SF, _SFF, _SFY, _C = range(5)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def uneven_nodes(t, longest):
-    """Return the rates of the nodes and what ``f`` loses from sample to sample at each.
-
-    Parameters
-    ----------
-    t
-        Times in sampling intervals, increasing.  Shape (N,).
-    longest
-        Samples in the longest window.
-
-    Returns
-    -------
-    ``rates`` (K,), and ``exp(-(t[k + 1] - t[k]) rate) - 1``, shape (N - 1, K).
-    """
-    span = math.log(TAU_MAX * longest / TAU_MIN)
-    n_nodes = min(math.ceil(span / NODE_SPACING) + 1, STRIDE)
-    rates = np.empty(n_nodes)
-    drops = np.empty((t.size - 1, n_nodes))
-    for k in range(n_nodes):
-        rates[k] = math.exp(-span * k / (n_nodes - 1)) / TAU_MIN
-    for j in range(t.size - 1):
-        for k in range(n_nodes):
-            drops[j, k] = math.expm1(-(t[j + 1] - t[j]) * rates[k])
-    return rates, drops
+_SUM, _FF, _C, _NEXT = STRIDE, 2 * STRIDE, 3 * STRIDE, 4 * STRIDE
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def add_sample(value, drop, w):
     """Add one sample to the sums of all nodes and bring ``f`` to the next one."""
     for k in range(drop.size):
-        f = w[_F * STRIDE + k]
-        w[_SF * STRIDE + k] += f
-        w[_SFF * STRIDE + k] += f * f
-        w[_SFY * STRIDE + k] += f * value
-        w[_F * STRIDE + k] = f + drop[k] * (1.0 + f)
+        f = w[k]
+        w[_SUM + k] += f
+        w[_FF + k] += f * f
+        w[_C + k] += f * value
+        # Behind the last node stands 0.
+        w[_NEXT + k] += f * w[k + 1]
+    for k in range(drop.size):
+        w[k] += drop[k] * (1.0 + w[k])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def correlate(n, total, n_nodes, w):
-    """Store the correlation of the window's first ``n`` samples with every node."""
-    for k in range(n_nodes):
-        sf = w[_SF * STRIDE + k]
-        norm = math.sqrt(w[_SFF * STRIDE + k] - sf * sf / n)
-        w[_C * STRIDE + k] = (w[_SFY * STRIDE + k] - sf * total / n) / norm
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def scan_uneven(y, start_step, lengths, drops, fall, rise):
-    """Correlate every window with every node and keep the best of either sign.
-
-    Parameters
-    ----------
-    y, start_step, lengths
-        As in :func:`search_uneven`; windows lie anywhere in ``y``.
-    drops
-        From :func:`uneven_nodes`.
-    fall, rise
-        Get the largest normalised correlations, 0 where there is none.  Shape (L, W).
-    """
-    n_nodes = drops.shape[1]
-    w = np.zeros(5 * STRIDE)
-    still = np.zeros(n_nodes)
-    for s in range(fall.shape[1]):
-        a = s * start_step
-        w[:] = 0.0
-        total = 0.0
-        squares = 0.0
-        index = 0
-        for j in range(min(lengths[-1], y.size - a)):
-            d = y[a + j] - y[a]
-            total += d
-            squares += d * d
-            add_sample(d, drops[a + j] if a + j < drops.shape[0] else still, w)
-            if lengths[index] != j + 1:
-                continue
-            n = j + 1
-            correlate(n, total, n_nodes, w)
-            top = 0.0
-            bottom = 0.0
-            for k in range(n_nodes):
-                c = w[_C * STRIDE + k]
-                top = c if c > top else top
-                bottom = c if c < bottom else bottom
-            tss = squares - total * total / n
-            if tss > 0.0:
-                fall[index, s] = top / math.sqrt(tss)
-                rise[index, s] = -bottom / math.sqrt(tss)
-            index += 1
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def refine_uneven(y, t, sign, rates, drops, speed, incumbent, scaled, w):
+def refine_uneven(y, t, sign, rates, drops, arc, incumbent, scaled, w):
     """Fit one window exactly; as :func:`.windows.refine_window`.
 
     Parameters
@@ -145,12 +80,12 @@ def refine_uneven(y, t, sign, rates, drops, speed, incumbent, scaled, w):
         ``DECAY`` or ``RISE``.
     rates, drops
         Nodes; ``drops`` from the window's first sample on.  Shapes (K,), (>= n - 1, K).
-    speed
-        From :func:`clock_speed`.
+    arc
+        Greatest arc between nodes on this clock.
     incumbent
         Adjusted R2 that it has to exceed.
     scaled, w
-        Work space.
+        Work space.  Shapes (>= n,), (5 STRIDE,).
 
     Returns
     -------
@@ -162,12 +97,20 @@ def refine_uneven(y, t, sign, rates, drops, speed, incumbent, scaled, w):
     _, unit, tss, code = scale_window(y, math.nan, yc)
     if code != FIT_OK:
         return -math.inf, math.nan, math.nan
+    n_nodes = rates.size
     w[:] = 0.0
     for j in range(n):
         add_sample(yc[j], drops[min(j, n - 2)], w)
-    correlate(n, 0.0, rates.size, w)
     norm = sign / math.sqrt(tss)
-    last = rates.size - 1
+    c, length, next_to = w[_C : _C + n_nodes], w[_FF : _FF + n_nodes], w[_NEXT : _NEXT + n_nodes]
+    for k in range(n_nodes):
+        length[k] = math.sqrt(length[k] - w[_SUM + k] ** 2 / n)
+        c[k] *= norm / length[k]
+    last = n_nodes - 1
+    for k in range(last):
+        cosine = (next_to[k] - w[_SUM + k] * w[_SUM + k + 1] / n) / (length[k] * length[k + 1])
+        # The angle itself loses its digits where it is small; it is never more than the arc.
+        next_to[k] = min(arc, math.acos(min(cosine, 1.0)) + 1e-6)
     # Variables and not literals, for which numba would compile copies.
     free = n > 0
     even = not free
@@ -175,12 +118,16 @@ def refine_uneven(y, t, sign, rates, drops, speed, incumbent, scaled, w):
     best_at = math.nan
     change = 0.0
     for k in range(rates.size):
-        c = w[_C * STRIDE + k] * norm
-        if k > 0 and w[_C * STRIDE + k - 1] * norm > c:
+        if k > 0 and c[k - 1] > c[k]:
             continue
-        if k < last and w[_C * STRIDE + k + 1] * norm >= c:
+        if k < last and c[k + 1] >= c[k]:
             continue
-        if not within_reach(c, best, speed):
+        top = c[k]
+        if k > 0:
+            top = max(top, sine_top(c[k - 1], c[k], next_to[k - 1]))
+        if k < last:
+            top = max(top, sine_top(c[k], c[k + 1], next_to[k]))
+        if top + hidden(best, arc) <= best:
             continue
         theta = refine(
             yc,
@@ -188,15 +135,15 @@ def refine_uneven(y, t, sign, rates, drops, speed, incumbent, scaled, w):
             even,
             -math.log(rates[max(k - 1, 0)]),
             -math.log(rates[min(k + 1, last)]),
-            -math.log(rates[k]),
+            -math.log(vertex_rate(rates, c, k)),
             sign,
             free,
             0.0,
         )
         sums = exponential_sums(yc, t, even, math.exp(-theta), free, 0.0)
-        c = sums[6] * norm / math.sqrt(sums[2])
-        if c > best:
-            best = c
+        value = sums[6] * norm / math.sqrt(sums[2])
+        if value > best:
+            best = value
             best_at = theta
             change = sums[6] / sums[2] * sums[9]
     if math.isnan(best_at) or at_edge(best_at, n):
@@ -205,56 +152,122 @@ def refine_uneven(y, t, sign, rates, drops, speed, incumbent, scaled, w):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def clock_speed(t):
-    """Return the bound of ``ds/dtheta`` for windows of a clock."""
-    steps = t[1:] - t[:-1]
-    usual = np.median(steps)
-    for step in steps:
-        if not abs(step - usual) <= STEADY * usual:
-            return SPEED
-    return STEADY_SPEED
+def set_bars(min_corrs, prune_below, lengths, incumbent, arc):
+    """Set, per length, the correlation that beats ``incumbent``, and what a node must have."""
+    for index in range(lengths.size):
+        c = min_corr(incumbent, lengths[index])
+        min_corrs[index] = c
+        prune_below[index] = max(0.0, (c - hidden(c, arc)) * math.cos(0.5 * arc))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def within_reach(c, c_need, speed):
-    """Tell whether a maximum of ``c_need`` may hide within half a cell of a node with ``c``."""
-    angle = math.acos(min(max(c, -1.0), 1.0)) - 0.5 * speed * NODE_SPACING
-    return angle <= math.acos(min(c_need, 1.0))
+def other_leader(correlations, lengths, start_step, tried, leader):
+    """Return the window with the largest adjusted R2 that does not begin where others did.
+
+    Returns
+    -------
+    Index of the length and of the start; ``leader`` where there is no other.
+    """
+    won = leader
+    least = math.inf
+    for s in range(correlations.shape[1]):
+        if np.min(np.abs(tried - s)) * start_step < lengths[0] // 4:
+            continue
+        for index in range(lengths.size):
+            c = correlations[index, s]
+            n = lengths[index]
+            if c > 0.0 and (1.0 - c * c) * (n - 1) / (n - 4) < least:
+                least = (1.0 - c * c) * (n - 1) / (n - 4)
+                won = index, s
+    return won
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def count_open(correlations, prune_below, upper_bound, min_corrs):
+    """Return the number of windows that may still win."""
+    count = 0
+    for index in range(min_corrs.size):
+        for s in range(correlations.shape[1]):
+            above = correlations[index, s] > prune_below[index]
+            count += above and upper_bound[index, s] >= min_corrs[index]
+    return count
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def best_uneven(
-    y, t, start_step, lengths, rates, drops, sign, speed, correlations, least_change, incumbent
-):
-    """Return start, length, ``theta`` and adjusted R2 of the best window of one sign."""
+    y, t, start_step, lengths, rates, by_node, drops, low, high, sign, correlations, tss,
+    least_change, incumbent,
+):  # fmt: skip
+    """Return the window with the largest adjusted R2 among those that were correlated.
+
+    Parameters
+    ----------
+    y, t, start_step, lengths, sign, least_change, incumbent
+        As in :func:`search_uneven` and :func:`refine_uneven`.
+    rates, by_node, drops
+        From :func:`uneven_nodes`; ``drops`` sample by sample, shape (N, K).
+    low, high
+        From :func:`distances`.
+    correlations, tss
+        From :func:`correlate_uneven`; ``correlations`` is overwritten with normalised ones.
+
+    Returns
+    -------
+    Start, length (-1, -1 where no window is admissible), ``theta`` and adjusted R2.
+    """
     won = -1, -1, math.nan, incumbent
-    leader = -math.inf
-    leader_l = leader_s = -1
-    for index in range(lengths.size):
-        for s in range(correlations.shape[1]):
-            c = correlations[index, s]
-            if c > 0.0 and adjusted(min(c, 1.0), lengths[index]) > leader:
-                leader = adjusted(min(c, 1.0), lengths[index])
-                leader_l, leader_s = index, s
-    if leader_l < 0:
+    leader = normalise(correlations, tss, lengths)
+    if leader[0] < 0:
         return won
+    spread = high / low
+    arc = node_arc(spread) * math.sqrt(spread)
+    n_starts = correlations.shape[1]
     scaled = np.empty(lengths[-1])
     w = np.empty(5 * STRIDE)
-    n_starts = correlations.shape[1]
-    for turn in range(-1, lengths.size * n_starts):
-        index = leader_l if turn < 0 else turn // n_starts
-        s = leader_s if turn < 0 else turn % n_starts
-        c = correlations[index, s]
+    upper_bound = np.full(correlations.shape, math.inf)
+    min_corrs = np.empty(lengths.size)
+    prune_below = np.empty(lengths.size)
+    set_bars(min_corrs, prune_below, lengths, incumbent, arc)
+    tried = np.full(LOOKS, -lengths[-1])
+    # The window that leads on the grid goes first, then the one that leads as seen from its tau,
+    # and again, until few are left.
+    for turn in range(-LOOKS, lengths.size):
+        index = leader[0] if turn < 0 else turn
         n = lengths[index]
-        if c <= 0.0 or not within_reach(c, min_corr(incumbent, n), speed):
-            continue
-        a = s * start_step
-        value, theta, change = refine_uneven(
-            y[a : a + n], t[a : a + n] - t[a], sign, rates, drops[a:], speed, incumbent, scaled, w
-        )
-        if value > incumbent and change >= least_change:
-            incumbent = value
-            won = a, n, theta, value
+        begin = leader[1] if turn < 0 else 0
+        better = False
+        for s in range(begin, begin + 1 if turn < 0 else n_starts):
+            if not correlations[index, s] > prune_below[index]:
+                continue
+            if not upper_bound[index, s] >= min_corrs[index]:
+                continue
+            a = s * start_step
+            value, theta, change = refine_uneven(
+                y[a : a + n], t[a : a + n] - t[a], sign, rates, drops[a:], arc, incumbent, scaled, w
+            )
+            if value > incumbent and change >= least_change:
+                incumbent = value
+                won = a, n, theta, value
+                better = True
+                set_bars(min_corrs, prune_below, lengths, incumbent, arc)
+            if 1.0 - incumbent < PERFECT:
+                return won
+        if turn < -1 and won[0] < 0:
+            # Where tau is at an edge there is no fit, and seldom one nearby.
+            tried[turn] = leader[1]
+            leader = other_leader(correlations, lengths, start_step, tried, leader)
+        look = turn < -1 and better and math.exp(-won[2]) * LEAST_TAU <= 1.0
+        if look and count_open(correlations, prune_below, upper_bound, min_corrs) > MANY:
+            second = bound_uneven(
+                y, t, start_step, lengths, math.exp(-won[2]), sign, KAPPA * spread, min_corrs,
+                prune_below, correlations, tss, upper_bound,
+            )  # fmt: skip
+            leader = leader if second[0] < 0 else second
+        if turn == -1 and won[0] >= 0:
+            look_closer(
+                y, t, start_step, lengths, rates, by_node, low, high, sign, min_corrs, prune_below,
+                correlations, tss, upper_bound,
+            )  # fmt: skip
     return won
 
 
@@ -273,21 +286,38 @@ def search_uneven(y, t, first, last, start_step, lengths, least_change):
     -------
     As :func:`.windows.search_windows`.
     """
+    bars = np.full(2, -math.inf)
+    return search_uneven_above(y, t, first, last, start_step, lengths, least_change, bars)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def search_uneven_above(y, t, first, last, start_step, lengths, least_change, bars):
+    """Do what :func:`search_uneven` does, for windows that are good enough.
+
+    ``bars`` as in :func:`.windows.search_above`.
+    """
     n_starts = max(0, (last - first - lengths[0]) // start_step + 1)
     found = (-1, -1, math.nan), (-1, -1, math.nan)
-    bars = np.full(2, -math.inf)
-    speed = clock_speed(t[first:last]) if last - first > 1 else SPEED
-    chunk = max(1, ROOM // lengths.size)
+    if n_starts == 0:
+        return found
+    low, high = distances(t[first:last])
+    chunk = max(BLOCK, ROOM // lengths.size)
     for begin in range(0, n_starts, chunk):
         used = min(chunk, n_starts - begin)
         a = first + begin * start_step
         b = min(last, a + (used - 1) * start_step + lengths[-1])
-        rates, drops = uneven_nodes(t[a:b], lengths[-1])
-        fall = np.zeros((lengths.size, used))
-        rise = np.zeros((lengths.size, used))
-        scan_uneven(y[a:b], start_step, lengths, drops, fall, rise)
+        rates, drops = uneven_nodes(
+            t[a:b], lengths[-1], low, high, BLOCK * start_step + lengths[-1]
+        )
+        fall = np.empty((lengths.size, used))
+        rise = np.empty((lengths.size, used))
+        tss = np.empty((lengths.size, used))
+        correlate_uneven(y[a:b], start_step, lengths, drops, fall, rise, tss)
+        by_sample = np.ascontiguousarray(drops[:, : b - a].T)
         # One call in a loop: with literal signs numba would compile everything below twice.
         for turn in range(2):
+            if bars[turn] >= 1.0:
+                continue
             start, n, theta, value = best_uneven(
                 y[a:b],
                 t[a:b],
@@ -295,9 +325,12 @@ def search_uneven(y, t, first, last, start_step, lengths, least_change):
                 lengths,
                 rates,
                 drops,
+                by_sample,
+                low,
+                high,
                 DECAY if turn == 0 else RISE,
-                speed,
                 fall if turn == 0 else rise,
+                tss,
                 least_change,
                 bars[turn],
             )

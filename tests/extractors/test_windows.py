@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oectflow.extractors.kernels import exponential as ex
-from oectflow.extractors.kernels import tau_grid, uneven, windows
+from oectflow.extractors.kernels import tau_grid, uneven, uneven_looks, windows
 from tests.extractors import naive_tau
 
 #: OECTFLOW_EXAMPLES=400 pytest ... searches longer, and at random.
@@ -223,9 +224,129 @@ def test_search__in_chunks(jitter: float, at: int) -> None:
     t -= t[0]
     piece = slice(at, at + 100)
     y[piece] = np.exp(-(t[piece] - t[at]) / 12)
-    lengths = np.arange(5, 1000) if jitter == 0 else np.arange(5, 200)
-    room = windows.ROOM if jitter == 0 else uneven.ROOM
-    assert room // lengths.size < 4500
+    lengths = np.arange(5, 1000)
+    assert max(windows.ROOM, uneven.ROOM) // lengths.size < 4500
     start, n, theta = search(t, y, lengths)[ex.DECAY]
     assert at <= start < start + n <= at + 100
     assert np.exp(theta) == pytest.approx(12, rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_search__jittering_clock_against_every_window(seed: int) -> None:
+    """The clock is off by 0.1 % to 20 % of the interval, at random or more and more."""
+    rng = np.random.default_rng(seed)
+    m = int(rng.integers(40, 100))
+    jitter = 10 ** rng.uniform(-3, np.log10(0.2))
+    t = np.arange(2.0 * m)
+    if seed % 2:
+        t += jitter * rng.uniform(-1, 1, t.size)
+    else:
+        t = np.cumsum(1 + jitter * rng.uniform(-1, 1, t.size))
+    t -= t[0]
+    tau = m * 10 ** rng.uniform(-2, 0.5)
+    phase = (t + rng.uniform(0, m)) % m
+    half = rng.uniform(0.2, 0.8) * m
+    y = np.where(phase < half, 1 - np.exp(-phase / tau), np.exp(-(phase - half) / tau))
+    y += 10 ** rng.uniform(-5, 0) * rng.normal(size=t.size)
+    lengths = np.arange(max(5, m // 5), m // 3 + 1, 1 + int(rng.integers(3)))
+    step = 1 + int(seed % 5 == 0)
+    row = np.empty(ex.N_COLUMNS)
+    for sign, (start, n, theta) in search(t, y, lengths, start_step=step).items():
+        best = -np.inf, -1, -1, np.nan
+        for length in lengths:
+            for a in range(0, t.size - length + 1, step):
+                part = slice(a, a + length)
+                code, _ = ex.fit_exponential(y[part], t[part] - t[a], sign, np.nan, row)
+                if code in (ex.FIT_OK, ex.NOISE) and row[ex.R2_ADJUSTED] > best[0]:
+                    # The range of tau counts in samples, whatever their distance.
+                    inside = 0.1 < row[ex.TAU] < 100 * length
+                    best = (row[ex.R2_ADJUSTED], a, length, row[ex.TAU]) if inside else best
+        assert (start, n) == best[1:3]
+        assert np.exp(theta) == pytest.approx(best[3], rel=1e-6)
+
+
+def worst_clock(measure: Callable[[np.ndarray], np.ndarray], n: int, spread: float) -> float:
+    """Return the largest value that turning single distances from least to most leads to."""
+    rng = np.random.default_rng(n)
+    largest = 0.0
+    for k in range(4):
+        steps = np.where(rng.random(n - 1) < (0.5, 0.0, 1.0, 0.3)[k], spread, 1.0)
+        value = measure(steps[None])[0]
+        while True:
+            others = np.repeat(steps[None], n - 1, axis=0)
+            np.fill_diagonal(others, 1.0 + spread - steps)
+            values = measure(others)
+            if not values.max() > value * (1 + 1e-9):
+                break
+            value, steps = values.max(), others[values.argmax()]
+        largest = max(largest, value)
+    return largest
+
+
+def centred_at(steps: np.ndarray, rates: np.ndarray) -> np.ndarray:
+    """Return the normalised exponentials of clocks: (clocks, rates, n)."""
+    t = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
+    u = np.expm1(-t[:, None, :] * rates[:, None])
+    u -= u.mean(axis=-1, keepdims=True)
+    return u / np.linalg.norm(u, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("n", [5, 9, 24])
+@pytest.mark.parametrize("spread", [1.1, 1.5, 2.33, uneven_looks.WIDEST])
+def test_uneven__nodes_are_near_on_every_clock(n: int, spread: float) -> None:
+    """The angle of neighbours, and how far the curve leaves the plane of both."""
+    arc = uneven_looks.node_arc(spread)
+    rates = tau_grid.node_rates(math.ceil(n * spread), arc)
+    arc *= math.sqrt(spread)
+    for k in range(0, rates.size - 1, 3):
+        three = np.array([rates[k], math.sqrt(rates[k] * rates[k + 1]), rates[k + 1]])
+
+        def angle(steps: np.ndarray, three: np.ndarray = three) -> np.ndarray:
+            u = centred_at(steps, three)
+            return 2 * np.arcsin(np.linalg.norm(u[:, 0] - u[:, 2], axis=1) / 2)
+
+        def above(steps: np.ndarray, three: np.ndarray = three) -> np.ndarray:
+            u = centred_at(steps, three)
+            plane = np.linalg.qr(u[:, ::2].transpose(0, 2, 1))[0]
+            rest = u[:, 1] - (plane @ (plane.transpose(0, 2, 1) @ u[:, 1, :, None]))[..., 0]
+            return np.linalg.norm(rest, axis=1)
+
+        assert worst_clock(angle, n, spread) <= arc
+        assert worst_clock(above, n, spread) <= tau_grid.KAPPA * (1 / math.cos(arc / 2) - 1)
+
+
+@pytest.mark.parametrize("n", [5, 9, 24])
+@pytest.mark.parametrize("spread", [1.1, 1.5, 2.33, uneven_looks.WIDEST])
+def test_uneven__curvature_on_every_clock(n: int, spread: float) -> None:
+    def curvature(steps: np.ndarray, rate: float) -> np.ndarray:
+        t = np.concatenate([np.zeros((len(steps), 1)), np.cumsum(steps, axis=1)], axis=1)
+        z = rate * t
+        f, h = np.expm1(-z), z * np.exp(-z)
+        f, h, q = (v - v.mean(axis=1, keepdims=True) for v in (f, h, (z - 1) * h))
+        u = f / np.linalg.norm(f, axis=1, keepdims=True)
+        h -= np.sum(h * u, axis=1, keepdims=True) * u
+        e = h / np.linalg.norm(h, axis=1, keepdims=True)
+        for _ in range(2):
+            q -= np.sum(q * u, axis=1, keepdims=True) * u
+            q -= np.sum(q * e, axis=1, keepdims=True) * e
+        norms = [np.linalg.norm(v, axis=1) for v in (f, h, q)]
+        return norms[2] * norms[0] / norms[1] ** 2
+
+    # From half a mean distance on.
+    for tau in np.exp(np.linspace(np.log((1 + spread) / 4), np.log(20 * n), 12)):
+        worst = worst_clock(lambda steps, tau=tau: curvature(steps, 1 / tau), n, spread)
+        assert worst <= tau_grid.KAPPA * spread
+
+
+@pytest.mark.parametrize("n", [5, 9, 24])
+@pytest.mark.parametrize("spread", [1.1, 1.5, 2.33, uneven_looks.WIDEST])
+def test_uneven__a_look_stays_where_the_curvature_is_bounded(n: int, spread: float) -> None:
+    mean = (1 + spread) / 2
+    rates = 1 / (mean * np.array([uneven.LEAST_TAU, 0.5]))
+
+    def nearness(steps: np.ndarray) -> np.ndarray:
+        u = centred_at(steps, rates)
+        return 1 / np.linalg.norm(u[:, 0] - u[:, 1], axis=1)
+
+    farthest = math.sqrt(0.968 / (1 + (tau_grid.KAPPA * spread) ** 2))
+    assert worst_clock(nearness, n, spread) <= 1 / farthest
