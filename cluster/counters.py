@@ -68,6 +68,38 @@ class ExperimentRow:
         share = min(1.0, self.logical_done / self.n_logical) if self.n_logical else 0.0
         return share * self.n_steps
 
+    @property
+    def per_cent(self) -> int:
+        """How much is done: 0 only where nothing is, and 100 only where everything is."""
+        if not (self.n_steps and self.steps_done):
+            return 0
+        if self.steps_done >= self.n_steps:
+            return 100
+        return min(max(round(100 * self.steps_done / self.n_steps), 1), 99)
+
+
+@dataclass
+class RunTotals:
+    """One run: what it began with, and what has become of it.
+
+    Attributes
+    ----------
+    n_experiments, n_steps
+        Of which there are no results yet when the cluster begins to work; 0 where unknown.
+    outcomes
+        Experiments that are over, by outcome.
+    steps_over
+        Steps of these.
+    n_errors
+        (feature, step) pairs in which an extractor raised.
+    """
+
+    n_experiments: int = 0
+    n_steps: int = 0
+    outcomes: Counter[str] = field(default_factory=Counter)
+    steps_over: int = 0
+    n_errors: int = 0
+
 
 @dataclass(frozen=True)
 class BatchDot:
@@ -92,6 +124,8 @@ class RunCounters:
         Length in s and number of the intervals in which throughput is counted.
     n_dots
         How many batches are kept.
+    n_runs
+        How many runs are kept, the last ones.
     sources
         Kinds of measurement.
     clock
@@ -102,12 +136,11 @@ class RunCounters:
     bin_seconds: float = 2.0
     n_bins: int = 300
     n_dots: int = 1000
+    n_runs: int = 10
     sources: tuple[str, ...] = ("transfer", "transient")
     clock: Callable[[], float] = time.time
     rows: OrderedDict[tuple[str, str], ExperimentRow] = field(default_factory=OrderedDict)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    logical_done: int = 0
-    n_errors: int = 0
+    runs: OrderedDict[str, RunTotals] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         #: Begin of the interval (s since the epoch) and steps done in it, by feature.
@@ -118,13 +151,16 @@ class RunCounters:
         """Count an event of a topic; those of other people's topics are left alone."""
         if not topic.startswith(TOPIC_PREFIX) or not isinstance(event, Mapping):
             return
+        run = topic.removeprefix(TOPIC_PREFIX)
+        if event.get("kind") == "begun":
+            self._begun(run, event)
+            return
         count = {"entered": self._entered, "batch": self._batch, "written": self._written}.get(
             event.get("kind", "")
         )
         if count is None:
             return
         now = self.clock()
-        run = topic.removeprefix(TOPIC_PREFIX)
         key = (run, event["experiment_id"])
         row = self.rows.get(key)
         if row is None:
@@ -132,6 +168,25 @@ class RunCounters:
         row.last_event = now
         count(row, event, now)
         self._forget()
+
+    def _begun(self, run: str, event: Mapping[str, Any]) -> None:
+        totals = self._totals(run)
+        totals.n_experiments, totals.n_steps = event["n_experiments"], event["n_steps"]
+
+    def _totals(self, run: str) -> RunTotals:
+        totals = self.runs.setdefault(run, RunTotals())
+        while len(self.runs) > self.n_runs:
+            self.runs.popitem(last=False)
+        return totals
+
+    def steps_done(self, run: str) -> int:
+        """Return the steps of a run that are done, those of open experiments in part."""
+        rows = [row for (its, _), row in self.rows.items() if its == run and row.open]
+        return self.runs[run].steps_over + int(sum(row.steps_done for row in rows))
+
+    def n_open(self, run: str) -> int:
+        """Return the number of experiments of a run that workers have been given, and not ended."""
+        return sum(row.open for (its, _), row in self.rows.items() if its == run)
 
     def _entered(self, row: ExperimentRow, event: Mapping[str, Any], now: float) -> None:
         # An experiment that is tried again enters again, and starts from nothing.
@@ -146,8 +201,7 @@ class RunCounters:
         row.n_errors += event["n_errors"]
         row.seconds += event["seconds"]
         row.bytes_computed += event["bytes"]
-        self.logical_done += event["n_logical"]
-        self.n_errors += event["n_errors"]
+        self._totals(row.run).n_errors += event["n_errors"]
         begin = now - now % self.bin_seconds
         if not self.bins or self.bins[-1][0] < begin:
             self.bins.append((begin, Counter()))
@@ -165,7 +219,9 @@ class RunCounters:
 
     def _written(self, row: ExperimentRow, event: Mapping[str, Any], now: float) -> None:  # noqa: ARG002 - one signature for all kinds
         if row.open:
-            self.outcomes[event["outcome"]] += 1
+            totals = self._totals(row.run)
+            totals.outcomes[event["outcome"]] += 1
+            totals.steps_over += event["n_steps"]
         row.state = event["outcome"]
         row.n_steps = event["n_steps"]
         row.n_flagged, row.n_failed = event["n_flagged"], event["n_failed"]

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 PAGE = "oectflow"
 
 _UPDATE_MILLISECONDS = 1000
+#: Runs that are told about, the last ones.
+_RUNS = 3
 
 #: Okabe & Ito's colours, which people with any colour vision tell apart; grey is the rest.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
@@ -163,18 +165,12 @@ class Page:
     def update(self) -> None:
         """Show how things stand."""
         counters = self.counters
-        n_open = sum(row.open for row in counters.rows.values())
         begins, rates = counters.throughput(len(COLOURS) - 1)
         now = sum(series[-1] for series in rates.values()) if begins else 0.0
-        words = [f"<b>{n_open}</b> in the window"]
-        words += [
-            f"<b>{counters.outcomes[word]}</b> {word}" for word in ("done", "flagged", "failed")
-        ]
-        self.summary.text = (
-            f"Experiments: {', '.join(words)}. "
-            f"Logical steps: <b>{counters.logical_done:,}</b> computed, "
-            f"<b>{counters.n_errors:,}</b> errors, <b>{now:,.0f}</b> per second."
-        )
+        lines = [self._line(run) for run in reversed(counters.runs)][:_RUNS]
+        lines = lines or ["No run has begun on this cluster."]
+        rate = f"<b>{now:,.0f}</b> steps per second, each feature of a step counted."
+        self.summary.text = "<br>".join([*lines, rate])
         self.rows.data = {
             name: [value(row) for row in counters.newest_first()] for name, _, _, value in _COLUMNS
         }
@@ -190,6 +186,23 @@ class Page:
             self._name_features(list(rates))
         half = counters.bin_seconds / 2
         self.rates.data = {"time": [1e3 * (t + half) for t in begins], **rates}
+
+    def _line(self, run: str) -> str:
+        """Say how a run stands."""
+        totals = self.counters.runs[run]
+        n_open, n_over = self.counters.n_open(run), totals.outcomes.total()
+        waiting = totals.n_experiments - n_open - n_over
+        words = [
+            f"<b>{totals.outcomes[word]:,}</b> {word}" for word in ("done", "flagged", "failed")
+        ]
+        words.append(f"<b>{n_open:,}</b> given to workers")
+        words += [f"<b>{waiting:,}</b> not yet"] if waiting > 0 else []
+        of = f" of {totals.n_steps:,}" if totals.n_steps else ""
+        return (
+            f"Run {run}: <b>{max(totals.n_experiments, n_open + n_over):,}</b> experiments: "
+            f"{', '.join(words)}. Steps: <b>{self.counters.steps_done(run):,}</b>{of} computed, "
+            f"<b>{totals.n_errors:,}</b> errors."
+        )
 
     def _throughput(self) -> Any:
         from bokeh.models import Legend
@@ -245,7 +258,13 @@ class Page:
         return plot
 
     def _table(self) -> Any:
-        from bokeh.models import DataTable, HTMLTemplateFormatter, NumberFormatter, TableColumn
+        from bokeh.models import (
+            CustomJS,
+            DataTable,
+            HTMLTemplateFormatter,
+            NumberFormatter,
+            TableColumn,
+        )
 
         bar = HTMLTemplateFormatter(
             template='<div title="<%= value %> %" style="background:linear-gradient(to right,'
@@ -268,13 +287,18 @@ class Page:
             )
             for name, kind, width, _ in _COLUMNS
         ]
-        return DataTable(
+        table = DataTable(
             source=self.rows,
             columns=columns,
             index_position=None,
             height=420,
             sizing_mode="stretch_width",
         )
+        # Bokeh draws a table anew only where the number of its rows is another one.
+        self.rows.js_on_change(
+            "data", CustomJS(args={"view": table.view}, code="view.change.emit()")
+        )
+        return table
 
 
 def _figure(title: str, unit: str, **options: Any) -> Any:
@@ -302,7 +326,7 @@ _COLUMNS: tuple[tuple[str, str, int, Any], ...] = (
         "progress",
         "bar",
         90,
-        lambda row: round(100 * row.steps_done / row.n_steps) if row.n_steps else 0,
+        lambda row: row.per_cent,
     ),
     ("steps done", "count", 80, lambda row: int(row.steps_done)),
     ("steps", "count", 70, lambda row: row.n_steps),

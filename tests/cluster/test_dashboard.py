@@ -11,7 +11,7 @@ from distributed import Client, LocalCluster, get_task_stream
 
 from oectflow.cluster.connect import connect
 from oectflow.cluster.counters import RunCounters
-from oectflow.cluster.dashboard import COLOURS, add_page
+from oectflow.cluster.dashboard import COLOURS, Page, add_page
 from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.inputs.ingest import ingest
 from oectflow.pipeline.inputs.simulate import simulate_lab
@@ -19,6 +19,12 @@ from oectflow.pipeline.inputs.simulate import simulate_lab
 from .browser import Browser, find_chromium
 
 TOPIC = "oectflow-0123abcd"
+#: The text of all tables, each in shadow roots of its own.
+SHOWN = """(function text(node) {
+    const inside = [...(node.shadowRoot ? node.shadowRoot.children : []), ...node.children];
+    const own = node.classList.contains('slick-cell') ? node.textContent + ' ' : '';
+    return own + inside.map(text).join('');
+})(document.body)"""
 
 
 class Clock:
@@ -80,8 +86,37 @@ def test_counters__life_of_an_experiment(counters):
     counters.event(TOPIC, written(outcome="flagged", n_flagged=4, n_failed=1))
     assert (row.state, row.steps_done) == ("flagged", 10)
     assert (row.n_flagged, row.n_failed, row.bytes_written) == (4, 1, 77)
-    assert counters.outcomes == {"flagged": 1}
-    assert (counters.logical_done, counters.n_errors) == (15, 2)
+    (run,) = counters.runs.values()
+    assert run.outcomes == {"flagged": 1}
+    assert (run.steps_over, run.n_errors) == (10, 2)
+
+
+def test_counters__how_a_run_stands(counters):
+    run = "0123abcd"
+    counters.event(TOPIC, {"kind": "begun", "n_experiments": 3, "n_steps": 30})
+    for event in (entered("a"), batch("a"), entered("b"), batch("b"), written("b")):
+        counters.event(TOPIC, event)
+    totals = counters.runs[run]
+    assert (totals.n_experiments, totals.n_steps) == (3, 30)
+    # Half of a, all of b, and nothing of the third.
+    assert (counters.n_open(run), counters.steps_done(run)) == (1, 15)
+    line = Page(counters)._line(run)
+    for words in ("<b>3</b> experiments", "<b>1</b> done", "<b>1</b> given to workers",
+                  "<b>1</b> not yet", "<b>15</b> of 30 computed"):  # fmt: skip
+        assert words in line
+    for i in range(20):
+        counters.event(f"oectflow-{i}", {"kind": "begun", "n_experiments": 1, "n_steps": 1})
+    assert len(counters.runs) == counters.n_runs
+
+
+@pytest.mark.parametrize(
+    ("n_logical_done", "per_cent"), [(0, 0), (1, 1), (5000, 5), (99_999, 99), (100_000, 100)]
+)
+def test_counters__per_cent_is_0_only_where_nothing_is_done(counters, n_logical_done, per_cent):
+    counters.event(TOPIC, entered(n_steps=1000, n_logical=100_000))
+    event = batch(features=("tau",), n_steps=n_logical_done)
+    counters.event(TOPIC, event)
+    assert counters.newest_first()[0].per_cent == per_cent
 
 
 def test_counters__batches_that_ran_twice_are_no_more_than_all(counters):
@@ -96,7 +131,7 @@ def test_counters__written_twice_counts_once(counters):
     for _ in range(2):
         counters.event(TOPIC, written())
     counters.event(TOPIC, batch())
-    assert counters.outcomes == {"done": 1}
+    assert counters.runs["0123abcd"].outcomes == {"done": 1}
     assert counters.newest_first()[0].state == "done"
 
 
@@ -227,11 +262,11 @@ def test_page__in_chromium_during_a_run(run, tmp_path):
     with Browser(tmp_path / "profile") as browser:
         browser.open(client.dashboard_link.replace("/status", "/oectflow"))
         browser.wait_for("window.Bokeh !== undefined && Bokeh.documents.length === 1")
-        browser.wait_for(f"{text}.includes('<b>0</b> in the window')")
+        browser.wait_for(f"{text}.includes('No run has begun')")
         worker = threading.Thread(
             target=extract,
             args=(folder / "raw", "all", tmp_path / "out"),
-            kwargs={"client": client, "granularity": 2, "progress": False},
+            kwargs={"client": client, "granularity": "step", "progress": False},
         )
         worker.start()
         browser.wait_for(f"{text}.includes('running') || {text}.includes('done')")
@@ -240,11 +275,15 @@ def test_page__in_chromium_during_a_run(run, tmp_path):
             f"{text}.includes({word!r})" for word in ("steps / s", "time (UTC)", "peak_current")
         )
         browser.wait_for(finished)
-        browser.wait_for(f"{text}.includes('<b>0</b> in the window, <b>')")
+        browser.wait_for(f"{text}.includes('<b>3</b> experiments: <b>3</b> done')")
+        browser.wait_for(f"{text}.includes('<b>18</b> of 18 computed')")
         names = sorted(path.stem for path in (tmp_path / "out").glob("*.parquet"))
         assert len(names) == 3
         for name in names:
             browser.wait_for(f"{text}.includes({name!r})")
+        # What is drawn, not only what the page knows: three rows that end with 100 %.
+        browser.wait_for(f"{SHOWN}.split('100 %').length === 4")
+        assert "running" not in browser.evaluate(SHOWN)
         browser.screenshot(tmp_path / "page.png")
         assert browser.errors == []
     assert (tmp_path / "page.png").stat().st_size > 20_000

@@ -165,6 +165,7 @@ class Loop:
             self._stack.enter_context(scheduler_needed(OSError))
             self._executor = ClusterExecutor(client, self._graphs, self._wakeups.put)
             self._stack.enter_context(self._executor.listening(self._topic))
+            client.log_event(self._topic, self._begun())
         return self._executor
 
     def _look(self) -> WorkersSeen:
@@ -241,6 +242,9 @@ class Loop:
 
     def _over(self, index: int, record: ExperimentRecord) -> Ended:
         if self._executor is not None:
+            if not self._executor.knows(index):
+                # Of what was computed here, no worker tells the dashboard.
+                self._executor.client.log_event(self._topic, written_message(record))
             self._executor.release(index)
         self._records.append((index, record))
         return Ended(
@@ -251,6 +255,11 @@ class Loop:
             record.reading,
             record.finishing,
         )
+
+    def _begun(self) -> dict[str, Any]:
+        """Return what there is to do on the cluster and beside it, for the dashboard."""
+        n_steps = [self._tasks[index].n_rows for index in self._state.jobs]
+        return {"kind": "begun", "n_experiments": len(n_steps), "n_steps": sum(n_steps)}
 
     def _entered(self, index: int) -> dict[str, Any]:
         task = self._tasks[index]

@@ -1,4 +1,4 @@
-"""A progress bar in logical steps: one for each (experiment, feature, step).
+"""A progress bar in steps; one of whose features only some are computed counts in part.
 
 In a terminal it is drawn by rich, in a notebook by ipywidgets if that is installed.
 """
@@ -36,12 +36,14 @@ class _Bar(Protocol):
 
 
 class RunProgress:
-    """Shows logical steps done, their rate and the time left, and ends with the truth.
+    """Shows steps done, their rate and the time left, and ends with the truth.
 
     Parameters
     ----------
     total
-        Logical steps in the run, by experiment.
+        Logical steps in the run, one for each (feature, step), by experiment.
+    n_steps
+        Steps of all of them.
     shown
         False shows nothing.
     console
@@ -49,10 +51,16 @@ class RunProgress:
     """
 
     def __init__(
-        self, total: Mapping[str, int], *, shown: bool = True, console: Console | None = None
+        self,
+        total: Mapping[str, int],
+        n_steps: int,
+        *,
+        shown: bool = True,
+        console: Console | None = None,
     ) -> None:
         self._remaining = dict(total)
         self._total = sum(total.values())
+        self._n_steps = n_steps
         self._done = 0
         self._n_errors = 0
         self._lock = threading.Lock()
@@ -66,7 +74,9 @@ class RunProgress:
         if self._shown:
             widgets = in_a_notebook() and self._console is None
             self._bar = (
-                _NotebookBar(self._total) if widgets else _TerminalBar(self._total, self._console)
+                _NotebookBar(self._n_steps)
+                if widgets
+                else _TerminalBar(self._n_steps, self._console)
             )
             self._bar.show(0, "")
         return self
@@ -83,7 +93,7 @@ class RunProgress:
             seconds = time.monotonic() - self._begin
             how = "done" if kind is None else f"stopped by {kind.__name__}"
             text = f"{how} after {_clock(seconds)}{self._errors()}"
-            self._bar.close(self._done, text, kind is not None)
+            self._bar.close(self._steps(), text, kind is not None)
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Count a batch that was computed; one that ran twice counts once at most."""
@@ -105,8 +115,11 @@ class RunProgress:
         self._done += n
         if self._bar is None:
             return
-        rate = self._done / max(time.monotonic() - self._begin, 1e-9)
-        self._bar.show(self._done, f"{rate:,.0f}/s{self._errors()}")
+        rate = self._steps() / max(time.monotonic() - self._begin, 1e-9)
+        self._bar.show(self._steps(), f"{rate:,.0f}/s{self._errors()}")
+
+    def _steps(self) -> int:
+        return self._done * self._n_steps // self._total if self._total else 0
 
     def _errors(self) -> str:
         return f", {self._n_errors} errors" if self._n_errors else ""
@@ -119,7 +132,7 @@ class _TerminalBar:
             BarColumn(),
             TaskProgressColumn(),
             MofNCompleteColumn(),
-            TextColumn("logical steps"),
+            TextColumn("steps"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
@@ -163,7 +176,7 @@ class _NotebookBar:
 
     def _draw(self, done: int, text: str) -> None:
         self._bar.value = done
-        self._label.value = f"{done:,} of {self._total:,} logical steps: {text}"
+        self._label.value = f"{done:,} of {self._total:,} steps: {text}"
 
 
 def in_a_notebook() -> bool:

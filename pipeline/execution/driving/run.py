@@ -470,7 +470,8 @@ def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool)
     state = run.state(cluster)
     totals = {job.task.experiment_id: n_logical(job, state.ledger.traits) for job in run.jobs}
     try:
-        with RunProgress(totals, shown=progress) as bar:
+        n_steps = sum(job.task.n_rows for job in run.jobs)
+        with RunProgress(totals, n_steps, shown=progress) as bar:
             specs, features = named_extractors(run.extractors), PickledOnce(run.features)
             by_step = run.granularity == "step"
             loop = Loop(state, specs, features, cluster, bar.event, by_step=by_step)

@@ -1,4 +1,4 @@
-"""The bar counts logical steps once, and ends with the truth."""
+"""The bar counts steps once, and ends with the truth."""
 
 from __future__ import annotations
 
@@ -34,20 +34,22 @@ def console():
 
 
 def test_progress__a_batch_that_ran_twice_counts_once(console):
-    with RunProgress({"a": 10, "b": 5}, console=console) as bar:
+    # Five features of three steps.
+    with RunProgress({"a": 10, "b": 5}, 3, console=console) as bar:
         bar.event({"kind": "written", "experiment_id": "a"})
         for _ in range(2):
             bar.event(batch("a", 8))
         bar.finish("a")
         bar.event(batch("b", 2, n_errors=1))
-    assert "12/15" in last_line(console)
+    # All of a, and two of the five features of the one step of b.
+    assert "2/3 steps" in last_line(console)
     assert "done after" in last_line(console)
     assert "1 errors" in last_line(console)
 
 
 def test_progress__says_that_it_was_stopped(console):
     def interrupted():
-        with RunProgress({"a": 10}, console=console) as bar:
+        with RunProgress({"a": 10}, 10, console=console) as bar:
             bar.event(batch("a", 3))
             raise KeyboardInterrupt
 
@@ -58,7 +60,7 @@ def test_progress__says_that_it_was_stopped(console):
 
 
 def test_progress__hidden(capsys):
-    with RunProgress({"a": 1}, shown=False) as bar:
+    with RunProgress({"a": 1}, 1, shown=False) as bar:
         bar.finish("a")
     assert capsys.readouterr().out == ""
 
@@ -68,7 +70,7 @@ def test_progress__a_widget_in_a_notebook(tmp_path):
     source = """
 from oectflow.pipeline.execution.driving.progress import RunProgress
 try:
-    with RunProgress({"a": 1000, "b": 500}) as bar:
+    with RunProgress({"a": 1000, "b": 500}, 1500) as bar:
         bar.finish("a")
         raise ValueError
 except ValueError:
@@ -88,5 +90,5 @@ print(box._label.value, box._bar.bar_style, box._bar.value, sep="|")
     assert len(views) == 1
     (printed,) = (o.text for o in outputs if o.output_type == "stream")
     label, style, value = printed.strip().split("|")
-    assert label.startswith("1,000 of 1,500 logical steps: stopped by ValueError after")
+    assert label.startswith("1,000 of 1,500 steps: stopped by ValueError after")
     assert (style, value) == ("danger", "1000")
