@@ -1,4 +1,4 @@
-"""Look through experiments in a notebook: sliders for experiment, step and cycle."""
+"""Look through experiments in a notebook: by name, step and cycle, or from flag to flag."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ from oectflow.pipeline.outputs.plots.choose import one_experiment, with_experime
 if TYPE_CHECKING:
     import xarray as xr
 
+#: Experiment, step and cycle.
+At = tuple[str, int, int]
+_NOT_FLAGGED = ("ok", "absent")
+#: Fits among which the worst ones are looked through.
+_MOST_WORST = 1000
+
 
 def browse(raw: Experiments, results: Any, *, feature: str = "tau") -> Any:
     """Show experiments one step at a time: sweep, transient with fits, and every feature.
@@ -34,7 +40,10 @@ def browse(raw: Experiments, results: Any, *, feature: str = "tau") -> Any:
     -------
     An ipywidgets ``VBox``, shown as the last value of a notebook cell.  Its widgets
     ``experiment``, ``step`` and ``cycle`` may also be set by code; ``picture`` holds the PNG,
-    ``table`` the features of the step.
+    ``table`` the features of the step.  The buttons ``next_flagged`` and ``next_worst`` lead to
+    the next value with a status word other than ``ok`` and ``absent``, and from the fit with the
+    least R² to the next better one.  ``zoom`` shows the step with ipympl, whose tools zoom and
+    pan, where that is installed.
 
     Raises
     ------
@@ -86,6 +95,81 @@ class Pages:
                 f"the first are {next(iter(found))!r} and {names[0]!r}"
             )
         self.feature = feature
+        self._worst: list[tuple[float, At]] | None = None
+        self._rank = -1
+
+    def next_flagged(self, at: At) -> At | None:
+        """Return where the next flagged value is, from the last one on the first; None without any.
+
+        Parameters
+        ----------
+        at
+            Experiment, step and cycle that are shown.
+        """
+        names = list(self.experiments)
+        here = names.index(at[0])
+        # The experiment that is shown comes first, and once more for what is before.
+        for turn, name in enumerate([*names[here:], *names[: here + 1]]):
+            places = self._flagged(name)
+            if turn == 0:
+                places = [place for place in places if place > at[1:]]
+            if places:
+                return name, *places[0]
+        return None
+
+    def next_worst(self, at: At) -> tuple[At, str] | None:
+        """Return where the fit with the next better R² is, and a line on it; None without fits.
+
+        Parameters
+        ----------
+        at
+            Experiment, step and cycle that are shown; where that is not the fit that was found
+            last, the worst of all is the next.
+        """
+        if self._worst is None:
+            self._worst = self._find_worst()
+        if not self._worst:
+            return None
+        goes_on = self._rank >= 0 and self._worst[self._rank][1] == at
+        self._rank = (self._rank + 1) % len(self._worst) if goes_on else 0
+        r_squared, place = self._worst[self._rank]
+        return place, f"R² {r_squared:.4f}, number {self._rank + 1} from the worst"
+
+    def _flagged(self, name: str) -> list[tuple[int, int]]:
+        """Return steps and cycles of an experiment with a flagged value, in their order."""
+        one = one_experiment(self.results, name)
+        found: set[tuple[int, int]] = set()
+        for key, variable in one.data_vars.items():
+            if not str(key).endswith("_status"):
+                continue
+            flagged = ~variable.load().isin(_NOT_FLAGGED)
+            others = [dim for dim in flagged.dims if dim not in ("step", "cycle")]
+            flagged = flagged.any(others)
+            if "cycle" in flagged.dims:
+                where = flagged.transpose("step", "cycle").values
+                found.update(zip(*map(np.ndarray.tolist, np.nonzero(where)), strict=True))
+            else:
+                found.update((step, 0) for step in np.flatnonzero(flagged.values).tolist())
+        n_steps, n_cycles = self.sizes(name)
+        return sorted({(s, min(c, n_cycles - 1)) for s, c in found if s < n_steps})
+
+    def _find_worst(self) -> list[tuple[float, At]]:
+        """Return the cycles with the worst fits: the least R² of their phases, the worst first."""
+        name = f"{self.feature}_r_squared"
+        if name not in self.results:
+            return []
+        found: list[tuple[float, At]] = []
+        # One experiment at a time: all of them may be more than fits into memory.
+        for experiment in self.experiments:
+            values = one_experiment(self.results, experiment)[name].load()
+            least = values.min("phase").transpose("step", "cycle").values.astype(np.float64)
+            flat = least.ravel()
+            order = np.argsort(flat)[:_MOST_WORST]
+            found += [
+                (float(flat[i]), (experiment, *divmod(i, least.shape[1])))
+                for i in order[np.isfinite(flat[order])].tolist()
+            ]
+        return sorted(found)[:_MOST_WORST]
 
     def sizes(self, name: str) -> tuple[int, int]:
         """Return the numbers of steps and of gate cycles of an experiment, at least 1 each."""
@@ -103,6 +187,12 @@ class Pages:
         """Return sweep and transient of one step as PNG."""
         import io
 
+        file = io.BytesIO()
+        self.figure(name, step, cycle).savefig(file, format="png", dpi=90)
+        return file.getvalue()
+
+    def figure(self, name: str, step: int, cycle: int) -> Any:
+        """Return sweep and transient of one step as a figure."""
         from matplotlib.figure import Figure
 
         experiment = self.experiments[name]
@@ -133,9 +223,7 @@ class Pages:
                 right.set_title(f"transient, step {step}, cycle {cycle}", fontsize="medium")
             except OectflowError as error:
                 _say(right, str(error))
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=90)
-        return file.getvalue()
+        return figure
 
     def table(self, name: str, step: int, cycle: int) -> str:
         """Return the features of one step, those per cycle of one cycle, as an HTML table."""
@@ -145,11 +233,16 @@ class Pages:
             for key, variable in one.data_vars.items()
             if variable.attrs.get("feature") == key and f"{key}_status" in one
         ]
-        one = one[[key for name in features for key in (name, f"{name}_status")]]
+        r_squared = f"{self.feature}_r_squared" if self.feature in features else ""
+        wanted = [key for name in features for key in (name, f"{name}_status")]
+        one = one[wanted + [r_squared] * (r_squared in one)]
+        r_squared = r_squared if r_squared in one else ""
         if "cycle" in one.dims:
             one = one.isel(cycle=min(cycle, one.sizes["cycle"] - 1))
         one = one.load()
         rows = "".join(_rows(one[key], one[f"{key}_status"], key) for key in features)
+        if r_squared:
+            rows += _rows(one[r_squared], one[f"{self.feature}_status"], f"R² of {self.feature}")
         return (
             "<table><thead><tr><th>feature<th>value<th>status</tr></thead>"
             f"<tbody>{rows}</tbody></table>"

@@ -81,11 +81,81 @@ def test_browse__fits_are_drawn(lab, monkeypatch):
     assert calls == [(0, [0]), (0, [4])]
 
 
+def test_browse__from_flag_to_flag(lab):
+    raw, out = lab
+    results = of.open_results(out).load()
+    tau = results["tau_status"]
+    tau.loc[{"experiment": "long"}].values[2, 1, 0] = "low_r2"
+    tau.loc[{"experiment": "long"}].values[2, 4, 1] = "noise"
+    results["gm_max_forward_status"].loc[{"experiment": "short"}].values[0] = "edge"
+    flagged = {
+        (str(name), step)
+        for key in results
+        if str(key).endswith("_status")
+        for name in results["experiment"].values
+        for step in range(results.sizes["step"])
+        if not results[key].sel(experiment=name).isel(step=step).isin(["ok", "absent"]).all()
+    }
+    view = of.browse(raw, results)
+    seen = []
+    for _ in range(len(flagged) + 10):
+        view.next_flagged.click()
+        at = (view.experiment.value, view.step.value, view.cycle.value)
+        if at in seen:
+            break
+        seen.append(at)
+    # All of them, in order, and then again the first.
+    assert {at[:2] for at in seen} == flagged
+    assert at == seen[0]
+    assert seen == sorted(seen)
+    assert {("long", 2, 1), ("long", 2, 4), ("short", 0, 0)} <= set(seen)
+
+
+def test_browse__nothing_is_flagged(lab):
+    raw, out = lab
+    gm = of.open_results(out)[["gm_max_forward", "gm_max_forward_status"]]
+    view = of.browse(raw, gm)
+    view.next_flagged.click()
+    assert view.message.value == "nothing is flagged"
+    view.next_worst.click()
+    assert view.message.value == "there are no fits"
+
+
+def test_browse__from_the_worst_fit_on(lab):
+    raw, out = lab
+    results = of.open_results(out).load()
+    view = of.browse(raw, results)
+    least = results["tau_r_squared"].min("phase")
+    wanted = np.sort(least.values[np.isfinite(least.values)])[:4]
+    for r_squared in wanted:
+        view.next_worst.click()
+        shown = least.sel(experiment=view.experiment.value).isel(
+            step=view.step.value, cycle=view.cycle.value
+        )
+        assert float(shown) == r_squared
+        assert view.message.value.startswith(f"R² {r_squared:.4f}")
+    assert "R² of tau on" in view.table.value
+
+
+def test_browse__zoom_shows_the_figure_itself(lab):
+    pytest.importorskip("ipympl")
+    view = of.browse(*lab)
+    view.zoom.value = True
+    (canvas,) = view._canvas.children
+    assert view.picture.layout.display == "none"
+    assert len(canvas.figure.axes) >= 3
+    assert (
+        "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
+    )
+    view.zoom.value = False
+    assert view._canvas.children == ()
+
+
 def test_browse__files_that_cannot_be_used(lab, tmp_path):
     raw, out = lab
     (tmp_path / "broken.h5").write_bytes(b"nothing")
     view = of.browse([raw, tmp_path], out)
-    assert view.children[3].value == "raw files that cannot be used: 1"
+    assert view.children[4].value == "raw files that cannot be used: 1"
     with pytest.raises(of.InputError, match=r"broken\.h5"):
         of.browse(tmp_path, out)
     with pytest.raises(of.OutputError, match="none of the 1 raw experiments"):
