@@ -14,6 +14,8 @@ from oectflow.pipeline.cli.output import messages, note, say
 from oectflow.pipeline.cli.place import CONFIG_NAME
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from oectflow.pipeline.execution.report import RunReport
 
 
@@ -74,24 +76,25 @@ def demo(
     with client:
         note(f"dashboard: {client.dashboard_link}")
         report = extract(raw, "all", folder / "features", client=client)
-    say(report)
-    if [record.path for record in report.failed] == [str(damaged)]:
-        say("The one failure is intended: its raw file was cut in half.")
-        _what_next(folder, report)
-        return
+        say(report)
+        if [record.path for record in report.failed] == [str(damaged)]:
+            say("The one failure is intended: its raw file was cut in half.")
+            _what_next(folder, report, client)
+            return
     note("unexpected: the damaged file should be the one failure")
     raise typer.Exit(1)
 
 
-def _what_next(folder: Path, run: RunReport) -> None:
+def _what_next(folder: Path, run: RunReport, client: Client) -> None:
     """Write a report of the demo, and say how to look at it and what to do with own files."""
     page = None
     if importlib.util.find_spec("matplotlib") is not None:
         from oectflow.pipeline.outputs.html import report
 
         page = report(
-            folder / "features", folder / "report.html", raw=folder / "raw", run=run, title="Demo"
-        )
+            folder / "features", folder / "report.html", raw=folder / "raw", run=run, title="Demo",
+            client=client,
+        )  # fmt: skip
     say("\nlook at it:")
     if page is not None:
         say(f"    in a browser: {page.absolute().as_uri()}")

@@ -34,7 +34,7 @@ class Drawn(NamedTuple):
 
 
 class Devices:
-    """The sections of a report, each made when it is asked for.
+    """The sections of a report, each made when it is asked for; workers begin at once.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Devices:
     features
         What is drawn of each.
     rows
-        The summary of all experiments.
+        The summary of all experiments, complete when the first section is asked for.
     raw
         Raw experiments by their id, those that there are.
     client
@@ -58,41 +58,46 @@ class Devices:
         raw: Mapping[str, Experiment],
         client: Client | None,
     ) -> None:
-        self._files, self._features, self._raw, self._client = files, features, raw, client
-        self._rows: dict[str, list[Mapping[str, Any]]] = {}
-        for row in rows:
-            self._rows.setdefault(row["experiment_id"], []).append(row)
+        self._files, self._features, self._rows = files, features, rows
+        self._raw = [raw.get(file.experiment_id) for file in files]
+        self._futures: list[Any] = []
+        if client is not None:
+            asked = [list(features)] * len(files)
+            self._futures = client.map(draw, files, asked, self._raw, pure=False)
+        self._client = client
+
+    def __enter__(self) -> Devices:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._client is not None:
+            # After an error nobody wants the rest.
+            self._client.cancel(self._futures)
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        raw = [self._raw.get(file.experiment_id) for file in self._files]
+        by_experiment: dict[str, list[Mapping[str, Any]]] = {}
+        for row in self._rows:
+            by_experiment.setdefault(row["experiment_id"], []).append(row)
         drawn: Iterator[Drawn]
-        futures: list[Any] = []
         if self._client is None:
-            drawn = (draw(f, self._features, e) for f, e in zip(self._files, raw, strict=True))
+            both = zip(self._files, self._raw, strict=True)
+            drawn = (draw(file, self._features, raw) for file, raw in both)
         else:
-            futures = self._client.map(
-                draw, self._files, [list(self._features)] * len(raw), raw, pure=False
-            )
-            drawn = (future.result() for future in futures)
-        try:
-            for file, shown in zip(self._files, drawn, strict=True):
-                rows = self._rows[file.experiment_id]
-                there = [row for row in rows if row["n_values"] or row["n_flagged"]]
-                yield {
-                    "file": file,
-                    "drawn": shown,
-                    "rows": readable(there),
-                    "without": sorted(
-                        {row["feature"] for row in rows} - {row["feature"] for row in there}
-                    ),
-                }
-        finally:
-            if self._client is not None:
-                # After an error nobody wants the rest.
-                self._client.cancel(futures)
+            drawn = (future.result() for future in self._futures)
+        for file, shown in zip(self._files, drawn, strict=True):
+            rows = by_experiment[file.experiment_id]
+            there = [row for row in rows if row["n_values"] or row["n_flagged"]]
+            yield {
+                "file": file,
+                "drawn": shown,
+                "rows": readable(there),
+                "without": sorted(
+                    {row["feature"] for row in rows} - {row["feature"] for row in there}
+                ),
+            }
 
 
 def draw(file: File, features: Sequence[Feature], raw: Experiment | None) -> Drawn:

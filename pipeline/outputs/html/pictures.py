@@ -78,13 +78,14 @@ def take(figure: Any, alt: str, caption: str) -> Picture:
 
 
 def _drawn(figure: Any) -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    buffer.seek(0)
-    with Image.open(buffer) as image:
-        return image.convert("RGB")
+    # Not savefig, which draws twice where a layout is wanted, and packs what is unpacked again.
+    figure.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
 
 
 def _packed(image: Any, alt: str, caption: str) -> Picture:

@@ -128,8 +128,8 @@ def report(
         TimeRemainingColumn(),
         disable=not progress,
     )
-    with bar:
-        rows: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    with bar, Devices(found, features, rows, experiments, client) as devices:
         drawn = []
         for feature in bar.track(features, description="features"):
             columns = (feature.name, f"{feature.name}_status")
@@ -158,9 +158,7 @@ def report(
             ),
             "throughput": _throughput(run),
             "csv": base64.b64encode(summary.as_csv(rows).encode()).decode(),
-            "devices": bar.track(
-                Devices(found, features, rows, experiments, client), description="devices"
-            ),
+            "devices": bar.track(devices, description="devices"),
         }
         return _write(target, template.generate(context))
 
