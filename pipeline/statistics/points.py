@@ -55,9 +55,9 @@ def good_values(
         The results do not have the feature.
     """
     values = get_variable(results, name, remedy)
-    status = f"{name}_status"
+    status = f"{values.attrs.get('feature', name)}_status"
     if status in results:
-        values = values.where(results[status] == "ok")
+        values = values.where(results[status] == "ok").assign_attrs(values.attrs)
     return values, results.get(f"{name}_stderr")
 
 

@@ -53,6 +53,7 @@ from .pipeline.outputs.plots import (
 from .pipeline.outputs.results import open_results, problems_frame, results_frame
 from .pipeline.quick import FeatureTable, features, fit_tau
 from .pipeline.statistics.contacts import contact_resistance
+from .pipeline.statistics.degradation import fit_degradation, forecast_degradation
 from .pipeline.statistics.mobility import mobility_capacitance
 
 __version__: str
@@ -92,7 +93,9 @@ __all__ = [
     "extract",
     "extractor_names",
     "features",
+    "fit_degradation",
     "fit_tau",
+    "forecast_degradation",
     "get_extractor",
     "ingest",
     "inspect",
