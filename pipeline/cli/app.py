@@ -33,7 +33,7 @@ from oectflow.pipeline.cli import (
     status,
 )
 from oectflow.pipeline.cli import inspect as inspecting
-from oectflow.pipeline.cli.output import messages, say
+from oectflow.pipeline.cli.output import folded, messages, note, say
 
 EXIT_STATUS = (
     "Exit status: 0 all is well; 1 something failed, the rest is written; "
@@ -119,7 +119,7 @@ def _interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return function(*arguments, **options)
         except KeyboardInterrupt:
-            messages.print(INTERRUPTED, highlight=False, soft_wrap=True)
+            note(INTERRUPTED)
             raise typer.Exit(130) from None
 
     return command
@@ -149,6 +149,8 @@ def main() -> None:
     try:
         build_app()(prog_name="oectflow")
     except OectflowError as error:
-        text = f"[bold red]error:[/] {escape(str(error))}"
+        said = f"error: {error}"
+        said = folded(said, messages.width) if messages.is_terminal else said
+        text = f"[bold red]error:[/]{escape(said.removeprefix('error:'))}"
         messages.print(text, highlight=False, soft_wrap=True)
         sys.exit(2)

@@ -11,7 +11,8 @@ import typer
 
 from oectflow.errors import CatalogError, ConfigError
 from oectflow.pipeline.cli.filters import Filters, takes_filters
-from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, messages, note, say
+from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, messages, note, say, tell
+from oectflow.pipeline.cli.panels import in_panels
 from oectflow.pipeline.cli.place import (
     CatalogOption,
     SamplesOption,
@@ -61,6 +62,13 @@ Out = Annotated[
 ]
 
 
+@in_panels(
+    {
+        "What is computed": ("features", "samples", "force", "verify", "allow_external", "dry"),
+        "Where results go": ("out", "partition_by", "catalog"),
+        "Where it runs": ("cluster", "workers", "granularity"),
+    }
+)
 @takes_filters
 def extract(
     filters: Filters,
@@ -149,7 +157,7 @@ def extract(
     if as_json:
         emit_json({"report": report, "recorded": recorded})
     else:
-        say(report)
+        tell(report)
         if recorded is not None and opened is not None:
             note(f"recorded in {opened.name}: {recorded:,} files")
     if reason:

@@ -13,12 +13,14 @@ import typer
 
 from oectflow.errors import CatalogError
 
-_PANEL = "Filters"
+_PANEL = "Filters: which experiments of the catalog"
+#: Apart, since a second name of an option takes the room of what it means from all others.
+_EITHER = "Filters: with or without"
 _RANGE = re.compile(r"(.*?)\.\.(.*)", re.DOTALL)
 
 
-def _option(help_: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=help_, rich_help_panel=_PANEL, **more)
+def _option(help_: str, *names: str, panel: str = _PANEL, metavar: str = "TEXT") -> Any:
+    return typer.Option(*names, help=help_, rich_help_panel=panel, metavar=metavar)
 
 
 Words = list[str] | None
@@ -47,21 +49,37 @@ class Filters:
         Words, _option("Has steps of this kind of measurement: transfer, output, transient, …")
     ] = None
     has_transfer_data: Annotated[
-        bool | None, _option("Has transfer steps.", "--has-transfer-data/--no-transfer-data")
+        bool | None,
+        _option(
+            "Has transfer steps.",
+            "--has-transfer-data/--no-transfer-data",
+            panel=_EITHER,
+            metavar="",
+        ),
     ] = None
     has_transient_data: Annotated[
-        bool | None, _option("Has transient steps.", "--has-transient-data/--no-transient-data")
+        bool | None,
+        _option(
+            "Has transient steps.",
+            "--has-transient-data/--no-transient-data",
+            panel=_EITHER,
+            metavar="",
+        ),
     ] = None
     created_after: Annotated[
-        str | None, _option("Begun on this date (2025-08-15) or time, or later.")
+        str | None, _option("Begun on this date (2025-08-15) or time, or later.", metavar="DATE")
     ] = None
-    created_before: Annotated[str | None, _option("Begun earlier.")] = None
-    completed_after: Annotated[str | None, _option("Ended then or later.")] = None
-    completed_before: Annotated[str | None, _option("Ended earlier.")] = None
-    min_completion: Annotated[float | None, _option("Completed to at least so many %.")] = None
-    max_completion: Annotated[float | None, _option("Completed to at most so many %.")] = None
-    min_steps: Annotated[int | None, _option("At least so many steps.")] = None
-    max_steps: Annotated[int | None, _option("At most so many steps.")] = None
+    created_before: Annotated[str | None, _option("Begun earlier.", metavar="DATE")] = None
+    completed_after: Annotated[str | None, _option("Ended then or later.", metavar="DATE")] = None
+    completed_before: Annotated[str | None, _option("Ended earlier.", metavar="DATE")] = None
+    min_completion: Annotated[
+        float | None, _option("Completed to at least so many %.", metavar="N")
+    ] = None
+    max_completion: Annotated[
+        float | None, _option("Completed to at most so many %.", metavar="N")
+    ] = None
+    min_steps: Annotated[int | None, _option("At least so many steps.", metavar="N")] = None
+    max_steps: Annotated[int | None, _option("At most so many steps.", metavar="N")] = None
     text_search: Annotated[
         str | None,
         _option("Part of the chip, the description or the test id.", "--text-search", "--text"),
@@ -71,7 +89,7 @@ class Filters:
         _option(
             "Parameter of the workflow: step_1_2_param_cycles=25, =5,25,50 for one of several, "
             "=5..50 for a range, =5.. for an open one.  Several times: all must fit.",
-            metavar="KEY=VALUE|MIN..MAX|A,B",
+            metavar="KEY=…",
         ),
     ] = None
     sample: Annotated[
@@ -79,7 +97,7 @@ class Filters:
         _option(
             "What is known of the device: semiconductor=PEDOT:PSS, 'W=100 µm', 'L=5 µm..20 µm'.  "
             "Several times: all must fit.",
-            metavar="KEY=VALUE|MIN..MAX|A,B",
+            metavar="KEY=…",
         ),
     ] = None
 

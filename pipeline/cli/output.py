@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -33,9 +34,36 @@ def say(text: object, *, style: str | None = None) -> None:
     )
 
 
+def tell(text: object) -> None:
+    """Print sentences, folded between words where a terminal is narrower."""
+    say(folded(text, _console().width) if sys.stdout.isatty() else text)
+
+
+def folded(text: object, width: int) -> str:
+    """Return text whose lines are folded between words; what has no blank, as a path, stays whole.
+
+    >>> print(folded("    the gate was never on; in a-very-long-name 1", 24))
+        the gate was never
+          on; in
+          a-very-long-name 1
+    """
+    lines = []
+    for line in str(text).splitlines():
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=f"{indent}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        ) or [""]
+    return "\n".join(lines)
+
+
 def note(text: object) -> None:
-    """Print a message that is no result."""
-    messages.print(str(text), highlight=False, markup=False, soft_wrap=True, emoji=False)
+    """Print a message that is no result, folded between words where a terminal is narrower."""
+    text = folded(text, messages.width) if messages.is_terminal else str(text)
+    messages.print(text, highlight=False, markup=False, soft_wrap=True, emoji=False)
 
 
 def show(renderable: Any) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from oectflow.errors import StorageError
 from oectflow.pipeline.cli.extract import Workers
-from oectflow.pipeline.cli.output import messages, note, say
+from oectflow.pipeline.cli.output import messages, note, say, tell
 from oectflow.pipeline.cli.place import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def demo(
     with client:
         note(f"dashboard: {client.dashboard_link}")
         report = extract(raw, "all", folder / "features", client=client)
-        say(report)
+        tell(report)
         if [record.path for record in report.failed] == [str(damaged)]:
             say("The one failure is intended: its raw file was cut in half.")
             _what_next(folder, report, client)
@@ -106,7 +106,7 @@ def _what_next(folder: Path, run: RunReport, client: Client) -> None:
     say(f'        results = of.open_results("{folder / "features"}")')
     say("\nyour own files:")
     for command, about in (
-        ("oectflow import my.csv --plot", "one file: its features, and a picture"),
+        ("oectflow import my.csv --plot", "one file: features and a picture"),
         ("oectflow ingest INSTRUMENT_FOLDER raw", "many files: raw HDF5 of all"),
         ("oectflow extract raw -o features", "their features"),
         ("oectflow report features --raw raw", "a report"),

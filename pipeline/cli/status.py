@@ -21,6 +21,7 @@ from oectflow.pipeline.cli.output import (
     say,
     show,
     table,
+    tell,
 )
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog
 
@@ -181,9 +182,9 @@ def _print(
     if len(states) > _SHOWN:
         say(f"… and {len(states) - _SHOWN:,} more (all with --json)")
     words = ", ".join(f"{counts[word]:,} {word}" for word in order[::-1] if counts[word])
-    say(f"{folder}: {len(states):,} experiments: {words or 'none'}; {n_unchanged:,} unchanged")
+    tell(f"{folder}: {len(states):,} experiments: {words or 'none'}; {n_unchanged:,} unchanged")
     for line in lines(found):
-        say(line)
+        tell(line)
     todo = sum(not state.unchanged for state in states)
     to_mend = sum(not state.unchanged and not state.can_run for state in states)
     if todo > to_mend:

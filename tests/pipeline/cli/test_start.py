@@ -2,59 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import matplotlib.image
 import pytest
 
-import oectflow as of
 from oectflow.pipeline.inputs.catalog import load_catalog_config
 from oectflow.pipeline.inputs.simulate import simulate_device
-
-
-def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does, in a process of its own."""
-    code = "from oectflow.pipeline.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
-def test_demo__one_intended_failure_and_everything_else(tmp_path: Path) -> None:
-    done = run("demo", "--workers", "1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "dashboard: http://127.0.0.1:" in done.stderr
-    assert "8 experiments:" in done.stdout
-    assert "1 failed" in done.stdout
-    assert "Worker process still alive" not in done.stderr
-    tutorial = (Path(__file__).parents[3] / "docs" / "tutorial.md").read_text()
-    told = re.findall(r"(?m)^\d+ (?:experiments|steps): .*$|^tau: .*$", tutorial)
-    assert len(told) == 3
-    for line in told:
-        assert line in done.stdout
-    page = tmp_path / "oectflow-demo" / "report.html"
-    assert page.as_uri() in done.stdout
-    assert "<title>Demo" in page.read_text()
-    assert "oectflow import my.csv" in done.stdout
-    assert "The one failure is intended" in done.stdout
-    # The two lines of Python that it prints open the result.
-    lines = [line.strip() for line in done.stdout.splitlines()]
-    start = lines.index("import oectflow as of")
-    assert lines[start + 1] == 'results = of.open_results("oectflow-demo/features")'
-    results = of.open_results(tmp_path / "oectflow-demo/features")
-    assert results.sizes["experiment"] == 7
-    assert float((results["tau_status"] == "error").sum()) == 0
-
-    again = run("extract", "oectflow-demo/raw", "-o", "oectflow-demo/features", cwd=tmp_path)
-    assert again.returncode == 1
-    assert "7 unchanged" in again.stdout
 
 
 def test_demo__refuses_a_folder_with_other_things(oectflow, tmp_path: Path) -> None:
