@@ -233,7 +233,7 @@ class SweepExtractor(BaseExtractor):
     """
 
     source = "transfer"
-    version = 5
+    version = 6
     clipped_stands: ClassVar[bool] = False
     #: Of a feature that needs both branches.
     whole: ClassVar[bool] = False

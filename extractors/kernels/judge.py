@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.plateaus import PLATEAU, plateau
-from oectflow.extractors.kernels.sweep_faults import find_outliers, has_jump
+from oectflow.extractors.kernels.sweep_faults import find_outliers, limit
 from oectflow.extractors.kernels.sweep_noise import (
     RESPONDS,
     converter_step,
@@ -20,6 +20,7 @@ from oectflow.extractors.kernels.sweep_noise import (
     noise_of,
     responds,
 )
+from oectflow.extractors.kernels.sweep_steps import allow_for, find_steps
 from oectflow.extractors.kernels.sweeps import (
     FORWARD,
     REVERSE,
@@ -217,6 +218,8 @@ def judge_step(
     if 0 < flat < PLATEAU and 0 < flat_r < PLATEAU and top == top_r and shared == n:
         flat += flat_r - 1
         flat_r = flat
+    largest = 0.0
+    at_largest = 0.0
     for k in range(2):
         points = slice(first[k], first[k] + count[k])
         if (flat if k == 0 else flat_r) >= PLATEAU:
@@ -225,14 +228,23 @@ def judge_step(
         fill_deviations(x[points], y[points], z[points], noise, classes, quantum, sigma[points])
         if count[k] < 3:
             continue
-        if has_jump(
-            x[points], y[points], z[points], typical, noise, classes, n_told, quantum,
-            work[2], work[3],
-        ):  # fmt: skip
-            verdict[k] = JUMP
+        if n_told > 0:
+            stepped, suspect, at = find_steps(
+                x[points], y[points], z[points], noise, classes, limit(count[k], n_told), quantum
+            )
+            if stepped:
+                verdict[k] = JUMP
+            elif suspect > largest:
+                largest = suspect
+                at_largest = at
         told = n_told > 0 and count[k] >= RESPONDS and y[points].min() < y[points].max()
-        if told and not responds(y[points], noise, classes, n_told):
+        if told and not responds(x[points], y[points], noise, classes, n_told):
             verdict[k] = NOISE
+    if largest > 0.0:
+        # What is behind it may be wrong, and which side is behind nobody knows.
+        for k in range(2):
+            points = slice(first[k], first[k] + count[k])
+            allow_for(y[points], largest, at_largest, sigma[points])
     # Which side of a step is right nobody knows.
     if max(verdict[0], verdict[1]) == JUMP and verdict.min() < JUMP:
         verdict[:] = JUMP

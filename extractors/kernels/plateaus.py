@@ -18,6 +18,11 @@ SCATTERED = 5
 #: factor of five with every point.
 ABRUPT_QUANTA = 20.0
 ABRUPT = 0.01
+#: A current that saturates rises in every block of so many points by about the same share of what
+#: it does in the one before; what it should have risen by in the plateau is more than so many steps
+#: of the instrument there, and more than this share of the current.
+RISE_QUANTA = 3.0
+RISE = 1e-3
 #: Two neighbours are equal by chance less often than once in so many times.
 NO_CHANCE = 1000.0
 #: Numbers of up to so many digits are told; others have those of single precision at least.
@@ -70,6 +75,33 @@ def converter_unit(y, top):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def should_rise(y, begin, step, points, quantum):
+    """Tell whether a current would go on rising where it is constant, by how it rises before.
+
+    Parameters
+    ----------
+    y
+        Magnitudes of the currents of a branch.  Shape (m,).
+    begin, step
+        Index of the end of a plateau, and 1 or -1, which leads out of it.
+    points
+        Number of points of the plateau.
+    quantum
+        Step of the instrument, A.
+    """
+    room = y.size - 1 - begin if step > 0 else begin
+    block = points - 1
+    while block > 0:
+        if 2 * block <= room:
+            one = y[begin] - y[begin + block * step]
+            other = y[begin + block * step] - y[begin + 2 * block * step]
+            if one > 0.0 and other > 0.0:
+                return min(one / other, 1.0) * one > max(RISE_QUANTA * quantum, RISE * y[begin])
+        block //= 2
+    return False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def plateau(y):
     """Return the number of points that have the largest |Id| of a branch, if it ends abruptly.
 
@@ -111,10 +143,15 @@ def plateau(y):
             before = max(before, abs(y[j] - y[j - 1]))
     if points < 2:
         return points, top
-    if before <= ABRUPT * largest:
-        return 0, top
     quantum = max(written_step(y, top), converter_unit(y, top), SINGLE * top)
-    if before <= ABRUPT_QUANTA * quantum:
+    if before <= max(ABRUPT * largest, ABRUPT_QUANTA * quantum):
+        # Fine steps of the voltage are small ones of the current: the plateau has to be long.
+        if points > PLATEAU and points == longest:
+            size = np.abs(y)
+            if should_rise(size, first, -1, points, quantum) or should_rise(
+                size, last, 1, points, quantum
+            ):
+                return points, top
         return 0, top
     if longest >= PLATEAU or (points >= SCATTERED and 2 * points > last - first):
         return points, top

@@ -1,4 +1,4 @@
-"""Single points and steps of a sweep that no device makes.
+"""Single points of a sweep that are off where no device bends like that.
 
 Dimension letters: m points of a branch.
 """
@@ -20,26 +20,15 @@ FEW = 8.0
 #: Noise above this share of the current: what is beyond it on one of the scales is only believed
 #: if it is so on the other one, too, for on one of them the noise has a long tail.
 SKEWED = 0.06
-#: A point or a step that changes slopes by less than this share of those around is harmless.
+#: A point that changes slopes by less than this share of those around is harmless.
 HARMLESS = 0.05
-#: A step is told from a steep place by the slopes on both sides: they must differ from it by so
-#: many times what they differ from those next to them.  A logistic curve sampled at two of its
-#: widths (87 % of its rise in two steps) has 1.4.
-STEEPER = 2.0
-#: A share of the largest current that an instrument in its range may not see.
-UNSEEN = 0.01
-#: So many steps of the converter are no step of the current.
+#: So many steps of the converter are no fault.
 QUANTA = 3.0
-#: A step, or a point that is off, is more than so many times the largest noise around it: that of a
-#: short sweep as a whole says little where the noise grows with the current.  A point that is not
-#: found has a standard error that covers it; a step shifts all that is behind.
-ROUGHER = 2.0
+#: A point that is off is more than so many times the largest noise around it: that of a short sweep
+#: as a whole says little where the noise grows with the current.  A point that is not found has a
+#: standard error that covers it.
 SPIKIER = 5.0
 AROUND = 6
-#: A current leaves its floor where the step of its logarithm before is less than this share of that
-#: behind, and that behind more than this share of the one between.
-FLOOR = 0.2
-GOES_ON = 0.05
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -85,26 +74,6 @@ def off_by(d, x, typical, k):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def step_at(d, k):
-    """Return by how much step k is more, or less, than those on both sides of it.
-
-    And what those differ from their neighbours: a curve has a largest slope, too, but it gets there
-    by and by.
-    """
-    n = d.size
-    one = d[k] - d[k - 1]
-    other = d[k] - d[k + 1]
-    if one * other <= 0.0:
-        return 0.0, 0.0
-    curve = 0.0
-    if k >= 2:
-        curve = abs(d[k - 1] - d[k - 2])
-    if k + 2 < n:
-        curve = max(curve, abs(d[k + 1] - d[k + 2]))
-    return min(abs(one), abs(other)), curve
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def roughness(d, before, behind):
     """Return the largest noise that points around show: those up to ``before``, from ``behind`` on.
 
@@ -123,23 +92,6 @@ def roughness(d, before, behind):
     for k in range(behind + 1, min(behind + AROUND, d.size - 1)):
         largest = max(largest, abs(d[k + 1] - 2.0 * d[k] + d[k - 1]))
     return largest / math.sqrt(20.0)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def step_gain(before, behind):
-    """Return how much more than that of a point the noise is of what a step is more than its place.
-
-    Of what it is more than the mean of the slopes beside it: sqrt(5) where the voltages are even;
-    more than each of them it is no more often.
-
-    Parameters
-    ----------
-    before, behind
-        Its spacing over that before and that behind.
-    """
-    left = 0.5 * abs(before)
-    right = 0.5 * abs(behind)
-    return math.sqrt(left * left + (1 + left) ** 2 + (1 + right) ** 2 + right * right)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -227,68 +179,3 @@ def find_outliers(x, y, z, typical, noise, classes, n_told, quantum, d, d_z, out
         elif out[k]:
             found += 1
     return found
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def has_jump(x, y, z, typical, noise, classes, n_told, quantum, d, d_z):
-    """Tell whether the current of a branch steps where the curve before and behind does not.
-
-    Parameters
-    ----------
-    x, y, z, typical, noise, classes, n_told, quantum, d, d_z
-        As in :func:`find_outliers`.
-    """
-    m = x.size
-    if m < 6 or n_told == 0:
-        return False
-    d = d[: m - 1]
-    d_z = d_z[: m - 1]
-    slopes(x, y, typical, d)
-    slopes(x, z, LN10 * typical, d_z)
-    bar = limit(m, n_told)
-    # No gain is less, unless the voltage makes more than two of its typical steps.
-    least = bar * noise[1, classes - 1]
-    top = 0.0
-    for k in range(m):
-        top = max(top, abs(y[k]))
-    for k in range(1, m - 2):
-        jump, curve = step_at(d, k)
-        jump_z, curve_z = step_at(d_z, k)
-        if not (jump > least or jump_z > HARMLESS):
-            continue
-        if abs(y[k + 1] - y[k]) <= QUANTA * quantum:
-            continue
-        # Where readings of 0 end the current begins to be seen.
-        if y[k] * y[k + 1] == 0.0 and max(abs(y[k]), abs(y[k + 1])) < UNSEEN * top:
-            continue
-        linear = jump > max(least, STEEPER * curve, HARMLESS * abs(d[k]))
-        logarithmic = jump_z > max(HARMLESS, STEEPER * curve_z)
-        if not (linear or logarithmic):
-            continue
-        known = one_sign(y, k - 2, k + 4)
-        large = max(abs(y[k]), abs(y[k + 1]))
-        small = max(min(abs(y[k]), abs(y[k + 1])), 1e-300)
-        h = x[k + 1] - x[k]
-        gain = step_gain(h / (x[k] - x[k - 1]), h / (x[k + 2] - x[k + 1])) * typical / abs(h)
-        sigma = gain * deviation(noise, classes, large)
-        linear = linear and jump > bar * sigma
-        # Where the current grows manifold with every step, the linear scale cannot tell.
-        growing = max(abs(d_z[k - 1]), abs(d_z[k + 1]))
-        if known and abs(d_z[k]) > 1.0 and abs(d_z[k]) < 1.5 * growing:
-            linear = False
-        relative = deviation(noise, classes, small) / small
-        logarithmic = logarithmic and known and jump_z > bar * gain * relative
-        # Where the current leaves a floor, its logarithm has a step: it goes on rising behind.
-        rising = abs(y[k + 1]) > abs(y[k])
-        behind = abs(d_z[k + 1] if rising else d_z[k - 1])
-        before = abs(d_z[k - 1] if rising else d_z[k + 1])
-        if known and before < FLOOR * behind and behind > GOES_ON * abs(d_z[k]):
-            logarithmic = False
-        linear = linear and jump > ROUGHER * gain * roughness(d, k, k + 1)
-        logarithmic = logarithmic and jump_z > ROUGHER * gain * roughness(d_z, k, k + 1)
-        # The noise of the larger current is that of the linear scale.
-        if logarithmic and (linear or relative < SKEWED):
-            return True
-        if linear and (not known or sigma < SKEWED * gain * large):
-            return True
-    return False

@@ -34,6 +34,8 @@ SAME_SCALE = 2.5
 SMOOTH = 0.1
 #: The share of what a point is off its neighbours that counts as its standard deviation.
 OFF = 0.4
+#: And at the end, where one point that is cut off looks as if the curve saturated.
+OFF_END = 0.6
 #: Largest range, in standard deviations, of white noise after a running median of three.  A median
 #: is beyond 3.5 of them with the probability 3 Q(3.5)^2 = 1.6e-7, so one of 500 with 1.6e-4; the
 #: second term is for the scale, which is known to 1 / sqrt(n) or so.
@@ -41,9 +43,11 @@ RESPONSE = 7.0
 RESPONSE_FEW = 3.0
 #: Fewer points cannot be told from noise.  Von Neumann's ratio, of the squares of the differences
 #: to those about the mean, is 2 on average for noise, with the variance 4 (m - 2) / (m^2 - 1); less
-#: by so many standard deviations it is with a probability below 1e-4.
+#: by so many standard deviations it is with a probability below 1e-4; and so is the correlation
+#: with the voltage, for artanh of it has the standard deviation 1 / sqrt(m - 3).
 RESPONDS = 10
 NEUMANN = 3.7
+CORRELATED = 3.9
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -265,7 +269,7 @@ def fill_deviations(x, y, z, noise, classes, quantum, sigma):
                 relative = LN10 * end_misfit(x, z, end, step, skip)
                 if relative < SMOOTH:
                     off = min(off, abs(y[k]) * relative)
-            sigma[k] = max(sigma[k], OFF * off)
+            sigma[k] = max(sigma[k], (OFF_END if skip == 0 else OFF) * off)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -452,13 +456,13 @@ def deviation(noise, classes, current):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def responds(y, noise, classes, n_told):
+def responds(x, y, noise, classes, n_told):
     """Tell whether a branch is more than noise about a constant.
 
     Parameters
     ----------
-    y
-        Currents of the branch.  Shape (m,), m >= 3.
+    x, y
+        Voltages and currents of the branch.  Shape (m,), m > 3.
     noise, classes, n_told
         The noise of its sweep, as :func:`noise_of` fills and returns it.
     """
@@ -482,5 +486,15 @@ def responds(y, noise, classes, n_told):
     if high - low > bar * max(sigma, floor):
         return True
     m = y.size
-    ratio = np.sum(np.diff(y) ** 2) / np.sum((y - np.mean(y)) ** 2)
+    y_mean = np.mean(y)
+    x_mean = np.mean(x)
+    s_xx = s_yy = s_xy = 0.0
+    for k in range(m):
+        s_xx += (x[k] - x_mean) * (x[k] - x_mean)
+        s_yy += (y[k] - y_mean) * (y[k] - y_mean)
+        s_xy += (x[k] - x_mean) * (y[k] - y_mean)
+    correlation = abs(s_xy) / math.sqrt(s_xx * s_yy)
+    if math.atanh(min(correlation, 1.0 - 1e-12)) * math.sqrt(m - 3.0) > CORRELATED:
+        return True
+    ratio = np.sum(np.diff(y) ** 2) / s_yy
     return ratio < 2.0 - NEUMANN * math.sqrt(4.0 * (m - 2) / (m * m - 1.0))
