@@ -16,6 +16,7 @@ import click
 import typer
 from feature_pages import write_pages
 from ok_page import ok_page
+from statistics_picture import draw_statistics
 from typer.cli import get_docs_for_click
 
 import oectflow as of
@@ -179,6 +180,7 @@ def generate(app: Any, _config: Any) -> None:
     (docs / "reference" / "errors.md").write_text(errors(), encoding="utf-8")
     (docs / "reference" / "ok.md").write_text(ok_page() + "\n", encoding="utf-8")
     (docs / "reference" / "kinds.md").write_text(kinds_page(), encoding="utf-8")
+    draw_statistics(docs / "reference" / "statistics.png")
     (docs / "reference" / "cli.md").write_text(commands(), encoding="utf-8")
     notebooks = docs / "notebooks"
     shutil.rmtree(notebooks, ignore_errors=True)

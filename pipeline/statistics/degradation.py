@@ -9,11 +9,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from oectflow.errors import OutputError, ParameterError, did_you_mean
+from oectflow.errors import OutputError, ParameterError
 from oectflow.pipeline.statistics import ageing_fit
 from oectflow.pipeline.statistics.ageing_fit import FEWEST, Fit, fit_series
 from oectflow.pipeline.statistics.ageing_models import MODELS
-from oectflow.pipeline.statistics.points import get_variable, good_values, words
+from oectflow.pipeline.statistics.points import choose, get_variable, good_values, words
 
 STEP = "step"
 #: Residuals whose neighbours are more alike are no noise.
@@ -216,14 +216,7 @@ def _chosen(
     """Return the good values, ``step`` first, the age of each, and the unit of ages."""
     remedy = "compute it, or name one that is there"
     values, _ = good_values(results, feature, remedy)
-    for dim, entry in selection.items():
-        if dim not in values.dims:
-            near = did_you_mean(dim, map(str, values.dims))
-            raise OutputError(f"{feature!r} has no axis {dim!r}{near}")
-        if entry not in values[dim].values.tolist():
-            near = did_you_mean(str(entry), map(str, values[dim].values.tolist()))
-            raise OutputError(f"{feature!r} has no {dim}={entry!r}{near}")
-        values = values.sel({dim: entry}, drop=True)
+    values = choose(values, feature, selection)
     if STEP not in values.dims:
         raise OutputError(f"{feature!r} has no axis 'step': there is nothing to follow")
     if values.dtype.kind not in "fiu":

@@ -61,6 +61,26 @@ def good_values(
     return values, results.get(f"{name}_stderr")
 
 
+def choose(values: xr.DataArray, name: str, selection: Mapping[str, object]) -> xr.DataArray:
+    """Return the entries selected along labelled axes.
+
+    Raises
+    ------
+    OutputError
+        There is no such axis or entry; the message names what there is.
+    """
+    for dim, entry in selection.items():
+        if dim not in values.dims:
+            near = did_you_mean(dim, map(str, values.dims))
+            raise OutputError(f"{name!r} has no axis {dim!r}{near}")
+        entries = values[dim].values.tolist()
+        if entry not in entries:
+            near = did_you_mean(str(entry), map(str, entries))
+            raise OutputError(f"{name!r} has no {dim}={entry!r}{near}")
+        values = values.sel({dim: entry}, drop=True)
+    return values
+
+
 def need_one_experiment_each(results: xr.Dataset) -> None:
     """Refuse results in which a device is there twice: its points would not be independent.
 

@@ -55,6 +55,7 @@ from .pipeline.quick import FeatureTable, features, fit_tau
 from .pipeline.statistics.contacts import contact_resistance
 from .pipeline.statistics.degradation import fit_degradation, forecast_degradation
 from .pipeline.statistics.mobility import mobility_capacitance
+from .pipeline.statistics.pulses import pulse_ratios
 
 __version__: str
 
@@ -114,6 +115,7 @@ __all__ = [
     "plot_transient",
     "problems_frame",
     "process_data_pipeline",
+    "pulse_ratios",
     "read_samples",
     "register",
     "repack",
