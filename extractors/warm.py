@@ -92,7 +92,7 @@ def _shares(names: Iterable[str]) -> list[list[str]]:
         extractor = get_extractor(name)
         module = type(extractor).__module__
         if module.startswith("oectflow.extractors.") and extractor.source in tiny_batches():
-            fits = module.rpartition(".")[2] in ("tau", "decay")
+            fits = module.rpartition(".")[2] in ("tau", "decay", "relaxation")
             sweeps = extractor.source in ("transfer", "output")
             shares["tau" if fits else "sweeps" if sweeps else "others"].append(name)
     return [share for share in shares.values() if share]

@@ -112,6 +112,7 @@ def test_list_bundled__each_loads_and_has_its_own_name() -> None:
     assert names == [
         "all",
         "normalized",
+        "transient_models",
         "transient_tau",
         "v2_mixed",
         "v2_ml_ready",

@@ -310,7 +310,7 @@ def test_checksums_of_any_table(tmp_path, table):
 
 def with_metadata(path, change):
     table = pq.read_table(path)
-    metadata = copy.deepcopy(unpack(pq.read_metadata(path).metadata[b"oectflow"]))
+    metadata = copy.deepcopy(unpack(pq.read_metadata(path).metadata[b"oectflow"], path))
     text = change(metadata)
     text = json.dumps(metadata) if text is None else text
     pq.write_table(table.replace_schema_metadata({b"oectflow": text}), path)

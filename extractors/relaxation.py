@@ -1,0 +1,354 @@
+"""Models of a phase that one exponential does not describe: two of them, and a stretched one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from oectflow.extractors.base import (
+    COMMON_STATUSES,
+    BaseExtractor,
+    Columns,
+    Params,
+    Variable,
+    register,
+)
+from oectflow.extractors.kernels import clock, mixtures
+from oectflow.extractors.tau import TAU_WORDS, TauOnOff
+from oectflow.extractors.timing import gate_timing
+from oectflow.measurement import Batch
+
+#: What the record itself lacks: the same for every model of a phase.
+_OF_THE_RECORD = (*("clock", "no_response", "nan", "cut", "no_window", "no_period"),)
+#: Share of itself beyond which the standard error of an unknown leaves it unknown.
+UNKNOWN = 0.5
+#: Samples; a shorter time constant is that of a single sample.
+SHORTEST = 0.25
+#: Lengths of the phase; a longer time constant is a drift.
+LONGEST = 50.0
+_TAU_WORDS = [*COMMON_STATUSES, *TAU_WORDS]
+_SHARED_WORDS = {
+    "unknown": "the standard error of an unknown is more than half of it",
+    "step": "a time constant is shorter than a quarter of a sample",
+    "drift": "a time constant is longer than 50 times the phase: a drift",
+    "noise": "the model explains the phase no better than a constant",
+    "flat": "the current is constant in the phase",
+    "too_few": "fewer samples in the phase than the fit needs",
+    "nan": "a sample in the phase is not a number",
+    "overflow": "overflow marks of the instrument in the phase",
+    "clipped": "samples of the phase pile up where the instrument could measure no more",
+    "outlier": "a sample is far beyond all others from the fit",
+    **{word: TAU_WORDS[word] for word in _OF_THE_RECORD if word != "nan"},
+}
+_WORD_OF_CODE = {
+    mixtures.FIT_OK: "ok",
+    mixtures.TOO_FEW: "too_few",
+    mixtures.NOT_FINITE: "nan",
+    mixtures.FLAT: "flat",
+    mixtures.NO_OPTIMUM: "unknown",
+    mixtures.MARKED: "overflow",
+    mixtures.CLIPPED: "clipped",
+    mixtures.OUTLIER: "outlier",
+}
+
+
+class RelaxationParams(Params):
+    """Parameters of models of a phase; times in s."""
+
+    #: Gate period in s; None takes that of the step.
+    period: float | None = Field(None, gt=0)
+    #: Samples per second; None takes that of the step.
+    sample_rate: float | None = Field(None, gt=0)
+    #: Fit no more than the first so many cycles; None fits all.
+    max_cycles: int | None = Field(None, ge=1)
+
+
+class _Relaxation(BaseExtractor):
+    """A model fitted to every whole phase of the gate."""
+
+    source = "transient"
+    unit = "s"
+    reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
+    Params = RelaxationParams
+    model: ClassVar[int]
+    #: Companions: column of the fit, unit, and what it is.
+    companions: ClassVar[Mapping[str, tuple[int, str, str]]]
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """The current, the recorded times, and the gate, whose edges cut the phases."""
+        return ("original_time", "drain_current", "Vg")
+
+    @property
+    def output_shape(self) -> tuple[int | str, ...]:
+        """One row per cycle: on, off."""
+        return ("n_cycles", 2)
+
+    @property
+    def output_dims(self) -> tuple[str, ...]:
+        """Cycle and phase."""
+        return ("cycle", "phase")
+
+    @property
+    def output_labels(self) -> Mapping[str, tuple[str, ...]]:
+        """The two phases."""
+        return {"phase": ("on", "off")}
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The time constant, its status, and the other unknowns; all per cycle and phase."""
+
+        def per_phase(unit: str, text: str) -> Variable:
+            return Variable(unit, text, self.output_shape, self.output_dims, self.output_labels)
+
+        found = super().variables
+        found["status"] = Variable(
+            "",
+            found["status"].description,
+            self.output_shape,
+            self.output_dims,
+            self.output_labels,
+            "int8",
+            found["status"].statuses,
+        )
+        columns = {**self.companions, **_OF_EVERY_MODEL}
+        return found | {
+            **{name: per_phase(unit, text) for name, (_, unit, text) in columns.items()},
+            "aicc_gain": per_phase("", "AICc of one exponential, less that of the model"),
+            "window_start": per_phase("s", "t = 0, from the step's first sample"),
+            "window_duration": per_phase("s", "samples of the phase times interval"),
+        }
+
+    def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Fit all phases of many steps; the same bits as one by one.
+
+        Returns
+        -------
+        All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
+        last cycle of a shorter step.
+        """
+        phases = _phases(params["max_cycles"], params["period"], params["sample_rate"])
+        one = phases.extract_batch(batch, phases.params)
+        shape = one["status"].shape
+        rows = np.full((*shape, mixtures.N_COLUMNS), np.nan)
+        codes = np.full(shape, mixtures.TOO_FEW, np.int8)
+        samples = np.zeros(shape, np.int64)
+        seconds = np.full(len(batch), np.nan)
+        interval, period = gate_timing(batch.values, len(batch), params)
+        unknown = np.full(int(batch.offsets[-1]), np.nan)
+        recorded = batch.arrays.get("original_time", unknown)
+        for step in range(len(batch)):
+            a, b = batch.offsets[step], batch.offsets[step + 1]
+            t, seconds[step], _ = clock.step_clock(
+                np.array(recorded[a:b]), interval[step], period[step]
+            )
+            begin = np.nan_to_num(one["window_start"][step].ravel() / seconds[step], nan=0.0)
+            size = np.nan_to_num(one["window_duration"][step].ravel() / seconds[step], nan=0.0)
+            first, n = _samples(begin, size, t, b - a)
+            current = np.array(batch.arrays["drain_current"][a:b], np.float64)
+            found = np.full((first.size, mixtures.N_COLUMNS), np.nan)
+            code = codes[step].ravel()
+            mixtures.fit_model(current, t, first, n, self.model, found, code)
+            rows[step] = found.reshape(rows[step].shape)
+            codes[step] = code.reshape(codes[step].shape)
+            samples[step] = n.reshape(shape[1:])
+        return self._columns(one, rows, codes, samples, seconds)
+
+    def _columns(
+        self,
+        one: Columns,
+        rows: NDArray[np.float64],
+        codes: NDArray[np.int8],
+        samples: NDArray[np.int64],
+        seconds: NDArray[np.float64],
+    ) -> Columns:
+        """Turn fits into the declared variables; times in s."""
+        words = [*COMMON_STATUSES, *self.statuses]
+        n_unknowns = 4 + (self.model == mixtures.DOUBLE)
+        with np.errstate(all="ignore"):
+            left = 1.0 - rows[..., mixtures.R2]
+            gain = _information(samples, 4, 1.0 - one["r_squared"], rows[..., mixtures.PHI])
+            gain -= _information(samples, n_unknowns, left, rows[..., mixtures.PHI])
+            of_constant = _information(samples, 2, np.ones_like(left), rows[..., mixtures.PHI])
+            of_model = _information(samples, n_unknowns, left, rows[..., mixtures.PHI])
+        status = np.empty(codes.shape, np.int8)
+        for code, word in _WORD_OF_CODE.items():
+            status[codes == code] = words.index(word)
+        fitted = np.isin(codes, (mixtures.FIT_OK, mixtures.CLIPPED, mixtures.OUTLIER))
+        faults = self._faults(rows, samples)
+        if self.model == mixtures.DOUBLE:
+            faults = {"one": ~(gain > 0.0)} | faults
+        for word, is_so in faults.items():
+            status[fitted & (status == 0) & is_so] = words.index(word)
+        status[fitted & ~(of_model < of_constant)] = words.index("noise")
+        for word in ("absent", *_OF_THE_RECORD):
+            status[one["status"] == _TAU_WORDS.index(word)] = words.index(word)
+        there = fitted & (status != words.index("absent")) & (samples > 0)
+        numbers = np.where(there[..., None], rows, np.nan)
+        columns: Columns = {
+            name: numbers[..., column] * (seconds[:, None, None] if unit == "s" else 1.0)
+            for name, (column, unit, _) in {**_VALUE, **self.companions, **_OF_EVERY_MODEL}.items()
+        }
+        return columns | {
+            "status": status,
+            "aicc_gain": np.where(there, gain, np.nan),
+            "window_start": one["window_start"],
+            "window_duration": one["window_duration"].astype(np.float64),
+        }
+
+    def _faults(
+        self, rows: NDArray[np.float64], samples: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.bool_]]:
+        """Return where a fit that was found is no answer, by word."""
+        raise NotImplementedError
+
+
+_VALUE = {"value": (mixtures.FIRST, "s", "")}
+_OF_EVERY_MODEL = {
+    "offset": (mixtures.OFFSET, "A", "Id as t goes to infinity"),
+    "r_squared": (mixtures.R2, "", "R2 on the raw samples"),
+    "correlation": (mixtures.PHI, "", "correlation of neighbouring residuals"),
+}
+
+
+@register("transient.two_exponentials")
+class TwoExponentials(_Relaxation):
+    """Two exponentials in every phase of the gate."""
+
+    description = "shorter of two time constants, per gate cycle and phase"
+    definition = (
+        "Id = C + A1 exp(-t/tau1) + A2 exp(-t/tau2), tau1 < tau2, amplitudes of either sign, least "
+        "squares on all raw samples of the phase, t from its first sample; the least sum of "
+        "squares of all tau1 and tau2"
+    )
+    formula = (
+        r"I_d(t) = C + A_1 e^{-t / \tau_1} + A_2 e^{-t / \tau_2}, \quad "
+        r"\arg \min \sum_k (I_{d,k} - I_d(t_k))^2"
+    )
+    statuses: ClassVar[Mapping[str, str]] = {
+        "one": "one exponential describes the phase as well (AICc)",
+        **_SHARED_WORDS,
+    }
+    version = 1
+    model = mixtures.DOUBLE
+    companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
+        "slow": (mixtures.SECOND, "s", "longer time constant"),
+        "amplitude": (mixtures.A_1, "A", "amplitude of the faster exponential"),
+        "slow_amplitude": (mixtures.A_2, "A", "amplitude of the slower exponential"),
+        "stderr": (mixtures.SE_FIRST, "s", "standard error of the shorter time constant"),
+        "slow_stderr": (mixtures.SE_SECOND, "s", "standard error of the longer time constant"),
+        "amplitude_stderr": (mixtures.SE_A_1, "A", "standard error of the faster amplitude"),
+        "slow_amplitude_stderr": (mixtures.SE_A_2, "A", "standard error of the slower amplitude"),
+    }
+
+    def _faults(
+        self, rows: NDArray[np.float64], samples: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.bool_]]:
+        fast, slow = rows[..., mixtures.FIRST], rows[..., mixtures.SECOND]
+        known = (rows[..., mixtures.SE_FIRST] <= UNKNOWN * fast) & (
+            rows[..., mixtures.SE_SECOND] <= UNKNOWN * slow
+        )
+        return {
+            "step": fast < SHORTEST,
+            "drift": slow > LONGEST * samples,
+            "unknown": ~known,
+        }
+
+
+@register("transient.stretched_exponential")
+class StretchedExponential(_Relaxation):
+    """A stretched exponential in every phase of the gate."""
+
+    description = "time constant of a stretched exponential, per gate cycle and phase"
+    definition = (
+        "Id = C + A exp(-(t/tau)^beta), beta from 0.2 to 2, least squares on all raw samples of "
+        "the phase, t from its first sample; the least sum of squares of all. Standard "
+        "errors hold what it does that the gate was switched up to a sample earlier"
+    )
+    formula = (
+        r"I_d(t) = C + A e^{-(t / \tau)^\beta}, \quad "
+        r"\arg \min \sum_k (I_{d,k} - I_d(t_k))^2"
+    )
+    statuses: ClassVar[Mapping[str, str]] = {
+        "edge": "beta is at an end of the range that is searched",
+        **_SHARED_WORDS,
+    }
+    version = 1
+    model = mixtures.STRETCHED
+    companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
+        "beta": (mixtures.SECOND, "", "exponent; 1 for one exponential"),
+        "amplitude": (mixtures.A_1, "A", "amplitude"),
+        "stderr": (mixtures.SE_FIRST, "s", "standard error of the time constant"),
+        "beta_stderr": (mixtures.SE_SECOND, "", "standard error of beta"),
+        "amplitude_stderr": (mixtures.SE_A_1, "A", "standard error of the amplitude"),
+    }
+
+    def _faults(
+        self, rows: NDArray[np.float64], samples: NDArray[np.int64]
+    ) -> dict[str, NDArray[np.bool_]]:
+        tau, beta = rows[..., mixtures.FIRST], rows[..., mixtures.SECOND]
+        known = (rows[..., mixtures.SE_FIRST] <= UNKNOWN * tau) & (
+            rows[..., mixtures.SE_SECOND] <= UNKNOWN * beta
+        )
+        return {
+            "edge": (beta <= mixtures.BETA_MIN * 1.001) | (beta >= mixtures.BETA_MAX * 0.999),
+            "step": tau < SHORTEST,
+            "drift": tau > LONGEST * samples,
+            "unknown": ~known,
+        }
+
+
+@lru_cache(16)
+def _phases(max_cycles: int | None, period: float | None, sample_rate: float | None) -> TauOnOff:
+    return TauOnOff(
+        {
+            "window": "full_phase",
+            "max_cycles": max_cycles,
+            "min_swing": 0.0,
+            "period": period,
+            "sample_rate": sample_rate,
+        }
+    )
+
+
+def _samples(
+    begin: NDArray[np.float64], size: NDArray[np.float64], t: NDArray[np.float64], n_samples: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return first samples and lengths of windows that are given in sampling intervals."""
+    if t.size == 0:
+        first, n = np.rint(begin).astype(np.int64), np.rint(size).astype(np.int64)
+    else:
+        first = np.searchsorted(t, begin - 1e-6)
+        n = np.searchsorted(t, begin + size - 1.0 + 1e-3) - first
+    inside = (first >= 0) & (n > 0) & (first + n <= n_samples)
+    return np.where(inside, first, 0), np.where(inside, n, 0)
+
+
+def _information(
+    n: NDArray[np.int64], k: int, left: NDArray[np.float64], phi: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return AICc of a model with ``k`` unknowns, but for what all models have in common.
+
+    Parameters
+    ----------
+    n
+        Samples; of correlated residuals, as many count as are independent.
+    k
+        Unknowns, the variance included.
+    left
+        Sum of squares of the residuals, in one unit for all models.
+    phi
+        Correlation of neighbouring residuals.
+
+    References
+    ----------
+    Hurvich & Tsai (1989), Biometrika 76, 297. doi:10.1093/biomet/76.2.297
+    """
+    counted = np.maximum(n * (1.0 - phi) / (1.0 + phi), k + 2.0)
+    information = counted * np.log(left) + 2.0 * k + 2.0 * k * (k + 1) / (counted - k - 1.0)
+    return np.asarray(information)
