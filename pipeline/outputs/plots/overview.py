@@ -22,6 +22,7 @@ from oectflow.pipeline.outputs.plots.axes import (
     new_axes,
     set_unit,
     widened,
+    with_prefix,
     with_unit,
 )
 from oectflow.pipeline.outputs.plots.choose import choose
@@ -38,7 +39,7 @@ _MOST_COLUMNS = 12
 #: Of more rows than this each is low, with its words in one line.
 _MOST_HIGH_ROWS = 16
 #: Characters of a line that fit into a tile.
-_WIDTH_OF_TILE = 12
+_WIDTH_OF_TILE = 9
 #: Colours are on a logarithmic scale where the values span more than this factor.
 _DECADE = 10
 
@@ -91,7 +92,9 @@ class Tile(NamedTuple):
         name, value = f"device {literal(self.device)}", with_unit(self.value, unit)
         if low or not self.n:
             return (": " if low else "\n").join((name, value))
-        error = [f"± {with_unit(self.deviation, unit, 2)}"] if self.n > 1 else []
+        factor, _ = with_prefix(abs(float(f"{self.value:.2e}")), unit)
+        # In the unit of the line above.
+        error = [f"± {with_unit(self.deviation / factor, '', 2)}"] if self.n > 1 else []
         return "\n".join((name, value, *error, f"n = {self.n:,}"))
 
 

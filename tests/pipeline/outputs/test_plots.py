@@ -405,7 +405,7 @@ def test_plot_chip__a_tile_says_number_and_spread_of_its_values():
     values = [[1.0, 2.0, 4.0, np.nan]]
     ax = of.plot_chip(table(values), "f")
     # The standard deviation is that of statistics.stdev.
-    assert ax.texts[0].get_text() == f"device 1\n2.00 A\n± {stdev([1, 2, 4]):.1f} A\nn = 3"
+    assert ax.texts[0].get_text() == f"device 1\n2.00 A\n± {stdev([1, 2, 4]):.1f}\nn = 3"
     assert "standard deviation of the n values" in ax.get_xlabel()
     ax = of.plot_chip(table([[1e-3, 2e-3]] * 4).assign(f=lambda r: r["f"].assign_attrs(
         units="V/decade")), "f")  # fmt: skip
