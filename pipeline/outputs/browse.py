@@ -13,13 +13,13 @@ from oectflow.pipeline.inputs.find import Experiments, open_experiments
 from oectflow.pipeline.outputs.plots import plot_curves, plot_transfer, plot_transient
 from oectflow.pipeline.outputs.plots.axes import need_matplotlib, with_unit
 from oectflow.pipeline.outputs.plots.choose import one_experiment, with_experiments
+from oectflow.pipeline.outputs.trouble import GOOD
 
 if TYPE_CHECKING:
     import xarray as xr
 
 #: Experiment, step and cycle.
 At = tuple[str, int, int]
-_NOT_FLAGGED = ("ok", "absent")
 #: Fits among which the worst ones are looked through.
 _MOST_WORST = 1000
 
@@ -142,7 +142,7 @@ class Pages:
         for key, variable in one.data_vars.items():
             if not str(key).endswith("_status"):
                 continue
-            flagged = ~variable.load().isin(_NOT_FLAGGED)
+            flagged = ~variable.load().isin(GOOD)
             others = [dim for dim in flagged.dims if dim not in ("step", "cycle")]
             flagged = flagged.any(others)
             if "cycle" in flagged.dims:
@@ -264,7 +264,7 @@ def _rows(value: xr.DataArray, status: xr.DataArray, name: str) -> str:
         units = unit.split(", ")
         own = units[i] if len(units) == flat.sizes["entry"] else unit
         shown = escape(with_unit(float(one), own))
-        bold = f"<b>{escape(word)}</b>" if word not in ("ok", "absent") else escape(word)
+        bold = f"<b>{escape(word)}</b>" if word not in GOOD else escape(word)
         rows.append(f"<tr><td>{escape(f'{name} {entry}')}<td>{shown}<td>{bold}</tr>")
     return "".join(rows)
 

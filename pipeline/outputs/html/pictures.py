@@ -33,6 +33,7 @@ from oectflow.pipeline.outputs.plots.axes import (
 from oectflow.pipeline.outputs.plots.choose import choose, spread
 from oectflow.pipeline.outputs.plots.overview import Run
 from oectflow.pipeline.outputs.plots.transfer import to_log
+from oectflow.pipeline.outputs.trouble import GOOD
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -189,7 +190,7 @@ def of_fits(experiment: Experiment, one: xr.Dataset, fitted: str) -> Iterator[Pi
     if not n_steps:
         return
     status = one[f"{fitted}_status"].isel(step=slice(n_steps)).transpose("step", "cycle", "phase")
-    flagged = (~status.isin(("ok", "absent"))).values.sum(axis=2)
+    flagged = (~status.isin(GOOD)).values.sum(axis=2)
     step = int(np.argmax(flagged.sum(axis=1)))
     n = int(flagged[step].sum())
     used = np.flatnonzero((status.values[step] != "absent").any(axis=1))

@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 
 from oectflow.errors import OutputError, did_you_mean
 from oectflow.pipeline.outputs.plots.axes import literal
+from oectflow.pipeline.outputs.trouble import GOOD
 
 if TYPE_CHECKING:
     import xarray as xr
-
-_NOT_FLAGGED = ("ok", "absent")
 
 
 class Chosen(NamedTuple):
@@ -84,7 +83,7 @@ def choose(
     status = f"{values.attrs.get('feature', feature)}_status"
     if status in results:
         known = {dim: entry for dim, entry in selection.items() if dim in results[status].dims}
-        flagged = ~select(results[status], status, known).isin(_NOT_FLAGGED)
+        flagged = ~select(results[status], status, known).isin(GOOD)
         # One status may stand for all cycles of a step.
         flagged = flagged.broadcast_like(values).transpose(*values.dims)
     else:

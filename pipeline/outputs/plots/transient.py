@@ -23,6 +23,7 @@ from oectflow.pipeline.outputs.plots.axes import (
 )
 from oectflow.pipeline.outputs.plots.choose import one_experiment
 from oectflow.pipeline.outputs.plots.transfer import Measured
+from oectflow.pipeline.outputs.trouble import GOOD
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -225,7 +226,7 @@ def _draw(
         return
     colour = _PHASES[fit.phase]
     ax.axvspan(fit.start, fit.start + fit.duration, color=colour, alpha=0.12, linewidth=0)
-    good = fit.status in ("ok", "absent")
+    good = fit.status in GOOD
     ax.text(
         fit.start + fit.duration / 2,
         1.01,

@@ -133,6 +133,17 @@ def test_status_and_extract__again(demo, home):
     assert "7 unchanged" in again.text
 
 
+def test_other_programs__the_lines_of_the_page(demo, home, monkeypatch):
+    pytest.importorskip("openpyxl")
+    monkeypatch.chdir(home / "oectflow-demo")
+    page = (TUTORIAL.parent / "howto" / "other-programs.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"(?s)```python\n(.*?)```", page)
+    (picture,) = re.findall(r"`(results.*savefig.*)`", page)
+    exec(f"{code}\n{picture}", {})
+    for name in ("gm.csv", "all.xlsx", "tau.nc", "tau.csv", "tau.pdf"):
+        assert Path(name).stat().st_size > 1000, name
+
+
 def test_report__of_some_features(demo, home):
     run = in_terminal(
         "extract", "oectflow-demo/raw", "--features", "transient_tau", "--out", "tau", cwd=home
