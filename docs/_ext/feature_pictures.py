@@ -19,6 +19,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from oectflow.extractors.base import BaseExtractor, get_extractor
 from oectflow.pipeline.features.functions import median
 from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.outputs.plots.transient import Fit
 
 #: Okabe & Ito (2008), "Color universal design".
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#999999"
@@ -42,6 +43,8 @@ def draw(extractor: BaseExtractor, path: Path) -> None:
         The picture.
     """
     step = _steps()[extractor.source]
+    if extractor.name in _SLOWER:
+        step = _with_slow_part(step)
     found = extractor.extract_step(step)
     words = list(extractor.variables["status"].statuses)
     figure = Figure(figsize=(8, 3.2), layout="constrained", facecolor="white")
@@ -91,6 +94,21 @@ def _steps() -> dict[str, Step]:
             "duty_cycle": _DUTY_CYCLE,
         },
     }
+
+
+#: Features of devices that do not switch with one time constant.
+_SLOWER = ("transient.two_exponentials", "transient.stretched_exponential")
+
+
+def _with_slow_part(step: Step) -> Step:
+    """Return a transient of which a third follows the gate eight times as slowly as the rest."""
+    current, share = step["drain_current"], 1 / (8 * 10e-3 * _SAMPLE_RATE)
+    slow = np.empty_like(current)
+    level = current[0]
+    for i, value in enumerate(current):
+        level += share * (value - level)
+        slow[i] = level
+    return {**step, "drain_current": (2 * current + slow) / 3}
 
 
 def _draw_sweep(figure: Figure, extractor: BaseExtractor, step: Step, found: Step) -> None:
@@ -248,14 +266,15 @@ def _mark_fits(axes: Any, found: Step) -> None:
             tau = float(found["value"][cycle, phase])
             if not np.isfinite(tau):
                 continue
-            start, duration, amplitude, offset = (
-                float(found[name][cycle, phase])
-                for name in ("window_start", "window_duration", "amplitude", "offset")
+            names = ("amplitude", "offset", "slow", "slow_amplitude", "beta")
+            start, duration = (
+                float(found[name][cycle, phase]) for name in ("window_start", "window_duration")
             )
+            known = {name: float(found[name][cycle, phase]) for name in names if name in found}
+            fit = Fit(cycle, word, "ok", start, duration, tau, **known)
             t = np.linspace(0, duration, 100)
-            curve = 1 - np.exp(-t / tau) if word == "on" else np.exp(-t / tau)
             axes.axvspan(start, start + duration, color=colour, alpha=0.15)
-            axes.plot(start + t, offset + amplitude * curve, color=colour, linewidth=2.5)
+            axes.plot(start + t, fit.current(t), color=colour, linewidth=2.5)
     axes.set_xlim(0, 3 * _PERIOD)
 
 

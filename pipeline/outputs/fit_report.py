@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.errors import OectflowError
 from oectflow.extractors.tau import TAU_WORDS
 from oectflow.pipeline.outputs.plots.axes import with_unit
 from oectflow.pipeline.outputs.plots.choose import one_experiment
@@ -61,6 +62,11 @@ def fit_report(
     fits = read_fits(results, experiment.experiment_id, step, feature, cycles)
     one = one_experiment(results, experiment.experiment_id).isel(step=step)
     time, current = _trace(experiment, step, float(one["sampling_interval"]))
+    if not all(fit.is_one for fit in fits):
+        raise OectflowError(
+            f"{feature!r}: correlations are told of one exponential; the columns of these results "
+            "have the standard errors of other models"
+        )
     lines = []
     for fit in fits:
         lines += _lines(fit, TAU_WORDS.get(fit.status, ""), step, time, current)

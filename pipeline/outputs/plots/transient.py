@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
 _PHASES = {"on": BLUE, "off": ORANGE}
 _COMPANIONS = ("status", "window_start", "window_duration", "amplitude", "offset")
-_QUALITY = ("stderr", "r_squared")
+#: What else there may be: how well it is known, and of other models than one exponential.
+_FURTHER = ("stderr", "r_squared", "slow", "slow_amplitude", "beta")
 #: A status word longer than this is divided, since windows are narrow.
 _LONGEST_WORD = 9
 #: More than this is told as an inequality.
@@ -39,7 +40,7 @@ _NEARLY_ONE = 0.9999
 
 
 class Fit(NamedTuple):
-    """The exponential of one phase of one cycle.
+    """What was fitted to one phase of one cycle: one exponential, two, or a stretched one.
 
     Attributes
     ----------
@@ -51,6 +52,10 @@ class Fit(NamedTuple):
         In s and A; NaN where there is no result.
     stderr, r_squared
         Standard error of tau in s, and R² of the fit; NaN where unknown.
+    slow, slow_amplitude
+        Of two exponentials, the slower one, in s and A; NaN where there is one.
+    beta
+        Exponent of a stretched one; NaN of others.
     """
 
     cycle: int
@@ -63,9 +68,23 @@ class Fit(NamedTuple):
     offset: float
     stderr: float = np.nan
     r_squared: float = np.nan
+    slow: float = np.nan
+    slow_amplitude: float = np.nan
+    beta: float = np.nan
+
+    @property
+    def is_one(self) -> bool:
+        """Whether one exponential was fitted."""
+        return bool(np.isnan(self.slow) and np.isnan(self.beta))
 
     def current(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the fitted current (A) at times ``t`` (s) from the begin of the window."""
+        if np.isfinite(self.slow):
+            slow: NDArray[np.float64] = self.slow_amplitude * np.exp(-t / self.slow)
+            return self.offset + self.amplitude * np.exp(-t / self.tau) + slow
+        if np.isfinite(self.beta):
+            stretched: NDArray[np.float64] = np.exp(-((t / self.tau) ** self.beta))
+            return self.offset + self.amplitude * stretched
         decay = np.exp(-t / self.tau)
         shape = 1.0 - decay if self.phase == "on" else decay
         return self.offset + self.amplitude * shape
@@ -94,7 +113,8 @@ def plot_transient(
     ax
         Where to draw; by default a new figure.
     feature
-        Name of the feature computed by ``transient.tau_on_off``.
+        Name of the feature computed by ``transient.tau_on_off``, or a model of
+        ``transient.two_exponentials`` or ``transient.stretched_exponential``.
     cycles
         Which gate cycles, from 0.
     residuals
@@ -167,7 +187,7 @@ def read_fits(
     Raises
     ------
     OutputError
-        The feature is not of ``transient.tau_on_off``, or a cycle is not there.
+        The feature is no fit of phases, or a cycle is not there.
     """
     one = one_experiment(results, experiment_id)
     missing = [name for name in _COMPANIONS if f"{feature}_{name}" not in one]
@@ -178,12 +198,12 @@ def read_fits(
             if all(f"{name}_{companion}" in one for companion in _COMPANIONS)
         ]
         raise OutputError(
-            f"{feature!r} is no feature of transient.tau_on_off in these results"
+            f"{feature!r} is no fit of phases, such as transient.tau_on_off, in these results"
             f"{did_you_mean(feature, fitted)}"
         )
     # Results of others may lack them.
-    quality = [name for name in _QUALITY if f"{feature}_{name}" in one]
-    wanted = [feature, *(f"{feature}_{name}" for name in (*_COMPANIONS, *quality))]
+    further = [name for name in _FURTHER if f"{feature}_{name}" in one]
+    wanted = [feature, *(f"{feature}_{name}" for name in (*_COMPANIONS, *further))]
     one = one[wanted].isel(step=step).load()
     n_cycles = one.sizes["cycle"]
     fits = []
@@ -195,7 +215,7 @@ def read_fits(
             status, *numbers = (this[f"{feature}_{name}"].item() for name in _COMPANIONS)
             start, duration, amplitude, offset = numbers
             tau = this[feature].item()
-            known = {name: this[f"{feature}_{name}"].item() for name in quality}
+            known = {name: this[f"{feature}_{name}"].item() for name in further}
             fits.append(Fit(cycle, phase, status, start, duration, tau, amplitude, offset, **known))
     return fits
 

@@ -15,6 +15,7 @@ from matplotlib.patches import Rectangle
 
 import oectflow as of
 from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.outputs.fit_report import fit_report
 from oectflow.pipeline.outputs.plots.axes import COLOURS, with_prefix, with_unit
 from oectflow.pipeline.outputs.plots.choose import spread
 
@@ -186,6 +187,28 @@ def test_plot_transient__fits_lie_on_the_measured_current(device):
     assert all(text.endswith("s") for text in ticks(lower.xaxis))
 
 
+@pytest.mark.parametrize("feature", ["two", "stretched"])
+def test_plot_transient__other_models_lie_on_the_measured_current(tmp_path, feature):
+    simulated = simulate_device(2, n_transient=1, n_transfer=1, n_cycles=3, transient_noise=1e-3)
+    experiment = of.Experiment(simulated.write(tmp_path / "device.h5"))
+    of.extract(experiment, "transient_models", tmp_path / "out", progress=False)
+    results = of.open_results(tmp_path / "out")
+    ax = of.plot_transient(experiment, results, 0, feature=feature, cycles=(1,))
+    measured, *fits = ax.lines
+    drawn = [line for line in fits if str(line.get_label()).startswith("fit")]
+    assert len(drawn) == 2
+    swing = np.ptp(measured.get_ydata())
+    for line in drawn:
+        inside = (measured.get_xdata() >= line.get_xdata()[0]) & (
+            measured.get_xdata() <= line.get_xdata()[-1]
+        )
+        curve = np.interp(measured.get_xdata()[inside], line.get_xdata(), line.get_ydata())
+        # Five times the noise, and what a polygon of 200 points cuts off.
+        assert np.abs(curve - measured.get_ydata()[inside]).max() < 1e-2 * swing
+    with pytest.raises(of.OectflowError, match="correlations are told of one exponential"):
+        fit_report(experiment, results, 0, feature=feature, cycles=(1,))
+
+
 def test_plot_transient__says_why_there_is_no_fit(device):
     experiment, results, *_ = device
     changed = results.load().copy(deep=True)
@@ -207,7 +230,7 @@ def test_plot_transient__says_why_there_is_no_fit(device):
         ({"step": 9}, "has 3 transient steps, there is no step 9"),
         ({"cycles": [400]}, "there is no cycle 400"),
         ({"feature": "tua"}, "did you mean 'tau'"),
-        ({"feature": "gm_max_forward"}, "no feature of transient.tau_on_off"),
+        ({"feature": "gm_max_forward"}, "no fit of phases, such as transient.tau_on_off"),
     ],
 )
 def test_plot_transient__what_is_not_there(device, change, message):
