@@ -1,0 +1,173 @@
+"""Time fits of two exponentials and of a stretched one, and look whether they are the best.
+
+    python benchmarks/models.py [--json PATH] [--rounds 5] [--windows 200] [--cases 0]
+
+Windows of 100 even samples, noise of 1e-3 of the swing, on one core and warm.  In each round
+everybody fits the same windows, in turns: this package, which looks for the best of all time
+constants; ``scipy.optimize.curve_fit`` and, where it is installed, lmfit, which both begin at the
+truth and are measured on every 20th window.  A number is CPU time for a fit, the median over the
+rounds.
+
+--cases N fits N windows of other lengths (15 to 150 samples), noise (1e-4 to 5e-2) and shapes, and
+lets ``scipy.optimize.differential_evolution`` look for a smaller sum of squares; how often it finds
+one, by more than 1e-6 of it, is printed.  A case takes about 0.1 s.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import _machine
+import numpy as np
+from scipy.optimize import curve_fit, differential_evolution
+
+from oectflow.extractors.kernels import mixtures
+
+N, NOISE, PART = 100, 1e-3, 20
+MODELS = {"two exponentials": mixtures.DOUBLE, "stretched": mixtures.STRETCHED}
+T = np.arange(float(N))
+
+
+def double(
+    t: np.ndarray, tau_1: float, tau_2: float, a_1: float, a_2: float, c: float
+) -> np.ndarray:
+    """Return two exponentials with a constant."""
+    return c + a_1 * np.exp(-t / tau_1) + a_2 * np.exp(-t / tau_2)
+
+
+def stretched(t: np.ndarray, tau: float, beta: float, a: float, c: float) -> np.ndarray:
+    """Return a stretched exponential with a constant."""
+    return c + a * np.exp(-((t / tau) ** beta))
+
+
+CURVES: dict[int, Callable[..., np.ndarray]] = {
+    mixtures.DOUBLE: double,
+    mixtures.STRETCHED: stretched,
+}
+
+
+def windows(model: int, n_windows: int) -> tuple[np.ndarray, list[tuple[float, ...]]]:
+    """Return windows of one trace, shape (W, n), and their parameters."""
+    rng = np.random.default_rng(1)
+    truths: list[tuple[float, ...]] = []
+    for _ in range(n_windows):
+        tau = rng.uniform(3, 10)
+        if model == mixtures.DOUBLE:
+            truths.append((tau, tau * rng.uniform(3, 8), *rng.uniform(0.3, 1, 2), 5.0))
+        else:
+            truths.append((tau, rng.uniform(0.5, 1), 1.0, 5.0))
+    clean = np.stack([CURVES[model](T, *truth) for truth in truths])
+    return clean + rng.normal(0, NOISE, clean.shape), truths
+
+
+def fit_all(y: np.ndarray, model: int) -> np.ndarray:
+    """Fit windows of one length; return their columns."""
+    rows, codes = np.empty((len(y), mixtures.N_COLUMNS)), np.zeros(len(y), np.int8)
+    starts = np.arange(len(y)) * y.shape[1]
+    lengths = np.full(len(y), y.shape[1])
+    mixtures.fit_model(y.ravel(), np.empty(0), starts, lengths, model, rows, codes)
+    return rows
+
+
+def timed(call: Callable[[], Any], n_fits: int) -> float:
+    """Return CPU time for a fit, in s."""
+    begin = time.process_time()
+    call()
+    return (time.process_time() - begin) / n_fits
+
+
+def others(y: np.ndarray, truths: list[tuple[float, ...]], model: int) -> dict[str, Any]:
+    """Return what the others do: the name, and a call that fits every 20th window."""
+    part = [(y[i], truths[i]) for i in range(0, len(y), PART)]
+
+    def scipy() -> None:
+        for samples, truth in part:
+            curve_fit(CURVES[model], T, samples, truth)
+
+    calls: dict[str, Any] = {"scipy": scipy}
+    if importlib.util.find_spec("lmfit"):
+        import lmfit
+
+        fitted = lmfit.Model(CURVES[model])
+        names = fitted.param_names
+
+        def with_lmfit() -> None:
+            for samples, truth in part:
+                fitted.fit(samples, t=T, **dict(zip(names, truth, strict=True)))
+
+        calls["lmfit"] = with_lmfit
+    return calls
+
+
+def is_beaten(model: int, rng: np.random.Generator) -> bool:
+    """Tell whether a search by chance finds a smaller sum of squares in a random window."""
+    n = int(rng.integers(15, 150))
+    t = np.arange(float(n))
+    tau = np.exp(rng.uniform(np.log(0.5), np.log(2 * n), 2))
+    if rng.random() < 0.5:
+        clean = double(t, *tau, *rng.normal(size=2), 0.0)
+    else:
+        clean = stretched(t, tau[0], rng.uniform(0.3, 1.5), rng.normal(), 0.0)
+    y = clean + rng.normal(0, np.exp(rng.uniform(np.log(1e-4), np.log(5e-2))), n)
+    first, last = np.log(mixtures.TAU_MIN), np.log(mixtures.TAU_MAX * n)
+
+    def left(x: np.ndarray) -> float:
+        # Two time constants nearer than two per cent would let rounding fit the noise.
+        second = min(x[0] + x[1], last)
+        if model == mixtures.DOUBLE:
+            parts = [np.exp(-t / np.exp(x[0])), np.exp(-t / np.exp(second))]
+        else:
+            parts = [np.exp(-((t / np.exp(x[0])) ** np.exp(x[1])))]
+        basis = np.stack([np.ones(n), *parts], axis=1)
+        rest = y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
+        return float(rest @ rest)
+
+    apart = mixtures.LEAST_APART
+    bounds = [(first, last), (np.log(mixtures.BETA_MIN), np.log(mixtures.BETA_MAX))]
+    if model == mixtures.DOUBLE:
+        bounds = [(first, last - 2 * apart), (apart, last - first)]
+    found = differential_evolution(left, bounds, rng=rng, tol=1e-8, maxiter=150)
+    return bool(found.fun < fit_all(y[None], model)[0, mixtures.RSS] * (1 - 1e-6))
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = _machine.parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--windows", type=int, default=200)
+    parser.add_argument("--cases", type=int, default=0)
+    options = parser.parse_args()
+    about = _machine.describe()
+    _machine.check_load(abort=False)
+    rows = []
+    for name, model in MODELS.items():
+        y, truths = windows(model, options.windows)
+        fit_all(y, model)
+        calls = {"oectflow": lambda y=y, model=model: fit_all(y, model)}
+        calls |= others(y, truths, model)
+        seconds: dict[str, list[float]] = {who: [] for who in calls}
+        for _ in range(options.rounds):
+            for who, call in calls.items():
+                n_fits = len(y) if who == "oectflow" else len(range(0, len(y), PART))
+                seconds[who].append(timed(call, n_fits))
+        took = {who: statistics.median(times) for who, times in seconds.items()}
+        row: dict[str, Any] = {"model": name, "fits per second": 1 / took["oectflow"]}
+        row |= {f"{who} µs": 1e6 * each for who, each in took.items()}
+        row |= {f"{who} ×": each / took["oectflow"] for who, each in took.items()}
+        if options.cases:
+            rng = np.random.default_rng(0)
+            row["beaten"] = sum(is_beaten(model, rng) for _ in range(options.cases))
+            row["of"] = options.cases
+        rows.append(row)
+    _machine.report(
+        "Fits of 100 samples: CPU time of one, and over that of this package",
+        rows, options.json, hidden=("oectflow ×",), machine=about,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
