@@ -16,6 +16,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.correlate import correlate_windows
 from oectflow.extractors.kernels.exponential import (
     DECAY,
     F_MIN,
@@ -26,15 +27,20 @@ from oectflow.extractors.kernels.exponential import (
 from oectflow.extractors.kernels.tau_grid import TAU_MIN
 from oectflow.extractors.kernels.windows import (
     at_edge,
+    normalise,
     search_above,
     search_tables,
     search_windows,
+    set_bars,
 )
 
 #: In a trace without noise all windows are as good: after so many, each of them is fitted.
-MANY = 24
+MANY = 3
 #: What rounding makes of two windows that are as good.
 TIE = 1e-14
+#: Of its range: how far a window may be from another one, times a factor and plus a constant, for
+#: both to be as good.  Near the best fits R2 changes by 2 sqrt(1 - R2) times that, less than TIE.
+SAME = 1e-12
 #: How far interpolation may move ``ln tau``.
 NEAR = 1.0
 
@@ -135,8 +141,7 @@ def search_length(y, n, start_step, tables, sign, best, start, theta, dense):
     for _ in range(2 * MANY):
         if start >= 0:
             value, _ = resampled_fit(y[start : start + n], sign, theta, dense)
-            if value > best or (value == best and start < at):
-                at, best = start, value
+            at, best = better(at, best, start, value)
             firsts[n_ranges], lasts[n_ranges] = first, start - start_step + n
             firsts[n_ranges + 1], lasts[n_ranges + 1] = start + start_step, last
             n_ranges += 2
@@ -151,11 +156,89 @@ def search_length(y, n, start_step, tables, sign, best, start, theta, dense):
             bars[turn], bars[1 - turn] = best, 1.0
             decay, rise = search_above(y, first, last, start_step, lengths, tables, 0.0, bars)
             start, _, theta = decay if turn == 0 else rise
-    for start in range(0, y.size - n + 1, start_step):
+    may_win = can_exceed(y, lengths, start_step, tables, sign, best - TIE)
+    before = -1
+    for index in range(may_win.size):
+        start = index * start_step
+        if not may_win[index] or (before >= 0 and is_copy(y, before, start, n)):
+            continue
         value, theta = resampled_fit(y[start : start + n], sign, theta, dense)
-        if value > best or (value == best and start < at):
-            at, best = start, value
+        if value > -math.inf:
+            before = start
+        at, best = better(at, best, start, value)
     return at, best
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def better(at, best, start, value):
+    """Return the better of two windows, the first where they are as good; ``at`` -1 is none."""
+    if at < 0:
+        return (start, value) if value > best else (at, best)
+    if value > best + TIE or (value >= best - TIE and start < at):
+        return start, max(value, best)
+    return at, best
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def is_copy(y, one, other, n):
+    """Tell whether two finite windows differ by a factor and a constant, and by rounding.
+
+    In a trace without noise every window of a process is such a copy of the one before: its fit is
+    as good, and the first of these counts.
+
+    Parameters
+    ----------
+    y
+        Trace.  Shape (n_samples,).
+    one, other
+        First samples of the windows.
+    n
+        Samples of a window.
+    """
+    span = y[one + n - 1] - y[one]
+    if span == 0.0:
+        return False
+    factor = (y[other + n - 1] - y[other]) / span
+    largest = 0.0
+    apart = 0.0
+    for j in range(n):
+        change = y[other + j] - y[other]
+        largest = max(largest, abs(change))
+        apart = max(apart, abs(change - factor * (y[one + j] - y[one])))
+    return apart <= SAME * largest
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def can_exceed(y, lengths, start_step, tables, sign, bar):
+    """Tell which windows of one length may have a fit to their samples that is better than a bar.
+
+    Parameters
+    ----------
+    y, start_step, sign
+        As in :func:`search_length`.
+    lengths
+        The length, shape (1,).
+    tables
+        Of this length.
+    bar
+        Adjusted R2.
+
+    Returns
+    -------
+    One answer for every start, shape (W,).
+    """
+    (_, f, weight, shift), _ = tables
+    n_starts = (y.size - lengths[0]) // start_step + 1
+    fall = np.empty((1, n_starts))
+    rise = np.empty((1, n_starts))
+    tss = np.empty((1, n_starts))
+    correlate_windows(y, 0, y.size, start_step, lengths, f, weight, shift, fall, rise, tss)
+    correlations = fall if sign == DECAY else rise
+    normalise(correlations, tss, lengths)
+    needed = np.empty(1)
+    prune_below = np.empty(1)
+    set_bars(needed, prune_below, lengths, bar)
+    return correlations[0] > prune_below[0]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

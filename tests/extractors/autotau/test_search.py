@@ -8,7 +8,7 @@ import pytest
 
 from oectflow.errors import ParameterError
 from oectflow.extractors.autotau import AutoTauFitter, SmartWindowSearchFitter, WindowFinder
-from oectflow.extractors.autotau.fits import fit_windows
+from oectflow.extractors.autotau.fits import OFF, ON, fit_windows
 from oectflow.extractors.autotau.search import best_windows
 from oectflow.extractors.autotau.trace import Trace
 
@@ -230,3 +230,30 @@ def test_search_between_samples__is_that_of_all_windows(noise, length, step):
         # Sums of squares in another order: the last digits of R2.
         assert window.r_squared_adj == pytest.approx(best, abs=1e-13)
         assert at.r_squared_adj[0] == pytest.approx(best, abs=1e-13)
+
+
+@pytest.mark.parametrize(("baseline", "noise"), [(0.0, 0.0), (1e3, 0.0), (0.0, 1e-10)])
+def test_search__without_noise_the_first_of_equals(baseline, noise):
+    """All windows of a process are as good there, and each is fitted by the brute force."""
+    k = np.arange(300)
+    p = k % 100
+    y = np.where(p < 50, 1 - np.exp(-p / 6), np.exp(-(p - 50) / 9)) + baseline
+    y += noise * np.random.default_rng(0).normal(size=k.size)
+    y[263] = np.nan
+    trace = Trace.of(1e-3 * k, y)
+    lengths = [20, 26, 32]
+    found = best_windows(trace, lengths, 1, 100)
+    for phase in (ON, OFF):
+        values = {}
+        for n in lengths:
+            fits = fit_windows(trace, np.arange(k.size - n + 1), n, phase, 100)
+            good = np.where(fits.status == "ok", fits.r_squared_adj, -np.inf)
+            values |= {(n, start): value for start, value in enumerate(good)}
+        window = found[phase]
+        best = max(values.values())
+        # Sums of 32 squares of numbers with the rounding of the baseline, 1e-13 of the amplitude.
+        slack = 1e-12 if baseline else 1e-13
+        assert window.r_squared_adj == pytest.approx(best, abs=slack)
+        if not noise and not baseline:
+            first = next(key for key, value in values.items() if value >= best - slack)
+            assert (window.length, window.start) == first
