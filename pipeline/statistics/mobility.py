@@ -24,12 +24,15 @@ from oectflow.pipeline.statistics.points import (
 
 _SAMPLES = "extract with a table of devices: of.extract(…, samples='devices.csv')"
 _FEATURES = "compute the set 'all', or name the variables: gm=…, Vth=…, coords=…"
+#: Standard errors by which a device has to be outside saturation.
+_SURE = 1.96
 _DEVICE_WORDS = {
     USED: "a point of the line",
     "no_gm": "gm has no value with the status ok; left out",
     "no_Vth": "Vth, or the gate voltage at the largest gm, has no value; left out",
     "no_geometry": "W, L or d of the device is not known; left out",
-    "linear": "|Vd| < |Vg - Vth|: not in saturation, where the formula does not hold; left out",
+    "linear": "|Vd| < |Vg - Vth| (by 1.96 standard errors): not in saturation, where the formula "
+    "does not hold; left out",
     "Vd_unknown": "a point of the line, but Vd is not known: whether it is saturated, neither",
 }
 
@@ -87,7 +90,8 @@ def mobility_capacitance(
             "no_gm": y.isnull(),
             "no_Vth": overdrive.isnull(),
             "no_geometry": geometry.isnull(),
-            "linear": abs(drain) < overdrive,
+            # At the border both formulas say the same: noise must not choose the devices.
+            "linear": abs(drain) < overdrive - _SURE * u_overdrive.fillna(0.0),
             "Vd_unknown": drain.isnull(),
         },
         y,

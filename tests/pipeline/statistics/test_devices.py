@@ -152,6 +152,10 @@ def test_devices_that_are_left_out__are_named() -> None:
     assert (found["mobility_capacitance_status"].sel(step=0) == "unchecked").all()
     assert (found["mobility_capacitance_status"].sel(step=1) == "ok").all()
     np.testing.assert_allclose(found["mobility_capacitance"], MU_C, rtol=1e-10)
+    # Errors of 10 and 5 mV: 0.69 V is as good as the overdrive of 0.7 V, 0.67 V is not.
+    results["transfer_Vd"][5, 0], results["transfer_Vd"][6, 0] = -0.69, -0.67
+    words = of.mobility_capacitance(results)["device"].sel(step=0).values[5:7]
+    assert words.tolist() == ["used", "linear"]
     assert "linear: |Vd| < |Vg - Vth|" in found["device"].attrs["words"]
 
 
