@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.optimize import approx_fprime, curve_fit
 
 import oectflow as of
 from oectflow.errors import OutputError, ParameterError
+from oectflow.extractors.autotau import CyclesAutoTauFitter
 from oectflow.pipeline.statistics import ageing_fit
 from oectflow.pipeline.statistics.ageing_models import MODELS
 
@@ -269,3 +271,21 @@ def test_wrong_arguments__are_named() -> None:
             call()
     with pytest.raises(ParameterError, match="expected a row of finite numbers"):
         of.forecast_degradation(results, "x", at=[np.nan])
+
+
+def test_real_series__is_forecast_or_says_that_no_model_describes_it(shared_data: Path) -> None:
+    """Time constants of the 163 gate cycles of a measured transient."""
+    table = np.loadtxt(shared_data / "autotau_transient.csv", delimiter=",", skiprows=1)
+    fitter = CyclesAutoTauFitter(table[:, 0], -table[:, 1], period=0.2, sample_rate=1000)
+    tau = np.array([cycle["tau_off"] for cycle in fitter.fit_all_cycles(interp=False)])
+    # The first cycles settle, as none of the models does: that has a word.
+    assert of.fit_degradation(make_results(tau[np.newaxis, :108]), "x")["status"].item() == "drift"
+    settled = tau[np.newaxis, 10:]
+    known = 2 * settled.shape[1] // 3
+    results, later = make_results(settled[:, :known]), settled[:, known:]
+    ages = np.arange(known, settled.shape[1])
+    found = of.forecast_degradation(results, "x", at=ages)
+    assert found["status"].item() == "ok"
+    inside = (found["forecast_low"] <= later) & (later <= found["forecast_high"])
+    # 51 cycles that are alike.
+    assert inside.mean() >= 0.9
