@@ -81,11 +81,13 @@ UNSOUND = {
     "jump": "the current steps where the curve before and behind does not; no value",
     "noise": "the branch is noise about a constant: no response to the gate; no value",
     "several_loops": "the turning voltage is passed more than once: not one way back; no value",
-    "implausible": "|Id| above 1 A or |Vg| above 200 V, as of another unit; no value",
+    "implausible": "|Vg| above 200 V, or |Id| above 0.1 A (where W, L and d are known, above what "
+    "a channel of 1e6 S/m carries at Vd), as of another unit; no value",
 }
 NOISY = {"noisy": "it is no more than what noise alone may come to"}
 WORDS = {
-    "edge": "the extreme lies on the first or last point of the branch: it may be beyond",
+    "edge": "the extreme lies on the first or last point of the branch, or beside one that may be "
+    "cut off: it may be beyond",
     "too_few": "fewer than three different gate voltages in the branch",
     "no_data": "no point of the step has a finite Vg and Id",
     "flat": "the current does not change along the branch (or stays below 1e-12 A, for Von)",
@@ -97,6 +99,12 @@ WORDS = {
 
 #: A spacing of so many typical ones is a gap.
 _GAP = 1.5
+#: Larger |Id| are those of another unit, in A, where no more is known of the device: vertical
+#: transistors come to 0.08 A.
+_MOST_CURRENT = 0.1
+#: Else more than this conducts no channel, in S/m: the best polymers come to some 1e5.
+_MOST_CONDUCTIVITY = 1e6
+_GEOMETRY = ("W", "L", "d")
 
 
 @dataclass(frozen=True)
@@ -180,12 +188,24 @@ class _Last(threading.local):
 _last = _Last()
 
 
+def most_current(batch: Batch) -> NDArray[np.float64]:
+    """Return the |Id| that no device of a batch carries, in A.  Shape (S,)."""
+    W, L, d = (float(batch.sample.get(name, np.nan)) for name in _GEOMETRY)
+    conductance = _MOST_CONDUCTIVITY * W * d / L if L > 0 else np.nan
+    if not np.isfinite(conductance):
+        return np.full(len(batch), _MOST_CURRENT)
+    drain = np.abs(np.asarray(batch.values.get("Vd", np.full(len(batch), np.nan)), np.float64))
+    # What is not known is no more than a volt, in water.
+    return conductance * np.where(drain > 0, drain, 1.0)
+
+
 def branches_of(batch: Batch) -> Branches:
     """Split all sweeps of a batch and judge them."""
     names = [name for name in ("Vg", "Id", "Ig") if name in batch.arrays]
     arrays = [np.ascontiguousarray(batch.arrays[name], np.float64) for name in names]
     # By content: the caller may have put other numbers into the same arrays since.
-    content = tuple(xxhash.xxh3_128_digest(array.data) for array in (batch.offsets, *arrays))
+    most = most_current(batch)
+    content = tuple(xxhash.xxh3_128_digest(array.data) for array in (batch.offsets, most, *arrays))
     if _last.branches is not None and _last.content == content:
         return _last.branches
     n = len(batch)
@@ -207,6 +227,7 @@ def branches_of(batch: Batch) -> Branches:
         arrays[1],
         arrays[2] if len(arrays) > 2 else np.empty(0),
         batch.offsets,
+        most,
         found.x,
         found.y,
         found.log,
@@ -234,6 +255,7 @@ class SweepExtractor(BaseExtractor):
 
     source = "transfer"
     version = 6
+    sample_keys: ClassVar[tuple[str, ...]] = _GEOMETRY
     clipped_stands: ClassVar[bool] = False
     #: Of a feature that needs both branches.
     whole: ClassVar[bool] = False

@@ -244,7 +244,7 @@ class SubthresholdSwing(_MeritPerBranch):
         **_JUDGED,
     }
     Params = SwingParams
-    sample_keys = ("temperature",)
+    sample_keys = (*_Merit.sample_keys, "temperature")
     clipped_stands = True
 
     def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:

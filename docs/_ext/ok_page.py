@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_pages import escape, table
+from ok_sweeps import sweeps_section
 
 import oectflow as of
 
@@ -66,6 +67,8 @@ def ok_page() -> str:
             "sampling interval), and fading (share of the current lost within the record).",
             "",
             *table(HEADS, map(summary, measured["simulator"].items())),
+            "",
+            *sweeps_section(),
         ]
     )
 

@@ -34,8 +34,7 @@ SOUND, OVERFLOW, OUTLIER, CLIPPED, JUMP, NOISE, LOOPS, IMPLAUSIBLE = range(8)
 
 #: Readings from here on are marks of an instrument (9.9e37, 9.91e37), in A.
 MARK = 1e30
-#: No transistor in an electrolyte carries more, A; no source of a gate gives more, V.
-MOST_CURRENT = 1.0
+#: No source of a gate gives more, V.
 MOST_VOLTAGE = 200.0
 
 
@@ -124,7 +123,7 @@ def leave_out(x, y, where, n, first, last, same, b_x, b_y, out):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def judge_step(
-    vg, current, gate, x, y, z, sigma, g, first, count, verdict, noise, where, gap, work, out
+    vg, current, gate, most, x, y, z, sigma, g, first, count, verdict, noise, where, gap, work, out
 ):  # fmt: skip
     """Split a sweep into branches and say what is wrong with them.
 
@@ -134,6 +133,8 @@ def judge_step(
         Gate voltage (V) and drain current (A) of one step.  Shape (N,).
     gate
         Gate current (A), of shape (N,), or (0,) where none was recorded.
+    most
+        Magnitude of a current that no device carries, A.
     x, y, z, sigma, g
         Get the points of the branches without repeated voltages: V, A, log10 |Id|, the standard
         deviation of the noise (A), and the magnitude of the gate current.  Shape (N + 1,), the last
@@ -251,14 +252,14 @@ def judge_step(
     if loops:
         verdict[1] = LOOPS
     for k in range(n):
-        if abs(y[k]) > MOST_CURRENT or abs(x[k]) > MOST_VOLTAGE:
+        if abs(y[k]) > most or abs(x[k]) > MOST_VOLTAGE:
             verdict[:] = IMPLAUSIBLE
     return classes
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def judge_sweeps(
-    vg, current, gate, offsets, x, y, z, sigma, g, first, count, verdict, noise, classes
+    vg, current, gate, offsets, most, x, y, z, sigma, g, first, count, verdict, noise, classes
 ):  # fmt: skip
     """Split many sweeps into branches and say what is wrong with them.
 
@@ -269,6 +270,8 @@ def judge_sweeps(
         shape (0,) where none was recorded.
     offsets
         Step i is ``offsets[i]:offsets[i + 1]``.  Shape (S + 1,).
+    most
+        As in :func:`judge_step`, for each step.  Shape (S,).
     x, y, z, sigma, g
         As in :func:`judge_step`; step i begins at ``offsets[i] + i``.  Shape (N + S,).
     first, count, verdict
@@ -286,7 +289,7 @@ def judge_sweeps(
         a, b = offsets[step], offsets[step + 1]
         own = slice(a + step, b + step + 1)
         classes[step] = judge_step(
-            vg[a:b], current[a:b], gate[a:b], x[own], y[own], z[own], sigma[own], g[own],
-            first[step], count[step], verdict[step], noise[step], where, gap, work, out,
+            vg[a:b], current[a:b], gate[a:b], most[step], x[own], y[own], z[own], sigma[own],
+            g[own], first[step], count[step], verdict[step], noise[step], where, gap, work, out,
         )  # fmt: skip
         first[step] += a + step

@@ -47,7 +47,7 @@ RESPONSE_FEW = 3.0
 #: with the voltage, for artanh of it has the standard deviation 1 / sqrt(m - 3).
 RESPONDS = 10
 NEUMANN = 3.7
-CORRELATED = 3.9
+CORRELATED = 4.3
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from oectflow.extractors.kernels.sweep_noise import LN10, deviation
+from oectflow.extractors.kernels.sweep_noise import LN10, deviation_at
 
 #: Windows about a step: points before it, points behind it, degree of the polynomial, and how many
 #: of its standard errors by the residuals the step has to be.  Logistic, softplus and square laws
@@ -39,7 +39,7 @@ ONE_SCALE = 1.6
 #: Differences to neighbouring ones that are worth a closer look, in standard deviations of a point;
 #: of a step they have half of it and the other sign on both sides, so that together they are 1.5 of
 #: it, those of a curve next to nothing.
-WORTH = 2.5
+WORTH = 3.0
 ALONE = 0.75
 #: Steps of so many standard errors that are too small to be named are in the errors.
 SUSPECT = 5.0
@@ -217,6 +217,7 @@ def look_at(x, y, z, k, even, sigma, bar, own, rest):
     m = x.size
     suspect = 0.0
     large = max(abs(y[k]), abs(y[k + 1]))
+    asked = False
     for i in range(len(WINDOWS)):
         if (i == AT_BEGIN and k != 1) or (i == AT_END and k != m - 3):
             continue
@@ -234,6 +235,15 @@ def look_at(x, y, z, k, even, sigma, bar, own, rest):
         share = step_share(y[window], basis[degree + 1])
         if not share > SUSPECT * sigma:
             continue
+        if not asked:
+            asked = True
+            around = noise_around(x, y, k)
+            if around > sigma:
+                # Where the current is steep that is curvature, unless its logarithm has it, too.
+                on_log = LN10 * noise_around(x, z, k) * large
+                sigma = max(sigma, around if math.isnan(on_log) else min(around, on_log))
+            if not share > SUSPECT * sigma:
+                continue
         residual = residual_of(y[window], degree + 2, basis, rest)
         if not share > 0.6 * rough * residual:
             continue
@@ -287,6 +297,8 @@ def find_steps(x, y, z, noise, classes, bar, quantum):
     Whether it does; the size of the largest step that may be there, A; and the current there, A.
     """
     m = x.size
+    if m < 4:
+        return False, 0.0, 0.0
     own = np.empty((FUNCTIONS, LONGEST))
     rest = np.empty(LONGEST)
     suspect = 0.0
@@ -307,17 +319,13 @@ def find_steps(x, y, z, noise, classes, bar, quantum):
         if not (abs(here) > least and alone * here > ALONE * here * here):
             continue
         large = max(abs(y[k]), abs(y[k + 1]))
-        sigma = max(deviation(noise, classes, large), 0.29 * quantum)
+        decades = z[k] if abs(y[k]) >= large else z[k + 1]
+        sigma = max(deviation_at(noise, classes, large, decades), 0.29 * quantum)
         if not abs(here) > WORTH * sigma:
             continue
         # Where readings of 0 end the current begins to be seen.
         if y[k] * y[k + 1] == 0.0 and large < UNSEEN * top:
             continue
-        around = noise_around(x, y, k)
-        if around > sigma:
-            # Where the current is steep that is curvature, unless its logarithm has it, too.
-            on_log = LN10 * noise_around(x, z, k) * large
-            sigma = max(sigma, around if math.isnan(on_log) else min(around, on_log))
         found, size = look_at(x, y, z, k, even, sigma, bar, own, rest)
         if found:
             return True, size, large

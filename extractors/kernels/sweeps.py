@@ -38,6 +38,13 @@ SAME_VOLTAGE = 0.02
 #: more than this in one step of the voltage is too coarse for it to be told.
 STEP = 0.25
 
+#: Slopes that rise to the last point but one fall there by no more than this times what they differ
+#: by before, unless the current is cut off; and by so many standard deviations of one point.
+CUT = 1.25
+CUT_NOISE = 8.0
+#: Points from an end at which a slope may be the largest because the end is cut off.
+CUT_POINTS = 4
+
 FLOOR_DECADES = math.log10(CURRENT_FLOOR)
 
 #: What is sought along a branch: max |dId/dVg|; max or min d log10|Id| / dVg, or that of the two
@@ -309,6 +316,45 @@ def growth(x, y, floor):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def is_cut_off(x, y, sigma, known):
+    """Tell whether an end of a branch may be cut off, so that slopes there are none of the device.
+
+    A slope that grows towards the end falls there at once: by more than slopes before differ, and
+    by more than noise.  A curve that has its inflection there bends back as it bent before.
+
+    Parameters
+    ----------
+    x, y, sigma
+        Branch: V, A, and the standard deviation of the noise (A).  Shape (m,).
+    known
+        Whether the noise is.
+
+    Returns
+    -------
+    For the first and for the last point.
+    """
+    m = x.size
+    cut = (False, False)
+    if m < 6:
+        return cut
+    answers = np.zeros(2, np.bool_)
+    for i in range(2):
+        end = 0 if i == 0 else m - 1
+        step = 1 if i == 0 else -1
+        slopes = np.empty(4)
+        for j in range(4):
+            a, b = end + j * step, end + (j + 1) * step
+            slopes[j] = abs((y[b] - y[a]) / (x[b] - x[a]))
+        if abs(y[end]) < abs(y[end + step]):
+            continue
+        rise = max(abs(slopes[1] - slopes[2]), abs(slopes[2] - slopes[3]))
+        noise = CUT_NOISE * sigma[end + step] / abs(x[end] - x[end + step]) if known else 0.0
+        rising = slopes[1] > slopes[2] > slopes[3]
+        answers[i] = rising and slopes[1] - slopes[0] > CUT * rise + noise
+    return answers[0], answers[1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def branch_extreme(x, y, decades, sigma, quantity, formula, known, row, error):
     """Find the extreme of one branch without repeated voltages.
 
@@ -371,6 +417,9 @@ def branch_extreme(x, y, decades, sigma, quantity, formula, known, row, error):
     row[1] = x[best]
     row[2] = y[best]
     at_edge = best == 0 or best == m - 1
+    if quantity == GM and (best < CUT_POINTS or best >= m - CUT_POINTS):
+        first, last = is_cut_off(x, y, sigma, known)
+        at_edge = at_edge or (first and best < CUT_POINTS) or (last and best >= m - CUT_POINTS)
     if not known:
         return EDGE if at_edge else FOUND
     spread = np.empty(m)

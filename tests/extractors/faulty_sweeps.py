@@ -206,8 +206,8 @@ def no_response(sweep: Sweep, rng: np.random.Generator) -> None:
 
 
 def other_unit(sweep: Sweep, rng: np.random.Generator) -> None:
-    """Currents in mA, µA or nA are taken for A, and are more than an ampere then."""
-    least = 2.0 / np.abs(sweep.step["Id"]).max()
+    """Currents in mA, µA or nA are taken for A, and are more than 0.1 A then."""
+    least = 0.2 / np.abs(sweep.step["Id"]).max()
     sweep.step["Id"] *= max(10.0 ** rng.choice([3, 6, 9]), least)
 
 

@@ -140,7 +140,7 @@ def believing():
     """Take every sweep as it is, for what is tested with currents that no device has."""
 
     def split(
-        vg, current, gate, offsets, x, y, z, sigma, g, first, count, verdict, noise, classes
+        vg, current, gate, offsets, most, x, y, z, sigma, g, first, count, verdict, noise, classes
     ):  # fmt: skip
         verdict[:] = classes[:] = 0
         for i in range(len(offsets) - 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -9,11 +11,13 @@ from hypothesis import strategies as st
 
 from oectflow.extractors import branches
 from oectflow.extractors.base import get_extractor
-from oectflow.extractors.kernels import judge, plateaus, sweep_noise
+from oectflow.extractors.kernels import judge, plateaus, sweep_noise, sweep_steps
 from oectflow.measurement import Batch
 from tests.extractors import faulty_sweeps, naive
 
 FEATURES = faulty_sweeps.FEATURES
+#: OECTFLOW_EXAMPLES=2000 pytest ... makes so many of each kind, at random.
+EXAMPLES = int(os.environ.get("OECTFLOW_EXAMPLES", "0"))
 
 
 def run(name, step, **params):
@@ -95,7 +99,7 @@ def test_field__several_sweeps_in_one_file(shared_data):
 
 @pytest.mark.parametrize("fault", sorted(faulty_sweeps.FAULTS.keys() - {"outliers"}))
 def test_fault__the_number_is_right_or_a_word_says_why_not(fault):
-    @settings(deadline=None, max_examples=40, derandomize=True)
+    @settings(deadline=None, max_examples=EXAMPLES or 40, derandomize=not EXAMPLES)
     @given(st.integers(0, 2**32 - 1))
     def check(seed):
         sweep = faulty_sweeps.faulty(fault, seed)
@@ -266,3 +270,82 @@ def test_converter__a_few_of_its_steps_are_no_fault():
         with naive.believing():
             want = run("gm_max", {"Vg": vg, "Id": right})["value"]
         assert abs(gm["value"] - want) <= 5 * gm["stderr"]
+
+
+def test_step__is_that_of_least_squares():
+    rng = np.random.default_rng(6)
+    rest = np.empty(sweep_steps.LONGEST)
+    for i, (before, behind, degree, _) in enumerate(sweep_steps.WINDOWS):
+        n = before + behind
+        even = np.linspace(-0.3, 0.5, n)
+        # Up to a tenth of the spacing off its place; rounding is that of numbers of 1.
+        for x in (even, even + 0.1 * (even[1] - even[0]) * rng.uniform(-1, 1, n), -even):
+            y = rng.standard_normal(n)
+            basis = np.empty((sweep_steps.FUNCTIONS, sweep_steps.LONGEST))
+            unit = sweep_steps.fill_basis(x, before, degree, basis)
+            design = np.column_stack([np.vander(x, degree + 1), np.arange(n) >= before])
+            want, squares, _, _ = np.linalg.lstsq(design, y)
+            covariance = np.linalg.inv(design.T @ design)
+            found = sweep_steps.step_share(y, basis[degree + 1])
+            np.testing.assert_allclose(found * unit, abs(want[-1]), rtol=1e-6, atol=1e-9)
+            np.testing.assert_allclose(unit, np.sqrt(covariance[-1, -1]), rtol=1e-6)
+            residual = sweep_steps.residual_of(y, degree + 2, basis, rest)
+            np.testing.assert_allclose(residual**2 * (n - degree - 2), squares[0], rtol=1e-6)
+            if x is even:
+                table = sweep_steps.BASES[i][degree + 1]
+                np.testing.assert_allclose(sweep_steps.step_share(y, table), found, rtol=1e-9)
+                assert sweep_steps.UNITS[i] == pytest.approx(unit, rel=1e-9)
+
+
+@pytest.mark.parametrize("factor", [0.7, 0.9, 1.1, 2.0])
+@pytest.mark.parametrize("uneven", [0.0, 0.02])
+def test_gain_step__of_a_current_that_is_seen_is_named(factor, uneven):
+    rng = np.random.default_rng(7)
+    vg = np.linspace(-0.3, 0.7, 101)
+    vg = vg + uneven * 0.01 * rng.standard_normal(101)
+    right = 1e-3 / (1 + np.exp(-(vg - 0.2) / 0.06)) + 1e-8
+    noise = 1 + 1e-3 * rng.standard_normal(101)
+    assert "jump" not in words_of({"Vg": vg, "Id": right * noise})
+    for k in range(45, 98):
+        current = right * noise * np.where(np.arange(101) < k, 1.0, factor)
+        assert words_of({"Vg": vg, "Id": current}) & {"jump", "edge"} >= {"jump"}, k
+
+
+def test_plateau__of_small_steps_that_is_long_is_one():
+    vg = np.linspace(0, 1, 801)
+    current = np.array([float(f"{1e-5 * i:.4g}") for i in np.minimum(1.4 * vg**2, 0.9)])
+    # From one point to the next the current changes by 3 of its last digits.
+    assert plateaus.plateau(current)[0] >= plateaus.PLATEAU
+    assert plateaus.plateau(current[::-1].copy())[0] >= plateaus.PLATEAU
+    saturating = np.array([float(f"{1e-5 * i:.4g}") for i in 1 - np.exp(-((vg / 0.2) ** 2))])
+    assert plateaus.plateau(saturating)[0] < plateaus.PLATEAU
+
+
+def test_response__is_seen_where_the_noise_is_a_seventh_of_it():
+    seen = np.empty(400, bool)
+    for name, rise in (("seen", 1.0), ("noise", 0.0)):
+        for seed in range(400):
+            rng = np.random.default_rng([8, seed])
+            vg = np.linspace(0, 1, 25)
+            current = 1e-6 * (rise * vg + 0.15 * rng.standard_normal(25) + 5)
+            seen[seed] = run("absI_max", {"Vg": vg, "Id": current})["word"] != "noise"
+        # Of noise 2e-4 may be missed: 3 of 400 or more once in 10,000 times.
+        assert seen.mean() > 0.95 if name == "seen" else seen.sum() < 3
+
+
+def test_current__that_no_channel_of_the_geometry_carries_has_a_word():
+    vg = np.linspace(-0.3, 0.7, 101)
+    current = 1e-4 * np.logaddexp(0, (vg - 0.2) / 0.05) + 1e-9
+    sample = {"W": 1e-4, "L": 1e-5, "d": 1e-7}
+    # 1e6 S/m times W d / L is 1 S; the largest current 1e-3 A.
+    for factor, known, drain, word in (
+        (50, {}, {}, "ok"),
+        (200, {}, {}, "implausible"),
+        (500, sample, {}, "ok"),
+        (2000, sample, {}, "implausible"),
+        (500, sample, {"Vd": -0.1}, "implausible"),
+        (0.5, sample, {"Vd": -0.1}, "ok"),
+        (2, sample | {"L": 1.0}, {}, "implausible"),
+    ):
+        step = {"Vg": vg, "Id": factor * current, "sample": known} | drain
+        assert run("absI_max", step)["word"] == word, (factor, known, drain)

@@ -532,10 +532,10 @@ def test_von__auto_of_a_current_on_both_sides_is_ambiguous():
 
 def test_edge__is_flagged_and_kept():
     vg = np.linspace(0, 1, 11)
-    result = run("transfer.gm_max", {"Vg": vg, "Id": vg**3})
+    result = run("transfer.gm_max", {"Vg": vg, "Id": 1e-3 * vg**3})
     assert word("transfer.gm_max", result) == "edge"
-    assert result["value"] == pytest.approx((1 - 0.9**3) / 0.1, rel=1e-12)
-    inner = run("transfer.gm_max", {"Vg": vg, "Id": np.tanh(5 * (vg - 0.5))})
+    assert result["value"] == pytest.approx(1e-3 * (1 - 0.9**3) / 0.1, rel=1e-12)
+    inner = run("transfer.gm_max", {"Vg": vg, "Id": 1e-3 * np.tanh(5 * (vg - 0.5))})
     assert word("transfer.gm_max", inner) == "ok"
 
 
