@@ -64,7 +64,9 @@ def _shown(beside: str) -> Iterator[Callable[[int], None]]:
         with lock:
             if not begin:
                 begin = said = now
-                console.print(_ONCE + (f"; {beside}" if beside else ""))
+                console.print(_ONCE)
+                if beside:
+                    console.print(beside)
                 status.start()
             text = f"compiling kernels: {n} functions, {now - begin:.0f} s"
             status.update(text)
