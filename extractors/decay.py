@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -23,7 +22,9 @@ from oectflow.extractors.base import (
 )
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate
-from oectflow.extractors.tau import TAU_WORDS, TauOnOff
+from oectflow.extractors.phases import whole_phases
+from oectflow.extractors.tau import TAU_WORDS
+from oectflow.extractors.timing import cycles_from
 from oectflow.measurement import Batch
 
 #: tau in s, status, R2, standard error of tau in s.
@@ -91,7 +92,7 @@ class DecayTime(BaseExtractor):
     formula = r"(A, \tau, C) = \arg \min \sum_k \left( I_{d,k} - A e^{-t_k / \tau} - C \right)^2"
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = _DECAY_WORDS
-    version = 3
+    version = 4
     Params = DecayTimeParams
 
     @property
@@ -110,10 +111,13 @@ class DecayTime(BaseExtractor):
     @property
     def variables(self) -> dict[str, Variable]:
         """The decay time, its status, and what it takes to judge it."""
-        return super().variables | {
+        found = super().variables | {
             "r_squared": Variable("", "R2 of the fit; of ln |Id| for a linear one"),
             "stderr": Variable("s", "standard error of the decay time"),
         }
+        if self.params["method"] == "off_phase":
+            found["cycles_from"] = cycles_from()
+        return found
 
     def extract_single_step(
         self, step_data: Mapping[str, Any], params: Mapping[str, Any]
@@ -163,7 +167,7 @@ def fit_off_phases(batch: Batch, params: Mapping[str, Any]) -> Columns:
     -------
     All variables of :class:`DecayTime`; NaN where there is no answer.
     """
-    tau = _tau_extractor(params["cycle"] + 1, params["period"], params["sample_rate"])
+    tau = whole_phases(params["cycle"] + 1, params["period"], params["sample_rate"])
     fits = tau.extract_batch(batch, tau.params)
     on, off = fits["window_start"][:, 0].T
     # The off phase that a step begins with follows no on phase.
@@ -175,23 +179,10 @@ def fit_off_phases(batch: Batch, params: Mapping[str, Any]) -> Columns:
     unknown = fits["status"][:, 0, 0] == _TAU_WORDS.index("no_period")
     status[unknown] = _ALL_WORDS.index("no_period")
     none = unknown | (status == _CUT)
-    return {"status": status} | {
+    return {"status": status, "cycles_from": fits["cycles_from"]} | {
         name: np.where(none, np.nan, fits[name][at].astype(np.float64))
         for name in ("value", "r_squared", "stderr")
     }
-
-
-@lru_cache(16)
-def _tau_extractor(cycles: int, period: float | None, sample_rate: float | None) -> TauOnOff:
-    return TauOnOff(
-        {
-            "window": "full_phase",
-            "max_cycles": cycles,
-            "min_swing": 0.0,
-            "period": period,
-            "sample_rate": sample_rate,
-        }
-    )
 
 
 def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:

@@ -22,7 +22,7 @@ from oectflow.extractors.base import (
 from oectflow.extractors.evolution import evolve_window
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate, transitions, verdicts
-from oectflow.extractors.timing import gate_timing
+from oectflow.extractors.timing import CLOCK_WORD, cycles_from, gate_timing, name_sources
 from oectflow.measurement import Batch
 
 TAU_WORDS = {
@@ -33,8 +33,7 @@ TAU_WORDS = {
     "overflow": "overflow marks of the instrument in the window; left out",
     "outlier": "samples far from the fit in the window; left out",
     "low_swing": "the fit holds less than min_swing of the swing of the cycle",
-    "clock": "recorded times that disagree with the declared interval, stand still or go back, or "
-    "lost samples in the window",
+    **CLOCK_WORD,
     "no_response": "the current does not go both ways as the gate is switched",
     "flat": "the current is constant in the window",
     "straight": "no curvature: tau is longer than 100 windows, or not known to a half",
@@ -48,14 +47,6 @@ TAU_WORDS = {
     **NO_PERIOD,
 }
 _ALL_WORDS = [*COMMON_STATUSES, *TAU_WORDS]
-#: What cycles and phases are cut by.
-CYCLES_FROM = {
-    "nominal": "the gate period that was declared or found, from the first sample on",
-    "absent": "the step has no cycle",
-    "gate": "the edges of the recorded gate voltage",
-    "trace": "the edges in the current, which the nominal period misses",
-}
-
 # A code that nobody knows is no "ok".
 _STATUS_OF_CODE = np.full(32, ERROR, np.int8)
 for _code, _word in {
@@ -165,7 +156,7 @@ class TauOnOff(BaseExtractor):
     )
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = TAU_WORDS
-    version = 3
+    version = 4
     Params = TauParams
 
     @property
@@ -227,9 +218,7 @@ class TauOnOff(BaseExtractor):
             "gate_level": per_phase(
                 "", "1 while the recorded gate is high, 0 while it is low; NaN unknown", "float32"
             ),
-            "cycles_from": Variable(
-                "", "what the cycles of the step were cut by", dtype="int8", statuses=CYCLES_FROM
-            ),
+            "cycles_from": cycles_from(),
         }
 
     def steps_per_block(self, params: Mapping[str, Any]) -> int:
@@ -322,7 +311,7 @@ class TauOnOff(BaseExtractor):
             swings[:, :used],
             polarities,
             levels[:, :used],
-        ) | {"cycles_from": sources}
+        ) | {"cycles_from": name_sources(sources, params)}
 
 
 def _choice(params: Mapping[str, Any]) -> int:

@@ -8,6 +8,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.extractors.base import Variable
+from oectflow.extractors.kernels import edges
+
+#: What cycles and phases are cut by; codes as in :mod:`.kernels.edges`, and one more.
+CYCLES_FROM = {
+    "nominal": "the gate period that was declared or found, from the first sample on",
+    "absent": "the step has no cycle",
+    "gate": "the edges of the recorded gate voltage",
+    "trace": "the edges in the current, which the nominal period misses",
+    "given": "the period or sample_rate of the feature's parameters, from the first sample on",
+}
+_GIVEN = list(CYCLES_FROM).index("given")
+#: Of whatever goes by the clock.
+CLOCK_WORD = {
+    "clock": "recorded times that disagree with the declared interval, stand still or go back, or "
+    "lost samples in the window"
+}
+
+
+def cycles_from() -> Variable:
+    """Return the variable that names what cut the cycles of a step."""
+    return Variable(
+        "", "what the cycles of the step were cut by", dtype="int8", statuses=CYCLES_FROM
+    )
+
+
+def name_sources(sources: NDArray[np.int8], params: Mapping[str, Any]) -> NDArray[np.int8]:
+    """Return what cut the cycles, where the parameters say by which period or rate."""
+    if params["period"] is None and params["sample_rate"] is None:
+        return sources
+    return np.where(sources == edges.NOMINAL, _GIVEN, sources).astype(np.int8)
+
 
 def gate_timing(
     values: Mapping[str, Any], n_steps: int, params: Mapping[str, Any]

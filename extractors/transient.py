@@ -16,11 +16,13 @@ from oectflow.extractors.base import (
     BaseExtractor,
     Columns,
     Params,
+    Variable,
     register,
     stack_steps,
 )
-from oectflow.extractors.kernels import peaks
-from oectflow.extractors.timing import gate_timing
+from oectflow.extractors.kernels import clock, edges, peaks
+from oectflow.extractors.phases import phases_by_fit
+from oectflow.extractors.timing import cycles_from, gate_timing, name_sources
 from oectflow.measurement import Batch
 
 _NO_DATA = {"no_data": "no sample of the step is a finite number"}
@@ -88,6 +90,7 @@ _CYCLES_WORDS = {
     "no_peak": "no peak was detected: the values are samples at fixed intervals",
     **_NO_DATA,
     **NO_PERIOD,
+    "clock": "recorded times that disagree with the declared interval, stand still or go back",
 }
 # A code that nobody knows is no "ok".
 _CYCLES_STATUS = np.full(5, ERROR, np.int8)
@@ -99,6 +102,7 @@ for _code, _word in {
     peaks.NO_PERIOD: "no_period",
 }.items():
     _CYCLES_STATUS[_code] = [*COMMON_STATUSES, *_CYCLES_WORDS].index(_word)
+_CLOCK = [*COMMON_STATUSES, *_CYCLES_WORDS].index("clock")
 
 
 @register("transient.cycles")
@@ -110,7 +114,8 @@ class Cycles(BaseExtractor):
     description = "peak drain current per gate cycle, in its measured sign"
     definition = (
         "peak_per_period: Id at max |Id| in each complete gate period, the first n_cycles; cycle i "
-        "begins at the edge of the recorded gate, else at the sample nearest to i periods. "
+        "begins at the edge of the recorded gate, else at the sample nearest to i periods, or "
+        "where cycles then do not look alike, at the edge in the trace if fits are better for it. "
         "peak_detection: Id at the n_cycles largest "
         "peaks of |Id| that scipy.signal.find_peaks finds, in the order of time. fixed_interval: "
         "n_cycles samples from the first to the last. percentile: the samples with |Id| at or "
@@ -119,7 +124,7 @@ class Cycles(BaseExtractor):
     formula = r"I_i = I_d(t_i), \quad t_i = \arg \max_{i T \leq t < (i + 1) T} |I_d(t)|"
     reference = "Virtanen et al. (2020), Nat. Methods 17, 261. doi:10.1038/s41592-019-0686-2"
     statuses = _CYCLES_WORDS
-    version = 2
+    version = 3
     Params = CyclesParams
 
     @property
@@ -127,6 +132,12 @@ class Cycles(BaseExtractor):
         """The current; where cycles are counted in time, the recorded times and the gate."""
         timed = self.params["method"] == "peak_per_period"
         return ("original_time", "drain_current", "Vg") if timed else ("drain_current",)
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The peaks, their status, and what cut the cycles."""
+        timed = self.params["method"] == "peak_per_period"
+        return super().variables | ({"cycles_from": cycles_from()} if timed else {})
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:
@@ -183,7 +194,7 @@ class Cycles(BaseExtractor):
             )
         current = batch.arrays["drain_current"]
         value = np.empty((len(batch), params["n_cycles"]))
-        codes = np.empty(len(batch), np.int8)
+        codes, clocks, sources = np.zeros((3, len(batch)), np.int8)
         interval, period = gate_timing(batch.values, len(batch), params)
         peaks.cycle_peaks(
             current,
@@ -194,8 +205,19 @@ class Cycles(BaseExtractor):
             period,
             value,
             codes,
+            clocks,
+            sources,
         )
-        return {"value": value, "status": _CYCLES_STATUS[codes]}
+        for i in np.flatnonzero(sources == edges.TRACE):
+            step = batch.step(int(i))
+            sources[i], spans = phases_by_fit(step, params)
+            if sources[i] == edges.TRACE:
+                borders = np.append(spans[..., 0].min(axis=1), spans[-1, :, 1].max())
+                codes[i] = peaks.peaks_between(step["drain_current"], borders, value[i])
+        status = _CYCLES_STATUS[codes]
+        found = (codes == peaks.FOUND) | (codes == peaks.MORE_CYCLES)
+        status[found & (clocks != clock.CLOCK_OK)] = _CLOCK
+        return {"value": value, "status": status, "cycles_from": name_sources(sources, params)}
 
 
 def detected_peaks(

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from oectflow.extractors.base import (
     COMMON_STATUSES,
     NO_PERIOD,
+    OK,
     BaseExtractor,
     Columns,
     Params,
@@ -27,8 +28,9 @@ from oectflow.extractors.dwt import (
     filters,
     wavelet_features,
 )
-from oectflow.extractors.kernels import edges, gate
-from oectflow.extractors.timing import gate_timing
+from oectflow.extractors.kernels import clock, edges, gate
+from oectflow.extractors.phases import phases_by_fit
+from oectflow.extractors.timing import CLOCK_WORD, cycles_from, gate_timing, name_sources
 from oectflow.measurement import Batch
 
 _WORDS = {
@@ -38,6 +40,7 @@ _WORDS = {
     "no_data": "the step has no sample",
     "cut": "the step has no such complete phase",
     **NO_PERIOD,
+    **CLOCK_WORD,
 }
 _ALL_WORDS = [*COMMON_STATUSES, *_WORDS]
 _STATUS = np.array([_ALL_WORDS.index(word) for word in OUTCOMES], np.int8)
@@ -99,14 +102,14 @@ class Dwt(BaseExtractor):
         "Mallat (1989), IEEE Trans. Pattern Anal. Mach. Intell. 11, 674. doi:10.1109/34.192463"
     )
     statuses = _WORDS
-    version = 2
+    version = 3
     Params = DwtParams
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """The current; to find a phase, the recorded times and the gate."""
+        """The current and the recorded times; to find a phase, the gate."""
         whole = self.params["part"] == "step"
-        return ("drain_current",) if whole else ("original_time", "drain_current", "Vg")
+        return ("original_time", "drain_current") + (() if whole else ("Vg",))
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:
@@ -130,7 +133,10 @@ class Dwt(BaseExtractor):
         def per_band(unit: str, text: str) -> Variable:
             return Variable(unit, text, self.output_shape, self.output_dims, self.output_labels)
 
-        return super().variables | {
+        found = super().variables
+        if self.params["part"] != "step":
+            found["cycles_from"] = cycles_from()
+        return found | {
             "relative_energy": per_band("", "energy of a band over that of all bands"),
             "relative_detail_energy": per_band(
                 "", "energy of a detail band over that of all detail bands; NaN for cA"
@@ -164,8 +170,13 @@ class Dwt(BaseExtractor):
         interval, period = gate_timing(batch.values, len(batch), params)
         begins, ends = batch.offsets[:-1], batch.offsets[1:]
         failed = np.zeros(len(batch), np.int8)
+        columns: Columns = {}
         if params["part"] != "step":
-            begins, ends, failed = phases(batch, interval, period, params)
+            begins, ends, failed, sources = phases(batch, interval, period, params)
+            columns["cycles_from"] = name_sources(sources, params)
+        clocks = np.zeros(len(batch), np.int8)
+        recorded = batch.arrays.get("original_time", np.full(int(batch.offsets[-1]), np.nan))
+        clock.step_clocks(recorded, batch.offsets, interval, period, begins, ends, clocks)
         found = wavelet_features(
             batch.arrays["drain_current"],
             begins,
@@ -176,9 +187,11 @@ class Dwt(BaseExtractor):
             detrend=params["detrend"],
             dtype=params["dtype"],
         )
-        return {
+        status = np.where(failed > 0, failed, _STATUS[found.outcome]).astype(np.int8)
+        status[(status == OK) & (clocks != clock.CLOCK_OK)] = _ALL_WORDS.index("clock")
+        return columns | {
             "value": found.energy,
-            "status": np.where(failed > 0, failed, _STATUS[found.outcome]).astype(np.int8),
+            "status": status,
             "relative_energy": found.relative_energy,
             "relative_detail_energy": found.relative_detail_energy,
             "std": found.std,
@@ -198,7 +211,7 @@ def phases(
     interval: NDArray[np.float64],
     period: NDArray[np.float64],
     params: Mapping[str, Any],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int8], NDArray[np.int8]]:
     """Find one phase of one gate cycle in every step.
 
     The off phase is the one that follows the on phase of the same cycle.
@@ -215,35 +228,47 @@ def phases(
 
     Returns
     -------
-    Begin and end of the phases, equal where there is none, shape (n_steps,); and the status of
-    those steps, else 0.
+    Begin and end of the phases, equal where there is none, shape (n_steps,); the status of those
+    steps, else 0; and what cut the cycles.
     """
-    duty_cycle = batch.values.get("duty_cycle", np.full(len(batch), np.nan))
+    duty_cycle = np.asarray(batch.values.get("duty_cycle", np.full(len(batch), np.nan)), np.float64)
     begins = batch.offsets[:-1].copy()
     ends = begins.copy()
     failed = np.zeros(len(batch), np.int8)
+    sources = np.full(len(batch), edges.NO_CYCLES, np.int8)
+    cut, no_period = _ALL_WORDS.index("cut"), _ALL_WORDS.index("no_period")
     for i in range(len(batch)):
-        steps = slice(batch.offsets[i], batch.offsets[i + 1])
-        current = batch.arrays["drain_current"][steps]
-        if "Vg" in batch.arrays:
-            spans = phases_of_gate(current, batch.arrays["Vg"][steps], params["part"])
-            if len(spans):
-                if params["cycle"] > len(spans):
-                    failed[i] = _ALL_WORDS.index("cut")
-                    continue
-                begins[i], ends[i] = begins[i] + spans[params["cycle"] - 1]
+        step = batch.step(i)
+        current = np.require(step["drain_current"], np.float64, ["C", "W"])
+        gate_voltage = step.get("Vg", current[:0])
+        spans = phases_of_gate(current, gate_voltage, params["part"])
+        sources[i] = edges.GATE
+        if not len(spans):
+            if not (interval[i] > 0 and period[i] > 0):
+                sources[i], failed[i] = edges.NO_CYCLES, no_period
                 continue
-        if not (interval[i] > 0 and period[i] > 0):
-            failed[i] = _ALL_WORDS.index("no_period")
-            continue
-        recorded = batch.arrays.get("original_time", batch.arrays["drain_current"][:0])[steps]
-        span = phase(current, recorded, interval[i], period[i] / interval[i], duty_cycle[i], params)
-        if span is None:
-            failed[i] = _ALL_WORDS.index("cut")
+            sources[i], fitted = phases_by_fit(step, params)
+            spans = phases_of_fits(fitted, params["part"])
+        if sources[i] in (edges.GATE, edges.TRACE):
+            known = params["cycle"] <= len(spans)
+            span = spans[params["cycle"] - 1] if known else None
         else:
+            recorded = np.require(step.get("original_time", current[:0]), np.float64, ["C", "W"])
+            t, dt, _ = clock.step_clock(recorded, interval[i], period[i])
+            span = phase(current, t, period[i] / dt, duty_cycle[i], params)
+        if span is None:
+            failed[i] = cut
+        else:
+            ends[i] = begins[i] + span[1]
             begins[i] += span[0]
-            ends[i] += span[1]
-    return begins, ends, failed
+    return begins, ends, failed, sources
+
+
+def phases_of_fits(spans: NDArray[np.int64], part: str) -> NDArray[np.int64]:
+    """Return begin and end of the on or off phases that :func:`.phases.phases_by_fit` found."""
+    which = edges.ON if part == "on" else edges.OFF
+    skipped = int(part == "off" and spans[0, edges.OFF, 0] < spans[0, edges.ON, 0])
+    return spans[skipped:, which]
 
 
 def phases_of_gate(
@@ -271,17 +296,19 @@ def phases_of_gate(
 
 def phase(
     current: NDArray[np.float64],
-    recorded: NDArray[np.float64],
-    interval: float,
+    t: NDArray[np.float64],
     samples_per_period: float,
     duty_cycle: float,
     params: Mapping[str, Any],
 ) -> tuple[int, int] | None:
-    """Return begin and end of one phase within a step, None where the step has it not whole."""
-    n_cycles = gate.count_cycles(current.size, samples_per_period)
+    """Return begin and end of one phase by the period, None where the step has it not whole.
+
+    ``t`` as :func:`.clock.step_clock` returns it.
+    """
+    span = float(t[-1]) + 1.0 if t.size else float(current.size)
+    n_cycles = gate.count_cycles(span, samples_per_period)
     if n_cycles == 0:
         return None
-    t = gate.recorded_clock(recorded, interval)
     starts = gate.cycle_starts(t, current.size, samples_per_period, n_cycles)
     signal = np.empty(current.size)
     gate.orient(current, 0, signal)

@@ -104,3 +104,25 @@ def has_gap(t, first, length):
         if t[k] - t[k - 1] > LOST:
             return True
     return False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def step_clocks(recorded, offsets, interval, period, begins, ends, codes):
+    """Decide on the clocks of many steps, and look for lost samples in a part of each.
+
+    Parameters
+    ----------
+    recorded, offsets, period
+        As in :func:`.transitions.fit_steps`.
+    interval
+        Declared intervals (s), overwritten by those that were taken.  Shape (S,).
+    begins, ends
+        The parts.  Shape (S,), int64.
+    codes
+        Get ``CLOCK_OK`` ... ``CLOCK_BROKEN``; a part with a lost sample disagrees.  Shape (S,).
+    """
+    for step in range(offsets.size - 1):
+        a, b = offsets[step], offsets[step + 1]
+        t, interval[step], codes[step] = step_clock(recorded[a:b], interval[step], period[step])
+        if codes[step] == CLOCK_OK and has_gap(t, begins[step] - a, ends[step] - begins[step]):
+            codes[step] = CLOCK_DISAGREES

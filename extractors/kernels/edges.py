@@ -24,6 +24,8 @@ from oectflow.extractors.kernels.exponential import (
 from oectflow.extractors.kernels.gate import end_level
 
 ON, OFF = 0, 1
+#: What the cycles of a step are cut by.
+NOMINAL, NO_CYCLES, GATE, TRACE = range(4)
 #: No gate voltage of an electrolyte-gated device, in V; and the least pulse that is one.
 HIGHEST_VOLTAGE, LEAST_PULSE = 200.0, 1e-3
 #: Share of the pulse within which a sample belongs to a level.

@@ -10,8 +10,17 @@ import math
 import numpy as np
 from numba import njit
 
-from oectflow.extractors.kernels.edges import complete_cycles, gate_runs
-from oectflow.extractors.kernels.gate import count_cycles, cycle_starts, recorded_clock
+from oectflow.extractors.kernels.clock import step_clock
+from oectflow.extractors.kernels.edges import (
+    GATE,
+    NO_CYCLES,
+    NOMINAL,
+    TRACE,
+    complete_cycles,
+    gate_runs,
+)
+from oectflow.extractors.kernels.folding import cycles_differ
+from oectflow.extractors.kernels.gate import count_cycles, cycle_starts
 
 #: How a step ended.
 FOUND, MORE_CYCLES, NO_CYCLE, NO_DATA, NO_PERIOD = range(5)
@@ -97,7 +106,7 @@ def step_peaks(y, offsets, use_abs, peaks):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def cycle_peaks(y, recorded, gate, offsets, interval, period, peaks, codes):
+def cycle_peaks(y, recorded, gate, offsets, interval, period, peaks, codes, clocks, sources):
     """Find the sample of largest magnitude in every gate cycle of every step.
 
     Parameters
@@ -110,16 +119,20 @@ def cycle_peaks(y, recorded, gate, offsets, interval, period, peaks, codes):
     offsets
         Step i is ``offsets[i]:offsets[i + 1]``.  Shape (S + 1,).
     interval, period
-        Sampling interval and gate period (s), NaN where unknown.  Shape (S,).
+        Declared sampling interval and gate period (s), NaN where unknown.  Shape (S,).
     peaks
         Gets the signed samples of the first n cycles; NaN for a cycle that the step does not have,
         or without a finite sample.  Shape (S, n).
-    codes
-        Gets how each step ended.  Shape (S,).
+    codes, clocks, sources
+        Get how each step ended, what its clock is (:mod:`.clock`), and what cut its cycles
+        (:mod:`.edges`); ``TRACE`` where the nominal ones do not look alike and the trace is
+        to be asked.  Shape (S,).
     """
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
         peaks[step] = math.nan
+        sources[step] = NO_CYCLES
+        t, dt, clocks[step] = step_clock(recorded[a:b], interval[step], period[step])
         runs = np.empty((0, 3), np.int64)
         n_runs = 0
         if gate.size:
@@ -127,30 +140,60 @@ def cycle_peaks(y, recorded, gate, offsets, interval, period, peaks, codes):
             n_runs = gate_runs(gate[a:b], runs)
         n_complete = complete_cycles(runs, n_runs)
         by_gate = n_complete > 0
-        if not by_gate and not (period[step] > 0.0 and interval[step] > 0.0):
+        if not by_gate and not (period[step] > 0.0 and dt > 0.0):
             codes[step] = NO_PERIOD
             continue
         samples = y[a:b]
         if not any_finite(samples):
             codes[step] = NO_DATA
             continue
+        m = period[step] / dt
         if not by_gate:
-            n_complete = count_cycles(b - a, period[step] / interval[step])
-        n = min(n_complete, peaks.shape[1])
-        codes[step] = FOUND
-        if n == 0:
+            n_complete = count_cycles(time_span(t) if t.size else float(b - a), m)
+        if n_complete == 0:
             codes[step] = NO_CYCLE
-        elif n < n_complete:
-            codes[step] = MORE_CYCLES
+            continue
         if by_gate:
-            starts = np.empty(n + 1, np.int64)
-            for i in range(n):
+            starts = np.empty(n_complete + 1, np.int64)
+            for i in range(n_complete):
                 starts[i] = runs[2 * i, 0]
                 starts[i + 1] = runs[2 * i + 1, 1]
+            sources[step] = GATE
         else:
-            t = recorded_clock(recorded[a:b], interval[step])
-            starts = cycle_starts(t, b - a, period[step] / interval[step], n)
-        for i in range(n):
-            k = largest(samples[starts[i] : starts[i + 1]], True)
+            starts = cycle_starts(t, b - a, m, n_complete)
+            sources[step] = TRACE if cycles_differ(samples, t, starts) else NOMINAL
+        codes[step] = peaks_between(samples, starts, peaks[step])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def time_span(t):
+    """Return the time of all samples, of which the last one lasts as long as those before it."""
+    last = t.size - 1
+    return t[last] + min(t[last] - t[last - 1], t[last - 1] - t[last - 2])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def peaks_between(y, starts, peaks):
+    """Find the sample of largest magnitude between borders.
+
+    Parameters
+    ----------
+    y
+        Samples.  Shape (N,).
+    starts
+        Borders of the cycles.  Shape (cycles + 1,), int64.
+    peaks
+        Gets the signed samples of the first n cycles, NaN beyond.  Shape (n,).
+
+    Returns
+    -------
+    ``FOUND`` or ``MORE_CYCLES``.
+    """
+    n_cycles = starts.size - 1
+    for i in range(peaks.size):
+        peaks[i] = math.nan
+        if i < n_cycles:
+            k = largest(y[starts[i] : starts[i + 1]], True)
             if k >= 0:
-                peaks[step, i] = samples[starts[i] + k]
+                peaks[i] = y[starts[i] + k]
+    return FOUND if n_cycles <= peaks.size else MORE_CYCLES

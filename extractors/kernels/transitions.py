@@ -17,8 +17,12 @@ from oectflow.extractors.kernels.ceilings import limits_of
 from oectflow.extractors.kernels.clock import step_clock
 from oectflow.extractors.kernels.cycles import fit_windows
 from oectflow.extractors.kernels.edges import (
+    GATE,
+    NO_CYCLES,
+    NOMINAL,
     OFF,
     ON,
+    TRACE,
     complete_cycles,
     gate_runs,
     phases_of_runs,
@@ -40,6 +44,7 @@ from oectflow.extractors.kernels.exponential import (
     TAU,
     fit_exponential,
 )
+from oectflow.extractors.kernels.folding import period_is_off, refined_period
 from oectflow.extractors.kernels.gate import (
     OVERFLOW,
     count_cycles,
@@ -55,6 +60,7 @@ from oectflow.extractors.kernels.verdicts import (
     LOW_R2,
     LOW_SWING,
     NO_PERIOD,
+    NO_RESPONSE,
     NO_WINDOW,
     NOT_EXPONENTIAL,
     WAITING,
@@ -66,8 +72,6 @@ from oectflow.extractors.kernels.windows import adjusted, search_above, search_t
 #: How windows are chosen: searched in the first two periods, kept from an earlier step while they
 #: hold, found by somebody else, the phases, or given once and for all.
 SEARCH, KEEP, FOUND, FULL_PHASE, FIXED = range(5)
-#: What the cycles of a step are cut by.
-NOMINAL, NO_CYCLES, GATE, TRACE = range(4)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -437,12 +441,15 @@ def fit_steps(
             length = np.empty((room, 2), np.int64)
             high = -1
             if attempt == 1:
+                near = refined_period(y, m)
+                n = max(1, count_cycles(float(b - a), near))
                 on, n_on, off, n_off = phase_offsets(
-                    y, cycle_starts(t, b - a, m, n), duty_cycle[step]
+                    y, cycle_starts(t[:0], b - a, near, n), duty_cycle[step]
                 )
                 n = phases_of_trace(
-                    y, m, on, off, n_on, n_off, 0.0 < duty_cycle[step] < 1.0, starts, first, length
-                )
+                    y, near, on, off, n_on, n_off, 0.0 < duty_cycle[step] < 1.0, starts, first,
+                    length,
+                )  # fmt: skip
                 n = min(n, most_cycles)
                 if n == 0:
                     break
@@ -521,5 +528,8 @@ def fit_steps(
                     rows[step, 0, OFF] = math.nan
                     ends[0, OFF] = ABSENT
             doubtful = count_doubtful(ends)
+            silent = np.all((ends == NO_RESPONSE) | (ends == ABSENT) | (ends == CUT))
+            if silent and attempt == 0 and period_is_off(y, t, m, n):
+                doubtful = n
             if by_gate or choice in (FOUND, KEEP) or doubtful < max(1, n // 10) or m < 16.0:
                 break

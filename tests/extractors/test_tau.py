@@ -15,6 +15,7 @@ from scipy.optimize import curve_fit
 from oectflow.errors import ParameterError
 from oectflow.extractors.base import get_extractor, stack_steps
 from oectflow.extractors.tau import TauOnOff
+from oectflow.extractors.timing import CYCLES_FROM
 from oectflow.measurement import Batch
 from tests.extractors import naive_tau
 
@@ -305,7 +306,10 @@ def test_tau__parameters_replace_the_protocol() -> None:
     current = device()
     known = extract(make_step(current))
     unknown = make_step(current, interval=np.nan, period=np.nan)
-    assert_same_bits(extract(unknown, period=0.1, sample_rate=1000.0), known)
+    given = extract(unknown, period=0.1, sample_rate=1000.0)
+    assert given.pop("cycles_from") == list(CYCLES_FROM).index("given")
+    assert known.pop("cycles_from") == list(CYCLES_FROM).index("nominal")
+    assert_same_bits(given, known)
 
 
 @pytest.mark.parametrize(

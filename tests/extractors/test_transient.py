@@ -98,11 +98,11 @@ def test_cycle_peaks__same_as_twin(parts, samples_per_period, n):
     offsets = np.cumsum([0] + [part.size for part in parts])
     y = np.concatenate(parts).astype(float)
     found = np.empty((len(parts), n))
-    codes = np.empty(len(parts), np.int8)
+    codes, clocks, sources = np.empty((3, len(parts)), np.int8)
     ones = np.ones(len(parts))
     period = samples_per_period * ones
     none = np.full(y.size, np.nan)
-    peaks.cycle_peaks(y, none, none[:0], offsets, ones, period, found, codes)
+    peaks.cycle_peaks(y, none, none[:0], offsets, ones, period, found, codes, clocks, sources)
     want = [naive.cycle_peaks(part, samples_per_period, n) for part in parts]
     np.testing.assert_array_equal(found, want)
 

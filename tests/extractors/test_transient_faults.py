@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from oectflow.extractors.base import get_extractor
 from oectflow.extractors.kernels import clock, edges, residuals
+from oectflow.extractors.phases import phases_by_fit
 from oectflow.pipeline.inputs.gate_signal import square_wave
 from oectflow.pipeline.inputs.timing import Timing, complete_from_trace
 from tests.extractors import faulty_transients as faulty
@@ -97,6 +98,48 @@ def test_field_case__cycles_longer_than_nominal(case) -> None:
     assert decay(step, 3) == (pytest.approx(0.757, rel=0.01), "not_exponential")
 
 
+def borders(t: np.ndarray, period: float, n_cycles: int) -> np.ndarray:
+    return np.searchsorted(t, t[0] + period * np.arange(n_cycles + 1))
+
+
+def outcome(name: str, step: dict[str, Any], **params: Any) -> tuple[dict[str, Any], str, str]:
+    """Return a result, its status word, and what cut the cycles."""
+    extractor = get_extractor(name, params)
+    result = extractor.extract_step(step)
+    found = [
+        list(extractor.variables[column].statuses)[int(result[column])]
+        for column in ("status", "cycles_from")
+    ]
+    return result, *found
+
+
+def test_field_case__cycles_and_parts_follow_the_trace(case) -> None:
+    step = case("t01")
+    result, word, source = outcome("transient.cycles", step, n_cycles=10)
+    assert (word, source) == ("ok", "trace")
+    size = np.abs(step["drain_current"])
+    want = [size[a:b].max() for a, b in pairwise(borders(step["original_time"], 60.4, 10))]
+    np.testing.assert_array_equal(np.abs(result["value"]), want)
+    assert outcome("transient.decay_time", step, cycle=3)[2] == "trace"
+    # The last on phase: 11 samples later than the nominal period has it.
+    assert outcome("transient.dwt", step, part="on", cycle=10)[2] == "trace"
+    _, _, source = outcome("transient.cycles", step, n_cycles=10, period=60.0)
+    assert source == "trace"
+
+
+@pytest.mark.parametrize("name", ["t03", "t05"])
+def test_field_case__nominal_cycles_that_are_right_stay(case, name: str) -> None:
+    step = case(name)
+    for extractor, params in (
+        ("transient.cycles", {}),
+        ("transient.dwt", {"part": "off"}),
+        ("transient.decay_time", {}),
+    ):
+        assert outcome(extractor, step, **params)[2] == "nominal"
+        period = step["gate_period"]
+        assert outcome(extractor, step, **params, period=period)[2] == "given"
+
+
 def test_field_case__period_of_an_uneven_clock(case) -> None:
     step = case("t02")
     assert step["gate_period"] == pytest.approx(60.48, abs=0.02)
@@ -118,7 +161,46 @@ def test_field_case__two_exponentials(case) -> None:
 
 
 def test_field_case__clock_in_another_unit(case) -> None:
-    assert set(words(TAU.extract_step(case("t07"))).ravel()) == {"clock"}
+    step = case("t07")
+    assert set(words(TAU.extract_step(step)).ravel()) == {"clock"}
+    assert outcome("transient.cycles", step)[1] == "clock"
+    assert outcome("transient.dwt", step, part="on")[1] == "clock"
+    assert outcome("transient.decay_time", step)[1] == "clock"
+
+
+@pytest.mark.parametrize("kind", ["two_clocks", "broken_clock"])
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=EXAMPLES or 30, deadline=None, derandomize=not EXAMPLES, print_blob=True)
+def test_clock__no_feature_is_ok(kind: str, seed: int) -> None:
+    step = faulty.KINDS[kind](np.random.default_rng(seed)).step
+    for name, params in (
+        ("transient.cycles", {}),
+        ("transient.dwt", {}),
+        ("transient.dwt", {"part": "on"}),
+        ("transient.decay_time", {}),
+    ):
+        extractor = get_extractor(name, params)
+        found = extractor.extract_step(step)
+        assert list(extractor.variables["status"].statuses)[int(found["status"])] != "ok"
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=EXAMPLES or 30, deadline=None, derandomize=not EXAMPLES, print_blob=True)
+def test_period__cycles_do_not_drift_away(seed: int) -> None:
+    """The nominal period is up to 5 % off; cycles begin within 2 % of one of the true ones."""
+    rng = np.random.default_rng(seed)
+    scale = 1 + rng.choice([-1, 1]) * 10.0 ** rng.uniform(-2.5, -1.3)
+    step = faulty.make(rng, n_cycles=10, noise=1e-3, gate=False, period_scale=scale).step
+    m = step["gate_period"] / step["sampling_interval"] * scale
+    source, spans = phases_by_fit(step, {"period": None, "sample_rate": None})
+    begins = spans[..., 0].min(axis=1)
+    assert SOURCES[source] == "trace" or abs(scale - 1) * begins.size < 0.1
+    away = begins / m - np.round(begins / m)
+    # The windows of a fit may leave out the sample of the switch.
+    assert np.all(np.abs(away) <= max(0.02, 2.5 / m) + (SOURCES[source] == "nominal") * 0.1)
+    _, word, again = outcome("transient.cycles", step, n_cycles=10)
+    assert word == "ok"
+    assert again in (SOURCES[source], "nominal")
 
 
 def instrument_step(shared_data: Path) -> dict[str, Any]:
