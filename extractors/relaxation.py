@@ -116,9 +116,11 @@ class _Relaxation(BaseExtractor):
             "int8",
             found["status"].statuses,
         )
-        columns = {**self.companions, **_OF_EVERY_MODEL}
+        columns = {**self.companions, **_OFFSET}
         return found | {
             **{name: per_phase(unit, text) for name, (_, unit, text) in columns.items()},
+            "r_squared": per_phase("", "R2 on the raw samples"),
+            "correlation": per_phase("", "correlation of neighbouring residuals"),
             "aicc_gain": per_phase("", "AICc of one exponential, less that of the model"),
             "window_start": per_phase("s", "t = 0, from the step's first sample"),
             "window_duration": per_phase("s", "samples of the phase times interval"),
@@ -189,13 +191,20 @@ class _Relaxation(BaseExtractor):
         for word in ("absent", *_OF_THE_RECORD):
             status[one["status"] == _TAU_WORDS.index(word)] = words.index(word)
         there = fitted & (status != words.index("absent")) & (samples > 0)
-        numbers = np.where(there[..., None], rows, np.nan)
+        # What the samples do not tell is no number: it goes with the last bit of one of them.
+        known = there & np.isin(
+            status, [words.index(word) for word in ("ok", "clipped", "outlier")]
+        )
+        numbers = np.where(known[..., None], rows, np.nan)
+        unknowns = {**_VALUE, **self.companions, **_OFFSET}
         columns: Columns = {
             name: numbers[..., column] * (seconds[:, None, None] if unit == "s" else 1.0)
-            for name, (column, unit, _) in {**_VALUE, **self.companions, **_OF_EVERY_MODEL}.items()
+            for name, (column, unit, _) in unknowns.items()
         }
         return columns | {
             "status": status,
+            "r_squared": np.where(there, rows[..., mixtures.R2], np.nan),
+            "correlation": np.where(there, rows[..., mixtures.PHI], np.nan),
             "aicc_gain": np.where(there, gain, np.nan),
             "window_start": one["window_start"],
             "window_duration": one["window_duration"].astype(np.float64),
@@ -209,11 +218,7 @@ class _Relaxation(BaseExtractor):
 
 
 _VALUE = {"value": (mixtures.FIRST, "s", "")}
-_OF_EVERY_MODEL = {
-    "offset": (mixtures.OFFSET, "A", "Id as t goes to infinity"),
-    "r_squared": (mixtures.R2, "", "R2 on the raw samples"),
-    "correlation": (mixtures.PHI, "", "correlation of neighbouring residuals"),
-}
+_OFFSET = {"offset": (mixtures.OFFSET, "A", "Id as t goes to infinity")}
 
 
 @register("transient.two_exponentials")

@@ -162,19 +162,27 @@ def project(y, columns, n_linear, factor, alpha, residual):
     factor, alpha, residual
         Get the Cholesky factor of their products, the amplitudes and the residuals.
     """
-    b = np.empty(2)
-    for i in range(n_linear):
-        for j in range(i + 1):
-            factor[i, j] = np.dot(columns[i], columns[j])
-        b[i] = np.dot(columns[i], y)
+    f, g = columns[0], columns[n_linear - 1]
+    ff = fg = gg = fy = gy = 0.0
+    # One pass, since the sums wait for each other otherwise.
+    for k in range(y.size):
+        ff += f[k] * f[k]
+        fg += f[k] * g[k]
+        gg += g[k] * g[k]
+        fy += f[k] * y[k]
+        gy += g[k] * y[k]
+    factor[0, 0], factor[n_linear - 1, 0], factor[n_linear - 1, n_linear - 1] = ff, fg, gg
     if not decompose(factor, n_linear):
         return math.inf
-    solve(factor, b, n_linear, alpha)
-    residual[:] = y
-    for i in range(n_linear):
-        for k in range(y.size):
-            residual[k] -= alpha[i] * columns[i, k]
-    return np.dot(residual, residual)
+    solve(factor, np.array([fy, gy]), n_linear, alpha)
+    a = alpha[0]
+    b = alpha[1] if n_linear == 2 else 0.0
+    rss = 0.0
+    for k in range(y.size):
+        r = y[k] - a * f[k] - b * g[k]
+        residual[k] = r
+        rss += r * r
+    return rss
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -186,21 +194,35 @@ def differentiate(
     Exact ones: along the valley in which two time constants balance each other, the second
     derivatives of the model count as much as the products of the first.
     """
+    f, g = columns[0], columns[n_linear - 1]
+    u, v = columns[2], columns[3]
+    uu = uv = vv = uf = ug = vf = vg = ur = vr = pp = qq = pq = 0.0
+    for k in range(residual.size):
+        r = residual[k]
+        uu += u[k] * u[k]
+        uv += u[k] * v[k]
+        vv += v[k] * v[k]
+        uf += u[k] * f[k]
+        ug += u[k] * g[k]
+        vf += v[k] * f[k]
+        vg += v[k] * g[k]
+        ur += u[k] * r
+        vr += v[k] * r
+        pp += columns[4, k] * r
+        qq += columns[5, k] * r
+        pq += columns[6, k] * r
+    a, b = alpha[0], alpha[n_linear - 1]
+    gradient[0], gradient[1] = -a * ur, -b * vr
+    hessian[0, 0] = a * a * uu - a * pp
+    hessian[1, 0] = a * b * uv - a * pq
+    hessian[1, 1] = b * b * vv - b * qq
+    # By an unknown and an amplitude; each function has its own, or both unknowns are of one.
     of_amplitude = np.empty((2, 2))
+    of_amplitude[0] = a * uf, a * ug
+    of_amplitude[1] = b * vf, b * vg
+    of_amplitude[0, 0] -= ur
+    of_amplitude[1, n_linear - 1] -= vr
     gone = np.empty(2)
-    for i in range(2):
-        h = columns[2 + i]
-        owner = min(i, n_linear - 1)
-        along = np.dot(h, residual)
-        gradient[i] = -alpha[owner] * along
-        for k in range(n_linear):
-            of_amplitude[i, k] = alpha[owner] * np.dot(h, columns[k])
-        of_amplitude[i, owner] -= along
-        for j in range(i + 1):
-            other = alpha[min(j, n_linear - 1)]
-            hessian[i, j] = alpha[owner] * other * np.dot(h, columns[2 + j])
-        hessian[i, i] -= alpha[owner] * np.dot(columns[4 + i], residual)
-    hessian[1, 0] -= alpha[0] * np.dot(columns[6], residual)
     for i in range(2):
         solve(factor, of_amplitude[i], n_linear, gone)
         for j in range(i, 2):

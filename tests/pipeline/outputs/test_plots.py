@@ -190,6 +190,11 @@ def test_plot_transient__fits_lie_on_the_measured_current(device):
 @pytest.mark.parametrize("feature", ["two", "stretched"])
 def test_plot_transient__other_models_lie_on_the_measured_current(tmp_path, feature):
     simulated = simulate_device(2, n_transient=1, n_transfer=1, n_cycles=3, transient_noise=1e-3)
+    trace = simulated.transient_steps[0]
+    fast, slow = trace.arrays["Id"].copy(), trace.arrays["Id"].copy()
+    for k in range(1, slow.size):
+        slow[k] = slow[k - 1] + (fast[k] - slow[k - 1]) / 60
+    trace.arrays["Id"][:] = (fast + slow) / 2
     experiment = of.Experiment(simulated.write(tmp_path / "device.h5"))
     of.extract(experiment, "transient_models", tmp_path / "out", progress=False)
     results = of.open_results(tmp_path / "out")
@@ -203,8 +208,10 @@ def test_plot_transient__other_models_lie_on_the_measured_current(tmp_path, feat
             measured.get_xdata() <= line.get_xdata()[-1]
         )
         curve = np.interp(measured.get_xdata()[inside], line.get_xdata(), line.get_ydata())
-        # Five times the noise, and what a polygon of 200 points cuts off.
-        assert np.abs(curve - measured.get_ydata()[inside]).max() < 1e-2 * swing
+        # Five times the noise, and what a polygon of 200 points cuts off; a stretched exponential
+        # describes two processes to some per cent.
+        allowed = 1e-2 if feature == "two" else 6e-2
+        assert np.abs(curve - measured.get_ydata()[inside]).max() < allowed * swing
     with pytest.raises(of.OectflowError, match="correlations are told of one exponential"):
         fit_report(experiment, results, 0, feature=feature, cycles=(1,))
 
