@@ -34,8 +34,6 @@ from oectflow.extractors.kernels.windows import (
     set_bars,
 )
 
-#: In a trace without noise all windows are as good: after so many, each of them is fitted.
-MANY = 3
 #: What rounding makes of two windows that are as good.
 TIE = 1e-14
 #: Of its range: how far a window may be from another one, times a factor and plus a constant, for
@@ -129,33 +127,9 @@ def search_length(y, n, start_step, tables, sign, best, start, theta, dense):
     -------
     Start and adjusted R2; (-1, ``best``) where there is none.
     """
+    value, _ = resampled_fit(y[start : start + n], sign, theta, dense)
+    at, best = better(-1, best, start, value)
     lengths = np.array([n])
-    turn = 0 if sign == DECAY else 1
-    bars = np.empty(2)
-    # Every look leaves at most one range more than before.
-    firsts = np.empty(MANY + 2, np.int64)
-    lasts = np.empty(MANY + 2, np.int64)
-    first, last = 0, y.size
-    n_ranges = 0
-    at = -1
-    for _ in range(2 * MANY):
-        if start >= 0:
-            value, _ = resampled_fit(y[start : start + n], sign, theta, dense)
-            at, best = better(at, best, start, value)
-            firsts[n_ranges], lasts[n_ranges] = first, start - start_step + n
-            firsts[n_ranges + 1], lasts[n_ranges + 1] = start + start_step, last
-            n_ranges += 2
-        if n_ranges == 0:
-            return at, best
-        if n_ranges > MANY:
-            break
-        n_ranges -= 1
-        first, last = firsts[n_ranges], lasts[n_ranges]
-        start = -1
-        if last - first >= n:
-            bars[turn], bars[1 - turn] = best, 1.0
-            decay, rise = search_above(y, first, last, start_step, lengths, tables, 0.0, bars)
-            start, _, theta = decay if turn == 0 else rise
     may_win = can_exceed(y, lengths, start_step, tables, sign, best - TIE)
     before = -1
     for index in range(may_win.size):
