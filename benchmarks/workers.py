@@ -73,7 +73,7 @@ def measure_costs(folder: Path) -> dict[str, float]:
             seconds.append(time.process_time() - begin)
         return min(seconds[1:]) / n_steps
 
-    blocks = {s: experiment.block(s, 0, n_steps) for s in experiment.sources}
+    blocks = {s: experiment.batch(s, 0, n_steps) for s in experiment.sources}
     batches = {s: of.Batch(b.arrays, b.offsets, b.values, 0) for s, b in blocks.items()}
 
     def compute(extractor: of.BaseExtractor) -> None:
@@ -87,7 +87,7 @@ def measure_costs(folder: Path) -> dict[str, float]:
     costs = {name: best(lambda e=extractors[name]: compute(e)) for name in NINE}
     return costs | {
         "reading": sum(
-            best(lambda s=source: of.Experiment(path).block(s, 0, n_steps)) for source in blocks
+            best(lambda s=source: of.Experiment(path).batch(s, 0, n_steps)) for source in blocks
         )
     }
 

@@ -37,10 +37,10 @@ def test_every_kind__what_is_written_comes_back(kind: str, tmp_path: Path) -> No
     experiment = Experiment(path)
     assert experiment.sources == (kind,)
     assert experiment.n_steps(kind) == 4
-    whole = experiment.block(kind, 0, 4)
+    whole = experiment.batch(kind, 0, 4)
     np.testing.assert_array_equal(whole.offsets, [0, 7, 10, 10, 22])
     for i, written in enumerate(steps):
-        found = experiment.block(kind, i, i + 1).arrays
+        found = experiment.batch(kind, i, i + 1).arrays
         for array in get_kind(kind).arrays:
             for name in (array.name, *array.aliases):
                 a, b = whole.offsets[i : i + 2]
@@ -61,7 +61,7 @@ def test_every_kind__a_step_may_lack_what_is_optional(kind: str, tmp_path: Path)
         write_measurement(tmp_path / "a.h5", Measurement({}, [bare, whole, bare]))
     )
     for array in get_kind(kind).optional:
-        found = experiment.block(kind, 0, 3, [array.name]).arrays[array.name]
+        found = experiment.batch(kind, 0, 3, [array.name]).arrays[array.name]
         np.testing.assert_array_equal(found[5:10], whole.arrays[array.name])
         assert np.isnan(found[:5]).all()
         assert np.isnan(found[10:]).all()
@@ -87,14 +87,14 @@ def test_numbers_of_a_step__from_parameters_or_as_given(tmp_path: Path) -> None:
         step("transfer", 3, info={"parameters": given}),
         step("transfer", 3, values={"Vd": -0.25, "curve": 1, "file_step": 4, "file_position": 61}),
     ]
-    block = Experiment(write_measurement(tmp_path / "a.h5", Measurement({}, steps))).block(
+    batch = Experiment(write_measurement(tmp_path / "a.h5", Measurement({}, steps))).batch(
         "transfer", 0, 2
     )
-    np.testing.assert_array_equal(block.values["Vd"], [-0.6, -0.25])
-    np.testing.assert_array_equal(block.values["sweep_rate"], [0.4, np.nan])
-    np.testing.assert_array_equal(block.values["curve"], [np.nan, 1])
-    np.testing.assert_array_equal(block.values["file_position"], [np.nan, 61])
-    one = block.step(1)
+    np.testing.assert_array_equal(batch.values["Vd"], [-0.6, -0.25])
+    np.testing.assert_array_equal(batch.values["sweep_rate"], [0.4, np.nan])
+    np.testing.assert_array_equal(batch.values["curve"], [np.nan, 1])
+    np.testing.assert_array_equal(batch.values["file_position"], [np.nan, 61])
+    one = batch.step(1)
     assert one["Vd"] == -0.25
     np.testing.assert_array_equal(one["Vd_measured"], steps[1].arrays["Vd"])
 
@@ -103,7 +103,7 @@ def test_a_number_that_nobody_declared_is_what_was_measured(tmp_path: Path) -> N
     arrays = {"Vd": np.arange(5.0), "Id": np.arange(5.0), "Vg": np.array([0.2] * 4 + [np.nan])}
     path = write_measurement(tmp_path / "a.h5", Measurement({}, [Step("output", arrays)]))
     for wanted in (None, ["Id"]):
-        assert Experiment(path).block("output", 0, 1, wanted).values["Vg"].tolist() == [0.2]
+        assert Experiment(path).batch("output", 0, 1, wanted).values["Vg"].tolist() == [0.2]
 
 
 def test_extras__are_kept_with_heading_and_unit(tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ class Experiment(Recorded):
         if not -n_steps <= index < n_steps:
             raise IndexError(f"{self.path}: {source} has {n_steps} steps, there is no step {index}")
         start = index % n_steps
-        return self.block(source, start, start + 1).step(0)
+        return self.batch(source, start, start + 1).step(0)
 
     def extra(self, source: str, index: int) -> dict[str, Extra]:
         """Read the columns of one step that its kind does not know, with heading and unit.
@@ -224,7 +224,7 @@ class Experiment(Recorded):
                 extras[name] = Extra(np.asarray(values, np.float64), heading, unit)
         return extras
 
-    def block(
+    def batch(
         self, source: str, start: int, stop: int, arrays: Collection[str] | None = None
     ) -> Batch:
         """Read the steps ``start:stop`` of a source, in one read of one contiguous range.

@@ -23,27 +23,27 @@ def labelled(experiment: Experiment) -> xr.DataTree:
     tree = xr.DataTree(root, name=experiment.experiment_id)
     for source in experiment.sources:
         kind, n_steps = get_kind(source), experiment.n_steps(source)
-        block = experiment.block(source, 0, n_steps)
+        batch = experiment.batch(source, 0, n_steps)
         dims = ("step", kind.sample)
         node = xr.Dataset(coords={"step": np.arange(n_steps)})
         for array in kind.arrays:
-            if array.name in block.arrays:
-                name = array.aliases[0] if array.name in block.values else array.name
-                padded = _padded(block.arrays[array.name], block.offsets)
+            if array.name in batch.arrays:
+                name = array.aliases[0] if array.name in batch.values else array.name
+                padded = _padded(batch.arrays[array.name], batch.offsets)
                 node[name] = (dims, padded, {"units": array.unit})
         extras = [experiment.extra(source, i) for i in range(n_steps)]
         # All steps of a kind have the same ones, NaN where a step had none.
         for name, first in extras[0].items():
             joined = np.concatenate([extra[name].values for extra in extras])
             about = {"units": first.unit, "heading": first.heading}
-            node[f"extra_{name}"] = (dims, _padded(joined, block.offsets), about)
+            node[f"extra_{name}"] = (dims, _padded(joined, batch.offsets), about)
         for value in kind.values:
-            numbers = block.values[value.name]
+            numbers = batch.values[value.name]
             if kind.gated or not np.isnan(numbers).all():
                 units = {"units": value.unit or "1"}
                 node = node.assign_coords({value.name: ("step", numbers, units)})
-        if block.timing_source:
-            node = node.assign_coords(timing_source=("step", list(block.timing_source)))
+        if batch.timing_source:
+            node = node.assign_coords(timing_source=("step", list(batch.timing_source)))
         tree[source] = xr.DataTree(node)
     return tree
 

@@ -66,7 +66,7 @@ class Recorded:
         def workflow(self) -> Any: ...  # noqa: D102 - those of Experiment
         def n_steps(self, source: str) -> int: ...  # noqa: D102
         def step(self, source: str, index: int) -> dict[str, Any]: ...  # noqa: D102
-        def block(  # noqa: D102
+        def batch(  # noqa: D102
             self, source: str, start: int, stop: int, arrays: Collection[str] | None = None
         ) -> Batch: ...
         def layout(self, source: str) -> Layout: ...  # noqa: D102
@@ -208,12 +208,12 @@ class Recorded:
         n_steps = self.n_steps("transfer")
         if not n_steps:
             return None
-        block = self.block("transfer", 0, n_steps)
-        lengths = np.diff(block.offsets)
+        batch = self.batch("transfer", 0, n_steps)
+        lengths = np.diff(batch.offsets)
         data = np.full((n_steps, 2, lengths.max(initial=0)), np.nan)
         there = np.arange(data.shape[2]) < lengths[:, None]
         for row, name in enumerate(("Vg", "Id")):
-            data[:, row][there] = block.arrays[name]
+            data[:, row][there] = batch.arrays[name]
         return {
             "measurement_data": data,
             "data_info": {
@@ -228,7 +228,7 @@ class Recorded:
     def get_transient_all_measurement(self) -> dict[str, Array] | None:
         """Return all transients one after the other; as for one step, None if there is none."""
         n_steps = self.n_steps("transient")
-        return dict(self.block("transient", 0, n_steps, TRACE).arrays) if n_steps else None
+        return dict(self.batch("transient", 0, n_steps, TRACE).arrays) if n_steps else None
 
     def get_transfer_step_info_table(self) -> pd.DataFrame | None:
         """Return the table of transfer steps, None if there is none."""

@@ -113,7 +113,7 @@ def read_steps(
                 f"{task.path}: changed since the run began; "
                 "wait until it is complete, then run again"
             )
-        batch = _experiment(task.path, task.identity).block(source, start, stop, arrays)
+        batch = _experiment(task.path, task.identity).batch(source, start, stop, arrays)
     except InputError as error:
         if stop - start > 1:
             return _joined([read_steps(task, source, i, i + 1, arrays) for i in range(start, stop)])

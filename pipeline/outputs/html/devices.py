@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from oectflow.errors import OectflowError
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.outputs.html import pictures
-from oectflow.pipeline.outputs.html.summary import Feature, File, readable
+from oectflow.pipeline.outputs.html.summary import FeatureSummary, File, readable
 from oectflow.pipeline.outputs.results import open_results
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Devices:
     def __init__(
         self,
         files: Sequence[File],
-        features: Sequence[Feature],
+        features: Sequence[FeatureSummary],
         rows: Sequence[Mapping[str, Any]],
         raw: Mapping[str, Experiment],
         client: Client | None,
@@ -100,7 +100,7 @@ class Devices:
             }
 
 
-def draw(file: File, features: Sequence[Feature], raw: Experiment | None) -> Drawn:
+def draw(file: File, features: Sequence[FeatureSummary], raw: Experiment | None) -> Drawn:
     """Return the pictures of one experiment."""
     import dask
 

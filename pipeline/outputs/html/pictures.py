@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oectflow.measurement import get_kind
-from oectflow.pipeline.outputs.html.summary import Feature
+from oectflow.pipeline.outputs.html.summary import FeatureSummary
 from oectflow.pipeline.outputs.plots import (
     plot_chip,
     plot_curves,
@@ -117,7 +117,7 @@ def _legend_below(ax: Any, n_columns: int) -> None:
     )
 
 
-def of_feature(loaded: xr.Dataset, feature: Feature) -> Iterator[Picture]:
+def of_feature(loaded: xr.Dataset, feature: FeatureSummary) -> Iterator[Picture]:
     """Draw a feature of all devices: against the step, and as a map of chips."""
     if not (feature.has_one_unit and feature.was_measured):
         return
@@ -134,7 +134,7 @@ def of_feature(loaded: xr.Dataset, feature: Feature) -> Iterator[Picture]:
         yield take(ax.figure, f"Map of chips: {name} of each device", caption)
 
 
-def of_device(one: xr.Dataset, features: Sequence[Feature]) -> Iterator[Picture]:
+def of_device(one: xr.Dataset, features: Sequence[FeatureSummary]) -> Iterator[Picture]:
     """Draw the map of degradation of one experiment."""
     name = str(one["experiment"].item())
     if not one.sizes["step"]:
@@ -210,7 +210,7 @@ def of_fits(experiment: Experiment, one: xr.Dataset, fitted: str) -> Iterator[Pi
     )
 
 
-def _drawable(one: xr.Dataset, features: Sequence[Feature]) -> list[Feature]:
+def _drawable(one: xr.Dataset, features: Sequence[FeatureSummary]) -> list[FeatureSummary]:
     """Return the features of which an experiment has a number, or a flag in place of one."""
     return [
         feature
@@ -224,7 +224,7 @@ def _drawable(one: xr.Dataset, features: Sequence[Feature]) -> list[Feature]:
     ]
 
 
-def of_steps(one: xr.Dataset, features: Sequence[Feature]) -> Iterator[Picture]:
+def of_steps(one: xr.Dataset, features: Sequence[FeatureSummary]) -> Iterator[Picture]:
     """Draw every feature of one experiment against the step, each on a small picture of its own."""
     from matplotlib.figure import Figure
 
@@ -257,7 +257,7 @@ def of_steps(one: xr.Dataset, features: Sequence[Feature]) -> Iterator[Picture]:
         yield _packed(image.crop(place), f"{feature.name} of {name} against the step", "")
 
 
-def _draw_steps(ax: Any, one: xr.Dataset, feature: Feature) -> None:
+def _draw_steps(ax: Any, one: xr.Dataset, feature: FeatureSummary) -> None:
     """Draw a feature against the step: medians over cycles, hollow where a value is flagged."""
     parts = []
     for entry in feature.entries:

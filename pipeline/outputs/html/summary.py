@@ -62,7 +62,7 @@ class File:
 
 
 @dataclass
-class Feature:
+class FeatureSummary:
     """A feature of the batch: what it is, and how often it carries which status word.
 
     Attributes
@@ -117,16 +117,16 @@ def read_file(path: Path) -> File:
     return File(path, metadata, flags_of_result(metadata), problems[:_MOST_PROBLEMS])
 
 
-def collect_features(files: Sequence[File], results: xr.Dataset) -> list[Feature]:
+def collect_features(files: Sequence[File], results: xr.Dataset) -> list[FeatureSummary]:
     """Return all features of a batch, in the order of the files."""
-    features: dict[str, Feature] = {}
+    features: dict[str, FeatureSummary] = {}
     for file in files:
         for name, about in file.metadata["features"].items():
             if name not in results:
                 continue
             feature = features.setdefault(
                 name,
-                Feature(
+                FeatureSummary(
                     name,
                     about["unit"],
                     about["description"],
@@ -155,7 +155,7 @@ def versions(files: Sequence[File]) -> dict[str, str]:
     return {name: ", ".join(sorted(known)) for name, known in found.items()}
 
 
-def statistics(loaded: xr.Dataset, feature: Feature) -> Iterator[dict[str, Any]]:
+def statistics(loaded: xr.Dataset, feature: FeatureSummary) -> Iterator[dict[str, Any]]:
     """Summarise a feature: one row for every experiment and entry.
 
     Parameters

@@ -233,13 +233,13 @@ def test_other_steps_and_arrays_of_a_damaged_file_can_be_read(tmp_path, change):
     path = broken(tmp_path, change)
     experiment = Experiment(path)
     with pytest.raises(UnreadableFile):
-        experiment.block("transient", 0, 4)
+        experiment.batch("transient", 0, 4)
     with h5py.File(path) as file:
         for step in (0, 2, 3):
             got = experiment.step("transient", step)["drain_current"]
             expected = file["transient/measurement_data"][2, 100 * step : 100 * step + 100]
             np.testing.assert_array_equal(got, expected)
-    times = experiment.block("transient", 0, 4, ["original_time"])
+    times = experiment.batch("transient", 0, 4, ["original_time"])
     assert list(times.arrays) == ["original_time"]
 
 

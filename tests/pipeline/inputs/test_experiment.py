@@ -139,8 +139,8 @@ def test_lengths__real_files(real):
         n_steps = experiment.n_steps(source)
         lengths = [len(experiment.step(source, i)[name]) for i in range(n_steps)]
         assert lengths == about["loader_lengths"][source]
-        block = experiment.block(source, 0, n_steps)
-        assert np.diff(block.offsets).tolist() == lengths
+        batch = experiment.batch(source, 0, n_steps)
+        assert np.diff(batch.offsets).tolist() == lengths
 
 
 def test_continuous_time__real_files(real):
@@ -165,12 +165,12 @@ def test_samples__are_those_of_the_instrument(real, shared_data):
 
 def test_timing__real_files(real):
     experiment, _ = real
-    block = experiment.block("transient", 0, experiment.n_steps("transient"))
+    batch = experiment.batch("transient", 0, experiment.n_steps("transient"))
     table = experiment.step_table("transient")
-    assert set(block.timing_source) == {"step"}
-    assert block.values["sampling_interval"].tolist() == (table["param_timeStep"] / 1000).tolist()
-    assert block.values["gate_period"].tolist() == [0.1] * len(table)
-    assert block.values["duty_cycle"].tolist() == [0.5] * len(table)
+    assert set(batch.timing_source) == {"step"}
+    assert batch.values["sampling_interval"].tolist() == (table["param_timeStep"] / 1000).tolist()
+    assert batch.values["gate_period"].tolist() == [0.1] * len(table)
+    assert batch.values["duty_cycle"].tolist() == [0.5] * len(table)
 
 
 def test_workflow__real_files(shared_data, expected):
@@ -234,8 +234,8 @@ def test_sources__absent_groups(tmp_path):
     assert experiment.n_steps("transfer") == experiment.layout("transfer").n_steps == 0
     assert experiment.layout("transfer").borders.tolist() == [0]
     assert len(experiment.step_table("transfer")) == 0
-    block = experiment.block("transfer", 0, 0)
-    assert (block.arrays["Vg"].size, block.offsets.tolist()) == (0, [0])
+    batch = experiment.batch("transfer", 0, 0)
+    assert (batch.arrays["Vg"].size, batch.offsets.tolist()) == (0, [0])
     assert Experiment(write_experiment(tmp_path / "b.h5")).sources == ()
 
 
@@ -261,9 +261,9 @@ def test_index_columns__steps_without_data(tmp_path):
     )
     experiment = Experiment(path)
     assert experiment.layout("transient").lengths.tolist() == [2, 0, 4, 0]
-    block = experiment.block("transient", 0, 4)
-    assert block.offsets.tolist() == [0, 2, 2, 6, 6]
-    assert block.arrays["drain_current"].tolist() == [0, 1, 2, 3, 4, 5]
+    batch = experiment.batch("transient", 0, 4)
+    assert batch.offsets.tolist() == [0, 2, 2, 6, 6]
+    assert batch.arrays["drain_current"].tolist() == [0, 1, 2, 3, 4, 5]
     assert experiment.step("transient", 1)["drain_current"].size == 0
 
 
@@ -278,9 +278,9 @@ def test_index_columns__gaps_and_another_order(tmp_path):
             "end_data_index": [9, 3, 4],
         },
     )
-    block = Experiment(path).block("transient", 0, 3)
-    assert block.offsets.tolist() == [0, 3, 5, 6]
-    assert block.arrays["drain_current"].tolist() == [6, 7, 8, 1, 2, 3]
+    batch = Experiment(path).batch("transient", 0, 3)
+    assert batch.offsets.tolist() == [0, 3, 5, 6]
+    assert batch.arrays["drain_current"].tolist() == [6, 7, 8, 1, 2, 3]
 
 
 def test_index_columns__another_order_without_gaps(tmp_path):
@@ -290,9 +290,9 @@ def test_index_columns__another_order_without_gaps(tmp_path):
         ranges=False,
         columns={"step_index": [0, 1], "start_data_index": [4, 0], "end_data_index": [6, 4]},
     )
-    block = Experiment(path).block("transient", 0, 2)
-    assert block.offsets.tolist() == [0, 2, 6]
-    assert block.arrays["drain_current"].tolist() == [4, 5, 0, 1, 2, 3]
+    batch = Experiment(path).batch("transient", 0, 2)
+    assert batch.offsets.tolist() == [0, 2, 6]
+    assert batch.arrays["drain_current"].tolist() == [4, 5, 0, 1, 2, 3]
 
 
 def test_text__variable_length_and_cut_characters(tmp_path):
@@ -316,8 +316,8 @@ def test_transfer__padding_dropped_by_gate_voltage_only(tmp_path):
         tmp_path / "a.h5", [(vg, current), (vg[:2], [7.0, 8.0]), (np.full(3, np.nan), np.zeros(3))]
     )
     experiment = Experiment(path)
-    block = experiment.block("transfer", 0, 3)
-    assert block.offsets.tolist() == [0, 5, 7, 7]
+    batch = experiment.batch("transfer", 0, 3)
+    assert batch.offsets.tolist() == [0, 5, 7, 7]
     assert np.array_equal(experiment.step("transfer", 0)["Id"], current, equal_nan=True)
     assert experiment.step("transfer", 1)["Vg"].tolist() == vg[:2].tolist()
     assert experiment.step("transfer", 2)["Vg"].shape == (0,)
@@ -338,17 +338,17 @@ def test_block__every_range_equals_its_steps(tmp_path):
         name = "Id" if source == "transfer" else "drain_current"
         n_steps = len(originals)
         for start, stop in itertools.combinations(range(n_steps + 1), 2):
-            block = experiment.block(source, start, stop)
-            assert block.first_step == start
-            assert block.offsets.dtype == np.int64
+            batch = experiment.batch(source, start, stop)
+            assert batch.first_step == start
+            assert batch.offsets.dtype == np.int64
             for i in range(start, stop):
-                part = slice(*block.offsets[i - start : i - start + 2])
-                assert block.arrays[name][part].tobytes() == originals[i].tobytes()
+                part = slice(*batch.offsets[i - start : i - start + 2])
+                assert batch.arrays[name][part].tobytes() == originals[i].tobytes()
                 step = experiment.step(source, i)
-                for key, values in block.arrays.items():
+                for key, values in batch.arrays.items():
                     assert values.dtype == np.float64
                     assert values[part].tobytes() == step[key].tobytes()
-                for key, values in block.values.items():
+                for key, values in batch.values.items():
                     assert np.array_equal(values[i - start], step[key], equal_nan=True)
 
 
@@ -367,7 +367,7 @@ def test_block__float32_and_integers_become_float64(tmp_path):
 def test_block__impossible_range(tmp_path, start, stop):
     experiment = Experiment(write_experiment(tmp_path / "a.h5", transient=traces([3, 3, 3])))
     with pytest.raises(IndexError, match="3 steps"):
-        experiment.block("transient", start, stop)
+        experiment.batch("transient", start, stop)
 
 
 def test_step__index_and_source(tmp_path):
@@ -487,7 +487,7 @@ def test_pickle__small_and_complete(tmp_path):
 def test_handles__none_left_open(tmp_path):
     path = write_experiment(tmp_path / "a.h5", sweeps([3, 3, 3]), traces([3]))
     experiment = Experiment(path)
-    experiment.block("transient", 0, 1)
+    experiment.batch("transient", 0, 1)
     experiment.step("transfer", 0)
     assert experiment.workflow is None
     experiment.content_hash()
@@ -502,7 +502,7 @@ def test_changed_file__is_not_mixed_with_old_metadata(tmp_path):
     experiment = Experiment(path)
     write_experiment(path, transient=traces([30, 30]))
     with pytest.raises(UnreadableFile, match="changed since"):
-        experiment.block("transient", 0, 1)
+        experiment.batch("transient", 0, 1)
 
 
 def test_read_only_folder(tmp_path):
@@ -658,7 +658,7 @@ def test_damage__one_flipped_bit(tmp_path):
         ):
             experiment.step("transient", i)
     with pytest.raises(UnreadableFile, match=r"steps 1:5, cannot be read.*copy or convert"):
-        experiment.block("transient", 1, 5)
+        experiment.batch("transient", 1, 5)
 
 
 def test_damage__text_is_not_json(tmp_path):
@@ -693,7 +693,7 @@ def test_damage__flipped_bits_never_escape_as_other_errors(tmp_path, seed):
         failures = []
         for source in experiment.sources:
             try:
-                experiment.block(source, 0, experiment.n_steps(source))
+                experiment.batch(source, 0, experiment.n_steps(source))
             except UnreadableFile as error:
                 failures.append(str(error))
         assert len(failures) == 1

@@ -55,7 +55,7 @@ def test_steps_in_chunks_that_were_never_stored_fail_and_the_others_are_read(dev
     )  # fmt: skip
     experiment = Experiment(device)
     with pytest.raises(UnreadableFile, match=r"chunk at \(2, 100\) is not stored \(11 of 12"):
-        experiment.block("transient", 0, 4)
+        experiment.batch("transient", 0, 4)
     with pytest.raises(UnreadableFile, match="not stored"):
         experiment.step("transient", 1)
     for step in (0, 2, 3):
@@ -111,7 +111,7 @@ def test_zeros_that_were_measured_are_read(device):
         shape = file["transient/measurement_data"].shape
         del file["transient/measurement_data"]
         file.create_dataset("transient/measurement_data", data=np.zeros(shape), chunks=(1, 100))
-    assert not Experiment(device).block("transient", 0, 4).arrays["drain_current"].any()
+    assert not Experiment(device).batch("transient", 0, 4).arrays["drain_current"].any()
 
 
 @pytest.mark.parametrize(("name", "n_failed"), [("hole", 5), ("half", 3)])

@@ -249,16 +249,16 @@ def test_experiment__timing_from_the_trace(tmp_path):
         )
         file["transient/step_info_table"] = table(start_data_index=[0], end_data_index=[1000])
         file["raw/workflow"] = "[]"
-    block = Experiment(tmp_path / "a.h5").block("transient", 0, 1)
-    assert block.timing_source == ("trace",)
-    assert block.values["gate_period"][0] == pytest.approx(0.1, abs=1e-3 / 4)
+    batch = Experiment(tmp_path / "a.h5").batch("transient", 0, 1)
+    assert batch.timing_source == ("trace",)
+    assert batch.values["gate_period"][0] == pytest.approx(0.1, abs=1e-3 / 4)
     with h5py.File(tmp_path / "a.h5", "a") as file:
         del file["raw/workflow"]
         file["raw/workflow"] = '{"type": "transient", "params": {"topTime": 20, "bottomTime": 60}}'
-    block = Experiment(tmp_path / "a.h5").block("transient", 0, 1)
-    assert block.timing_source == ("workflow",)
-    assert block.values["gate_period"].tolist() == [0.08]
-    assert block.values["duty_cycle"].tolist() == [0.25]
+    batch = Experiment(tmp_path / "a.h5").batch("transient", 0, 1)
+    assert batch.timing_source == ("workflow",)
+    assert batch.values["gate_period"].tolist() == [0.08]
+    assert batch.values["duty_cycle"].tolist() == [0.25]
 
 
 # --- the period in a trace ----------------------------------------------------------------------

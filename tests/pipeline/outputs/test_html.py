@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 import oectflow as of
 from oectflow.pipeline.inputs.simulate import damage, simulate_device
 from oectflow.pipeline.outputs.html import pictures
-from oectflow.pipeline.outputs.html.summary import Feature
+from oectflow.pipeline.outputs.html.summary import FeatureSummary
 from oectflow.pipeline.outputs.plots.axes import COLOURS, widened
 from tests.cluster.browser import Browser, find_chromium
 
@@ -276,7 +276,7 @@ def drawn_in_a_panel(values, unit, name="f", entries=({},)):
         **{label: [entry[label] for entry in entries] for label in labels},
     }  # fmt: skip
     one = xr.Dataset({name: (dims, values, {"units": unit})}, coordinates)
-    feature = Feature(name, unit, "", "", "", "", entries=list(entries))
+    feature = FeatureSummary(name, unit, "", "", "", "", entries=list(entries))
     ax = Figure(figsize=(2.6, 1.9)).add_axes((0.2, 0.2, 0.7, 0.6))
     pictures._draw_steps(ax, one, feature)
     ax.figure.draw_without_rendering()
@@ -305,7 +305,9 @@ def test_panels__one_picture_each_and_none_of_what_was_not_measured(lab):
     absent = results["gm"].copy(data=np.full(results["gm"].shape, np.nan))
     word = results["gm_status"].copy(data=np.full(results["gm"].shape, "absent"))
     one = results.assign(none=absent, none_status=word).load()
-    features = [Feature(n, one[n].units, "", "", "", "", entries=[{}]) for n in ("gm", "none")]
+    features = [
+        FeatureSummary(n, one[n].units, "", "", "", "", entries=[{}]) for n in ("gm", "none")
+    ]
     (small,) = pictures.of_steps(one, features)
     assert small.alt == "gm of sample-0 against the step"
     assert (small.width, small.height) == (260, 190)

@@ -149,10 +149,10 @@ def test_timing_that_is_not_declared_is_found_in_what_no_feature_needs(task, tmp
         del file["raw/workflow"]
         file["transient/step_info_table"] = kept
     found = Experiment(task.path)
-    everything = found.block("transient", 0, 6)
+    everything = found.batch("transient", 0, 6)
     assert everything.values["sampling_interval"][0] == pytest.approx(1e-3, rel=1e-12)
     for arrays in (["drain_current"], ["continuous_time"], []):
-        part = found.block("transient", 0, 6, arrays)
+        part = found.batch("transient", 0, 6, arrays)
         assert sorted(part.arrays) == sorted(arrays)
         assert part.timing_source == everything.timing_source
         for name, value in part.values.items():

@@ -351,8 +351,8 @@ def test_extract__a_step_that_does_not_end_costs_itself(tmp_path, request, way, 
             return current.mean()
 
     folder = two_devices(tmp_path)
-    block = Experiment(folder / "device0.h5").block("transient", 0, 4)
-    poison = block.arrays["drain_current"][block.offsets[2] + 7]
+    batch = Experiment(folder / "device0.h5").batch("transient", 0, 4)
+    poison = batch.arrays["drain_current"][batch.offsets[2] + 7]
     features = {
         "awkward": {"extractor": "transient.awkward", "input": "transient"},
         "peak": {"extractor": "transient.peak_current", "input": "transient"},
@@ -397,8 +397,8 @@ def test_extract__compiled_code_without_end_costs_its_step_and_a_worker(tmp_path
             return endless(1.0 if abs(current[7] - poison) < 1e-12 else 0.0)
 
     folder = two_devices(tmp_path)
-    block = Experiment(folder / "device0.h5").block("transient", 0, 4)
-    poison = block.arrays["drain_current"][block.offsets[2] + 7]
+    batch = Experiment(folder / "device0.h5").batch("transient", 0, 4)
+    poison = batch.arrays["drain_current"][batch.offsets[2] + 7]
     before = set(mortal_client.run(os.getpid).values())
     report = extract(
         folder, {"c": {"extractor": "transient.compiled", "input": "transient"}},
