@@ -40,7 +40,7 @@ def ok_page() -> str:
             "```",
             "",
             "of which the second looks for a counterexample of each fault, and may find one: of "
-            "some 30,000 fits each it found one for 3 of 17 faults.",
+            "some 30,000 fits each it found one for 1 of 17 faults, two exponentials.",
             "",
             "## By word",
             "",
