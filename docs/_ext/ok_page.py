@@ -39,8 +39,9 @@ def ok_page() -> str:
             "OECTFLOW_EXAMPLES=2000 pytest tests/extractors/test_transient_faults.py",
             "```",
             "",
-            "of which the second looks for a counterexample of each fault, and may find one: of "
-            "some 30,000 fits each it found one for 1 of 17 faults, two exponentials.",
+            "of which the second looks for a counterexample of each fault, and may find one: in "
+            "2,000 examples each, some 30,000 fits, it found one for 1 of 17 faults, two "
+            "exponentials.",
             "",
             "## By word",
             "",
