@@ -25,10 +25,10 @@ import _machine
 import numpy as np
 from scipy.optimize import curve_fit, differential_evolution
 
-from oectflow.extractors.kernels import mixtures
+from oectflow.extractors.kernels import downhill, mixtures
 
 N, NOISE, PART = 100, 1e-3, 20
-MODELS = {"two exponentials": mixtures.DOUBLE, "stretched": mixtures.STRETCHED}
+MODELS = {"two exponentials": downhill.DOUBLE, "stretched": downhill.STRETCHED}
 T = np.arange(float(N))
 
 
@@ -45,8 +45,8 @@ def stretched(t: np.ndarray, tau: float, beta: float, a: float, c: float) -> np.
 
 
 CURVES: dict[int, Callable[..., np.ndarray]] = {
-    mixtures.DOUBLE: double,
-    mixtures.STRETCHED: stretched,
+    downhill.DOUBLE: double,
+    downhill.STRETCHED: stretched,
 }
 
 
@@ -56,7 +56,7 @@ def windows(model: int, n_windows: int) -> tuple[np.ndarray, list[tuple[float, .
     truths: list[tuple[float, ...]] = []
     for _ in range(n_windows):
         tau = rng.uniform(3, 10)
-        if model == mixtures.DOUBLE:
+        if model == downhill.DOUBLE:
             truths.append((tau, tau * rng.uniform(3, 8), *rng.uniform(0.3, 1, 2), 5.0))
         else:
             truths.append((tau, rng.uniform(0.5, 1), 1.0, 5.0))
@@ -118,7 +118,7 @@ def is_beaten(model: int, rng: np.random.Generator) -> bool:
     def left(x: np.ndarray) -> float:
         # Two time constants nearer than two per cent would let rounding fit the noise.
         second = min(x[0] + x[1], last)
-        if model == mixtures.DOUBLE:
+        if model == downhill.DOUBLE:
             parts = [np.exp(-t / np.exp(x[0])), np.exp(-t / np.exp(second))]
         else:
             parts = [np.exp(-((t / np.exp(x[0])) ** np.exp(x[1])))]
@@ -126,9 +126,9 @@ def is_beaten(model: int, rng: np.random.Generator) -> bool:
         rest = y - basis @ np.linalg.lstsq(basis, y, rcond=None)[0]
         return float(rest @ rest)
 
-    apart = mixtures.LEAST_APART
+    apart = downhill.LEAST_APART
     bounds = [(first, last), (np.log(mixtures.BETA_MIN), np.log(mixtures.BETA_MAX))]
-    if model == mixtures.DOUBLE:
+    if model == downhill.DOUBLE:
         bounds = [(first, last - 2 * apart), (apart, last - first)]
     found = differential_evolution(left, bounds, rng=rng, tol=1e-8, maxiter=150)
     return bool(found.fun < fit_all(y[None], model)[0, mixtures.RSS] * (1 - 1e-6))

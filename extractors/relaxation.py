@@ -18,7 +18,7 @@ from oectflow.extractors.base import (
     Variable,
     register,
 )
-from oectflow.extractors.kernels import clock, mixtures
+from oectflow.extractors.kernels import clock, downhill, mixtures
 from oectflow.extractors.tau import TAU_WORDS, TauOnOff
 from oectflow.extractors.timing import gate_timing
 from oectflow.measurement import Batch
@@ -171,7 +171,7 @@ class _Relaxation(BaseExtractor):
     ) -> Columns:
         """Turn fits into the declared variables; times in s."""
         words = [*COMMON_STATUSES, *self.statuses]
-        n_unknowns = 4 + (self.model == mixtures.DOUBLE)
+        n_unknowns = 4 + (self.model == downhill.DOUBLE)
         with np.errstate(all="ignore"):
             left = 1.0 - rows[..., mixtures.R2]
             gain = _information(samples, 4, 1.0 - one["r_squared"], rows[..., mixtures.PHI])
@@ -183,7 +183,7 @@ class _Relaxation(BaseExtractor):
             status[codes == code] = words.index(word)
         fitted = np.isin(codes, (mixtures.FIT_OK, mixtures.CLIPPED, mixtures.OUTLIER))
         faults = self._faults(rows, samples)
-        if self.model == mixtures.DOUBLE:
+        if self.model == downhill.DOUBLE:
             faults = {"one": ~(gain > 0.0)} | faults
         for word, is_so in faults.items():
             status[fitted & (status == 0) & is_so] = words.index(word)
@@ -240,7 +240,7 @@ class TwoExponentials(_Relaxation):
         **_SHARED_WORDS,
     }
     version = 1
-    model = mixtures.DOUBLE
+    model = downhill.DOUBLE
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
         "slow": (mixtures.SECOND, "s", "longer time constant"),
         "amplitude": (mixtures.A_1, "A", "amplitude of the faster exponential"),
@@ -284,7 +284,7 @@ class StretchedExponential(_Relaxation):
         **_SHARED_WORDS,
     }
     version = 1
-    model = mixtures.STRETCHED
+    model = downhill.STRETCHED
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
         "beta": (mixtures.SECOND, "", "exponent; 1 for one exponential"),
         "amplitude": (mixtures.A_1, "A", "amplitude"),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import differential_evolution, least_squares
 
 from oectflow.extractors import get_extractor
-from oectflow.extractors.kernels import mixtures
+from oectflow.extractors.kernels import downhill, mixtures
 from oectflow.measurement import Batch
 
 FAST, SLOW = "transient.two_exponentials", "transient.stretched_exponential"
@@ -34,7 +34,7 @@ def fit(y, model, t=None):
 
 def basis_of(t, model, unknowns):
     """Return the functions of a model with a constant, by NumPy."""
-    if model == mixtures.DOUBLE:
+    if model == downhill.DOUBLE:
         # ln tau1 and ln(tau2 / tau1): nearer than two per cent, rounding would fit the noise.
         first, apart = unknowns
         second = min(first + apart, np.log(mixtures.TAU_MAX * t.size))
@@ -52,8 +52,8 @@ def left_over(unknowns, t, y, model):
 
 def bounds_of(n, model):
     first, last = np.log(mixtures.TAU_MIN), np.log(mixtures.TAU_MAX * n)
-    if model == mixtures.DOUBLE:
-        return [(first, last - 2 * mixtures.LEAST_APART), (mixtures.LEAST_APART, last - first)]
+    if model == downhill.DOUBLE:
+        return [(first, last - 2 * downhill.LEAST_APART), (downhill.LEAST_APART, last - first)]
     return [(first, last), (np.log(mixtures.BETA_MIN), np.log(mixtures.BETA_MAX))]
 
 
@@ -70,7 +70,7 @@ def traces(seed, n_traces, noise):
         yield t, clean + rng.normal(0, noise, n)
 
 
-@pytest.mark.parametrize("model", [mixtures.DOUBLE, mixtures.STRETCHED])
+@pytest.mark.parametrize("model", [downhill.DOUBLE, downhill.STRETCHED])
 @pytest.mark.parametrize("noise", [1e-3, 3e-2])
 def test_fit__no_other_optimiser_finds_less(model, noise):
     for i, (t, y) in enumerate(traces(7, 8, noise)):
@@ -91,12 +91,12 @@ def test_fit__no_other_optimiser_finds_less(model, noise):
 @pytest.mark.parametrize("noise", [1e-3, 1e-2])
 def test_fit__is_a_stationary_point_and_the_numbers_are_those_of_scipy(noise):
     for t, y in traces(11, 20, noise):
-        row, _ = fit(y, mixtures.DOUBLE)
+        row, _ = fit(y, downhill.DOUBLE)
         tau = row[[mixtures.FIRST, mixtures.SECOND]]
         if not (0.2 < tau[0] < 0.9 * tau[1] < 10 * y.size):
             continue
         unknowns = np.log([tau[0], tau[1] / tau[0]])
-        basis = basis_of(t, mixtures.DOUBLE, unknowns)
+        basis = basis_of(t, downhill.DOUBLE, unknowns)
         linear, *_ = np.linalg.lstsq(basis, y, rcond=None)
         condition = np.linalg.cond(basis)
         # Solving by products squares the condition of the functions.
@@ -106,7 +106,7 @@ def test_fit__is_a_stationary_point_and_the_numbers_are_those_of_scipy(noise):
         residual = y - basis @ linear
         assert row[mixtures.RSS] == pytest.approx(residual @ residual, rel=1e-9)
         again = least_squares(
-            left_over, unknowns, args=(t, y, mixtures.DOUBLE), xtol=1e-15, ftol=1e-15, gtol=1e-15
+            left_over, unknowns, args=(t, y, downhill.DOUBLE), xtol=1e-15, ftol=1e-15, gtol=1e-15
         )
         assert row[mixtures.RSS] <= 2 * again.cost * (1 + 1e-9)
 
@@ -115,7 +115,7 @@ def test_fit__standard_errors_are_those_of_the_jacobian():
     rng = np.random.default_rng(2)
     t = np.arange(400.0)
     y = double(t, 6.0, 60.0, 1.0, 0.7, 5.0) + rng.normal(0, 1e-3, t.size)
-    row, _ = fit(y, mixtures.DOUBLE)
+    row, _ = fit(y, downhill.DOUBLE)
     found = least_squares(
         lambda x: double(t, x[0], x[1], x[2], x[3], x[4]) - y,
         row[[mixtures.FIRST, mixtures.SECOND, mixtures.A_1, mixtures.A_2, mixtures.OFFSET]],
@@ -128,17 +128,17 @@ def test_fit__standard_errors_are_those_of_the_jacobian():
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.5])
-@pytest.mark.parametrize("model", [mixtures.DOUBLE, mixtures.STRETCHED])
+@pytest.mark.parametrize("model", [downhill.DOUBLE, downhill.STRETCHED])
 def test_fit__intervals_cover_the_truth(model, phi):
     rng = np.random.default_rng(3)
     t = np.arange(300.0)
-    truth = (8.0, 50.0) if model == mixtures.DOUBLE else (30.0, 0.7)
+    truth = (8.0, 50.0) if model == downhill.DOUBLE else (30.0, 0.7)
     n_runs = 600
     inside = np.zeros(2)
     for _ in range(n_runs):
         # Nobody knows when, between two samples, the gate was switched.
         since = t + rng.uniform()
-        if model == mixtures.DOUBLE:
+        if model == downhill.DOUBLE:
             clean = double(since, *truth, 1.0, 0.8)
         else:
             clean = stretched(since, *truth, 1.0)
@@ -151,7 +151,7 @@ def test_fit__intervals_cover_the_truth(model, phi):
     # Binomial: three standard deviations of the share, 0.0089, beside the 0.93 to 0.97 wanted; what
     # the unknown moment may do to a stretched exponential is held as if it were the worst.
     assert (inside / n_runs > 0.93 - 0.027).all()
-    assert model == mixtures.STRETCHED or (inside / n_runs < 0.97 + 0.027).all()
+    assert model == downhill.STRETCHED or (inside / n_runs < 0.97 + 0.027).all()
 
 
 @given(
@@ -162,8 +162,8 @@ def test_fit__intervals_cover_the_truth(model, phi):
 @settings(max_examples=30, deadline=None)
 def test_fit__goes_with_the_units(scale, offset, interval):
     t, y = next(traces(5, 1, 1e-2))
-    row, _ = fit(y, mixtures.DOUBLE)
-    other, _ = fit(scale * (y + offset), mixtures.DOUBLE, interval * t)
+    row, _ = fit(y, downhill.DOUBLE)
+    other, _ = fit(scale * (y + offset), downhill.DOUBLE, interval * t)
     unknowns = [mixtures.FIRST, mixtures.SECOND]
     # A minimum is flat: rounding of 1e-16 of the offset moves it by its root.
     assert other[unknowns] / interval == pytest.approx(row[unknowns], rel=1e-5)
@@ -172,7 +172,7 @@ def test_fit__goes_with_the_units(scale, offset, interval):
 
 def test_fit__even_and_recorded_times_agree():
     for t, y in traces(9, 6, 1e-2):
-        for model in (mixtures.DOUBLE, mixtures.STRETCHED):
+        for model in (downhill.DOUBLE, downhill.STRETCHED):
             even, _ = fit(y, model)
             timed, _ = fit(y, model, t)
             assert timed[mixtures.RSS] == pytest.approx(even[mixtures.RSS], rel=1e-9)
@@ -187,7 +187,7 @@ def test_fit__even_and_recorded_times_agree():
     ],
 )
 def test_fit__says_why_there_is_none(y, code):
-    for model in (mixtures.DOUBLE, mixtures.STRETCHED):
+    for model in (downhill.DOUBLE, downhill.STRETCHED):
         row, found = fit(y, model)
         assert found == code
         assert code == mixtures.TOO_FEW or np.isnan(row).all()
