@@ -47,16 +47,38 @@ def phases_by_fit(
     """
     tau = whole_phases(None, params["period"], params["sample_rate"])
     found = tau.extract_step(step)
-    begin, span = found["window_start"], found["window_duration"].astype(np.float64)
     interval, period = gate_timing(step, 1, params)
     recorded = np.require(step.get("original_time", np.empty(0)), np.float64, ["C", "W"])
     t, dt, _ = clock.step_clock(recorded, interval[0], period[0])
+    n_samples = len(step["drain_current"])
+    return int(found["cycles_from"]), in_samples(found, t, dt, n_samples)
+
+
+def in_samples(
+    found: Mapping[str, NDArray[Any]], t: NDArray[np.float64], dt: float, n_samples: int
+) -> NDArray[np.int64]:
+    """Return where the windows of a step begin and end, in samples; equal where there is none.
+
+    Parameters
+    ----------
+    found
+        ``window_start`` and ``window_duration`` in s, of one shape.
+    t, dt
+        From :func:`.clock.step_clock`: times in intervals, or shape (0,), and the interval in s.
+    n_samples
+        Of the step.
+
+    Returns
+    -------
+    The shape of the windows, and an axis (begin, end).
+    """
+    begin, span = found["window_start"], found["window_duration"].astype(np.float64)
     if t.size == 0:
-        t = np.arange(len(step["drain_current"]), dtype=np.float64)
+        t = np.arange(n_samples, dtype=np.float64)
     # A quarter of an interval on either side, for rounding.
     spans = np.stack(
         [np.searchsorted(t, begin / dt - 0.25), np.searchsorted(t, (begin + span) / dt - 0.75)],
         axis=-1,
     )
     spans[np.isnan(begin)] = 0
-    return int(found["cycles_from"]), spans
+    return spans

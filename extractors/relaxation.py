@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +18,8 @@ from oectflow.extractors.base import (
     register,
 )
 from oectflow.extractors.kernels import clock, downhill, mixtures
-from oectflow.extractors.tau import TAU_WORDS, TauOnOff
+from oectflow.extractors.phases import in_samples, whole_phases
+from oectflow.extractors.tau import TAU_WORDS
 from oectflow.extractors.timing import gate_timing
 from oectflow.measurement import Batch
 
@@ -134,7 +134,7 @@ class _Relaxation(BaseExtractor):
         All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
         last cycle of a shorter step.
         """
-        phases = _phases(params["max_cycles"], params["period"], params["sample_rate"])
+        phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
         one = phases.extract_batch(batch, phases.params)
         shape = one["status"].shape
         rows = np.full((*shape, mixtures.N_COLUMNS), np.nan)
@@ -149,9 +149,9 @@ class _Relaxation(BaseExtractor):
             t, seconds[step], _ = clock.step_clock(
                 np.array(recorded[a:b]), interval[step], period[step]
             )
-            begin = np.nan_to_num(one["window_start"][step].ravel() / seconds[step], nan=0.0)
-            size = np.nan_to_num(one["window_duration"][step].ravel() / seconds[step], nan=0.0)
-            first, n = _samples(begin, size, t, b - a)
+            windows = {name: one[name][step] for name in ("window_start", "window_duration")}
+            spans = in_samples(windows, t, seconds[step], b - a).reshape(-1, 2)
+            first, n = np.ascontiguousarray(spans[:, 0]), spans[:, 1] - spans[:, 0]
             current = np.array(batch.arrays["drain_current"][a:b], np.float64)
             found = np.full((first.size, mixtures.N_COLUMNS), np.nan)
             code = codes[step].ravel()
@@ -306,32 +306,6 @@ class StretchedExponential(_Relaxation):
             "drift": tau > LONGEST * samples,
             "unknown": ~known,
         }
-
-
-@lru_cache(16)
-def _phases(max_cycles: int | None, period: float | None, sample_rate: float | None) -> TauOnOff:
-    return TauOnOff(
-        {
-            "window": "full_phase",
-            "max_cycles": max_cycles,
-            "min_swing": 0.0,
-            "period": period,
-            "sample_rate": sample_rate,
-        }
-    )
-
-
-def _samples(
-    begin: NDArray[np.float64], size: NDArray[np.float64], t: NDArray[np.float64], n_samples: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return first samples and lengths of windows that are given in sampling intervals."""
-    if t.size == 0:
-        first, n = np.rint(begin).astype(np.int64), np.rint(size).astype(np.int64)
-    else:
-        first = np.searchsorted(t, begin - 1e-6)
-        n = np.searchsorted(t, begin + size - 1.0 + 1e-3) - first
-    inside = (first >= 0) & (n > 0) & (first + n <= n_samples)
-    return np.where(inside, first, 0), np.where(inside, n, 0)
 
 
 def _information(
