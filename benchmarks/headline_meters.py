@@ -96,7 +96,7 @@ class Shares:
             chunks.deflate = SimpleNamespace(
                 zlib_decompress=inflate, DeflateError=deflate.DeflateError, spent=spent
             )
-            Experiment.block = timed("read", Experiment.block)
+            Experiment.batch = timed("read", Experiment.batch)
             for name, function in {
                 "fit": "extract_features",
                 "hash": "hash_source",
