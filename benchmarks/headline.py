@@ -10,7 +10,7 @@ run, with the same number of processes, after all files have been read once:
 (a) h5py reads and decompresses what the features need, the recorded times and the current, and
     beside it the current alone;
 (b) ``of.extract`` computes ``transient.tau_on_off``: all windows, all cycles;
-(c) the same with all transient features;
+(c) the same with all transient features but models of a phase (``models.py``);
 (d) ``of.repack`` of all files, and (b) of the new ones, where ``hdf5plugin`` is installed;
 (e) autotau, as today's scripts call it, on one step, extrapolated; from the interpreter PYTHON.
 
@@ -48,6 +48,8 @@ from scipy.optimize import least_squares
 import oectflow as of
 
 A = "a: h5py, times and current"
+#: Timed in ``models.py``: they fit as much in a step as all others in a hundred.
+MODELS = ("transient.two_exponentials", "transient.stretched_exponential")
 TAU = {"tau": {"extractor": "transient.tau_on_off", "input": "transient"}}
 #: Steps that plain reading takes at a time: 8 MB per row.
 READ_STEPS = 100
@@ -55,8 +57,9 @@ CHECKED = 1_000
 
 
 def all_features() -> dict[str, Any]:
-    """Return a configuration with every transient extractor."""
+    """Return a configuration with every transient extractor but those of :data:`MODELS`."""
     names = [name for name in of.extractor_names() if name.startswith("transient.")]
+    names = [name for name in names if name not in MODELS]
     return {n.partition(".")[2]: {"extractor": n, "input": "transient"} for n in names}
 
 
