@@ -11,20 +11,20 @@ from pydantic import Field
 
 from oectflow.extractors.base import (
     COMMON_STATUSES,
-    BaseExtractor,
     Columns,
     Params,
     Variable,
     register,
 )
 from oectflow.extractors.kernels import clock, downhill, mixtures
+from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.phases import in_samples, whole_phases
 from oectflow.extractors.tau import TAU_WORDS
 from oectflow.extractors.timing import gate_timing
 from oectflow.measurement import Batch
 
 #: What the record itself lacks: the same for every model of a phase.
-_OF_THE_RECORD = (*("clock", "no_response", "nan", "cut", "no_window", "no_period"),)
+_OF_THE_RECORD = ("clock", "no_response", "nan", "cut", "no_window", "no_period")
 #: Share of itself beyond which the standard error of an unknown leaves it unknown.
 UNKNOWN = 0.5
 #: Samples; a shorter time constant is that of a single sample.
@@ -68,62 +68,29 @@ class RelaxationParams(Params):
     max_cycles: int | None = Field(None, ge=1)
 
 
-class _Relaxation(BaseExtractor):
+class _Relaxation(PerPhase):
     """A model fitted to every whole phase of the gate."""
 
-    source = "transient"
     unit = "s"
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     Params = RelaxationParams
     model: ClassVar[int]
+    #: Column of the longest time constant.
+    longest: ClassVar[int]
     #: Companions: column of the fit, unit, and what it is.
     companions: ClassVar[Mapping[str, tuple[int, str, str]]]
 
     @property
-    def arrays(self) -> tuple[str, ...]:
-        """The current, the recorded times, and the gate, whose edges cut the phases."""
-        return ("original_time", "drain_current", "Vg")
-
-    @property
-    def output_shape(self) -> tuple[int | str, ...]:
-        """One row per cycle: on, off."""
-        return ("n_cycles", 2)
-
-    @property
-    def output_dims(self) -> tuple[str, ...]:
-        """Cycle and phase."""
-        return ("cycle", "phase")
-
-    @property
-    def output_labels(self) -> Mapping[str, tuple[str, ...]]:
-        """The two phases."""
-        return {"phase": ("on", "off")}
-
-    @property
     def variables(self) -> dict[str, Variable]:
         """The time constant, its status, and the other unknowns; all per cycle and phase."""
-
-        def per_phase(unit: str, text: str) -> Variable:
-            return Variable(unit, text, self.output_shape, self.output_dims, self.output_labels)
-
-        found = super().variables
-        found["status"] = Variable(
-            "",
-            found["status"].description,
-            self.output_shape,
-            self.output_dims,
-            self.output_labels,
-            "int8",
-            found["status"].statuses,
-        )
         columns = {**self.companions, **_OFFSET}
-        return found | {
-            **{name: per_phase(unit, text) for name, (_, unit, text) in columns.items()},
-            "r_squared": per_phase("", "R2 on the raw samples"),
-            "correlation": per_phase("", "correlation of neighbouring residuals"),
-            "aicc_gain": per_phase("", "AICc of one exponential, less that of the model"),
-            "window_start": per_phase("s", "t = 0, from the step's first sample"),
-            "window_duration": per_phase("s", "samples of the phase times interval"),
+        return super().variables | {
+            **{name: self.per_phase(unit, text) for name, (_, unit, text) in columns.items()},
+            "r_squared": self.per_phase("", "R2 on the raw samples"),
+            "correlation": self.per_phase("", "correlation of neighbouring residuals"),
+            "aicc_gain": self.per_phase("", "AICc of one exponential, less that of the model"),
+            "window_start": self.per_phase("s", "t = 0, from the step's first sample"),
+            "window_duration": self.per_phase("s", "samples of the phase times interval"),
         }
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
@@ -172,20 +139,17 @@ class _Relaxation(BaseExtractor):
         """Turn fits into the declared variables; times in s."""
         words = [*COMMON_STATUSES, *self.statuses]
         n_unknowns = 4 + (self.model == downhill.DOUBLE)
+        phi = rows[..., mixtures.PHI]
         with np.errstate(all="ignore"):
             left = 1.0 - rows[..., mixtures.R2]
-            gain = _information(samples, 4, 1.0 - one["r_squared"], rows[..., mixtures.PHI])
-            gain -= _information(samples, n_unknowns, left, rows[..., mixtures.PHI])
-            of_constant = _information(samples, 2, np.ones_like(left), rows[..., mixtures.PHI])
-            of_model = _information(samples, n_unknowns, left, rows[..., mixtures.PHI])
+            of_model = _information(samples, n_unknowns, left, phi)
+            of_constant = _information(samples, 2, np.ones_like(left), phi)
+            gain = _information(samples, 4, 1.0 - one["r_squared"], phi) - of_model
         status = np.empty(codes.shape, np.int8)
         for code, word in _WORD_OF_CODE.items():
             status[codes == code] = words.index(word)
         fitted = np.isin(codes, (mixtures.FIT_OK, mixtures.CLIPPED, mixtures.OUTLIER))
-        faults = self._faults(rows, samples)
-        if self.model == downhill.DOUBLE:
-            faults = {"one": ~(gain > 0.0)} | faults
-        for word, is_so in faults.items():
+        for word, is_so in self._faults(rows, samples, gain).items():
             status[fitted & (status == 0) & is_so] = words.index(word)
         status[fitted & ~(of_model < of_constant)] = words.index("noise")
         for word in ("absent", *_OF_THE_RECORD):
@@ -211,10 +175,22 @@ class _Relaxation(BaseExtractor):
         }
 
     def _faults(
-        self, rows: NDArray[np.float64], samples: NDArray[np.int64]
+        self, rows: NDArray[np.float64], samples: NDArray[np.int64], gain: NDArray[np.float64]
     ) -> dict[str, NDArray[np.bool_]]:
-        """Return where a fit that was found is no answer, by word."""
-        raise NotImplementedError
+        """Return where a fit that was found is no answer, by word; the first that fits counts."""
+        first, second = rows[..., mixtures.FIRST], rows[..., mixtures.SECOND]
+        low, high = mixtures.BETA_MIN * 1.001, mixtures.BETA_MAX * 0.999
+        known = (rows[..., mixtures.SE_FIRST] <= UNKNOWN * first) & (
+            rows[..., mixtures.SE_SECOND] <= UNKNOWN * second
+        )
+        faults = {
+            "one": ~(gain > 0.0),
+            "edge": (second <= low) | (second >= high),
+            "step": first < SHORTEST,
+            "drift": rows[..., self.longest] > LONGEST * samples,
+            "unknown": ~known,
+        }
+        return {word: where for word, where in faults.items() if word in self.statuses}
 
 
 _VALUE = {"value": (mixtures.FIRST, "s", "")}
@@ -241,6 +217,7 @@ class TwoExponentials(_Relaxation):
     }
     version = 1
     model = downhill.DOUBLE
+    longest = mixtures.SECOND
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
         "slow": (mixtures.SECOND, "s", "longer time constant"),
         "amplitude": (mixtures.A_1, "A", "amplitude of the faster exponential"),
@@ -250,19 +227,6 @@ class TwoExponentials(_Relaxation):
         "amplitude_stderr": (mixtures.SE_A_1, "A", "standard error of the faster amplitude"),
         "slow_amplitude_stderr": (mixtures.SE_A_2, "A", "standard error of the slower amplitude"),
     }
-
-    def _faults(
-        self, rows: NDArray[np.float64], samples: NDArray[np.int64]
-    ) -> dict[str, NDArray[np.bool_]]:
-        fast, slow = rows[..., mixtures.FIRST], rows[..., mixtures.SECOND]
-        known = (rows[..., mixtures.SE_FIRST] <= UNKNOWN * fast) & (
-            rows[..., mixtures.SE_SECOND] <= UNKNOWN * slow
-        )
-        return {
-            "step": fast < SHORTEST,
-            "drift": slow > LONGEST * samples,
-            "unknown": ~known,
-        }
 
 
 @register("transient.stretched_exponential")
@@ -285,6 +249,7 @@ class StretchedExponential(_Relaxation):
     }
     version = 1
     model = downhill.STRETCHED
+    longest = mixtures.FIRST
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
         "beta": (mixtures.SECOND, "", "exponent; 1 for one exponential"),
         "amplitude": (mixtures.A_1, "A", "amplitude"),
@@ -292,20 +257,6 @@ class StretchedExponential(_Relaxation):
         "beta_stderr": (mixtures.SE_SECOND, "", "standard error of beta"),
         "amplitude_stderr": (mixtures.SE_A_1, "A", "standard error of the amplitude"),
     }
-
-    def _faults(
-        self, rows: NDArray[np.float64], samples: NDArray[np.int64]
-    ) -> dict[str, NDArray[np.bool_]]:
-        tau, beta = rows[..., mixtures.FIRST], rows[..., mixtures.SECOND]
-        known = (rows[..., mixtures.SE_FIRST] <= UNKNOWN * tau) & (
-            rows[..., mixtures.SE_SECOND] <= UNKNOWN * beta
-        )
-        return {
-            "edge": (beta <= mixtures.BETA_MIN * 1.001) | (beta >= mixtures.BETA_MAX * 0.999),
-            "step": tau < SHORTEST,
-            "drift": tau > LONGEST * samples,
-            "unknown": ~known,
-        }
 
 
 def _information(

@@ -13,7 +13,6 @@ from oectflow.extractors.base import (
     COMMON_STATUSES,
     ERROR,
     NO_PERIOD,
-    BaseExtractor,
     Columns,
     Params,
     Variable,
@@ -22,6 +21,7 @@ from oectflow.extractors.base import (
 from oectflow.extractors.evolution import evolve_window
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate, transitions, verdicts
+from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.timing import CLOCK_WORD, cycles_from, gate_timing, name_sources
 from oectflow.measurement import Batch
 
@@ -138,10 +138,9 @@ class TauParams(Params):
 
 
 @register("transient.tau_on_off")
-class TauOnOff(BaseExtractor):
+class TauOnOff(PerPhase):
     """Time constants of switching on and off, for every gate cycle."""
 
-    source = "transient"
     unit = "s"
     description = "time constants of switching on and off, per gate cycle"
     definition = (
@@ -160,62 +159,23 @@ class TauOnOff(BaseExtractor):
     Params = TauParams
 
     @property
-    def arrays(self) -> tuple[str, ...]:
-        """The current, and the recorded times, which tell whether samples are evenly spaced."""
-        return ("original_time", "drain_current", "Vg")
-
-    @property
-    def output_shape(self) -> tuple[int | str, ...]:
-        """One row per cycle: on, off."""
-        return ("n_cycles", 2)
-
-    @property
-    def output_dims(self) -> tuple[str, ...]:
-        """Cycle and phase."""
-        return ("cycle", "phase")
-
-    @property
-    def output_labels(self) -> Mapping[str, tuple[str, ...]]:
-        """The two phases."""
-        return {"phase": ("on", "off")}
-
-    @property
     def variables(self) -> dict[str, Variable]:
         """tau, its status, and what it takes to judge it; all per cycle and phase."""
-
-        def per_phase(
-            unit: str, text: str, dtype: str, statuses: Mapping[str, str] | None = None
-        ) -> Variable:
-            return Variable(
-                unit,
-                text,
-                self.output_shape,
-                self.output_dims,
-                self.output_labels,
-                dtype,
-                statuses or {},
-            )
-
-        return {
-            "value": per_phase("s", self.description, "float64"),
-            "status": per_phase(
-                "", f"how to read {self.name}", "int8", COMMON_STATUSES | dict(self.statuses)
-            ),
-            "r_squared": per_phase("", "R2 on the raw samples", "float64"),
-            "r_squared_adj": per_phase("", "adjusted R2 with 3 parameters", "float64"),
-            "stderr": per_phase("s", "standard error of tau", "float32"),
-            "amplitude": per_phase(
+        of = self.per_phase
+        return super().variables | {
+            "r_squared": of("", "R2 on the raw samples"),
+            "r_squared_adj": of("", "adjusted R2 with 3 parameters"),
+            "stderr": of("s", "standard error of tau", "float32"),
+            "amplitude": of(
                 "A", "amplitude of the exponential; negative for a negative current", "float32"
             ),
-            "offset": per_phase("A", "Id at t = 0 (on) or as t goes to infinity (off)", "float32"),
-            "swing_fraction": per_phase(
+            "offset": of("A", "Id at t = 0 (on) or as t goes to infinity (off)", "float32"),
+            "swing_fraction": of(
                 "", "absolute amplitude over the range of Id in the cycle", "float32"
             ),
-            "window_start": per_phase(
-                "s", "begin of the window, from the step's first sample", "float64"
-            ),
-            "window_duration": per_phase("s", "samples in the window times interval", "float32"),
-            "gate_level": per_phase(
+            "window_start": of("s", "begin of the window, from the step's first sample"),
+            "window_duration": of("s", "samples in the window times interval", "float32"),
+            "gate_level": of(
                 "", "1 while the recorded gate is high, 0 while it is low; NaN unknown", "float32"
             ),
             "cycles_from": cycles_from(),

@@ -75,6 +75,17 @@ BASES, UNITS = even_bases()
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def take_off(row, basis, functions, n):
+    """Take off what the first functions of a basis explain of ``n`` values, one after the other."""
+    for q in range(functions):
+        share = 0.0
+        for j in range(n):
+            share += basis[q, j] * row[j]
+        for j in range(n):
+            row[j] -= share * basis[q, j]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def fill_basis(x, before, degree, basis):
     """Fill in orthonormal functions: powers of the voltage, and what a step is more than those.
 
@@ -106,12 +117,7 @@ def fill_basis(x, before, degree, basis):
                 row[j] = 1.0
             else:
                 row[j] = basis[q - 1, j] * (x[j] - middle) / half
-        for r in range(q):
-            share = 0.0
-            for j in range(n):
-                share += basis[r, j] * row[j]
-            for j in range(n):
-                row[j] -= share * basis[r, j]
+        take_off(row, basis, q, n)
         length = 0.0
         for j in range(n):
             length += row[j] * row[j]
@@ -146,12 +152,7 @@ def residual_of(y, functions, basis, rest):
     n = y.size
     for j in range(n):
         rest[j] = y[j] - y[0]
-    for q in range(functions):
-        share = 0.0
-        for j in range(n):
-            share += basis[q, j] * rest[j]
-        for j in range(n):
-            rest[j] -= share * basis[q, j]
+    take_off(rest, basis, functions, n)
     total = 0.0
     for j in range(n):
         total += rest[j] * rest[j]

@@ -13,7 +13,7 @@ from oectflow.pipeline.statistics.points import (
     choose_word,
     columns,
     coordinates,
-    get_variable,
+    get_sample,
     good_values,
     lines_through,
     need_one_experiment_each,
@@ -27,7 +27,6 @@ from oectflow.pipeline.statistics.points import (
 SAME_GATE = 0.01
 #: Thicknesses whose largest is more than this share above the smallest are not the same.
 SAME_THICKNESS = 0.1
-_SAMPLES = "extract with a table of devices: of.extract(…, samples='devices.csv')"
 _DEVICE_WORDS = {
     USED: "a point of the line",
     "no_R": "the resistance has no value with the status ok; left out",
@@ -75,7 +74,7 @@ def contact_resistance(results: xr.Dataset, resistance: str = "on_resistance") -
     R, u_R = good_values(
         results, resistance, "compute 'output.on_resistance' (it is in the set 'all'), or name it"
     )
-    W, L = (get_variable(results, f"sample_{name}", _SAMPLES) for name in ("W", "L"))
+    W, L = (get_sample(results, name) for name in ("W", "L"))
     y = R * W
     u_y = abs(y) * ((or_unknown(u_R, R) / R) ** 2 + squared_share(results, "W")) ** 0.5
     u_x = L * squared_share(results, "L") ** 0.5

@@ -12,7 +12,7 @@ from oectflow.pipeline.statistics.points import (
     choose_word,
     columns,
     coordinates,
-    get_variable,
+    get_sample,
     good_values,
     lines_through,
     need_one_experiment_each,
@@ -22,7 +22,6 @@ from oectflow.pipeline.statistics.points import (
     words,
 )
 
-_SAMPLES = "extract with a table of devices: of.extract(…, samples='devices.csv')"
 _FEATURES = "compute the set 'all', or name the variables: gm=…, Vth=…, coords=…"
 #: Standard errors by which a device has to be outside saturation.
 _SURE = 1.96
@@ -78,7 +77,7 @@ def mobility_capacitance(
     at, u_at = good_values(results, coords, _FEATURES)
     gate = at.sel(quantity="Vg", drop=True)
     u_gate = or_unknown(u_at, at).sel(quantity="Vg", drop=True)
-    W, L, d = (get_variable(results, f"sample_{name}", _SAMPLES) for name in ("W", "L", "d"))
+    W, L, d = (get_sample(results, name) for name in ("W", "L", "d"))
     overdrive, geometry = abs(gate - threshold), W * d / L
     u_overdrive = (or_unknown(u_threshold, y) ** 2 + u_gate**2) ** 0.5
     share = squared_share(results, "W") + squared_share(results, "L") + squared_share(results, "d")

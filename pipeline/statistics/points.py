@@ -44,6 +44,18 @@ def get_variable(results: xr.Dataset, name: str, remedy: str) -> xr.DataArray:
     )
 
 
+def get_sample(results: xr.Dataset, name: str) -> xr.DataArray:
+    """Return what is known of the devices, such as ``W``.
+
+    Raises
+    ------
+    OutputError
+        Nothing is known of any.
+    """
+    remedy = "extract with a table of devices: of.extract(…, samples='devices.csv')"
+    return get_variable(results, f"sample_{name}", remedy)
+
+
 def good_values(
     results: xr.Dataset, name: str, remedy: str
 ) -> tuple[xr.DataArray, xr.DataArray | None]:
