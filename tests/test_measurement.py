@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -150,6 +152,16 @@ def test_an_array_of_another_length_is_named(tmp_path: Path) -> None:
         file["transient/gate_voltage"] = np.zeros(5)
     with pytest.raises(UnreadableFile, match=r"/transient/gate_voltage has the shape \(5,\)"):
         Experiment(path)
+
+
+def test_kinds__their_order_does_not_depend_on_which_was_asked_for_first() -> None:
+    code = (
+        "from oectflow.measurement import get_kind, kinds\n"
+        "get_kind('transient')\n"
+        "print(*list(kinds())[:4])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["transfer", "output", "transient", "impedance"]
 
 
 def test_register_kind__names_must_be_unlike(monkeypatch: pytest.MonkeyPatch) -> None:

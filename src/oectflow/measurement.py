@@ -354,7 +354,8 @@ def kinds() -> Mapping[str, Kind]:
             import_module(f"oectflow.kinds.{name}")
         for point in entry_points(group="oectflow.kinds"):
             point.load()
-    return _kinds
+    # Whoever has asked for one kind first has not chosen their order.
+    return {name: _kinds[name] for name in (*_BUILT_IN, *_kinds)}
 
 
 def is_kind(name: str) -> bool:
