@@ -98,7 +98,7 @@ class Shares:
             )
             Experiment.batch = timed("read", Experiment.batch)
             for name, function in {
-                "fit": "extract_features",
+                "fit": "run_extractor",
                 "hash": "hash_source",
                 "derive": "derive_features",
                 "write": "write_experiment",
