@@ -31,7 +31,6 @@ longer; ``useful at 1:1`` then puts it back: batch / (batch + measured CPU of a 
 from __future__ import annotations
 
 import argparse
-import importlib
 import tempfile
 import time
 from dataclasses import dataclass
@@ -46,6 +45,7 @@ from _many_workers import ManyWorkers, many_workers
 from distributed import get_task_stream
 
 import oectflow as of
+from oectflow.pipeline.execution.driving import probe
 from oectflow.pipeline.inputs.simulate import simulate_device
 
 NINE = (
@@ -129,19 +129,14 @@ def believe_in_workers() -> None:
 
     Workers that share a core cannot compute at the same time, but they can sleep.
     """
-    try:
-        overheads = importlib.import_module("oectflow.pipeline.execution.driving.overheads")
-    except ModuleNotFoundError:
-        # A version that does not ask.
-        return
 
     def sleep_and_believe(seconds: float) -> float:
         time.sleep(seconds)
         return 1.0
 
-    if not hasattr(overheads, "_share_of_core"):
-        raise SystemExit("overheads._share_of_core has another name: adapt benchmarks/workers.py")
-    overheads._share_of_core = sleep_and_believe
+    if not hasattr(probe, "_share_of_core"):
+        raise SystemExit("probe._share_of_core has another name: adapt benchmarks/workers.py")
+    probe._share_of_core = sleep_and_believe
 
 
 def run(

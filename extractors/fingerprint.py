@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,13 +37,32 @@ def definition_fingerprint(extractor: BaseExtractor) -> str:
     the extractor declares the type, and so do 0.0 and -0.0.  Where the code of an extractor that is
     not built in cannot be pinned, the digits are new at every call.
     """
+    return _fingerprint(extractor, code_fingerprint(type(extractor)) or uuid.uuid4().hex)
+
+
+def cost_fingerprint(extractor: BaseExtractor) -> str:
+    """Return what the time that an extractor takes belongs to.
+
+    Parameters
+    ----------
+    extractor
+        An extractor, parameters checked.
+
+    Returns
+    -------
+    :func:`definition_fingerprint`; where the code cannot be pinned, one that does not change with
+    the code: what it cost last time is then a better guess than none.
+    """
+    return _fingerprint(extractor, code_fingerprint(type(extractor)) or "not pinned")
+
+
+def _fingerprint(extractor: BaseExtractor, code: str) -> str:
     params = _canonical(extractor.params)
     if is_built_in(type(extractor)) and extractor.Params is not None:
         # An option that a later version adds leaves the numbers of those who do not use it.
         fields = extractor.Params.model_fields
         defaults = {name: _canonical(field.get_default()) for name, field in fields.items()}
         params = {name: value for name, value in params.items() if value != defaults[name]}
-    code = code_fingerprint(type(extractor))
     parts = [extractor.name, code, params]
     if extractor.source != type(extractor).source:
         # The same class may be used for several kinds of measurement.
@@ -50,7 +70,7 @@ def definition_fingerprint(extractor: BaseExtractor) -> str:
     return _digest(json.dumps(parts, sort_keys=True))
 
 
-def code_fingerprint(extractor_class: type[BaseExtractor]) -> str:
+def code_fingerprint(extractor_class: type[BaseExtractor]) -> str | None:
     """Return the fingerprint of the code of an extractor, and of its ``version``.
 
     Parameters
@@ -60,7 +80,7 @@ def code_fingerprint(extractor_class: type[BaseExtractor]) -> str:
 
     Returns
     -------
-    32 hexadecimal digits.
+    32 hexadecimal digits; None where the code cannot be pinned.
     """
     if not is_built_in(extractor_class):
         return class_fingerprint(extractor_class)

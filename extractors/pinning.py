@@ -73,13 +73,17 @@ def callable_fingerprint(function: Callable[..., Any]) -> str:
     32 hexadecimal digits.  Where the function depends on something that cannot be pinned, the text
     is new at every call, so that nothing old is ever taken for current.
     """
-    return _digest(function, "")
+    return _digest(function, "") or uuid.uuid4().hex
 
 
-def class_fingerprint(cls: type) -> str:
-    """Return the same of a class with its bases.
+def class_fingerprint(cls: type) -> str | None:
+    """Return a text that changes whenever what a class with its bases computes may have changed.
 
     The package that it belongs to is followed like code of the user, also where it is installed.
+
+    Returns
+    -------
+    32 hexadecimal digits; None where it depends on something that cannot be pinned.
     """
     return _digest(cls, cls.__module__.partition(".")[0])
 
@@ -89,11 +93,11 @@ def is_built_in(cls: type) -> bool:
     return cls.__module__.startswith(f"{_HOME}.")
 
 
-def _digest(value: Any, home: str) -> str:
+def _digest(value: Any, home: str) -> str | None:
     try:
         text = _Pinning(home).text(value)
     except NotPinned:
-        return uuid.uuid4().hex
+        return None
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

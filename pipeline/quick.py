@@ -167,7 +167,7 @@ def features(
         A file (raw HDF5, CSV, Excel, … : what :func:`oectflow.inspect` knows), a pandas DataFrame,
         an Experiment, or arrays by kind: ``{"transient": {"time": t, "Id": i}}``.
     features
-        Name of a bundled feature set, path of a YAML or JSON file, dict, or FeatureSet.
+        Name of a bundled feature set, path of a YAML or JSON file, dict, or a :class:`FeatureSet`.
     columns
         Heading by quantity, where headings do not tell: ``{"time": "Zeit", "Id": "Kanal 2 (mA)"}``.
     period
@@ -193,10 +193,10 @@ def features(
     >>> of.features("device_3.csv", "transient_tau", period=0.2)  # doctest: +SKIP
     """
     from oectflow.pipeline.execution.driving.run import extract_here
-    from oectflow.pipeline.features.feature_set import FeatureSet
+    from oectflow.pipeline.features.feature_list import FeatureList
     from oectflow.pipeline.outputs.results import open_results
 
-    wanted = FeatureSet.load(features)
+    wanted = FeatureList.load(features)
     with (
         as_experiments(source, columns=columns, period=period, kind=kind) as (experiment,),
         TemporaryDirectory(prefix="oectflow-features-") as folder,

@@ -25,7 +25,7 @@ from oectflow.errors import (
 )
 from oectflow.pipeline.features.config import load_config
 from oectflow.pipeline.features.expressions import Expression
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.catalog import CatalogConfig, load_catalog_config
 
 Reader = tuple[Callable[[Path], object], type[OectflowError]]
@@ -251,7 +251,7 @@ def test_features__func_of_a_file_cannot_get_out(tmp_path: Path, attack: str) ->
     path.write_text(yaml.safe_dump({"features": features}))
     before = set(sys.modules)
     try:
-        FeatureSet.load(path)
+        FeatureList.load(path)
     except ConfigError as error:
         assert len(str(error)) < 1000  # noqa: PT017
         return

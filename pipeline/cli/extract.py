@@ -109,14 +109,14 @@ def extract(
     What is there already, of the same raw file and definition, is not computed again.  Where a
     catalog is in use, it is told which features there are now.
     """
-    from oectflow.pipeline.features.feature_set import FeatureSet
+    from oectflow.pipeline.features.feature_list import FeatureList
     from oectflow.pipeline.inputs.find import find_experiments
     from oectflow.pipeline.inputs.samples import read_samples
 
     size = _granularity(granularity)
     table = None if samples is None else read_samples(samples)
     # A mistake in the features should not cost the start of a cluster.
-    feature_set = FeatureSet.load(features)
+    feature_set = FeatureList.load(features)
     if experiments and filters.wanted():
         raise ConfigError("give either files and folders or filters of the catalog, not both")
     place = find_catalog(catalog)

@@ -18,9 +18,9 @@ def list_features(as_json: AsJson = False) -> None:
     """List the bundled feature sets and all extractors."""
     from oectflow.extractors import extractor_names, get_extractor
     from oectflow.pipeline.features.config import list_bundled
-    from oectflow.pipeline.features.feature_set import FeatureSet
+    from oectflow.pipeline.features.feature_list import FeatureList
 
-    sets = {name: list(FeatureSet.load(name).features) for name in list_bundled()}
+    sets = {name: list(FeatureList.load(name).features) for name in list_bundled()}
     extractors = [get_extractor(name) for name in extractor_names()]
     if as_json:
         about = {
@@ -36,9 +36,9 @@ def list_features(as_json: AsJson = False) -> None:
 
 def show_features(features: Which, as_json: AsJson = False) -> None:
     """Show what a feature set computes, from what and in which units."""
-    from oectflow.pipeline.features.feature_set import FeatureSet
+    from oectflow.pipeline.features.feature_list import FeatureList
 
-    found = FeatureSet.load(features)
+    found = FeatureList.load(features)
     if as_json:
         about = {name: feature.describe() for name, feature in found.features.items()}
         emit_json({"name": found.name, "features": about})

@@ -26,7 +26,7 @@ from oectflow.pipeline.cli.output import (
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog
 
 if TYPE_CHECKING:
-    from oectflow.pipeline.features.feature_set import FeatureSet
+    from oectflow.pipeline.features.feature_list import FeatureList
     from oectflow.pipeline.outputs.states import RawFiles, State
     from oectflow.pipeline.outputs.trouble import Trouble
 
@@ -54,12 +54,12 @@ def status(
     Without experiments and without a catalog, only the results that are there.  The exit status is
     0 if a run would have nothing to do and nothing failed, else 1.
     """
-    from oectflow.pipeline.features.feature_set import FeatureSet
+    from oectflow.pipeline.features.feature_list import FeatureList
     from oectflow.pipeline.inputs.find import find_experiments
     from oectflow.pipeline.outputs.states import RawFiles, results_without
 
     folder = out or default_out(catalog)
-    wanted = FeatureSet.load(features) if features else None
+    wanted = FeatureList.load(features) if features else None
     states: list[State] = []
     if experiments:
         paths = find_experiments(experiments)
@@ -93,7 +93,7 @@ def status(
     raise typer.Exit(0 if ok else 1)
 
 
-def look_at(path: Path, raw: RawFiles, out: Path, wanted: FeatureSet | None) -> State:
+def look_at(path: Path, raw: RawFiles, out: Path, wanted: FeatureList | None) -> State:
     """Compare a raw file with its result.
 
     Parameters

@@ -16,7 +16,7 @@ from oectflow.errors import (
 )
 from oectflow.pipeline.features.build import build_feature
 from oectflow.pipeline.features.config import load_config
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 
 #: The key that an error is about.
 _KEYS: tuple[tuple[type[ConfigError], str], ...] = (
@@ -65,7 +65,7 @@ def check_config(path: str | os.PathLike[str]) -> list[Mistake]:
                 found.append((("features", spec.name, *keys), f"feature {spec.name!r}: {error}"))
         if not found:
             # Only then does it matter how the features depend on each other.
-            FeatureSet.load(file)
+            FeatureList.load(file)
     except ConfigError as error:
         found += error.mistakes or [((), str(error).removeprefix(f"{file}: "))]
     root = _nodes(file) if any(place for place, _ in found) else None

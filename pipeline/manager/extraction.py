@@ -18,12 +18,12 @@ from oectflow.cluster.connect import connect
 from oectflow.errors import ConfigError, OutputError, RunFailed, did_you_mean
 from oectflow.pipeline.execution.driving.run import extract, extract_lazily
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.catalog import Catalog, CatalogEntry
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.outputs.wide import config_folder
 
-FeatureConfig = str | os.PathLike[str] | Mapping[str, Any] | FeatureSet
+FeatureConfig = str | os.PathLike[str] | Mapping[str, Any] | FeatureList
 ExecutionMode = Literal["auto", "step", "experiment"]
 SaveFormat = Literal["parquet", "none"]
 #: What a worker needs before it has read anything, and room for a batch.
@@ -56,7 +56,7 @@ def check_option(name: str, value: Any, options: Any) -> None:
         raise ConfigError(f"{name}={value!r}: expected {', '.join(map(repr, words))}{hint}")
 
 
-def load_features(feature_config: FeatureConfig) -> FeatureSet:
+def load_features(feature_config: FeatureConfig) -> FeatureList:
     """Return the feature set; one from a file goes by the name of the file.
 
     Raises
@@ -64,7 +64,7 @@ def load_features(feature_config: FeatureConfig) -> FeatureSet:
     ConfigError
         The configuration is wrong.
     """
-    features = FeatureSet.load(feature_config)
+    features = FeatureList.load(feature_config)
     if isinstance(feature_config, str | os.PathLike) and Path(feature_config).suffix:
         features.name = Path(feature_config).stem
     return features
@@ -96,7 +96,7 @@ def at_most_cores(n_workers: int | None) -> int | None:
 
 def _extract(
     paths: Sequence[str],
-    features: FeatureSet,
+    features: FeatureList,
     out: str | os.PathLike[str],
     *,
     client: Client | None,
@@ -128,7 +128,7 @@ def _extract(
 def run_batch(
     catalog: Catalog | None,
     entries: Sequence[CatalogEntry],
-    features: FeatureSet,
+    features: FeatureList,
     root: Path,
     *,
     save: bool,

@@ -18,7 +18,7 @@ from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.features.config import load_config
 from oectflow.pipeline.features.drawing import FeatureGraph
-from oectflow.pipeline.features.feature_set import FeatureSet as Declaration
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.manager.computed import ComputedFeatures
 from oectflow.pipeline.manager.extraction import check_record
@@ -46,7 +46,7 @@ class Catalogued(Protocol):
 RawFile = Experiment | Catalogued | str | os.PathLike[str]
 
 
-class FeatureSet(Declaration):
+class FeatureSet(FeatureList):
     """An ordered collection of features, and, with an experiment, their values.
 
     What has been computed before from the same raw file with the same definition is not computed
@@ -129,7 +129,7 @@ class FeatureSet(Declaration):
         """
         source = config_path if isinstance(config_path, Mapping) else _path_or_name(config_path)
         config = load_config(source)
-        declared = Declaration.load(source)
+        declared = FeatureList.load(source)
         features = cls(
             declared.name,
             declared.description,
@@ -339,7 +339,7 @@ class FeatureSet(Declaration):
         added = [entry["name"] for entry in content["features"]]
         if append and path.exists():
             content, added = appended(path, content)
-        declared = Declaration.load(content)
+        declared = FeatureList.load(content)
         write_config(path, content)
         self.name, self.description = config_name, declared.description
         self.config_version = content["config_version"]
@@ -380,7 +380,7 @@ class FeatureSet(Declaration):
             unified.features.record(record)
         return Path(record.out_path)
 
-    def _adopt(self, declared: Declaration) -> None:
+    def _adopt(self, declared: FeatureList) -> None:
         state = declared.__dict__
         self.__dict__.update({k: state[k] for k in ("_features", "_derived", "_fingerprints")})
 

@@ -12,11 +12,11 @@ import yaml
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import ConfigError
 from oectflow.pipeline.features.config import load_config
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.features.lambdas import function_text
 
 
-def as_text(features: FeatureSet) -> dict[str, Any]:
+def as_text(features: FeatureList) -> dict[str, Any]:
     """Return a feature set as a configuration, with text for every Python function.
 
     Raises
@@ -55,7 +55,7 @@ def appended(path: Path, content: dict[str, Any]) -> tuple[dict[str, Any], list[
     ConfigError
         The file is no configuration.
     """
-    earlier = FeatureSet.load(path).to_config()
+    earlier = FeatureList.load(path).to_config()
     known = {entry["name"]: entry for entry in earlier["features"]}
     now = {entry["name"]: entry for entry in content["features"]}
     version = load_config(path).config_version

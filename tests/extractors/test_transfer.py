@@ -16,7 +16,7 @@ from oectflow.extractors import transfer
 from oectflow.extractors.base import get_extractor, stack_steps
 from oectflow.extractors.kernels import sweep_errors, sweep_noise, sweeps
 from oectflow.measurement import Batch
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.simulate import simulate_device
 from tests.extractors import naive
 
@@ -446,7 +446,7 @@ def test_von__auto_is_the_type_of_the_device(polarity):
 def test_von__default_is_auto_and_sets_of_the_software_in_use_say_n(bundled, letters):
     assert transfer.Von().params["device_type"] == transfer.VonCoords().params["device_type"]
     assert transfer.Von().params["device_type"] == "auto"
-    features = FeatureSet.load(bundled).extracted
+    features = FeatureList.load(bundled).extracted
     types = [f.extractor.params["device_type"] for f in features if "Von" in f.extractor.name]
     assert types == letters
 

@@ -21,7 +21,7 @@ import xxhash
 import oectflow
 from oectflow.atomic_write import atomic_write
 from oectflow.pipeline.execution.report import ExperimentRecord
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.samples import Samples
 from oectflow.pipeline.outputs.sink import FORMAT as RESULT_FORMAT
 from oectflow.pipeline.outputs.trouble import Flag
@@ -88,7 +88,7 @@ class FileBook:
             warnings=tuple(warnings),
         )
 
-    def note(self, record: ExperimentRecord, features: FeatureSet) -> None:
+    def note(self, record: ExperimentRecord, features: FeatureList) -> None:
         """Remember what the next run will find of an experiment.
 
         Parameters
@@ -149,7 +149,7 @@ class FileBook:
             temporary.write_bytes(xxhash.xxh3_128_hexdigest(text).encode() + b"\n" + text)
 
 
-def question(features: FeatureSet, samples: Samples | None, *, expand_multidim: bool) -> str:
+def question(features: FeatureList, samples: Samples | None, *, expand_multidim: bool) -> str:
     """Return a text for everything beside the files that decides what is to be done."""
     asked = {
         "version": [oectflow.__version__, RESULT_FORMAT],

@@ -15,7 +15,7 @@ from oectflow.pipeline.execution.planning.work import (
 )
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.worker.run_extractor import used_sample
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.samples import Samples, sample_of
 from oectflow.pipeline.outputs.states import RawFiles, Verify, damage_of, notes_on, same_source
 from oectflow.pipeline.outputs.trouble import flags_of_result
@@ -23,7 +23,7 @@ from oectflow.pipeline.outputs.trouble import flags_of_result
 
 def find_work(
     paths: Iterable[Path],
-    features: FeatureSet,
+    features: FeatureList,
     out: Path,
     *,
     force: bool,
@@ -128,7 +128,7 @@ def find_work(
         )
 
 
-def _same_form(metadata: Mapping[str, Any], features: FeatureSet, expand_multidim: bool) -> bool:
+def _same_form(metadata: Mapping[str, Any], features: FeatureList, expand_multidim: bool) -> bool:
     """Whether an earlier result would be written the same way: layout, units, descriptions."""
     return metadata["expand_multidim"] == expand_multidim and all(
         metadata["features"][name][key] == getattr(feature.variables["value"], key)
@@ -139,7 +139,7 @@ def _same_form(metadata: Mapping[str, Any], features: FeatureSet, expand_multidi
 
 def _reusable(
     metadata: Mapping[str, Any],
-    features: FeatureSet,
+    features: FeatureList,
     fingerprints: Mapping[str, str],
     sample: Mapping[str, Any],
 ) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -184,7 +184,7 @@ def _reusable(
 
 
 def _outdated(
-    metadata: Mapping[str, Any], features: FeatureSet, anew: set[str], sample: Mapping[str, Any]
+    metadata: Mapping[str, Any], features: FeatureList, anew: set[str], sample: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return the features of a result that cannot stand beside what is computed anew, and why."""
     earlier = metadata["features"]

@@ -49,7 +49,7 @@ from oectflow.pipeline.execution.worker.tasks import (
     read_steps,
     write_experiment,
 )
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 
 #: What a degree of urgency counts in experiments: more than there are.
 _URGENT = 10**9
@@ -72,7 +72,7 @@ class GraphBuilder:
     def __init__(
         self,
         specs: Mapping[str, NamedExtractor],
-        features: PickledOnce[FeatureSet],
+        features: PickledOnce[FeatureList],
         *,
         by_step: bool = False,
     ) -> None:

@@ -30,7 +30,7 @@ from oectflow.pipeline.execution.worker.tasks import (
     hash_source,
     write_experiment,
 )
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 
 #: Round trips that are timed.  The shortest counts: whatever disturbs them makes them longer.
 _TRIPS = 3
@@ -52,7 +52,7 @@ class LocalThreads:
     def __init__(
         self,
         specs: Mapping[str, NamedExtractor],
-        features: PickledOnce[FeatureSet],
+        features: PickledOnce[FeatureList],
         wake: Callable[[Wakeup], None],
     ) -> None:
         self._specs = specs

@@ -48,7 +48,7 @@ from oectflow.pipeline.execution.planning.work import ExperimentTask, n_logical
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.tasks import NamedExtractor, written_message
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 
 Listener = Callable[[Mapping[str, Any]], None]
 
@@ -74,7 +74,7 @@ class Loop:
         self,
         state: RunState,
         specs: Mapping[str, NamedExtractor],
-        features: PickledOnce[FeatureSet],
+        features: PickledOnce[FeatureList],
         cluster: LazyCluster,
         listener: Listener,
         *,

@@ -22,6 +22,7 @@ from oectflow.atomic_write import remove_leftovers
 from oectflow.cluster.local import default_workers
 from oectflow.errors import ConfigError, RunFailed, StorageError, did_you_mean
 from oectflow.extractors.base import BaseExtractor
+from oectflow.extractors.fingerprint import cost_fingerprint
 from oectflow.extractors.pinning import class_fingerprint, is_built_in
 from oectflow.local_path import local_path
 from oectflow.pipeline.execution.driving.cluster import LazyCluster
@@ -44,7 +45,7 @@ from oectflow.pipeline.execution.report import ExperimentRecord, RunReport, drop
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.tasks import named_extractors
 from oectflow.pipeline.execution.worker.warm import warm_up_here
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
 from oectflow.pipeline.inputs.from_python import on_disk
 from oectflow.pipeline.inputs.samples import read_samples
@@ -110,7 +111,7 @@ def extract(
         or what is in memory, as :func:`oectflow.write_experiment` takes it: an xarray DataTree, or
         a mapping such as ``{"transfer": frame, "test_id": "a1"}``.
     features
-        Name of a bundled feature set, path of a YAML or JSON file, dict, or FeatureSet.
+        Name of a bundled feature set, path of a YAML or JSON file, dict, or a :class:`FeatureSet`.
     out
         Folder of the results; made if missing.
     client
@@ -287,7 +288,7 @@ def plan(
     check_granularity(granularity)
     with on_disk(experiments, None) as files:
         run = _prepared(
-            files, FeatureSet.load(features), local_path(out, StorageError),
+            files, FeatureList.load(features), local_path(out, StorageError),
             Options(
                 granularity, force=force, expand_multidim=expand_multidim, samples=samples,
                 allow_external=allow_external,
@@ -337,7 +338,7 @@ _harmless: WeakSet[type[BaseExtractor]] = WeakSet()
 class _Run:
     """What is to be done in a folder."""
 
-    features: FeatureSet
+    features: FeatureList
     granularity: Granularity
     costs: CostBook
     plan: RunPlan
@@ -352,42 +353,41 @@ class _Run:
 
     def state(self, cluster: LazyCluster) -> RunState:
         """Return the state in which the run begins."""
-
-        def is_trusted(name: str, extractor: BaseExtractor) -> bool:
-            # What comes with the package, and what has computed something before, may run in the
-            # process of the notebook; what nobody has seen might take it along.
-            code = type(extractor)
-            return (
-                is_built_in(code)
-                or code in _harmless
-                or self.costs.get(name) is not None
-                or self.costs.is_trusted(class_fingerprint(code))
-            )
-
-        traits = {
-            name: Trait(
-                extractor.source,
-                extractor.steps_per_block(extractor.params),
-                trusted=is_trusted(name, extractor) and not self.costs.is_crashed(name),
-                crashed=self.costs.is_crashed(name),
-            )
-            for name, extractor in self.extractors.items()
-        }
+        traits = {name: self._trait(name, one) for name, one in self.extractors.items()}
         workforce = Workforce(thread_overheads(), cluster.client is not None, cluster.start)
         costs = Costs(self.costs)
         return RunState(self.jobs, traits, costs, workforce, self.granularity, self.plan)
+
+    def _trait(self, name: str, extractor: BaseExtractor) -> Trait:
+        code = type(extractor)
+        # What comes with the package, and what has computed something before, may run in the
+        # process of the notebook; what nobody has seen might take it along.
+        seen = is_built_in(code) or code in _harmless
+        pinned = None if seen else class_fingerprint(code)
+        # Nothing that an earlier run has seen speaks for code that cannot be pinned, or against it.
+        known = pinned is not None and (
+            self.costs.get(name) is not None or self.costs.is_trusted(pinned)
+        )
+        crashed = (seen or pinned is not None) and self.costs.is_crashed(name)
+        return Trait(
+            extractor.source,
+            extractor.steps_per_block(extractor.params),
+            trusted=(seen or known) and not crashed,
+            crashed=crashed,
+        )
 
     def trust(self, features: Iterable[str]) -> None:
         """Remember that the extractors of some features have computed an experiment."""
         for code in {type(self.extractors[name]) for name in features}:
             if not is_built_in(code) and code not in _harmless:
-                self.costs.trust([class_fingerprint(code)])
+                fingerprint = class_fingerprint(code)
+                self.costs.trust([fingerprint] if fingerprint else [])
                 _harmless.add(code)
 
 
 def _prepared(
     experiments: Experiments,
-    features: FeatureSet,
+    features: FeatureList,
     folder: Path,
     options: Options,
 ) -> _Run:
@@ -416,8 +416,7 @@ def _prepared(
             records[index] = item
             if files and item.outcome == "unchanged":
                 files.note(item, features)
-    fingerprints = features.fingerprints()
-    keys = {f.name: fingerprints[f.name] for f in features.extracted if f.extractor}
+    keys = {f.name: cost_fingerprint(f.extractor) for f in features.extracted if f.extractor}
     # How well threads do depends on all that they compute.
     keys["threads"] = "threads " + " ".join(sorted(keys.values()))
     unusable = [record.reason for record in records.values() if record.outcome == "failed"]
@@ -437,7 +436,7 @@ def _extract(
     options: Options,
 ) -> RunReport:
     options.check()
-    feature_set = FeatureSet.load(features)
+    feature_set = FeatureList.load(features)
     folder = local_path(out, StorageError)
     check_partition(folder, options.partition_by)
     try:

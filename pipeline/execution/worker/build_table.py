@@ -14,7 +14,7 @@ from oectflow.errors import OutputError
 from oectflow.extractors.base import ABSENT, ERROR, OK, Columns, Variable, missing
 from oectflow.pipeline.execution.worker.run_extractor import used_sample, value_variables
 from oectflow.pipeline.features.feature import column_name
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.outputs.sink import (
     Problem,
     read_columns,
@@ -88,7 +88,7 @@ class Table:
 
 
 def build_table(
-    parts: Sequence[Extracted], features: FeatureSet, n_steps: Mapping[str, int]
+    parts: Sequence[Extracted], features: FeatureList, n_steps: Mapping[str, int]
 ) -> Table:
     """Join the parts of one experiment.
 
@@ -147,7 +147,7 @@ def _join(
     return out
 
 
-def add_reused(table: Table, features: FeatureSet, path: Path, reused: Sequence[str]) -> Table:
+def add_reused(table: Table, features: FeatureList, path: Path, reused: Sequence[str]) -> Table:
     """Take over from an earlier result the features that need not be computed again.
 
     Their numbers stay; units and descriptions are those of the feature set now.
@@ -188,7 +188,7 @@ def add_reused(table: Table, features: FeatureSet, path: Path, reused: Sequence[
     )
 
 
-def add_derived(table: Table, features: FeatureSet, steps: Sequence[DerivedStep] = ()) -> Table:
+def add_derived(table: Table, features: FeatureList, steps: Sequence[DerivedStep] = ()) -> Table:
     """Compute the derived features that were not taken over, but for steps that are known.
 
     One that raises is NaN with the status ``error`` in every row, and so are those that need it.
@@ -214,7 +214,7 @@ def add_derived(table: Table, features: FeatureSet, steps: Sequence[DerivedStep]
     )
 
 
-def _joined_steps(table: Table, features: FeatureSet, steps: Sequence[DerivedStep]) -> Columns:
+def _joined_steps(table: Table, features: FeatureList, steps: Sequence[DerivedStep]) -> Columns:
     """Return derived features of which every step is known."""
     by_feature: dict[str, list[tuple[int, int, NDArray[Any]]]] = {}
     for one in steps:
@@ -230,7 +230,7 @@ def _joined_steps(table: Table, features: FeatureSet, steps: Sequence[DerivedSte
 
 
 def describe(
-    table: Table, features: FeatureSet, sample: Mapping[str, Any]
+    table: Table, features: FeatureList, sample: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the metadata of every feature: definition, fingerprint, time, outcomes by word.
 

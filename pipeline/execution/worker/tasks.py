@@ -46,7 +46,7 @@ from oectflow.pipeline.execution.worker.run_extractor import (
 )
 from oectflow.pipeline.execution.worker.watch import renew_worker
 from oectflow.pipeline.features.feature import column_name
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
 from oectflow.pipeline.inputs.guard import trust
 from oectflow.pipeline.outputs.sink import Problem, Results, write_results
@@ -279,7 +279,7 @@ def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG
 
 
 def derive_step(
-    pickled: PickledOnce[FeatureSet],
+    pickled: PickledOnce[FeatureList],
     name: str,
     step: int,
     parts: Sequence[Extracted | DerivedStep],
@@ -293,7 +293,7 @@ def derive_step(
 
 def derive_features(
     task: ExperimentTask,
-    pickled: PickledOnce[FeatureSet],
+    pickled: PickledOnce[FeatureList],
     parts: Sequence[Extracted | DerivedStep | Sequence[Extracted]],
 ) -> Table:
     """Put the parts of one experiment together and compute its derived features."""
@@ -316,7 +316,7 @@ def software_versions() -> dict[str, str]:
 
 
 def write_experiment(
-    task: ExperimentTask, pickled: PickledOnce[FeatureSet], table: Table, content_hash: str
+    task: ExperimentTask, pickled: PickledOnce[FeatureList], table: Table, content_hash: str
 ) -> ExperimentRecord:
     """Write the Parquet file of one experiment.
 

@@ -17,12 +17,13 @@ from distributed import Client, LocalCluster
 import oectflow.pipeline.execution.driving.run as run_module
 from oectflow.errors import ConfigError, StorageError
 from oectflow.extractors.base import BaseExtractor, register
+from oectflow.extractors.fingerprint import cost_fingerprint
 from oectflow.extractors.pinning import class_fingerprint
 from oectflow.pipeline.execution.driving.cost_file import load_costs, save_costs
 from oectflow.pipeline.execution.driving.overheads import meter_of
 from oectflow.pipeline.execution.driving.run import extract, extract_lazily, plan
 from oectflow.pipeline.execution.events import Overheads
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import open_results
 from oectflow.pipeline.outputs.sink import read_metadata
@@ -70,11 +71,13 @@ def same_results(left, right):
 def known(folder, features, seconds, length=240):
     """Write what earlier runs have learnt: so many seconds per step of every feature."""
     folder.mkdir(exist_ok=True)
-    feature_set = FeatureSet.load(features)
-    book = load_costs(folder, feature_set.fingerprints())
+    feature_set = FeatureList.load(features)
+    keys = {f.name: cost_fingerprint(f.extractor) for f in feature_set.extracted}
+    book = load_costs(folder, keys)
     for name in feature_set.features:
         book.learn(name, seconds / length, length)
-    book.trust(class_fingerprint(type(f.extractor)) for f in feature_set.extracted)
+    codes = (class_fingerprint(type(f.extractor)) for f in feature_set.extracted)
+    book.trust(code for code in codes if code)
     save_costs(book, folder)
     return folder
 

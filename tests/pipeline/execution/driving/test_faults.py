@@ -29,7 +29,7 @@ from oectflow.pipeline.execution.driving.run import extract, plan
 from oectflow.pipeline.execution.worker.children import worker_memory
 from oectflow.pipeline.execution.worker.isolate import extract_isolated
 from oectflow.pipeline.execution.worker.tasks import named_extractors
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import open_results, problems_frame
 from oectflow.pipeline.outputs.sink import read_metadata
@@ -61,7 +61,7 @@ def poisonous(name: str) -> dict[str, dict[str, str]]:
 
 def task_of(path, out):
     """Return the description of an experiment that its tasks get."""
-    feature_set = FeatureSet.load(PEAK)
+    feature_set = FeatureList.load(PEAK)
     options = {"force": False, "expand_multidim": False, "topic": "t"}
     (job,) = find_work([path], feature_set, out, **options)
     return job.task

@@ -15,7 +15,7 @@ from oectflow.pipeline.execution.planning.work import ExperimentTask
 from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.tasks import named_extractors
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.experiment import FileIdentity
 
 
@@ -35,7 +35,7 @@ def task(tmp_path):
 
 @pytest.fixture
 def builder():
-    features = FeatureSet.load({"peak": {"extractor": "transient.peak_current"}})
+    features = FeatureList.load({"peak": {"extractor": "transient.peak_current"}})
     specs = named_extractors(dict.fromkeys(("peak", "on", "tau"), Transient()))
     return GraphBuilder(specs, PickledOnce(features))
 
@@ -126,7 +126,7 @@ def test_graph__what_was_computed_before_is_part_of_it(task, builder):
 
 
 def test_graph__a_derived_feature_is_a_task_for_each_step_where_that_is_possible(task):
-    features = FeatureSet.load(
+    features = FeatureList.load(
         {
             "peak": {"extractor": "transient.peak_current"},
             "half": {"func": "peak / 2"},
@@ -148,7 +148,7 @@ def test_graph__a_derived_feature_is_a_task_for_each_step_where_that_is_possible
 
 
 def test_graph__a_derived_feature_with_an_input_that_is_kept_waits_for_the_end(task):
-    features = FeatureSet.load(
+    features = FeatureList.load(
         {
             "peak": {"extractor": "transient.peak_current"},
             "on": {"extractor": "transient.peak_current"},

@@ -18,7 +18,7 @@ from oectflow.pipeline.execution.planning.actions import RunHere
 from oectflow.pipeline.execution.planning.batches import StepBatch
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.tasks import named_extractors
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.outputs.sink import read_columns, read_metadata
 
 
@@ -37,7 +37,7 @@ def threads(lab, tmp_path):
                 assert may_go_on.wait(60)
             return step_data["drain_current"].mean()
 
-    features = FeatureSet.load({"mean": {"extractor": "transient.waits", "input": "transient"}})
+    features = FeatureList.load({"mean": {"extractor": "transient.waits", "input": "transient"}})
     (job,) = find_work(
         [lab / "device0.h5"], features, tmp_path, force=False, expand_multidim=False, topic="t",
         step_timeout=None,

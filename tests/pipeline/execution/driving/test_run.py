@@ -15,7 +15,7 @@ import pytest
 from oectflow.errors import ConfigError, InputError, RunFailed
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.execution.driving.run import extract
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.simulate import damage, simulate_device
 from oectflow.pipeline.outputs.results import open_results, problems_frame
 from oectflow.pipeline.outputs.sink import read_columns, read_metadata
@@ -415,6 +415,6 @@ def test_extract__workers_killed_from_outside_lose_nothing(lab, tmp_path, client
 
 
 def test_extract__feature_sets_are_taken_as_objects(lab, tmp_path):
-    feature_set = FeatureSet("mine").add("gm", extractor="transfer.gm_max", input="transfer")
+    feature_set = FeatureList("mine").add("gm", extractor="transfer.gm_max", input="transfer")
     assert run(lab, tmp_path / "out", feature_set).ok
     assert read_metadata(tmp_path / "out" / "test_0.parquet")["config"] == "mine"

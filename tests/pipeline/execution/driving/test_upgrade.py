@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,8 +12,8 @@ import pytest
 from oectflow.errors import OutputError
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.extractors.transfer import GmMax
-from oectflow.pipeline.execution.driving.run import extract
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.execution.driving.run import extract, plan
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.results import problems_frame
 from oectflow.pipeline.outputs.sink import read_columns, read_metadata
@@ -65,6 +68,30 @@ def test_user__a_closure_is_part_of_an_extractor(lab, tmp_path, client, granular
     assert {record.outcome for record in report.experiments} == {"unchanged"}
 
 
+def test_user__what_code_that_cannot_be_pinned_costs_is_known(lab, tmp_path):
+    """It is computed anew in every run, but timed once, and the book of costs does not grow."""
+
+    @register("transient.reads_a_file")
+    class ReadsAFile(BaseExtractor):
+        source = "transient"
+
+        def extract_single_step(self, step_data, params):
+            with open(os.devnull) as file:  # noqa: PTH123
+                return float(len(file.read()))
+
+    features = {"n": {"extractor": "transient.reads_a_file", "input": "transient"}}
+    costs, unknown = [], []
+    for _ in range(3):
+        forecast = plan(lab, features, tmp_path / "out")
+        unknown.append(forecast.predicted_seconds is None)
+        report = run(lab, tmp_path / "out", features)
+        assert {record.computed for record in report.experiments} == {("n",)}
+        content = json.loads((tmp_path / "out" / ".oectflow-costs.json").read_text())
+        costs.append((sorted(content["costs"]), content["trusted"]))
+    assert unknown == [True, False, False]
+    assert costs[0] == costs[1] == costs[2]
+
+
 FACTOR = 1.0
 
 
@@ -78,7 +105,7 @@ def test_user__one_feature_set_for_two_runs(lab, tmp_path, monkeypatch):
         def extract_single_step(self, step_data, params):
             return FACTOR
 
-    features = FeatureSet("mine").add("f", extractor="transient.factor")
+    features = FeatureList("mine").add("f", extractor="transient.factor")
     features.add("twice", func=lambda f: FACTOR + f, input="f")
     for factor in (1.0, 2.0):
         monkeypatch.setitem(globals(), "FACTOR", factor)

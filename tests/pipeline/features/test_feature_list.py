@@ -28,7 +28,7 @@ from oectflow.errors import (
 from oectflow.extractors.base import BaseExtractor, Params, Variable, register
 from oectflow.pipeline.features.config import list_bundled
 from oectflow.pipeline.features.feature import STATUSES, UNDEFINED
-from oectflow.pipeline.features.feature_set import FeatureSet
+from oectflow.pipeline.features.feature_list import FeatureList
 
 NAN = np.nan
 OK, ABSENT, ERROR = 0, 1, 2
@@ -81,13 +81,13 @@ def number(**more: Any) -> dict[str, Any]:
     return {"extractor": "test_features.number", "input": "transfer", **more}
 
 
-def load(features: Mapping[str, Any], **more: Any) -> FeatureSet:
+def load(features: Mapping[str, Any], **more: Any) -> FeatureList:
     listed = [{"name": name, **spec} for name, spec in features.items()]
-    return FeatureSet.load({"name": "mine", "features": listed, **more})
+    return FeatureList.load({"name": "mine", "features": listed, **more})
 
 
-def phases(name: str = "tau", **params: Any) -> FeatureSet:
-    return FeatureSet("mine").add(name, extractor="test_features.phases", params=params)
+def phases(name: str = "tau", **params: Any) -> FeatureList:
+    return FeatureList("mine").add(name, extractor="test_features.phases", params=params)
 
 
 def test_load__order_and_properties() -> None:
@@ -113,7 +113,7 @@ def test_load__order_and_properties() -> None:
     assert features.features["b"].extractor is not None
     assert features.features["b"].extractor.params == {"scale": 2.0}
     assert len(features) == 6
-    assert FeatureSet.load(features) is features
+    assert FeatureList.load(features) is features
 
 
 def test_variables__names_units_and_companions() -> None:
@@ -178,7 +178,7 @@ def test_variables__unit_follows_from_the_input(func: str, unit: str) -> None:
         }
     )
     assert features.variables["b"].unit == unit
-    assert FeatureSet.load(features.to_config()).variables["b"].unit == unit
+    assert FeatureList.load(features.to_config()).variables["b"].unit == unit
     features.add("c", func=func, unit="mine")
     assert features.variables["c"].unit == "mine"
 
@@ -263,7 +263,7 @@ def test_compute_derived__entries_with_names_are_inputs() -> None:
     assert features.features["ratio"].upstream == ("tau", "tau")
     assert features.features["back"].upstream == ("half",)
     assert features.variables["ratio"].dims == ("cycle",)
-    assert FeatureSet.load(features.to_config()).variables == features.variables
+    assert FeatureList.load(features.to_config()).variables == features.variables
     with pytest.raises(ConfigError, match=r"feature 'x': unknown input 'half_of'.*'half_off'"):
         load(
             {
@@ -479,7 +479,7 @@ def test_names__refused(name: str) -> None:
 def test_names__given_twice() -> None:
     twice = [{"name": "a", **number()}, {"name": "a", **number()}]
     with pytest.raises(ConfigError, match="config 'm', feature 'a': there are two"):
-        FeatureSet.load({"name": "m", "features": twice})
+        FeatureList.load({"name": "m", "features": twice})
 
 
 def test_names__a_number_at_the_end_is_fine_beside_single_numbers() -> None:
@@ -488,7 +488,7 @@ def test_names__a_number_at_the_end_is_fine_beside_single_numbers() -> None:
 
 
 def test_add__chained_and_atomic() -> None:
-    features = FeatureSet("mine", "for a test").add("a", extractor="test_features.number")
+    features = FeatureList("mine", "for a test").add("a", extractor="test_features.number")
     same = features.add("b", func="lambda a, k: k * a", input="a", params={"k": 2}, unit="S")
     assert same is features
     for wrong in (
@@ -583,7 +583,7 @@ def test_to_yaml__comes_back_the_same(tmp_path: Path) -> None:
     )
     path = tmp_path / "other.yaml"
     features.to_yaml(path)
-    again = FeatureSet.load(path)
+    again = FeatureList.load(path)
     assert again.name == "mine"
     assert again.description == "mine"
     assert again.to_config() == features.to_config()
@@ -595,7 +595,7 @@ def test_to_yaml__python_function_is_refused(tmp_path: Path) -> None:
     features = load({"a": number(), "b": {"func": abs, "input": "a"}})
     with pytest.raises(ConfigError, match="feature 'b': a Python function cannot be written"):
         features.to_yaml(tmp_path / "x.yaml")
-    assert FeatureSet.load(features.to_config()).features["b"].expression is abs
+    assert FeatureList.load(features.to_config()).features["b"].expression is abs
 
 
 def test_pickle() -> None:
@@ -603,7 +603,7 @@ def test_pickle() -> None:
     copy = pickle.loads(pickle.dumps(features))
     assert copy.to_config() == features.to_config()
     assert copy.fingerprints() == features.fingerprints()
-    local = FeatureSet("x").add("a", extractor="test_features.number")
+    local = FeatureList("x").add("a", extractor="test_features.number")
     local.add("b", func=lambda a: a + 1, input="a")
     copy = cloudpickle.loads(cloudpickle.dumps(local))
     assert copy.fingerprints() == local.fingerprints()
@@ -618,7 +618,7 @@ BASE: dict[str, Any] = {
 }
 
 
-def changed(name: str, **keys: Any) -> FeatureSet:
+def changed(name: str, **keys: Any) -> FeatureList:
     return load(BASE | {name: BASE[name] | keys})
 
 
@@ -627,7 +627,7 @@ def test_fingerprints__what_changes_which() -> None:
     assert list(base) == list(BASE)
     assert len(set(base.values())) == 4
 
-    def stale(features: FeatureSet) -> set[str]:
+    def stale(features: FeatureList) -> set[str]:
         return {name for name, value in features.fingerprints().items() if value != base[name]}
 
     assert stale(load(BASE)) == set()
@@ -805,13 +805,13 @@ def test_postprocessing__refused(step: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("name", ["v2_transfer_basic", "v2_quick_analysis", "v2_ml_ready"])
 def test_bundled__columns_of_todays_software(shared_data: Path, name: str) -> None:
     schema = pq.read_schema(shared_data / "oect_infra" / f"regular_serial.{name}.parquet")
-    assert {"step_index", *FeatureSet.load(name).features} == set(schema.names)
+    assert {"step_index", *FeatureList.load(name).features} == set(schema.names)
 
 
 def test_bundled__derived_numbers_of_todays_software(shared_data: Path) -> None:
     path = shared_data / "oect_infra" / "regular_serial.v2_ml_ready.parquet"
     table = {k: np.array(v) for k, v in pq.read_table(path).to_pydict().items()}
-    features = FeatureSet.load("v2_ml_ready")
+    features = FeatureList.load("v2_ml_ready")
     given = {feature.name: table[feature.name] for feature in features.extracted}
     result, failures = features.compute_derived(given)
     assert failures == []
@@ -821,7 +821,7 @@ def test_bundled__derived_numbers_of_todays_software(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("name", list_bundled())
 def test_bundled__loads_and_derives(name: str) -> None:
-    features = FeatureSet.load(name)
+    features = FeatureList.load(name)
     rng = np.random.default_rng(6)
     columns = {
         column: rng.random((5, *(7 if isinstance(size, str) else size for size in variable.shape)))
@@ -836,11 +836,11 @@ def test_bundled__loads_and_derives(name: str) -> None:
         assert np.isfinite(result.columns[feature.name]).all()
         assert result.variables[feature.name] == feature.variables["value"]
     assert len(set(features.fingerprints())) == len(features)
-    assert FeatureSet.load(features.to_config()).fingerprints() == features.fingerprints()
+    assert FeatureList.load(features.to_config()).fingerprints() == features.fingerprints()
 
 
 def test_bundled__last_cycle_is_the_last_that_was_measured() -> None:
-    features = FeatureSet.load("v2_transient_cycles")
+    features = FeatureList.load("v2_transient_cycles")
     cycles = np.full((3, 100), NAN)
     cycles[0, :4] = [4.0, 3.0, 2.5, 2.0]
     cycles[1] = np.linspace(2, 1, 100)

@@ -28,7 +28,7 @@ class _NotYet(ConfigError):
     """An input is not there, but may come."""
 
 
-class FeatureSet:
+class FeatureList:
     """An ordered collection of features that is consistent whenever it is used.
 
     Parameters
@@ -40,7 +40,7 @@ class FeatureSet:
 
     Examples
     --------
-    >>> features = FeatureSet("mine")
+    >>> features = FeatureList("mine")
     >>> features = features.add("gm", extractor="transfer.gm_max", params={"direction": "forward"})
     >>> features = features.add("gm_norm", func="gm / gm.mean()", unit="")
     >>> [feature.name for feature in features.derived]
@@ -57,7 +57,7 @@ class FeatureSet:
         self._fingerprints: dict[str, str] = {}
 
     @classmethod
-    def load(cls, source: str | os.PathLike[str] | Mapping[str, Any] | FeatureSet) -> FeatureSet:
+    def load(cls, source: str | os.PathLike[str] | Mapping[str, Any] | FeatureList) -> FeatureList:
         """Build a feature set from a configuration.
 
         Parameters
@@ -71,7 +71,7 @@ class FeatureSet:
         ConfigError
             The message names configuration, feature and remedy.
         """
-        if isinstance(source, FeatureSet):
+        if isinstance(source, FeatureList):
             return source
         config = load_config(Path(source) if isinstance(source, os.PathLike) else source)
         features = cls(config.name, config.description or "")
@@ -244,7 +244,7 @@ class FeatureSet:
         self._fingerprints = {name: found[name] for name in self._features}
         return dict(self._fingerprints)
 
-    def pinned(self) -> FeatureSet:
+    def pinned(self) -> FeatureList:
         """Return a copy for one run, with fingerprints that were taken now.
 
         A global that a function uses may have changed since those of this set were taken.
@@ -319,7 +319,7 @@ class FeatureSet:
         return len(self.features)
 
     def __repr__(self) -> str:
-        return f"<FeatureSet {self.name!r}: {', '.join(self._features) or 'empty'}>"
+        return f"<{type(self).__name__} {self.name!r}: {', '.join(self._features) or 'empty'}>"
 
     def __str__(self) -> str:
         rows = [_HEADER, *(feature.row() for feature in self._features.values())]
