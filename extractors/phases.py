@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from oectflow.extractors.base import Columns
 from oectflow.extractors.kernels import clock
 from oectflow.extractors.tau import TauOnOff
 from oectflow.extractors.timing import gate_timing
+from oectflow.measurement import Batch
 
 
 @lru_cache(16)
@@ -82,3 +84,55 @@ def in_samples(
     )
     spans[np.isnan(begin)] = 0
     return spans
+
+
+class StepPhases(NamedTuple):
+    """Where the phases of one step of a batch are.
+
+    Attributes
+    ----------
+    step
+        Index in the batch.
+    samples
+        Its samples among those of the batch.
+    t
+        Times of the samples in intervals, shape (n_samples,), or shape (0,) where they are even.
+    interval
+        In s.
+    spans
+        From :func:`in_samples`.  Shape (n_cycles, 2, 2).
+    """
+
+    step: int
+    samples: slice
+    t: NDArray[np.float64]
+    interval: float
+    spans: NDArray[np.int64]
+
+
+def phases_of_steps(
+    batch: Batch, params: Mapping[str, Any], found: Columns
+) -> Iterator[StepPhases]:
+    """Go through the steps of a batch, in samples.
+
+    Parameters
+    ----------
+    batch
+        Some steps.
+    params
+        ``period`` in s and ``sample_rate`` in Hz; None leaves those of the steps.
+    found
+        What :func:`whole_phases` says of the batch.
+
+    Yields
+    ------
+    The phases of each step.
+    """
+    interval, period = gate_timing(batch.values, len(batch), params)
+    unknown = np.full(int(batch.offsets[-1]), np.nan)
+    recorded = batch.arrays.get("original_time", unknown)
+    for step in range(len(batch)):
+        a, b = int(batch.offsets[step]), int(batch.offsets[step + 1])
+        t, seconds, _ = clock.step_clock(np.array(recorded[a:b]), interval[step], period[step])
+        windows = {name: found[name][step] for name in ("window_start", "window_duration")}
+        yield StepPhases(step, slice(a, b), t, seconds, in_samples(windows, t, seconds, b - a))

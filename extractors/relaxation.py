@@ -16,15 +16,14 @@ from oectflow.extractors.base import (
     Variable,
     register,
 )
-from oectflow.extractors.kernels import clock, downhill, mixtures
+from oectflow.extractors.kernels import downhill, mixtures
 from oectflow.extractors.per_phase import PerPhase
-from oectflow.extractors.phases import in_samples, whole_phases
+from oectflow.extractors.phases import phases_of_steps, whole_phases
 from oectflow.extractors.tau import TAU_WORDS
-from oectflow.extractors.timing import gate_timing
 from oectflow.measurement import Batch
 
 #: What the record itself lacks: the same for every model of a phase.
-_OF_THE_RECORD = ("clock", "no_response", "nan", "cut", "no_window", "no_period")
+OF_THE_RECORD = ("clock", "no_response", "nan", "cut", "no_window", "no_period")
 #: Share of itself beyond which the standard error of an unknown leaves it unknown.
 UNKNOWN = 0.5
 #: Samples; a shorter time constant is that of a single sample.
@@ -43,7 +42,7 @@ _SHARED_WORDS = {
     "overflow": "overflow marks of the instrument in the phase",
     "clipped": "samples of the phase pile up where the instrument could measure no more",
     "outlier": "a sample is far beyond all others from the fit",
-    **{word: TAU_WORDS[word] for word in _OF_THE_RECORD if word != "nan"},
+    **{word: TAU_WORDS[word] for word in OF_THE_RECORD if word != "nan"},
 }
 _WORD_OF_CODE = {
     mixtures.FIT_OK: "ok",
@@ -108,18 +107,10 @@ class _Relaxation(PerPhase):
         codes = np.full(shape, mixtures.TOO_FEW, np.int8)
         samples = np.zeros(shape, np.int64)
         seconds = np.full(len(batch), np.nan)
-        interval, period = gate_timing(batch.values, len(batch), params)
-        unknown = np.full(int(batch.offsets[-1]), np.nan)
-        recorded = batch.arrays.get("original_time", unknown)
-        for step in range(len(batch)):
-            a, b = batch.offsets[step], batch.offsets[step + 1]
-            t, seconds[step], _ = clock.step_clock(
-                np.array(recorded[a:b]), interval[step], period[step]
-            )
-            windows = {name: one[name][step] for name in ("window_start", "window_duration")}
-            spans = in_samples(windows, t, seconds[step], b - a).reshape(-1, 2)
-            first, n = np.ascontiguousarray(spans[:, 0]), spans[:, 1] - spans[:, 0]
-            current = np.array(batch.arrays["drain_current"][a:b], np.float64)
+        for step, part, t, seconds[step], spans in phases_of_steps(batch, params, one):
+            first, last = np.ascontiguousarray(spans.reshape(-1, 2).T)
+            n = last - first
+            current = np.array(batch.arrays["drain_current"][part], np.float64)
             found = np.full((first.size, mixtures.N_COLUMNS), np.nan)
             code = codes[step].ravel()
             mixtures.fit_model(current, t, first, n, self.model, found, code)
@@ -152,7 +143,7 @@ class _Relaxation(PerPhase):
         for word, is_so in self._faults(rows, samples, gain).items():
             status[fitted & (status == 0) & is_so] = words.index(word)
         status[fitted & ~(of_model < of_constant)] = words.index("noise")
-        for word in ("absent", *_OF_THE_RECORD):
+        for word in ("absent", *OF_THE_RECORD):
             status[one["status"] == _TAU_WORDS.index(word)] = words.index(word)
         there = fitted & (status != words.index("absent")) & (samples > 0)
         # What the samples do not tell is no number: it goes with the last bit of one of them.

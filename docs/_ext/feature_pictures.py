@@ -222,7 +222,9 @@ def _draw_trace(figure: Figure, extractor: BaseExtractor, step: Step, found: Ste
     else:
         trace = figure.subplots()
     trace.plot(step["original_time"], step["drain_current"], ".", color=GREY, markersize=2)
-    if dims == ("cycle", "phase") and "window_start" in found:
+    if "to_63" in found:
+        _mark_crossings(trace, found)
+    elif dims == ("cycle", "phase") and "window_start" in found:
         _mark_fits(trace, found)
     elif dims == ("cycle",) and extractor.unit == "A":
         _mark_cycles(trace, step, found)
@@ -275,6 +277,22 @@ def _mark_fits(axes: Any, found: Step) -> None:
             t = np.linspace(0, duration, 100)
             axes.axvspan(start, start + duration, color=colour, alpha=0.15)
             axes.plot(start + t, fit.current(t), color=colour, linewidth=2.5)
+    axes.set_xlim(0, 3 * _PERIOD)
+
+
+def _mark_crossings(axes: Any, found: Step) -> None:
+    """Draw the plateaus and crossings of the first cycles."""
+    for phase, colour in enumerate((BLUE, ORANGE)):
+        for cycle in range(3):
+            at = cycle, phase
+            if not np.isfinite(found["value"][at]):
+                continue
+            levels = np.array([float(found[name][at]) for name in ("begin_level", "end_level")])
+            times = [found["window_start"][at] + found[f"to_{n}"][at] for n in (10, 63, 90)]
+            ways = levels[0] + np.array([0.1, 1 - np.exp(-1), 0.9]) * (levels[1] - levels[0])
+            for level in levels:
+                axes.axhline(level, color=GREEN, linewidth=0.8, alpha=0.4)
+            axes.plot(times, ways, "o-", color=colour, markersize=7)
     axes.set_xlim(0, 3 * _PERIOD)
 
 
