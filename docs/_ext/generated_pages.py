@@ -35,6 +35,7 @@ GROUPS = {
     "oectflow.pipeline.demo": "Raw data",
     "oectflow.pipeline.features": "Which features",
     "oectflow.pipeline.outputs.results": "Results",
+    "oectflow.pipeline.outputs.marking": "Results",
     "oectflow.pipeline.outputs": "Pictures",
     "oectflow.pipeline.statistics": "Across devices, steps and pulses",
     "oectflow.extractors": "Extractors",

@@ -24,6 +24,7 @@ from oectflow.pipeline.cli import (
     features,
     importing,
     ingest,
+    marks,
     repack,
     report,
     scan,
@@ -65,6 +66,10 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
             "show": features.show_features,
             "validate": features.validate_features,
         },
+    ),
+    "marks": (
+        "Mark results as bad or to be checked, undo that, and list what was marked.",
+        {"add": marks.add, "list": marks.list_marks, "undo": marks.undo},
     ),
     "catalog": (
         "Look after the catalog.",

@@ -12,21 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from oectflow.checksums import open_checked
 from oectflow.errors import OutputError
 from oectflow.extractors.base import Variable, missing
 from oectflow.local_path import local_path
 from oectflow.pipeline.inputs.samples import unit_of
+from oectflow.pipeline.marks.mark import Treatment
+from oectflow.pipeline.outputs.marked import WORDS, in_words, read_marks
 from oectflow.pipeline.outputs.places import result_files
-from oectflow.pipeline.outputs.sink import (
-    read_columns,
-    read_metadata,
-    read_problems,
-    read_table,
-    read_variables,
+from oectflow.pipeline.outputs.result_blocks import (
+    Places,
+    load_block,
+    load_frame,
+    load_mark_block,
+    mark_dims,
+    to_pandas,
 )
+from oectflow.pipeline.outputs.sink import read_metadata, read_problems, read_variables
 from oectflow.pipeline.outputs.trouble import flags_of_result, frame
 from oectflow.result_metadata import PARTITIONS, definitions_folder
 
@@ -57,7 +60,7 @@ class _File:
     n_rows: int
 
 
-def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
+def open_results(out: str | os.PathLike[str], *, marks: Treatment = "exclude") -> xr.Dataset:
     """Return all results of a folder as one Dataset.
 
     Nothing but metadata is read until values are asked for; then only the columns needed.
@@ -66,6 +69,12 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     ----------
     out
         Folder that :func:`oectflow.extract` has written, or one of its files.
+    marks
+        What becomes of values that were marked (:func:`oectflow.mark`), where some were.
+        ``"exclude"``: what is ``bad`` has no value, and the status ``marked``; what rests on it,
+        as a median over cycles does, has the status ``partly``.  ``"flag"``: all values are as they
+        were computed.  Either way a variable such as ``tau_mark`` has the labels.  ``"ignore"``: as
+        if there were no marks.
 
     Returns
     -------
@@ -76,12 +85,14 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     NaN or ``""`` where it is not known); ``units``, ``description`` and the name of the ``feature``
     in ``attrs``.  NaN where an experiment has fewer steps or cycles than the largest one.
     ``results.oect.plot`` draws them.  Files that cannot be read are left out: a warning names them,
-    and ``unreadable`` in ``attrs`` has the reasons.
+    and ``unreadable`` in ``attrs`` has the reasons; where there are marks, ``marks`` counts them.
 
     Raises
     ------
     OutputError
         There are no results, or two files disagree about what a feature is.
+    ParameterError
+        ``marks`` is none of the three words.
     """
     import dask.array as da
     import xarray as xr
@@ -89,6 +100,7 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     import oectflow.pipeline.outputs.plots.accessor  # noqa: F401 # registers results.oect
 
     files, unreadable = _files(out)
+    holding = read_marks(local_path(out, OutputError), marks).holding
     union = _union(files)
     n_rows = max(file.n_rows for file in files)
     sizes = _dimension_sizes(files)
@@ -98,30 +110,47 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
         for file in _distinct(files)
         for name in file.variables
     }
-    places = _Places(files)
-    for name, variable in union.items():
-        shape = (n_rows, *(sizes[dim] for dim in variable.dims))
-        dtype = _dtype(variable)
+    places = Places({file.path: file.identity for file in files}, holding, marks)
+
+    def lazily(load: Any, name: str, shape: tuple[int, ...], kind: np.dtype[Any], fill: Any) -> Any:
         # One layer for all experiments, which is only written out for what is asked for.  Its name
         # would come from the lengths of 10,000 blocks.
-        words = f"{places.token} {name} {shape} {dtype}".encode()
-        blocks = da.map_blocks(
-            _load,
+        words = f"{places.token} {name} {shape} {kind}".encode()
+        return da.map_blocks(
+            load,
             chunks=((1,) * len(files), *((n,) for n in shape)),
-            dtype=dtype,
-            meta=np.empty((0,) * (1 + len(shape)), dtype),
+            dtype=kind,
+            meta=np.empty((0,) * (1 + len(shape)), kind),
             name=f"{name}-{xxhash.xxh3_128_hexdigest(words)}",
             places=places,
             variable=name,
             shape=shape,
-            fill=_fill(variable),
-            kind=dtype,
+            fill=fill,
+            kind=kind,
         )
+
+    for name, variable in union.items():
+        shape = (n_rows, *(sizes[dim] for dim in variable.dims))
+        blocks = lazily(load_block, name, shape, _dtype(variable), _fill(variable))
         data[name] = (
             ("experiment", "step", *variable.dims),
             blocks,
-            _attributes(variable) | ({"feature": owners[name]} if owners[name] else {}),
+            _attributes(variable, with_marks=places.exclude and bool(places.marks))
+            | ({"feature": owners[name]} if owners[name] else {}),
         )
+    for name, words in places.marked_features().items():
+        dims = mark_dims(union[name])
+        shape = (n_rows, *(sizes[dim] for dim in dims))
+        # No more than all labels together, with what divides them.
+        longest = sum(len(word) + 2 for word in words)
+        blocks = lazily(load_mark_block, f"{name}_mark", shape, np.dtype(f"U{longest}"), "")
+        said = {"units": "", "description": f"marks of {name}", "feature": name}
+        if f"{name}_mark" in data:
+            raise OutputError(
+                f"{name}_mark: is a variable of these results and the name of the marks of {name}; "
+                "open them with marks='ignore', or give the feature another name"
+            )
+        data[f"{name}_mark"] = (("experiment", "step", *dims), blocks, said)
     coordinates: dict[str, Any] = {
         "experiment": [file.identity["experiment_id"] for file in files],
         "step": np.arange(n_rows),
@@ -139,48 +168,59 @@ def open_results(out: str | os.PathLike[str]) -> xr.Dataset:
     about: dict[str, Any] = {"source": str(out)}
     if unreadable:
         about["unreadable"] = unreadable
+    if places.marks:
+        about["marks"] = in_words([mark for mark in holding if places.has(mark)])
     return xr.Dataset(data, coordinates, about)
 
 
-def results_frame(out: str | os.PathLike[str]) -> dd.DataFrame:
+def results_frame(out: str | os.PathLike[str], *, marks: Treatment = "exclude") -> dd.DataFrame:
     """Return all results of a folder as a Dask DataFrame, one partition per experiment.
 
     Parameters
     ----------
     out
         Folder that :func:`oectflow.extract` has written, or one of its files.
+    marks
+        As :func:`open_results` takes it.
 
     Returns
     -------
     One row per step with the columns of the Parquet files, and what is known of the sample
     (``sample_W`` in m, ``sample_semiconductor``, …); a column that a file lacks is missing values
-    there.  Files that cannot be read are left out, and a warning names them.
+    there.  Where there are marks, a column ``marks`` has in words those of each row.  Files that
+    cannot be read are left out, and a warning names them.
 
     Raises
     ------
     OutputError
         There are no results.
+    ParameterError
+        ``marks`` is none of the three words.
     """
     import dask.dataframe as dd
     import pandas as pd
     import pyarrow as pa
 
     files, _ = _files(out)
+    holding = read_marks(local_path(out, OutputError), marks).holding
+    places = Places({file.path: file.identity for file in files}, holding, marks)
     # An experiment with fewer features has fewer columns; the union is the table's schema.
     schema = pa.unify_schemas(
         [_plain(_schema(file.path)) for file in _distinct(files)], promote_options="permissive"
     )
-    meta = _to_pandas(schema.empty_table())
+    meta = to_pandas(schema.empty_table())
     # In a partitioned folder, one of them is in the names of folders.
     columns = {
         key: [file.identity[key] for file in files] for key in PARTITIONS if key not in schema.names
     }
     columns |= {name: values for name, (_, values) in _sample_columns(files).items()}
+    if places.marks:
+        meta["marks"] = pd.Series([], dtype=str)
     for name, values in columns.items():
         meta[name] = pd.Series([], dtype=pd.Series(values).dtype)
     samples = [{name: values[i] for name, values in columns.items()} for i in range(len(files))]
-    paths = [str(file.path) for file in files]
-    return dd.from_map(_load_frame, paths, samples, schema=schema, meta=meta)
+    numbers = list(range(len(files)))
+    return dd.from_map(load_frame, numbers, samples, places=places, schema=schema, meta=meta)
 
 
 def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
@@ -293,43 +333,9 @@ def _dimension_sizes(files: Sequence[_File]) -> dict[str, int]:
     return sizes
 
 
-class _Places:
-    """Where the experiments are, as Dask takes it for one thing and not for many."""
-
-    def __init__(self, files: Sequence[_File]) -> None:
-        self.paths = [str(file.path) for file in files]
-        self.token = xxhash.xxh3_128_hexdigest(b"\0".join(map(os.fsencode, self.paths)))
-
-    def __dask_tokenize__(self) -> str:
-        return self.token
-
-
-def _load(
-    places: _Places,
-    variable: str,
-    shape: tuple[int, ...],
-    fill: Any,
-    kind: np.dtype[Any],
-    block_id: tuple[int, ...],
-) -> NDArray[Any]:
-    """Return one variable of one experiment, missing values where its file has none."""
-    path = Path(places.paths[block_id[0]])
-    metadata = read_metadata(path)
-    if metadata is None:
-        raise OutputError(f"{path}: disappeared since the results were opened")
-    out = np.full(shape, fill, kind)
-    if variable in metadata["variables"]:
-        array = read_columns(path, [variable], metadata)[variable]
-        words = list(read_variables(metadata)[variable].statuses)
-        if words:
-            array = np.array(words)[array]
-        out[tuple(slice(n) for n in array.shape)] = array
-    return out[None]
-
-
 def _dtype(variable: Variable) -> np.dtype[Any]:
     if variable.statuses:
-        return np.dtype(f"U{max(len(word) for word in variable.statuses)}")
+        return np.dtype(f"U{max(len(word) for word in (*variable.statuses, *WORDS))}")
     return np.dtype(variable.dtype)
 
 
@@ -337,10 +343,11 @@ def _fill(variable: Variable) -> Any:
     return "absent" if variable.statuses else missing(variable)
 
 
-def _attributes(variable: Variable) -> dict[str, str]:
+def _attributes(variable: Variable, *, with_marks: bool) -> dict[str, str]:
     attributes = {"units": variable.unit, "description": variable.description}
     if variable.statuses:
-        attributes["words"] = "; ".join(f"{k}: {v}" for k, v in variable.statuses.items())
+        words = {**variable.statuses, **(WORDS if with_marks else {})}
+        attributes["words"] = "; ".join(f"{k}: {v}" for k, v in words.items())
     return attributes
 
 
@@ -375,23 +382,3 @@ def _sample_columns(files: Sequence[_File]) -> dict[str, tuple[str, list[Any]]]:
         else:
             columns[f"sample_{name}"] = unit, [math.nan if v is None else v for v in values]
     return columns
-
-
-def _load_frame(path: str, sample: Mapping[str, Any], schema: Any) -> Any:
-    import pyarrow as pa
-
-    table = read_table(Path(path))
-    for field in schema:
-        if field.name not in table.column_names:
-            table = table.append_column(field, pa.nulls(len(table), field.type))
-    return _to_pandas(table.select(schema.names).cast(schema)).assign(**sample)
-
-
-def _to_pandas(table: Any) -> Any:
-    import pandas as pd
-    import pyarrow as pa
-
-    # Lists in object columns would be turned into text by Dask.
-    return table.to_pandas(
-        types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_nested(kind) else None
-    )

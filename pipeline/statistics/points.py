@@ -61,6 +61,8 @@ def good_values(
 ) -> tuple[xr.DataArray, xr.DataArray | None]:
     """Return a feature where its status is ``ok``, NaN elsewhere, and its standard error.
 
+    What is marked as bad, or rests on it, is NaN, too.
+
     Raises
     ------
     OutputError
@@ -70,7 +72,17 @@ def good_values(
     status = f"{values.attrs.get('feature', name)}_status"
     if status in results:
         values = values.where(results[status] == "ok").assign_attrs(values.attrs)
+    mark = f"{values.attrs.get('feature', name)}_mark"
+    if mark in results:
+        # Also where the results were opened with marks="flag", in which bad values are there.
+        bad = xr.apply_ufunc(np.vectorize(_has_bad, [bool]), results[mark].load())
+        bad = bad.any([dim for dim in bad.dims if dim not in values.dims])
+        values = values.where(~bad).assign_attrs(values.attrs)
     return values, results.get(f"{name}_stderr")
+
+
+def _has_bad(labels: str) -> bool:
+    return not {"bad", "partly bad"}.isdisjoint(labels.split(", "))
 
 
 def choose(values: xr.DataArray, name: str, selection: Mapping[str, object]) -> xr.DataArray:

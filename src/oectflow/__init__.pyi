@@ -40,6 +40,7 @@ from .pipeline.outputs.animate import animate_transfer
 from .pipeline.outputs.browse import browse
 from .pipeline.outputs.html import report
 from .pipeline.outputs.legacy import open_legacy_features
+from .pipeline.outputs.marking import mark, marks, unmark
 from .pipeline.outputs.plots import (
     plot_bands,
     plot_chip,
@@ -101,6 +102,8 @@ __all__ = [
     "ingest",
     "inspect",
     "make_demo",
+    "mark",
+    "marks",
     "mobility_capacitance",
     "open_legacy_features",
     "open_results",
@@ -121,5 +124,6 @@ __all__ = [
     "repack",
     "report",
     "results_frame",
+    "unmark",
     "write_experiment",
 ]

@@ -107,7 +107,7 @@ def draw(file: File, features: Sequence[FeatureSummary], raw: Experiment | None)
     about = file.metadata["features"]
     fitted = next((name for name in about if _extractor(about[name]) == "transient.tau_on_off"), "")
     one = open_results(file.path)
-    wanted = [n for f in features for n in (f.name, f"{f.name}_status") if n in one]
+    wanted = [n for f in features for n in _of(f.name) if n in one]
     if fitted:
         wanted += [n for n in map(str, one) if n in _TIMING or n.startswith(f"{fitted}_")]
     # In a task of a worker, the default scheduler would send the reading to the cluster, and wait.
@@ -125,6 +125,10 @@ def draw(file: File, features: Sequence[FeatureSummary], raw: Experiment | None)
         notes.append(str(error))
     drawn += pictures.of_device(one, features)
     return Drawn(drawn, list(pictures.of_steps(one, features)), notes)
+
+
+def _of(name: str) -> tuple[str, ...]:
+    return name, f"{name}_status", f"{name}_mark"
 
 
 def _extractor(about: Mapping[str, Any]) -> str:

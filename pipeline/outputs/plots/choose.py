@@ -24,8 +24,8 @@ class Chosen(NamedTuple):
     values
         Dimensions ``experiment`` and those that were asked for.
     flagged
-        Where the status is neither ``ok`` nor ``absent``, same dimensions; False where the variable
-        has no status.
+        Where the status is neither ``ok`` nor ``absent``, or somebody has marked it, same
+        dimensions; False where the variable has neither.
     unit
         SI unit, ``""`` for a pure number.
     label
@@ -88,6 +88,12 @@ def choose(
         flagged = flagged.broadcast_like(values).transpose(*values.dims)
     else:
         flagged = values.isnull() & False
+    mark = f"{values.attrs.get('feature', feature)}_mark"
+    if mark in results:
+        known = {dim: entry for dim, entry in selection.items() if dim in results[mark].dims}
+        marked = select(results[mark], mark, known) != ""
+        marked = marked.any([dim for dim in marked.dims if dim not in values.dims])
+        flagged = flagged | marked.broadcast_like(values).transpose(*values.dims)
     words = " ".join(
         entry if isinstance(entry, str) else f"{dim} {entry}" for dim, entry in selection.items()
     )

@@ -1,0 +1,275 @@
+"""Mark results as bad, to be checked, or in own words; undo that; and list what was marked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oectflow.errors import OutputError, did_you_mean
+from oectflow.local_path import local_path
+from oectflow.pipeline.marks.mark import BAD, Mark, Undo, new_mark, new_undo
+from oectflow.pipeline.marks.reach import CYCLE, reach_of
+from oectflow.pipeline.marks.store import write
+from oectflow.pipeline.outputs.marked import origin_of, read_marks
+from oectflow.pipeline.outputs.places import result_files
+from oectflow.pipeline.outputs.sink import read_metadata, read_variables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COLUMNS = (
+    "id", "label", "experiment_id", "chip_id", "device_id", "kind", "step", "cycle", "feature",
+    "reason", "who", "when", "applies",
+)  # fmt: skip
+_UNDONE = ("undone_by", "undone_when", "undone_reason")
+
+
+def mark(
+    out: str | os.PathLike[str],
+    label: str = BAD,
+    *,
+    experiment: str | None = None,
+    chip_id: str | None = None,
+    device_id: str | None = None,
+    step: int | Iterable[int] | None = None,
+    cycle: int | Iterable[int] | None = None,
+    feature: str | None = None,
+    kind: str | None = None,
+    reason: str = "",
+    who: str | None = None,
+) -> list[str]:
+    """Mark an experiment, a device or a chip, or some of its steps and cycles.
+
+    What was computed stays as it is: marks stand in a folder ``_marks`` beside the results, and
+    come to bear when these are opened.  They name experiments by their id and steps by their
+    number, so that they hold when features are extracted again.
+
+    Parameters
+    ----------
+    out
+        Folder that :func:`oectflow.extract` has written.
+    label
+        ``"bad"``: :func:`oectflow.open_results`, reports and statistics leave it out.  Anything
+        else, such as ``"check"``, is only shown; up to 40 characters without a comma.
+    experiment
+        Id of the experiment.
+    chip_id, device_id
+        Instead: of the device, or of the chip alone; also what will be measured of it later.
+    step, cycle
+        Numbers as in the results, from 0: one or several; by default all.
+    feature
+        Name of the only feature that is meant, with its companions; by default all.
+    kind
+        Kind of measurement that is meant, as there may be a transfer curve and a transient of one
+        number; by default all, and where cycles are named the kind that has them.
+    reason
+        Why.
+    who
+        By default the name of the account.
+
+    Returns
+    -------
+    The id of each mark that was made: one for each combination of step and cycle.
+
+    Raises
+    ------
+    OutputError
+        There are no such results, or no such step, cycle, feature or kind in them.
+    ParameterError
+        The label is none, or neither or both of experiment and chip are named.
+    StorageError
+        The marks cannot be written.
+    """
+    folder = _folder(out)
+    steps, cycles = _numbers("step", step), _numbers("cycle", cycle)
+    about: dict[str, Any] = {
+        "experiment_id": experiment, "chip_id": chip_id, "device_id": device_id,
+        "feature": feature, "kind": kind, "reason": reason, "who": who,
+    }  # fmt: skip
+    # What is no mark at all is said before results are read.
+    probe = new_mark(label, **about)
+    described = _described(folder, probe)
+    if kind is None and feature is None and cycle is not None:
+        about["kind"] = _kind_with_cycles(described)
+    marks = [new_mark(label, **about, step=s, cycle=c) for s in steps for c in cycles]
+    for one in marks:
+        _need_there(folder, one, described)
+    write(folder, marks)
+    return [one.id for one in marks]
+
+
+def unmark(
+    out: str | os.PathLike[str],
+    ids: str | Iterable[str],
+    *,
+    reason: str = "",
+    who: str | None = None,
+) -> None:
+    """Undo marks; they stay in the history.
+
+    Parameters
+    ----------
+    out
+        Folder that :func:`oectflow.extract` has written.
+    ids
+        Of the marks, as :func:`oectflow.mark` returned them or :func:`oectflow.marks` lists them;
+        the first digits will do.
+    reason, who
+        As of a mark.
+
+    Raises
+    ------
+    OutputError
+        No mark has such an id, or several begin with it; then none is undone.
+    StorageError
+        The folder cannot be written.
+    """
+    folder = _folder(out)
+    holding = [mark.id for mark in read_marks(folder).holding]
+    chosen: dict[str, None] = {}
+    for begin in [ids] if isinstance(ids, str) else ids:
+        found = [known for known in holding if begin and known.startswith(begin)]
+        if len(found) != 1:
+            seen = "no mark" if not found else f"{len(found)} marks"
+            raise OutputError(
+                f"{folder}: {seen} with the id {begin!r} to undo, expected one; "
+                "of.marks(…), or 'oectflow marks list', lists them"
+            )
+        chosen[found[0]] = None
+    write(folder, [new_undo(one, reason=reason, who=who) for one in chosen])
+
+
+def marks(out: str | os.PathLike[str], *, history: bool = False) -> pd.DataFrame:
+    """Return all marks of results as a table, a row each.
+
+    Parameters
+    ----------
+    out
+        Folder that :func:`oectflow.extract` has written.
+    history
+        Also those that were undone, with ``undone_by``, ``undone_when`` and ``undone_reason``.
+
+    Returns
+    -------
+    ``id``, ``label``, what it is about (``experiment_id``, or ``chip_id`` and ``device_id``;
+    ``kind``, ``step``, ``cycle``, ``feature``; missing: all), ``reason``, ``who``, ``when`` (UTC),
+    and whether it ``applies`` to anything in these results.  A warning names lines that are no
+    marks.
+
+    Raises
+    ------
+    OutputError
+        There is no such folder.
+    """
+    import pandas as pd
+
+    folder = _folder(out)
+    book = read_marks(folder)
+    undone: Mapping[str, Undo] = book.undone or {}
+    known = [one for one in map(_readable, result_files(folder)) if one is not None]
+    rows = []
+    for one in book.marks if history else book.holding:
+        own = [metadata for metadata in known if one.is_of(metadata["identity"])]
+        end = undone.get(one.id)
+        rows.append(
+            one.model_dump()
+            | {"applies": any(_missing(one, metadata) is None for metadata in own)}
+            | dict(zip(_UNDONE, (end.who, end.when, end.reason) if end else ("",) * 3, strict=True))
+        )
+    frame = pd.DataFrame(rows, columns=[*_COLUMNS, *(_UNDONE if history else ())])
+    return frame.astype({"step": "Int64", "cycle": "Int64", "applies": bool})
+
+
+def _folder(out: str | os.PathLike[str]) -> Path:
+    folder = local_path(out, OutputError)
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: there is no such folder of results")
+    return folder
+
+
+def _numbers(name: str, given: int | Iterable[int] | None) -> list[int | None]:
+    if given is None:
+        return [None]
+    numbers: list[int | None] = [int(n) for n in ([given] if isinstance(given, int) else given)]
+    if not numbers:
+        raise OutputError(f"{name}: expected a number, or several, and not none at all")
+    return numbers
+
+
+def _readable(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_metadata(path)
+    except OutputError:
+        # Opening the results names it.
+        return None
+
+
+def _described(folder: Path, mark: Mark) -> list[dict[str, Any]]:
+    """Return the metadata of the results that a mark is about.
+
+    Raises
+    ------
+    OutputError
+        There are none; the message names the nearest.
+    """
+    found = []
+    known: set[str] = set()
+    for path in result_files(folder):
+        metadata = _readable(path)
+        if metadata is None:
+            continue
+        identity = metadata["identity"]
+        if mark.is_of(identity):
+            found.append(metadata)
+        known.add(identity["experiment_id" if mark.experiment_id is not None else "chip_id"])
+    if not found:
+        wanted = mark.experiment_id if mark.experiment_id is not None else mark.chip_id
+        near = did_you_mean(str(wanted), known)
+        raise OutputError(f"{folder}: no results of {mark.place}{near}")
+    return found
+
+
+def _kind_with_cycles(described: Iterable[Mapping[str, Any]]) -> str | None:
+    """Return the kind of measurement whose features have cycles, None where there are several."""
+    kinds: set[str] = set()
+    for metadata in described:
+        for name, variable in read_variables(metadata).items():
+            owner = metadata["variables"][name]["feature"]
+            if CYCLE in variable.dims and owner in metadata["features"]:
+                kinds |= origin_of(owner, metadata).kinds
+    return kinds.pop() if len(kinds) == 1 else None
+
+
+def _need_there(folder: Path, mark: Mark, described: Iterable[Mapping[str, Any]]) -> None:
+    reasons = [_missing(mark, metadata) for metadata in described]
+    if all(reasons):
+        raise OutputError(f"{folder}: {mark.place}: {reasons[0]}")
+
+
+def _missing(mark: Mark, metadata: Mapping[str, Any]) -> str | None:
+    """Say what of a mark a result does not have; None where it has all."""
+    features, steps = metadata["features"], metadata["source"]["n_steps"]
+    if mark.kind is not None and not steps.get(mark.kind):
+        there = [kind for kind, n in steps.items() if n]
+        return f"no measurements of this kind{did_you_mean(mark.kind, there)}"
+    if mark.feature is not None and mark.feature not in features:
+        return f"no such feature{did_you_mean(mark.feature, features)}"
+    n_steps = metadata["n_rows"] if mark.kind is None else steps[mark.kind]
+    if mark.step is not None and mark.step >= n_steps:
+        return f"there are {n_steps} steps, from 0 on"
+    if mark.cycle is None:
+        return None
+    variables = read_variables(metadata)
+    n_cycles = max(
+        (
+            entry["sizes"][variables[name].dims.index(CYCLE)]
+            for name, entry in metadata["variables"].items()
+            if CYCLE in variables[name].dims
+            and entry["feature"] in features
+            and reach_of(mark, origin_of(entry["feature"], metadata), variables[name].dims)
+        ),
+        default=0,
+    )
+    return f"there are {n_cycles} cycles, from 0 on" if mark.cycle >= n_cycles else None
