@@ -8,6 +8,7 @@ from oectflow.extractors import (  # noqa: F401 - registers what is built in
     decay,
     geometry,
     merit,
+    model_choice,
     output,
     relaxation,
     tau,

@@ -26,6 +26,9 @@ from oectflow.measurement import Batch
 OF_THE_RECORD = ("clock", "no_response", "nan", "cut", "no_window", "no_period")
 #: Share of itself beyond which the standard error of an unknown leaves it unknown.
 UNKNOWN = 0.5
+#: Unknowns of models, with the variance: of one exponential, and of the others.
+OF_ONE = 4
+N_UNKNOWNS = {downhill.DOUBLE: 6, downhill.STRETCHED: 5}
 #: Samples; a shorter time constant is that of a single sample.
 SHORTEST = 0.25
 #: Lengths of the phase; a longer time constant is a drift.
@@ -87,7 +90,9 @@ class _Relaxation(PerPhase):
             **{name: self.per_phase(unit, text) for name, (_, unit, text) in columns.items()},
             "r_squared": self.per_phase("", "R2 on the raw samples"),
             "correlation": self.per_phase("", "correlation of neighbouring residuals"),
-            "aicc_gain": self.per_phase("", "AICc of one exponential, less that of the model"),
+            "aicc_gain": self.per_phase(
+                "", "AICc of one exponential on the same samples, less that of the model"
+            ),
             "window_start": self.per_phase("s", "t = 0, from the step's first sample"),
             "window_duration": self.per_phase("s", "samples of the phase times interval"),
         }
@@ -101,11 +106,29 @@ class _Relaxation(PerPhase):
         last cycle of a shorter step.
         """
         phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
-        one = phases.extract_batch(batch, phases.params)
+        return self.fit_phases(batch, params, phases.extract_batch(batch, phases.params))[0]
+
+    def fit_phases(
+        self, batch: Batch, params: Mapping[str, Any], one: Columns
+    ) -> tuple[Columns, NDArray[np.int64], NDArray[np.float64]]:
+        """Fit all phases of many steps, of which the fits of one exponential are known.
+
+        Parameters
+        ----------
+        batch, params
+            As in :meth:`extract_batch`.
+        one
+            From :func:`.phases.whole_phases`.
+
+        Returns
+        -------
+        All :attr:`variables`; the samples of each phase, and R2 of one exponential on them.
+        """
         shape = one["status"].shape
         rows = np.full((*shape, mixtures.N_COLUMNS), np.nan)
         codes = np.full(shape, mixtures.TOO_FEW, np.int8)
         samples = np.zeros(shape, np.int64)
+        single = np.full(shape, np.nan)
         seconds = np.full(len(batch), np.nan)
         for step, part, t, seconds[step], spans in phases_of_steps(batch, params, one):
             first, last = np.ascontiguousarray(spans.reshape(-1, 2).T)
@@ -114,10 +137,14 @@ class _Relaxation(PerPhase):
             found = np.full((first.size, mixtures.N_COLUMNS), np.nan)
             code = codes[step].ravel()
             mixtures.fit_model(current, t, first, n, self.model, found, code)
+            of_one = np.full(first.size, np.nan)
+            mixtures.fit_one(current, t, first, n, of_one)
+            single[step] = of_one.reshape(shape[1:])
             rows[step] = found.reshape(rows[step].shape)
             codes[step] = code.reshape(codes[step].shape)
             samples[step] = n.reshape(shape[1:])
-        return self._columns(one, rows, codes, samples, seconds)
+        columns = self._columns(one, rows, codes, samples, seconds, single)
+        return columns, samples, single
 
     def _columns(
         self,
@@ -126,16 +153,17 @@ class _Relaxation(PerPhase):
         codes: NDArray[np.int8],
         samples: NDArray[np.int64],
         seconds: NDArray[np.float64],
+        single: NDArray[np.float64],
     ) -> Columns:
         """Turn fits into the declared variables; times in s."""
         words = [*COMMON_STATUSES, *self.statuses]
-        n_unknowns = 4 + (self.model == downhill.DOUBLE)
+        n_unknowns = N_UNKNOWNS[self.model]
         phi = rows[..., mixtures.PHI]
         with np.errstate(all="ignore"):
             left = 1.0 - rows[..., mixtures.R2]
-            of_model = _information(samples, n_unknowns, left, phi)
-            of_constant = _information(samples, 2, np.ones_like(left), phi)
-            gain = _information(samples, 4, 1.0 - one["r_squared"], phi) - of_model
+            of_model = information(samples, n_unknowns, left, phi)
+            of_constant = information(samples, 2, np.ones_like(left), phi)
+            gain = information(samples, OF_ONE, 1.0 - single, phi) - of_model
         status = np.empty(codes.shape, np.int8)
         for code, word in _WORD_OF_CODE.items():
             status[codes == code] = words.index(word)
@@ -206,7 +234,7 @@ class TwoExponentials(_Relaxation):
         "one": "one exponential describes the phase as well (AICc)",
         **_SHARED_WORDS,
     }
-    version = 1
+    version = 2
     model = downhill.DOUBLE
     longest = mixtures.SECOND
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
@@ -238,7 +266,7 @@ class StretchedExponential(_Relaxation):
         "edge": "beta is at an end of the range that is searched",
         **_SHARED_WORDS,
     }
-    version = 1
+    version = 2
     model = downhill.STRETCHED
     longest = mixtures.FIRST
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
@@ -250,7 +278,7 @@ class StretchedExponential(_Relaxation):
     }
 
 
-def _information(
+def information(
     n: NDArray[np.int64], k: int, left: NDArray[np.float64], phi: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return AICc of a model with ``k`` unknowns, but for what all models have in common.

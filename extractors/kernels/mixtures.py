@@ -27,6 +27,9 @@ from oectflow.extractors.kernels.downhill import (
     refine,
     solve,
 )
+from oectflow.extractors.kernels.exponential import EITHER, fit_exponential
+from oectflow.extractors.kernels.exponential import N_COLUMNS as N_OF_ONE
+from oectflow.extractors.kernels.exponential import R2 as R2_OF_ONE
 from oectflow.extractors.kernels.gate import OVERFLOW
 from oectflow.extractors.kernels.residuals import OUTLIER_SAMPLES, OUTLIER_T
 from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN, node_rates
@@ -372,3 +375,17 @@ def fit_model(y, t, starts, lengths, model, rows, codes):
         codes[w] = fit_window(
             y[a : a + n], times, even, model, p, q, bounds, grid, gram, limits, rows[w]
         )
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fit_one(y, t, starts, lengths, r2):
+    """Fill in R2 of one exponential on all samples of each window; arguments of :func:`fit_model`.
+
+    NaN where there is none.  Fits that leave samples out are of another window, so to say.
+    """
+    row = np.empty(N_OF_ONE)
+    for w in range(starts.size):
+        a, n = starts[w], lengths[w]
+        times = t if t.size == 0 else t[a : a + n] - t[a]
+        fit_exponential(y[a : a + n], times, EITHER, math.nan, row)
+        r2[w] = row[R2_OF_ONE]
