@@ -1,13 +1,7 @@
 """Whether a fitted exponential describes its window, and how well its tau is known.
 
-A mixture of exponentials, a stretched one, a drift under one: to first order they all add to the
-fitted ``alpha f`` a part along ``q = d2f/dtheta2`` (``theta = ln tau``): with a distribution of
-``theta`` about its mean, ``<f> = f + var(theta) q / 2``.  So the residual is projected on the part
-of ``q`` that (1, f, df/dtheta) leave, and the coefficient is compared with its standard error: one
-degree of freedom, for which misfit has the most power.
-
-What then remains tells how neighbouring residuals are correlated.  For residuals of an
-autoregressive process of first order, phi, slowly varying parameters have variances larger by
+:mod:`.misfit` works out what the residuals say; here it is decided what follows.  For residuals of
+an autoregressive process of first order, phi, slowly varying parameters have variances larger by
 ``(1 + phi) / (1 - phi)`` [1]_.
 
 Dimension letters: n samples of a window.
@@ -37,6 +31,18 @@ from oectflow.extractors.kernels.exponential import (
     TAU,
     fit_exponential,
 )
+from oectflow.extractors.kernels.misfit import (
+    MISFIT_IN_SE,
+    N_EVIDENCE,
+    PHI,
+    SHIFT,
+    SPREAD,
+    STUDENT,
+    VARIANCE,
+    WORST_AT,
+    examine_one,
+    examine_space,
+)
 
 #: Standard errors of the misfit beyond which it is no chance: one in 1,000 windows of white noise.
 MISFIT_Z = 3.3
@@ -63,124 +69,6 @@ OUTLIER_SAMPLES, MOST_OUTLIERS = 10, 3
 
 #: What is wrong with a fit that was found.
 GOOD, OVERFLOW, OUTLIER, CLIPPED, MISFIT = range(5)
-#: What the residuals of a fit say: misfit in standard errors, variance of ln tau that it stands
-#: for, what it does to ln tau, correlation of neighbours, variance of what is left, how many
-#: samples that is from, and what a drift of 1 per unit of time does to ln tau.
-MISFIT_IN_SE, SPREAD, SHIFT, PHI, VARIANCE, N_USED, BY_DRIFT = range(7)
-N_EVIDENCE = 7
-_F, _H = range(2)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def examine(y, t, even, tau, work, evidence):
-    """Work out what the residuals of a fit say.
-
-    Parameters
-    ----------
-    y
-        Finite samples of the window.  Shape (n,), n >= 6.
-    t
-        Their times since the first one, in the unit of ``tau``; unused where ``even``.
-    even
-        Whether ``t`` is 0, 1, 2, ...
-    tau
-        The fit.
-    work
-        Work space.  Shape (2, >= n).
-    evidence
-        Gets ``MISFIT_IN_SE`` ... ``BY_DRIFT``.  Shape (7,).
-
-    Returns
-    -------
-    Largest studentised residual, and where it is.
-    """
-    n = y.size
-    f, h = work[_F, :n], work[_H, :n]
-    rate = 1.0 / tau
-    drop = math.expm1(-rate)
-    value = 0.0
-    sf = sh = sq = sy = st = 0.0
-    ff = fh = fq = fy = ft = hh = hq = hy = ht = qq = qy = yy = 0.0
-    for k in range(n):
-        z = k * rate if even else t[k] * rate
-        if not even:
-            value = math.expm1(-z)
-        hk = z + z * value
-        qk = hk * z - hk
-        yk = y[k] - y[0]
-        f[k] = value
-        h[k] = hk
-        sf += value
-        sh += hk
-        sq += qk
-        sy += yk
-        st += z
-        ff += value * value
-        fh += value * hk
-        fq += value * qk
-        fy += value * yk
-        ft += value * z
-        hh += hk * hk
-        hq += hk * qk
-        hy += hk * yk
-        ht += hk * z
-        qq += qk * qk
-        qy += qk * yk
-        yy += yk * yk
-        value += drop * (1.0 + value)
-    scale = 1.0 / n
-    mf, mh, mq, my = sf * scale, sh * scale, sq * scale, sy * scale
-    ff -= sf * mf
-    yy -= sy * my
-    # What is left of h and q after a constant, f, and each other; alike for their products.
-    b, c, alpha = (fh - sf * mh) / ff, (fq - sf * mq) / ff, (fy - sf * my) / ff
-    hh -= sh * mh + b * (fh - sf * mh)
-    hq -= sh * mq + b * (fq - sf * mq)
-    hy -= sh * my + b * (fy - sf * my)
-    ht -= sh * st * scale + b * (ft - sf * st * scale)
-    d, ch = hq / hh, hy / hh
-    qq -= sq * mq + c * (fq - sf * mq) + d * hq
-    qy -= sq * my + c * (fy - sf * my) + d * hy
-    cq = qy / qq
-    on_h = ch - cq * d
-    on_f = alpha - on_h * b - cq * c
-    inverse_f, inverse_h, inverse_q = 1.0 / ff, 1.0 / hh, 1.0 / qq
-    total = near = worst = before = 0.0
-    at = 0
-    for k in range(n):
-        fk = f[k] - mf
-        z = k * rate if even else t[k] * rate
-        hk = h[k] - mh
-        qk = h[k] * z - h[k] - mq
-        r = (y[k] - y[0] - my) - on_f * fk - on_h * hk - cq * qk
-        hk -= b * fk
-        qk -= c * fk + d * hk
-        square = r * r
-        total += square
-        near += r * before
-        before = r
-        left = 1.0 - scale - fk * fk * inverse_f - hk * hk * inverse_h - qk * qk * inverse_q
-        square /= max(left, 1e-3)
-        if square > worst:
-            worst = square
-            at = k
-    evidence[SPREAD] = 2.0 * cq / alpha
-    evidence[N_USED] = n
-    # Nothing but the rounding of the samples is left.
-    if not total > yy * 1e-24:
-        evidence[MISFIT_IN_SE] = evidence[SHIFT] = evidence[PHI] = 0.0
-        evidence[VARIANCE] = evidence[BY_DRIFT] = 0.0
-        return 0.0, 0
-    # What was fitted pushes the correlation down, the more so the larger it is.
-    phi = near / total
-    phi = min(max(phi + (2.0 + 6.0 * max(phi, 0.0)) / n, 0.0), 0.99)
-    evidence[PHI] = phi
-    evidence[VARIANCE] = total / (n - 4)
-    evidence[SHIFT] = cq * d / alpha
-    evidence[MISFIT_IN_SE] = cq * math.sqrt(qq / evidence[VARIANCE] * (1.0 - phi) / (1.0 + phi))
-    evidence[BY_DRIFT] = ht * tau / hh / alpha
-    others = (total - worst) / max(n - 5, 1)
-    return math.sqrt(worst / others) if others > 0.0 else math.inf, at
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -207,7 +95,16 @@ def refit(y, t, left_out, process, row, used, when):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def judge(y, raw, t, limits, process, code, row, work, evidence):
+def judge_space(longest):
+    """Return the work space of :func:`judge` for windows up to a length."""
+    return (
+        np.empty(longest, np.bool_), np.empty(longest), np.empty(longest), np.empty(N_COLUMNS),
+        np.zeros(1, np.int64), np.empty(1), np.empty((1, N_EVIDENCE)), examine_space(longest, 1),
+    )  # fmt: skip
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
     """Judge a fit, leave out samples that are none, and widen its standard errors.
 
     Parameters
@@ -226,10 +123,12 @@ def judge(y, raw, t, limits, process, code, row, work, evidence):
         How the fit ended.
     row
         The fit; overwritten by one without samples that are left out.  Shape (8,).
-    work
-        Work space.  Shape (4, >= n).
+    seen
+        What :func:`.misfit.examine_lanes` says of the fit; NaN where it was not asked.  Shape (9,).
+    space
+        :func:`judge_space`.
     evidence
-        Gets what :func:`examine` says; NaN where nothing is.  Shape (7,).
+        Gets what the residuals of the last fit say; NaN where nothing is.  Shape (9,).
 
     Returns
     -------
@@ -238,8 +137,8 @@ def judge(y, raw, t, limits, process, code, row, work, evidence):
     n = y.size
     verdict = GOOD
     evidence[:] = math.nan
-    left_out = np.zeros(n, np.bool_)
-    used, when = work[2, :n], work[3, :n]
+    left_out, used, when, other = space[0][:n], space[1][:n], space[2][:n], space[3]
+    origin, tau, said, one = space[4:]
     marks = 0
     for k in range(n):
         left_out[k] = raw[k]
@@ -253,7 +152,6 @@ def judge(y, raw, t, limits, process, code, row, work, evidence):
         # One sample makes the fit.
         row[:] = math.nan
         return STEP, verdict
-    other = np.empty(N_COLUMNS)
     samples, times = y, t
     if verdict == OVERFLOW:
         samples, times = used[:m], when[:m]
@@ -277,8 +175,14 @@ def judge(y, raw, t, limits, process, code, row, work, evidence):
             left_out[:] = False
     found = 0
     while True:
-        even = times.size == 0
-        student, at = examine(samples, times, even, row[TAU], work, evidence)
+        # Those that were examined side by side are whole windows.
+        if verdict == GOOD and not math.isnan(seen[STUDENT]):
+            evidence[:] = seen
+        else:
+            tau[0] = row[TAU]
+            examine_one(samples, times, origin, samples.size, tau, one, said)
+            evidence[:] = said[0]
+        student, at = evidence[STUDENT], int(evidence[WORST_AT])
         # Student's distribution has longer tails where there are few samples.
         allowed = OUTLIER_T * (1.0 + 8.0 / (samples.size - 5.0)) if samples.size > 5 else math.inf
         if student < allowed or samples.size < OUTLIER_SAMPLES or found == MOST_OUTLIERS:

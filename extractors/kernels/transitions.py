@@ -433,7 +433,6 @@ def fit_steps(
             if wanted.size != lengths.size or wanted[0] != lengths[0] or wanted[-1] != lengths[-1]:
                 lengths = wanted
                 tables = search_tables(lengths)
-        work = np.empty((4, b - a))
         best = -1.0
         for attempt in range(2):
             starts = np.empty(room + 1, np.int64)
@@ -490,7 +489,7 @@ def fit_steps(
             whole = choice == FULL_PHASE and shares[0] == 0.0 and shares[1] == 1.0
             good = judge_step(
                 y, overflow, t, limits, choice != FIXED, whole, clock, ranges, min_swing,
-                threshold, work, fits, ends, spans,
+                threshold, fits, ends, spans,
             )  # fmt: skip
             # Good fits count; where there are none, what is explained.
             score = good + explained(fits, ends)

@@ -45,21 +45,28 @@ from oectflow.extractors.kernels.exponential import (
     is_noise,
 )
 from oectflow.extractors.kernels.gate import end_level
-from oectflow.extractors.kernels.residuals import (
+from oectflow.extractors.kernels.misfit import (
     BY_DRIFT,
-    CLIPPED,
-    DOUBT_Z,
-    MISFIT,
+    LANES,
     MISFIT_IN_SE,
-    MISFIT_Z,
     N_EVIDENCE,
     N_USED,
-    OUTLIER,
     PHI,
     SHIFT,
     SPREAD,
     VARIANCE,
+    examine_lanes,
+    examine_space,
+)
+from oectflow.extractors.kernels.residuals import (
+    CLIPPED,
+    DOUBT_Z,
+    MISFIT,
+    MISFIT_Z,
+    OUTLIER,
+    SHORTEST,
     judge,
+    judge_space,
 )
 from oectflow.extractors.kernels.residuals import OVERFLOW as MARKED
 
@@ -95,7 +102,6 @@ def judge_step(
     swings,
     min_swing,
     threshold,
-    work,
     rows,
     codes,
     spans,
@@ -116,8 +122,6 @@ def judge_step(
         Range of the current in the cycle, and the share of it that a fit must hold.
     threshold
         R2 below which a fit is marked.
-    work
-        Work space.  Shape (4, at least the longest window).
     rows, codes, spans
         Fits, ends and windows; overwritten.
 
@@ -128,7 +132,12 @@ def judge_step(
     n_cycles = codes.shape[0]
     row = np.empty(N_COLUMNS)
     said = np.empty(N_EVIDENCE)
+    nothing = np.full(N_EVIDENCE, math.nan)
     evidence = np.full((n_cycles, 2, N_EVIDENCE), math.nan)
+    seen = np.full((n_cycles, 2, N_EVIDENCE), math.nan)
+    for phase in (ON, OFF):
+        examine_cycles(y, t, phase, rows, codes, spans, seen)
+    space = judge_space(min(max(np.max(spans[:, :, 1]), 0), y.size))
     for i in range(n_cycles):
         for phase in (ON, OFF):
             if codes[i, phase] >= NO_WINDOW:
@@ -153,7 +162,7 @@ def judge_step(
                     y[begin : begin + n],
                     overflow[begin : begin + n],
                     t[begin : begin + n] - t[begin] if t.size else t,
-                    limits, process, code, row, work, said,
+                    limits, process, code, row, nothing if trim else seen[i, phase], space, said,
                 )  # fmt: skip
                 final = final_code(code, verdict, row, n, threshold, min_swing * swings[i])
                 if trim == 0 or (final == FIT_OK and is_late(y, t, a, process, row, said)):
@@ -184,6 +193,48 @@ def judge_step(
                 if code == FIT_OK or STRAIGHT <= code <= NOISE or code >= LOW_R2:
                     codes[i, phase] = NO_RESPONSE
     return good
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def examine_cycles(y, t, phase, rows, codes, spans, seen):
+    """Examine the fits of a phase side by side, those of one length together.
+
+    Parameters
+    ----------
+    y, t, phase, rows, codes, spans
+        As in :func:`settle`.
+    seen
+        Gets what :func:`.misfit.examine_lanes` says of every fit that is likely to be judged as it
+        is.  Shape (n, 2, 9).
+    """
+    n_cycles = codes.shape[0]
+    waiting = np.empty(n_cycles, np.bool_)
+    longest = 0
+    for i in range(n_cycles):
+        n = spans[i, phase, 1]
+        waiting[i] = codes[i, phase] == FIT_OK and n >= 6 and rows[i, phase, TAU] >= SHORTEST
+        longest = max(longest, n if waiting[i] else 0)
+    first, cycle = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    taus = np.empty(LANES)
+    said = np.empty((LANES, N_EVIDENCE))
+    space = examine_space(longest, LANES)
+    for i in range(n_cycles):
+        while waiting[i]:
+            used = 0
+            for j in range(i, n_cycles):
+                if waiting[j] and spans[j, phase, 1] == spans[i, phase, 1] and used < LANES:
+                    first[used], taus[used] = spans[j, phase, 0], rows[j, phase, TAU]
+                    cycle[used] = j
+                    waiting[j] = False
+                    used += 1
+            # A group costs as much as six single windows.
+            if used < 6:
+                break
+            for lane in range(used, LANES):
+                first[lane], taus[lane] = first[0], taus[0]
+            examine_lanes(y, t, first, spans[i, phase, 1], taus, space, said)
+            for lane in range(used):
+                seen[cycle[lane], phase] = said[lane]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -233,7 +284,7 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
     rows, codes, spans
         Fits, ends and windows; rows and codes are overwritten.
     evidence
-        What :func:`.residuals.judge` said of every fit.  Shape (n, 2, 7).
+        What :func:`.residuals.judge` said of every fit.  Shape (n, 2, 9).
     """
     n_cycles = codes.shape[0]
     z, spread, shift, unseen, variance = np.empty((5, n_cycles))

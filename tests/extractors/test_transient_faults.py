@@ -300,16 +300,17 @@ def test_judge__intervals_cover(phi: float, n: int, tau: float) -> None:
 
     from oectflow.extractors.kernels import exponential
 
-    row, work, trials, held = np.empty(8), np.empty((4, n)), 2000, 0
-    evidence = np.empty(residuals.N_EVIDENCE)
+    row, space, trials, held = np.empty(8), residuals.judge_space(n), 2000, 0
+    evidence, unseen = np.empty(9), np.full(9, np.nan)
     limits = np.full(2, np.nan)
     for _ in range(trials):
         noise = 0.01 * lfilter([1.0], [1.0, -phi], rng.standard_normal(n + 100))[100:]
         y = np.exp(-np.arange(n) / tau) + noise
         code, _ = exponential.fit_exponential(y, np.empty(0), exponential.DECAY, np.nan, row)
         residuals.judge(
-            y, np.zeros(n, bool), np.empty(0), limits, exponential.DECAY, code, row, work, evidence
-        )
+            y, np.zeros(n, bool), np.empty(0), limits, exponential.DECAY, code, row, unseen, space,
+            evidence,
+        )  # fmt: skip
         held += abs(row[0] - tau) < 1.96 * row[exponential.SE_TAU]
     assert 0.93 <= held / trials <= 0.97
 
