@@ -26,7 +26,11 @@ def cycles_differ(y, t, starts):
 
     Arguments as in :func:`unlikeness`.
     """
-    return unlikeness(y, t, starts) > ALIKE
+    if starts.size < 3:
+        return False
+    shapes = shapes_of(y, t, starts)
+    # Nothing is nearer to all of them than their median, so most need none.
+    return about_mean(shapes) > ALIKE and about_median(shapes) > ALIKE
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -48,12 +52,13 @@ def unlikeness(y, t, starts):
     -------
     The mean deviation of a part of a cycle from its median; 0 where nothing can be compared.
     """
-    n_cycles = starts.size - 1
-    if n_cycles < 2:
-        return 0.0
-    shapes = np.empty((n_cycles, BINS))
-    for i in range(n_cycles):
-        fill_shape(y, t, starts[i], starts[i + 1], shapes[i])
+    return about_median(shapes_of(y, t, starts)) if starts.size > 2 else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def about_median(shapes):
+    """Return the mean deviation of a part from its median; NaN does not count.  Shape (n, B)."""
+    n_cycles = shapes.shape[0]
     total = 0.0
     count = 0
     column = np.empty(n_cycles)
@@ -74,25 +79,89 @@ def unlikeness(y, t, starts):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def fill_shape(y, t, first, last, shape):
+def about_mean(shapes):
+    """Return the mean deviation of a part from its mean, at least :func:`about_median`."""
+    n_cycles = shapes.shape[0]
+    total = 0.0
+    count = 0
+    for j in range(BINS):
+        middle = 0.0
+        used = 0
+        for i in range(n_cycles):
+            if not math.isnan(shapes[i, j]):
+                middle += shapes[i, j]
+                used += 1
+        if used < 2:
+            continue
+        middle /= used
+        for i in range(n_cycles):
+            if not math.isnan(shapes[i, j]):
+                total += abs(shapes[i, j] - middle)
+        count += used
+    return total / count if count else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def shapes_of(y, t, starts):
+    """Return the shape of every cycle, as :func:`fill_shape` has it.  Shape (n, B)."""
+    shapes = np.empty((starts.size - 1, BINS))
+    parts = np.empty(BINS + 1, np.int64)
+    length = -1
+    for i in range(starts.size - 1):
+        first, last = starts[i], starts[i + 1]
+        if t.size == 0 and last - first != length:
+            length = last - first
+            parts[:] = length
+            for k in range(length - 1, -1, -1):
+                parts[min(int(k * (BINS / float(length))), BINS - 1)] = k
+            # A part without samples begins where the next one does.
+            for j in range(BINS - 1, -1, -1):
+                parts[j] = min(parts[j], parts[j + 1])
+        fill_shape(y, t, first, last, parts, shapes[i])
+    return shapes
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fill_shape(y, t, first, last, parts, shape):
     """Fill the mean current in the parts of a cycle, centred and divided by its deviation.
 
     NaN where a part has no sample, or the cycle does not change.
+
+    Parameters
+    ----------
+    y, t
+        As in :func:`unlikeness`.
+    first, last
+        Borders of the cycle.
+    parts
+        Where they begin, in samples from ``first``; unused where there are times.  Shape (B + 1,).
+    shape
+        Gets the means.  Shape (B,).
     """
     shape[:] = 0.0
     counts = np.zeros(BINS)
-    zero = math.nan
-    begin = t[first] if t.size else float(first)
-    end = float(last)
-    if t.size:
-        end = t[last] if last < t.size else 2.0 * t[last - 1] - t[last - 2]
-    scale = BINS / (end - begin)
+    zero = 0.0
     for k in range(first, last):
-        at = min(int(((t[k] if t.size else float(k)) - begin) * scale), BINS - 1)
         if abs(y[k]) < OVERFLOW:
-            zero = y[k] if math.isnan(zero) else zero
-            shape[at] += y[k] - zero
-            counts[at] += 1.0
+            zero = y[k]
+            break
+    if t.size == 0:
+        for j in range(BINS):
+            total = count = 0.0
+            for k in range(first + parts[j], first + parts[j + 1]):
+                usable = abs(y[k]) < OVERFLOW
+                total += y[k] - zero if usable else 0.0
+                count += usable
+            shape[j], counts[j] = total, count
+    else:
+        begin = t[first]
+        end = t[last] if last < t.size else 2.0 * t[last - 1] - t[last - 2]
+        scale = BINS / (end - begin)
+        for k in range(first, last):
+            at = min(int((t[k] - begin) * scale), BINS - 1)
+            if abs(y[k]) < OVERFLOW:
+                shape[at] += y[k] - zero
+                counts[at] += 1.0
     mean = square = used = 0.0
     for j in range(BINS):
         shape[j] = shape[j] / counts[j] if counts[j] > 0.0 else math.nan
