@@ -12,6 +12,7 @@ from oectflow.extractors import (  # noqa: F401 - registers what is built in
     output,
     relaxation,
     tau,
+    thresholds,
     transfer,
     transient,
     wavelet,

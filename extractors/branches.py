@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from oectflow.extractors.base import ERROR, OK, BaseExtractor, Columns, Params, Variable
 from oectflow.extractors.kernels import judge, sweep_errors, sweep_noise
@@ -29,7 +29,8 @@ SPLIT = (
 )
 SLOPE = (
     "Derivative at inner points: mean of both slopes while the spacing is even, else "
-    "numpy.gradient(Id, Vg); gradient='two_sided_mean' or 'second_order' choose one."
+    "numpy.gradient(Id, Vg); gradient='two_sided_mean' or 'second_order' choose one. smooth=n: "
+    "slope of the parabola fitted by least squares to n neighbouring points."
 )
 
 
@@ -51,6 +52,30 @@ NO_GROWTH = (
 )
 Gradient = Literal["auto", "two_sided_mean", "second_order"]
 Direction = Literal["forward", "reverse", "both"]
+
+
+class SlopeParams(Params):
+    """How slopes along a branch are computed."""
+
+    #: Formula of the derivative at inner points; "auto" is the first where the spacing is even.
+    gradient: Gradient = "auto"
+    #: Points of the windows to which parabolas are fitted by least squares, whose slopes count
+    #: then (Savitzky and Golay); odd.  More points, less noise, and flatter maxima.  None: none.
+    smooth: int | None = Field(None, ge=5, le=201)
+
+    @field_validator("smooth")
+    @classmethod
+    def _can_be_a_window(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and value % 2 == 0:
+            raise ValueError(f"expected an odd number of points, such as {value + 1}")
+        if value is not None and info.data.get("gradient", "auto") != "auto":
+            raise ValueError("a window has a formula of its own; leave out 'gradient' or 'smooth'")
+        return value
+
+
+def formula_of(params: Mapping[str, Any]) -> int:
+    """Return what :func:`.sweeps.derivative` takes for :class:`SlopeParams`."""
+    return params["smooth"] or GRADIENTS[params["gradient"]]
 
 
 class DirectionParams(Params):
@@ -88,7 +113,7 @@ NOISY = {"noisy": "it is no more than what noise alone may come to"}
 WORDS = {
     "edge": "the extreme lies on the first or last point of the branch, or beside one that may be "
     "cut off: it may be beyond",
-    "too_few": "fewer than three different gate voltages in the branch",
+    "too_few": "fewer than three different gate voltages in the branch, or fewer than 'smooth'",
     "no_data": "no point of the step has a finite Vg and Id",
     "flat": "the current does not change along the branch (or stays below 1e-12 A, for Von)",
     **NOISY,
@@ -316,8 +341,22 @@ class SweepExtractor(BaseExtractor):
         raise NotImplementedError
 
 
+def drain_voltages(batch: Batch) -> NDArray[np.float64]:
+    """Return Vd of every step (V), where it is not known that of the sample, else NaN."""
+    drain = np.asarray(batch.values.get("Vd", np.full(len(batch), np.nan)), np.float64)
+    return np.where(np.isnan(drain), float(batch.sample.get("Vd", np.nan)), drain)
+
+
 class PerBranch(SweepExtractor):
-    """One number per branch; subclasses compute both, and have the parameter ``direction``."""
+    """One number per branch; subclasses compute both, and have the parameter ``direction``.
+
+    Attributes
+    ----------
+    companions
+        Further numbers per branch: name -> unit and description.
+    """
+
+    companions: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:
@@ -342,12 +381,14 @@ class PerBranch(SweepExtractor):
         status = both["status"]
         both["status"] = Variable("", status.description, *axes, "int8", status.statuses)
         both["stderr"] = Variable(self.unit, "standard error by the noise of the sweep", *axes)
+        for name, (unit, description) in self.companions.items():
+            both[name] = Variable(unit, description, *axes)
         return both
 
     def one_branch(
         self, batch: Batch, params: Mapping[str, Any], branch: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
-        """Return value, standard error and status of one branch, each of shape (S,)."""
+    ) -> tuple[NDArray[Any], ...]:
+        """Return value, standard error, status and companions of one branch, of shape (S,)."""
         raise NotImplementedError
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
@@ -356,10 +397,10 @@ class PerBranch(SweepExtractor):
         parts = []
         for direction in wanted:
             branch = DIRECTIONS.index(direction)
-            value, error, status = self.one_branch(batch, params, branch)
-            self.judged(status, branches_of(batch).verdict[:, branch], (value, error))
-            parts.append((value, status, error))
-        names = ("value", "status", "stderr")
+            value, error, status, *more = self.one_branch(batch, params, branch)
+            self.judged(status, branches_of(batch).verdict[:, branch], (value, error, *more))
+            parts.append((value, status, error, *more))
+        names = ("value", "status", "stderr", *self.companions)
         if len(parts) == 1:
             return dict(zip(names, parts[0], strict=True))
         return dict(

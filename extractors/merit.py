@@ -1,4 +1,4 @@
-"""Figures of merit of transfer sweeps: on/off ratio, threshold, subthreshold swing, hysteresis."""
+"""Figures of merit of transfer sweeps: on/off ratio, subthreshold swing, hysteresis."""
 
 from __future__ import annotations
 
@@ -12,18 +12,15 @@ from pydantic import Field
 
 from oectflow.extractors.base import COMMON_STATUSES, OK, Columns, Params, Variable, register
 from oectflow.extractors.branches import (
-    GRADIENTS,
     GROWTH,
     LEFT_OUT,
     NO_GROWTH,
     NOISY,
-    SLOPE,
     SPLIT,
     UNSOUND,
     WORDS,
     DeviceType,
     DirectionParams,
-    Gradient,
     PerBranch,
     SweepExtractor,
     branches_of,
@@ -80,10 +77,9 @@ class _MeritPerBranch(PerBranch, _Merit):
 
     def one_branch(
         self, batch: Batch, params: Mapping[str, Any], branch: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
+    ) -> tuple[NDArray[Any], ...]:
         """Compute the figure of one branch."""
-        options = {"formula": sweep_errors.AUTO, "decades": 0.0, "floor": 0.0}
-        options |= self.kernel_options(params)
+        options = {"decades": 0.0, "floor": 0.0} | self.kernel_options(params)
         rows = np.empty((len(batch), 3))
         codes = np.empty(len(batch), np.int8)
         split = branches_of(batch)
@@ -97,22 +93,17 @@ class _MeritPerBranch(PerBranch, _Merit):
             split.classes,
             branch,
             options["figure"],
-            options["formula"],
             options["decades"],
             options["floor"],
             rows,
             codes,
         )
-        value, error, third = rows.T.copy()
+        value, error, smallest = rows.T.copy()
         status = self.to_status(codes)
-        if options["figure"] in (merit.VTH_LINEAR, merit.VTH_SQRT):
-            beside = split.beside_gap(third, branch)
-            value[beside] = error[beside] = np.nan
-            status[beside] = OK
         words = [*COMMON_STATUSES, *self.statuses]
         if "gate_current" in words and split.gate.size:
             leaks = np.empty(len(batch), np.bool_)
-            merit.leakage(split.y, split.gate, split.first, split.count, branch, third, leaks)
+            merit.leakage(split.y, split.gate, split.first, split.count, branch, smallest, leaks)
             status[leaks & (status == OK)] = words.index("gate_current")
         return value, error, status
 
@@ -152,50 +143,6 @@ class OnOffRatio(_MeritPerBranch):
     def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the floor."""
         return {"figure": merit.ON_OFF, "floor": params["current_floor"]}
-
-
-class VthParams(DirectionParams):
-    """Parameters of :class:`Vth`."""
-
-    #: "linear": tangent to Id, for a small drain voltage.  "sqrt": tangent to the square root of
-    #: |Id|, for saturation.
-    method: Literal["linear", "sqrt"] = "linear"
-    #: Formula of the derivative at inner points.
-    gradient: Gradient = "auto"
-
-
-@register("transfer.Vth")
-class Vth(_MeritPerBranch):
-    """Threshold voltage of a sweep direction, by extrapolation."""
-
-    unit = "V"
-    description = "threshold voltage, where the steepest tangent meets zero"
-    definition = (
-        "linear: Vg at which the tangent to Id at max |dId/dVg| is 0; sqrt: the same with "
-        "sqrt(|Id|) instead of Id. Half the drain voltage, which the linear law of a MOSFET takes "
-        f"off, is not subtracted. {SPLIT} {SLOPE}"
-    )
-    formula = (
-        r"V_{th} = V_g^* - \frac{y(V_g^*)}{y'(V_g^*)}, \quad "
-        r"V_g^* = \arg \max_{V_g} |y'|, \quad y = I_d \ \mathrm{or} \ \sqrt{|I_d|}"
-    )
-    reference = (
-        "Ortiz-Conde et al. (2013), Microelectron. Reliab. 53, 90. "
-        "doi:10.1016/j.microrel.2012.09.015"
-    )
-    statuses: ClassVar[Mapping[str, str]] = {
-        "edge": WORDS["edge"],
-        **NOISY,
-        **_FLAT,
-        **_FEW,
-        **_JUDGED,
-    }
-    Params = VthParams
-
-    def kernel_options(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the method and the derivative."""
-        figure = merit.VTH_SQRT if params["method"] == "sqrt" else merit.VTH_LINEAR
-        return {"figure": figure, "formula": GRADIENTS[params["gradient"]]}
 
 
 class SwingParams(DirectionParams):
@@ -258,7 +205,7 @@ class SubthresholdSwing(_MeritPerBranch):
 
     def one_branch(
         self, batch: Batch, params: Mapping[str, Any], branch: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
+    ) -> tuple[NDArray[Any], ...]:
         """Compare the swing with that of an ideal barrier as well."""
         value, error, status = super().one_branch(batch, params, branch)
         temperature = params["temperature"] or batch.sample.get("temperature") or 300.0

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from oectflow.extractors.base import COMMON_STATUSES, OK, Columns, Params, Variable, register
 from oectflow.extractors.branches import (
     DIRECTIONS,
-    GRADIENTS,
     GROWTH,
     LEFT_OUT,
     NO_GROWTH,
@@ -22,10 +21,11 @@ from oectflow.extractors.branches import (
     WORDS,
     DeviceType,
     Direction,
-    Gradient,
     PerBranch,
+    SlopeParams,
     SweepExtractor,
     branches_of,
+    formula_of,
     status_table,
 )
 from oectflow.extractors.kernels import judge, sweep_errors, sweeps
@@ -54,14 +54,12 @@ _REVIEW = "Rivnay et al. (2018), Nat. Rev. Mater. 3, 17086. doi:10.1038/natrevma
 _DERIVATIVE, _VG, _ID = range(3)
 
 
-class SweepParams(Params):
+class SweepParams(SlopeParams):
     """Parameters of everything that is read off a derivative along a branch."""
 
     #: Charge carriers: the onset is where |Id| rises (N) or falls (P) with Vg; "auto" decides for
     #: each branch.
     device_type: DeviceType = "auto"
-    #: Formula of the derivative at inner points; "auto" is the first where the spacing is even.
-    gradient: Gradient = "auto"
 
 
 class BranchParams(SweepParams):
@@ -97,7 +95,7 @@ class _BranchExtreme(SweepExtractor):
         quantity = self.quantity
         if quantity == sweeps.ONSET:
             quantity = _ONSETS[params["device_type"]]
-        formula = GRADIENTS[params["gradient"]]
+        formula = formula_of(params)
         split = branches_of(batch)
 
         def compute() -> tuple[NDArray[Any], ...]:
@@ -137,7 +135,7 @@ class _ExtremePerBranch(PerBranch, _BranchExtreme):
 
     def one_branch(
         self, batch: Batch, params: Mapping[str, Any], branch: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int8]]:
+    ) -> tuple[NDArray[Any], ...]:
         """Return the column of one branch."""
         rows, errors, status = self.extremes(batch, params, branch)
         return rows[:, self.column].copy(), errors[:, self.column].copy(), status

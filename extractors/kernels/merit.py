@@ -1,4 +1,4 @@
-"""Figures of merit of transfer sweeps: on/off ratio, threshold, subthreshold swing, hysteresis.
+"""Figures of merit of transfer sweeps: on/off ratio, subthreshold swing, hysteresis.
 
 Dimension letters: m points of a branch, c crossings of a level, S steps.
 """
@@ -11,15 +11,9 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.sweep_errors import (
-    LINEAR,
-    ROOT,
     chance,
-    derivative_errors,
     extreme_error,
     of_largest,
-    point_errors,
-    rivals_of,
-    spread_of,
 )
 from oectflow.extractors.kernels.sweep_noise import LN10
 from oectflow.extractors.kernels.sweeps import (
@@ -33,12 +27,11 @@ from oectflow.extractors.kernels.sweeps import (
     NOISY,
     REVERSE,
     TOO_FEW,
-    derivative,
     growth,
 )
 
 #: What is computed of a branch.
-ON_OFF, VTH_LINEAR, VTH_SQRT, SWING, SWING_N, SWING_P = range(6)
+ON_OFF, SWING, SWING_N, SWING_P = range(4)
 #: The scale on which a level of the current lies in the middle, and on which it is interpolated,
 #: instead of ``LINEAR``.
 LOGARITHMIC = 3
@@ -109,64 +102,6 @@ def on_off_ratio(y, sigma, floor, known, row):
     if positive and negative:
         return SIGN
     return NOISY if noisy else FOUND
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def threshold(x, y, sigma, root, formula, known, row):
-    """Extrapolate the steepest tangent of ``y``, or of ``sqrt(|y|)``, to zero.
-
-    Parameters
-    ----------
-    x, y, sigma
-        Branch: V, A, and the standard deviation of the noise (A).  Shape (m,), m >= 3.
-    root
-        Whether the square root is taken.
-    formula
-        Of the derivative, as in :func:`.sweeps.derivative`.
-    known
-        Whether the noise is.
-    row
-        Gets the voltage, NaN where nothing changes, its standard error, and the voltage at which
-        the tangent touches.  Shape (3,).
-
-    Returns
-    -------
-    ``FOUND``, ``EDGE``, ``NOISY`` or ``FLAT``.
-    """
-    z = y
-    if root:
-        z = np.sqrt(np.abs(y))
-    slope = np.empty(x.size)
-    derivative(z, x, formula, slope)
-    k = 0
-    for j in range(x.size):
-        if abs(slope[j]) > abs(slope[k]):
-            k = j
-    if slope[k] == 0.0:
-        return FLAT
-    row[0] = x[k] - z[k] / slope[k]
-    row[2] = x[k]
-    at_edge = k == 0 or k == x.size - 1
-    if not known:
-        return EDGE if at_edge else FOUND
-    m = x.size
-    spread = np.empty(m)
-    point_errors(y, sigma, ROOT if root else LINEAR, spread)
-    error = np.empty(m)
-    derivative_errors(x, spread, formula, error)
-    # Tangents at other places that are as steep meet zero elsewhere.
-    meets = np.empty(m)
-    size = np.abs(slope)
-    for j in range(m):
-        meets[j] = x[j] - z[j] / slope[j] if slope[j] != 0.0 else row[0]
-    weight = np.empty(m)
-    rivals_of(size, error, k, weight)
-    own = spread[k] / size[k]
-    tilt = z[k] / size[k] * error[k] / size[k]
-    row[1] = math.sqrt(own * own + tilt * tilt + spread_of(meets, weight, k))
-    if size[k] <= chance(m) * error[k]:
-        return NOISY
-    return EDGE if at_edge else FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -281,7 +216,7 @@ def run_error(x, y, sigma):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def branch_figures(
-    x, y, log, sigma, first, count, classes, direction, figure, formula, decades, floor, rows, codes
+    x, y, log, sigma, first, count, classes, direction, figure, decades, floor, rows, codes
 ):  # fmt: skip
     """Compute one figure of one branch of every step.
 
@@ -292,10 +227,10 @@ def branch_figures(
     direction
         ``FORWARD`` or ``REVERSE``.
     figure
-        ``ON_OFF``, ``VTH_LINEAR``, ``VTH_SQRT``, ``SWING_N``, ``SWING_P``, or ``SWING`` in the
-        direction of :func:`.sweeps.growth`, ``AMBIGUOUS`` where that has none.
-    formula, decades, floor
-        As in :func:`threshold`, :func:`steepest_run` and :func:`on_off_ratio`.
+        ``ON_OFF``, ``SWING_N``, ``SWING_P``, or ``SWING`` in the direction of
+        :func:`.sweeps.growth`, ``AMBIGUOUS`` where that has none.
+    decades, floor
+        As in :func:`steepest_run` and :func:`on_off_ratio`.
     rows
         Gets the figures, their standard errors, and what else a row of each has; NaN where there
         is none.  Shape (S, 3).
@@ -315,9 +250,6 @@ def branch_figures(
             code = TOO_FEW
         elif figure == ON_OFF:
             code = on_off_ratio(y[points], sigma[points], floor, known, row)
-        elif figure in (VTH_LINEAR, VTH_SQRT):
-            root = figure == VTH_SQRT
-            code = threshold(x[points], y[points], sigma[points], root, formula, known, row)
         else:
             sign = 1 if figure == SWING_N else -1
             if figure == SWING:

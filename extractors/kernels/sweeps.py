@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.smoothing import SMOOTHED, apart, slope_errors, smooth
 from oectflow.extractors.kernels.sweep_errors import (
     AUTO,
     CURRENT_FLOOR,
@@ -18,7 +19,6 @@ from oectflow.extractors.kernels.sweep_errors import (
     LINEAR,
     TWO_SIDED_MEAN,
     chance,
-    derivative_errors,
     of_largest,
     point_errors,
     resolution,
@@ -258,10 +258,14 @@ def derivative(y, x, formula, d):
     y, x
         Shape (m,), m >= 2; neighbours in ``x`` differ.
     formula
-        ``AUTO``, ``TWO_SIDED_MEAN`` or ``SECOND_ORDER``.
+        ``AUTO``, ``TWO_SIDED_MEAN`` or ``SECOND_ORDER``; or the length of a window of
+        :mod:`.smoothing`, no longer than the branch.
     d
         Gets the derivative.  Shape (m,).
     """
+    if formula >= SMOOTHED:
+        smooth(y, x, formula, 1, d)
+        return
     m = x.size
     h_l = x[1] - x[0]
     s_l = (y[1] - y[0]) / h_l
@@ -383,7 +387,7 @@ def branch_extreme(x, y, decades, sigma, quantity, formula, known, row, error):
     m = x.size
     row[:] = math.nan
     error[:] = math.nan
-    if m < 3:
+    if m < 3 or m < formula:
         return TOO_FEW
     z = y
     if quantity != GM:
@@ -425,9 +429,9 @@ def branch_extreme(x, y, decades, sigma, quantity, formula, known, row, error):
     spread = np.empty(m)
     point_errors(y, sigma, scale, spread)
     slope_error = np.empty(m)
-    derivative_errors(x, spread, formula, slope_error)
+    slope_errors(x, spread, formula, slope_error)
     weight = np.empty(m)
-    rivals = rivals_of(d, slope_error, best, weight)
+    rivals = apart(rivals_of(d, slope_error, best, weight), formula)
     error[0] = slope_error[best] * of_largest(rivals)
     error[1] = math.sqrt(spread_of(x, weight, best) + resolution(x, best))
     error[2] = math.sqrt(sigma[best] * sigma[best] + spread_of(y, weight, best))

@@ -493,6 +493,7 @@ CALLS = [
     (RATIO, {"direction": "both", "current_floor": 1e-6}),
     (VTH, {"direction": "reverse"}),
     (VTH, {"direction": "both", "method": "sqrt", "gradient": "second_order"}),
+    (VTH, {"direction": "both", "method": "ratio", "smooth": 5}),
     (SWING, {"direction": "both"}),
     (SWING, {"device_type": "P", "decades": 0.3}),
     (LOOP, {}),
@@ -551,7 +552,7 @@ def test_params__wrong_ones_are_named(name, params, said):
 #: Codes of the kernel that an extractor can meet.
 CODES = {
     RATIO: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "ZERO", "FLOOR", "SIGN", "NOISY"],
-    VTH: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "EDGE", "NOISY"],
+    VTH: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "EDGE", "NOISY", "NARROW"],
     SWING: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "EDGE", "NARROW", "AMBIGUOUS", "NOISY"],
     LOOP: ["FOUND", "NO_BRANCH", "TOO_FEW", "NO_DATA", "FLAT", "NO_LEVEL", "AMBIGUOUS"],
 }

@@ -1,0 +1,501 @@
+"""Threshold voltages of transfer sweeps by five methods, and the factor of µC*.
+
+Standard errors are those of first order: every number is a sum of the readings with weights, to
+which a derivative, a ratio or a line belongs.
+
+Dimension letters: m points of a branch, w points of a window, S steps.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from oectflow.extractors.kernels.merit import NARROW
+from oectflow.extractors.kernels.smoothing import (
+    SMOOTHED,
+    apart,
+    slope_errors,
+    slope_weights,
+    smooth,
+    smooth_errors,
+    stencil,
+)
+from oectflow.extractors.kernels.sweep_errors import (
+    LINEAR,
+    ROOT,
+    chance,
+    of_largest,
+    point_errors,
+    rivals_of,
+    spread_of,
+)
+from oectflow.extractors.kernels.sweeps import (
+    EDGE,
+    FLAT,
+    FORWARD,
+    FOUND,
+    NO_BRANCH,
+    NO_DATA,
+    NOISY,
+    TOO_FEW,
+    derivative,
+)
+
+#: Methods: tangent to the current, to its root; where the current bends most; line through
+#: Id / sqrt(gm), through Id / gm.
+TANGENT, ROOT_TANGENT, BEND, Y_FUNCTION, RATIO = range(5)
+#: What µC* is told from: the slope of the root of the current, gm over the overdrive, gm alone.
+BY_ROOT, BY_OVERDRIVE, BY_DRAIN = range(3)
+#: A line goes through the points whose |Id| is within these shares of the largest mean of so many
+#: neighbours, so that noise does not choose them; their weight rises to 1 over this share of it.
+LOW, HIGH, RAMP, NEIGHBOURS = 0.2, 0.8, 0.1, 5
+#: Slopes that are not known to this share have no ratio: 1 / gm is biased by its square, 1 %.
+KNOWN = 0.1
+#: A place that is only known to this share of the branch is anywhere in its middle.
+VAGUE = 0.25
+#: A line has so many points or more.
+FEWEST = 3
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def tangents(x, y, sigma, root, formula, known, z, slope, own, error):
+    """Fill in ordinates and slopes of the current, or of its root, and their standard errors.
+
+    Parameters
+    ----------
+    x, y, sigma
+        Branch: V, A, and the standard deviation of the noise (A).  Shape (m,).
+    root
+        Whether it is ``sqrt(|y|)``.
+    formula
+        Of the derivative, as in :func:`.sweeps.derivative`.
+    known
+        Whether the noise is.
+    z, slope, own, error
+        Get the ordinates, which are smooth where the slopes are, the slopes, and the errors of
+        both; the latter 0 where the noise is not known.  Shape (m,).
+    """
+    m = x.size
+    raw = np.sqrt(np.abs(y)) if root else y
+    derivative(raw, x, formula, slope)
+    if formula >= SMOOTHED:
+        smooth(raw, x, formula, 0, z)
+    else:
+        z[:] = raw
+    own[:] = 0.0
+    error[:] = 0.0
+    if not known:
+        return
+    spread = np.empty(m)
+    point_errors(y, sigma, ROOT if root else LINEAR, spread)
+    slope_errors(x, spread, formula, error)
+    if formula >= SMOOTHED:
+        smooth_errors(x, spread, formula, 0, own)
+    else:
+        own[:] = spread
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def steepest(slope):
+    """Return the index of the largest magnitude, the first of equal ones."""
+    k = 0
+    for j in range(slope.size):
+        if abs(slope[j]) > abs(slope[k]):
+            k = j
+    return k
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def zeros_of(x, z, slope, k, meets):
+    """Fill in where the tangent of every point meets zero: that of point k where one has none."""
+    for j in range(x.size):
+        at = j if slope[j] != 0.0 else k
+        meets[j] = x[at] - z[at] / slope[at]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def threshold(x, y, sigma, root, formula, known, row):
+    """Extrapolate the steepest tangent of ``y``, or of ``sqrt(|y|)``, to zero.
+
+    Parameters
+    ----------
+    x, y, sigma, root, formula, known
+        As in :func:`tangents`; m >= 3.
+    row
+        Gets the voltage, NaN where nothing changes, its standard error, the voltage at which the
+        tangent touches, twice, and 1.  Shape (5,).
+
+    Returns
+    -------
+    ``FOUND``, ``EDGE``, ``NOISY`` or ``FLAT``.
+    """
+    m = x.size
+    z, slope, own, error = np.empty((4, m))
+    tangents(x, y, sigma, root, formula, known, z, slope, own, error)
+    k = steepest(slope)
+    if slope[k] == 0.0:
+        return FLAT
+    row[0] = x[k] - z[k] / slope[k]
+    row[2] = row[3] = x[k]
+    row[4] = 1.0
+    at_edge = k == 0 or k == m - 1
+    if not known:
+        return EDGE if at_edge else FOUND
+    # Tangents at other places that are as steep meet zero elsewhere.
+    meets = np.empty(m)
+    zeros_of(x, z, slope, k, meets)
+    size = np.abs(slope)
+    weight = np.empty(m)
+    rivals_of(size, error, k, weight)
+    at_zero = own[k] / size[k]
+    tilt = z[k] / size[k] * error[k] / size[k]
+    row[1] = math.sqrt(at_zero * at_zero + tilt * tilt + spread_of(meets, weight, k))
+    if size[k] <= chance(m) * error[k]:
+        return NOISY
+    return EDGE if at_edge else FOUND
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sharpest_bend(x, y, sigma, w, known, row):
+    """Find where the magnitude of the current bends upwards most: the top of d2|Id|/dVg2.
+
+    Parameters
+    ----------
+    x, y, sigma, known, row
+        As in :func:`threshold`; between points the top is that of a parabola through three.
+    w
+        Points of the window over which the second derivative is fitted, odd.
+
+    Returns
+    -------
+    ``FOUND``, ``EDGE``, ``NOISY`` or ``FLAT``.
+    """
+    m = x.size
+    r = w // 2
+    if m < w + 2:
+        return TOO_FEW
+    sign = math.copysign(1.0, y[steepest(y)])
+    weight = np.empty(w)
+    bend, error = np.zeros((2, m))
+    top = r
+    for k in range(r, m - r):
+        stencil(x, k - r, w, k, 2, weight)
+        noise = 0.0
+        for j in range(w):
+            bend[k] += sign * weight[j] * (y[k - r + j] - y[k])
+            noise += (weight[j] * sigma[k - r + j]) ** 2
+        error[k] = math.sqrt(noise)
+        if bend[k] > bend[top]:
+            top = k
+    if not bend[top] > 0.0:
+        return FLAT
+    row[0] = row[2] = row[3] = x[top]
+    if top == r or top == m - 1 - r:
+        return EDGE
+    h_l = x[top] - x[top - 1]
+    h_r = x[top + 1] - x[top]
+    s_l = (bend[top] - bend[top - 1]) / h_l
+    s_r = (bend[top + 1] - bend[top]) / h_r
+    slope = (h_r * s_l + h_l * s_r) / (h_l + h_r)
+    curve = (s_r - s_l) / (h_l + h_r)
+    if curve == 0.0:
+        return FOUND
+    row[0] = x[top] - slope / (2.0 * curve)
+    if not known:
+        return FOUND
+    # Of slope and curve by the three bends; of these by the readings, which windows share.
+    by_slope = -1.0 / (2.0 * curve)
+    by_curve = slope / (2.0 * curve * curve)
+    left = by_slope * -h_r / (h_l * (h_l + h_r)) + by_curve / (h_l * (h_l + h_r))
+    right = by_slope * h_l / (h_r * (h_l + h_r)) + by_curve / (h_r * (h_l + h_r))
+    total = np.zeros(w + 2)
+    for i in range(3):
+        factor = left if i == 0 else right if i == 2 else -left - right
+        stencil(x, top - 1 + i - r, w, top - 1 + i, 2, weight)
+        for j in range(w):
+            total[i + j] += factor * weight[j]
+    noise = 0.0
+    for j in range(w + 2):
+        noise += (total[j] * sigma[top - 1 - r + j]) ** 2
+    # Elsewhere it may bend as much.
+    rivals = np.empty(m)
+    rivals_of(bend, error, top, rivals)
+    for k in range(m):
+        if abs(k - top) <= r // 2 or k < r or k >= m - r:
+            rivals[k] = 1.0 if k == top else 0.0
+    row[1] = math.sqrt(noise + spread_of(x, rivals, top))
+    vague = row[1] > VAGUE * abs(x[m - 1] - x[0])
+    return NOISY if vague or bend[top] <= chance(m) * error[top] else FOUND
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def line_to_zero(x, y, sigma, ratio, formula, known, row):
+    """Fit a line to ``Id / sqrt(gm)`` or to ``Id / gm`` around half of the current: where it is 0.
+
+    Parameters
+    ----------
+    x, y, sigma, formula, known
+        As in :func:`tangents`; m >= 3.
+    ratio
+        Whether it is ``Id / gm``.
+    row
+        Gets the voltage, NaN where there is no line, its standard error, the mean voltage of the
+        points, the voltage at half of the current, and the power of the overdrive with which
+        it grows.  Shape (5,).
+
+    Returns
+    -------
+    ``FOUND``, ``NARROW``, ``NOISY`` or ``FLAT``.
+    """
+    m = x.size
+    z, slope, own, error = np.empty((4, m))
+    tangents(x, y, sigma, False, formula, known, z, slope, own, error)
+    largest = 0.0
+    beside = min(NEIGHBOURS, m)
+    top = 0
+    for j in range(m - beside + 1):
+        size = abs(np.mean(y[j : j + beside]))
+        if size > largest:
+            largest = size
+            top = j
+    if largest == 0.0:
+        return FLAT
+    k = 0
+    for j in range(m):
+        if abs(abs(y[j]) - 0.5 * largest) < abs(abs(y[k]) - 0.5 * largest):
+            k = j
+    row[3] = x[k]
+    first = last = k
+    while first > 0 and LOW <= abs(y[first - 1]) / largest <= HIGH:
+        first -= 1
+    while last < m - 1 and LOW <= abs(y[last + 1]) / largest <= HIGH:
+        last += 1
+    n = last + 1 - first
+    if n < FEWEST:
+        return NARROW
+    sign = math.copysign(1.0, slope[k])
+    q, p = np.empty((2, n))
+    x_mean = q_mean = total_p = 0.0
+    unknown = 0.0
+    for j in range(n):
+        g = sign * slope[first + j]
+        if not g > 0.0:
+            return NOISY if known else NARROW
+        share = abs(y[first + j]) / largest
+        p[j] = max(min(share - LOW, HIGH - share, RAMP), 0.0) / RAMP
+        q[j] = y[first + j] / (sign * g if ratio else math.sqrt(g))
+        total_p += p[j]
+        x_mean += p[j] * x[first + j]
+        q_mean += p[j] * q[j]
+        unknown = max(unknown, error[first + j] / g)
+    x_mean /= total_p
+    q_mean /= total_p
+    s_xx = s_xq = s_xr = 0.0
+    for j in range(n):
+        off = x[first + j] - x_mean
+        s_xx += p[j] * off * off
+        s_xq += p[j] * off * (q[j] - q_mean)
+        s_xr += p[j] * off * y[first + j] / slope[first + j]
+    tilt = s_xq / s_xx
+    if tilt == 0.0:
+        return FLAT
+    row[0] = x_mean - q_mean / tilt
+    row[2] = x_mean
+    row[4] = s_xx / s_xr
+    if not known:
+        return FOUND
+    total = np.zeros(m)
+    weight = np.empty(max(formula, 3))
+    by_largest = 0.0
+    for j in range(n):
+        k = first + j
+        by_q = q_mean / (tilt * tilt) * (x[k] - x_mean) / s_xx - 1.0 / (total_p * tilt)
+        # Of the weight by the reading and by the largest current, where it rises and falls.
+        if 0.0 < p[j] < 1.0:
+            off_line = q[j] - q_mean - tilt * (x[k] - x_mean)
+            share = abs(y[k]) / largest
+            rises = 1.0 if share < 0.5 * (LOW + HIGH) else -1.0
+            by_share = by_q * off_line * rises / RAMP
+            total[k] += by_share * math.copysign(1.0, y[k]) / largest
+            by_largest -= by_share * share / largest
+        by_q *= p[j]
+        g = sign * slope[k]
+        total[k] += by_q / (sign * g if ratio else math.sqrt(g))
+        by_slope = -by_q * q[j] * (sign / g if ratio else 0.5 * sign / g)
+        begin, w = slope_weights(x, k, formula, weight)
+        for i in range(w):
+            total[begin + i] += by_slope * weight[i]
+    for k in range(top, top + beside):
+        total[k] += by_largest * math.copysign(1.0, y[k]) / beside
+    noise = 0.0
+    for k in range(m):
+        noise += (total[k] * sigma[k]) ** 2
+    row[1] = math.sqrt(noise)
+    # A line that does not rise by more than noise has no zero.
+    if unknown > KNOWN or abs(row[0] - x_mean) <= 3.0 * row[1]:
+        return NOISY
+    return FOUND
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def thresholds(x, y, sigma, first, count, classes, direction, method, formula, rows, codes):
+    """Find the threshold voltage of one branch of every step.
+
+    Parameters
+    ----------
+    x, y, sigma, first, count, classes
+        Branches, as :func:`.judge.judge_sweeps` fills them.
+    direction
+        ``FORWARD`` or ``REVERSE``.
+    method
+        ``TANGENT``, ``ROOT_TANGENT``, ``BEND``, ``Y_FUNCTION`` or ``RATIO``.
+    formula
+        As in :func:`.sweeps.derivative`; of ``BEND`` the window, 3 where it is none.
+    rows
+        Gets the rows of :func:`threshold`, NaN where there are none.  Shape (S, 5).
+    codes
+        Gets how each branch ended.  Shape (S,).
+    """
+    rows[:] = math.nan
+    for step in range(count.shape[0]):
+        m = count[step, direction]
+        begin = first[step, direction]
+        points = slice(begin, begin + m)
+        row = rows[step]
+        known = classes[step] > 0
+        if m == 0:
+            code = NO_DATA if count[step, FORWARD] == 0 else NO_BRANCH
+        elif m < 3 or m < formula:
+            code = TOO_FEW
+        elif method == BEND:
+            w = formula if formula >= SMOOTHED else 3
+            code = sharpest_bend(x[points], y[points], sigma[points], w, known, row)
+        elif method in (Y_FUNCTION, RATIO):
+            ratio = method == RATIO
+            code = line_to_zero(x[points], y[points], sigma[points], ratio, formula, known, row)
+        else:
+            root = method == ROOT_TANGENT
+            code = threshold(x[points], y[points], sigma[points], root, formula, known, row)
+        codes[step] = code
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def mobility(x, y, sigma, way, formula, known, row):
+    """Find what µC* is told from, without the geometry.
+
+    Parameters
+    ----------
+    x, y, sigma, formula, known
+        As in :func:`tangents`; m >= 3.
+    way
+        ``BY_ROOT``: twice the square of the steepest slope of ``sqrt(|Id|)``.  ``BY_OVERDRIVE``:
+        the largest gm over the distance from there to where that steepest tangent is zero.
+        ``BY_DRAIN``: the largest gm.
+    row
+        Gets that (A/V², or S), NaN where there is none, its standard error, the voltage at which
+        it is found, the overdrive there and its standard error.  Shape (5,).
+
+    Returns
+    -------
+    ``FOUND``, ``EDGE``, ``NOISY`` or ``FLAT``.
+    """
+    m = x.size
+    z, slope, own, error = np.empty((4, m))
+    weight, meets = np.empty((2, m))
+    # The place and the slope of the tangent that tells the threshold.
+    tangents(x, y, sigma, way != BY_DRAIN, formula, known, z, slope, own, error)
+    q = steepest(slope)
+    if slope[q] == 0.0:
+        return FLAT
+    size = abs(slope[q])
+    at_zero = x[q] - z[q] / slope[q]
+    rivals = 1.0
+    shift = elsewhere = 0.0
+    if known:
+        zeros_of(x, z, slope, q, meets)
+        rivals = apart(rivals_of(np.abs(slope), error, q, weight), formula)
+        shift = spread_of(meets, weight, q)
+    u_zero = math.sqrt((own[q] / size) ** 2 + (z[q] / size * error[q] / size) ** 2 + shift)
+    noisy = known and size <= chance(m) * error[q]
+    k = q
+    if way == BY_ROOT:
+        row[0] = 2.0 * size * size
+        row[1] = 4.0 * size * error[q] * of_largest(rivals)
+    elif way == BY_DRAIN:
+        row[0] = size
+        row[1] = error[q] * of_largest(rivals)
+    else:
+        g, g_error = np.empty((2, m))
+        tangents(x, y, sigma, False, formula, known, meets, g, weight, g_error)
+        k = steepest(g)
+        if known:
+            rivals = apart(rivals_of(np.abs(g), g_error, k, weight), formula)
+            noisy = noisy or abs(g[k]) <= chance(m) * g_error[k]
+            for j in range(m):
+                meets[j] = abs(g[j] / (x[j] - at_zero))
+            elsewhere = spread_of(meets, weight, k)
+    row[2] = x[k]
+    row[3] = abs(x[k] - at_zero)
+    row[4] = u_zero
+    if way == BY_OVERDRIVE:
+        row[0] = abs(g[k]) / row[3]
+        if known:
+            # By the readings, of which slope and threshold share some.
+            total = np.zeros(m)
+            room = np.empty(max(formula, 3))
+            begin, w = slope_weights(x, k, formula, room)
+            for j in range(w):
+                total[begin + j] += math.copysign(1.0, g[k]) * room[j] / row[3]
+            by_zero = row[0] / row[3] * math.copysign(1.0, x[k] - at_zero)
+            begin, w = slope_weights(x, q, formula, room)
+            for j in range(w):
+                point = begin + j
+                by_root = by_zero * z[q] / (slope[q] * slope[q]) * room[j]
+                if formula < SMOOTHED and point == q:
+                    by_root -= by_zero / slope[q]
+                root = math.sqrt(max(abs(y[point]), 0.25 * sigma[point]))
+                total[point] += by_root * 0.5 * math.copysign(1.0, y[point]) / root
+            noise = (row[0] / row[3]) ** 2 * shift
+            if formula >= SMOOTHED:
+                noise += (by_zero * own[q] / slope[q]) ** 2
+            for j in range(m):
+                noise += (total[j] * sigma[j]) ** 2
+            row[1] = math.sqrt(noise * of_largest(rivals) ** 2 + elsewhere)
+    if not known:
+        row[1] = row[4] = math.nan
+    if noisy:
+        return NOISY
+    return EDGE if k == 0 or k == m - 1 else FOUND
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def mobilities(x, y, sigma, first, count, classes, direction, way, formula, rows, codes):
+    """Find what µC* is told from, of one branch of every step.
+
+    Parameters
+    ----------
+    x, y, sigma, first, count, classes, direction, formula
+        As in :func:`thresholds`.
+    way
+        ``BY_ROOT``, ``BY_OVERDRIVE`` or ``BY_DRAIN``.
+    rows
+        Gets the rows of :func:`mobility`, NaN where there are none.  Shape (S, 5).
+    codes
+        Gets how each branch ended.  Shape (S,).
+    """
+    rows[:] = math.nan
+    for step in range(count.shape[0]):
+        m = count[step, direction]
+        begin = first[step, direction]
+        points = slice(begin, begin + m)
+        if m == 0:
+            codes[step] = NO_DATA if count[step, FORWARD] == 0 else NO_BRANCH
+        elif m < 3 or m < formula:
+            codes[step] = TOO_FEW
+        else:
+            codes[step] = mobility(
+                x[points], y[points], sigma[points], way, formula, classes[step] > 0, rows[step]
+            )
