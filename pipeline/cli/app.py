@@ -20,6 +20,7 @@ import oectflow
 from oectflow.errors import OectflowError
 from oectflow.pipeline.cli import (
     catalog,
+    compare,
     extract,
     features,
     importing,
@@ -56,7 +57,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
         search.search,
         show.show,
     ),
-    "Features": (extract.extract, status.status, report.report),
+    "Features": (extract.extract, status.status, report.report, compare.compare),
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "features": (

@@ -76,8 +76,8 @@ def add(
         experiment=experiment,
         chip_id=chip_id,
         device_id=device_id,
-        step=_numbers("--step", step),
-        cycle=_numbers("--cycle", cycle),
+        step=numbers("--step", step),
+        cycle=numbers("--cycle", cycle),
         feature=feature,
         kind=kind,
         reason=reason,
@@ -135,10 +135,10 @@ def list_marks(
     show(table(titles, ([row[title] for title in titles] for row in shown)))
 
 
-def _numbers(option: str, text: str | None) -> list[int] | None:
+def numbers(option: str, text: str | None) -> list[int] | None:
     """Return the numbers that are meant: ``1,3-5``.
 
-    >>> _numbers("--step", "1,3-5")
+    >>> numbers("--step", "1,3-5")
     [1, 3, 4, 5]
     """
     if text is None:

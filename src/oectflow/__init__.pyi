@@ -38,12 +38,14 @@ from .pipeline.manager.manager import UnifiedExperimentManager
 from .pipeline.manager.process import process_data_pipeline
 from .pipeline.outputs.animate import animate_transfer
 from .pipeline.outputs.browse import browse
+from .pipeline.outputs.comparison_table import comparison_table
 from .pipeline.outputs.html import report
 from .pipeline.outputs.legacy import open_legacy_features
 from .pipeline.outputs.marking import mark, marks, unmark
 from .pipeline.outputs.plots import (
     plot_bands,
     plot_chip,
+    plot_comparison,
     plot_curves,
     plot_degradation,
     plot_feature,
@@ -53,6 +55,7 @@ from .pipeline.outputs.plots import (
 )
 from .pipeline.outputs.results import open_results, problems_frame, results_frame
 from .pipeline.quick import FeatureTable, features, fit_tau
+from .pipeline.statistics.compare import compare
 from .pipeline.statistics.contacts import contact_resistance
 from .pipeline.statistics.degradation import fit_degradation, forecast_degradation
 from .pipeline.statistics.mobility import mobility_capacitance
@@ -90,6 +93,8 @@ __all__ = [
     "Variable",
     "animate_transfer",
     "browse",
+    "compare",
+    "comparison_table",
     "connect",
     "contact_resistance",
     "extract",
@@ -110,6 +115,7 @@ __all__ = [
     "plan",
     "plot_bands",
     "plot_chip",
+    "plot_comparison",
     "plot_curves",
     "plot_degradation",
     "plot_feature",

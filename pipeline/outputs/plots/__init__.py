@@ -6,6 +6,7 @@ loop over a thousand devices holds one picture at a time.  New axes show themsel
 value of a notebook cell; elsewhere, ``ax.figure.savefig("picture.png")``.
 """
 
+from oectflow.pipeline.outputs.plots.comparison import plot_comparison
 from oectflow.pipeline.outputs.plots.curves import plot_curves
 from oectflow.pipeline.outputs.plots.evolution import plot_bands, plot_degradation, plot_feature
 from oectflow.pipeline.outputs.plots.overview import plot_chip, plot_run
@@ -15,6 +16,7 @@ from oectflow.pipeline.outputs.plots.transient import plot_transient
 __all__ = [
     "plot_bands",
     "plot_chip",
+    "plot_comparison",
     "plot_curves",
     "plot_degradation",
     "plot_feature",
