@@ -21,6 +21,7 @@ from oectflow.errors import OectflowError
 from oectflow.pipeline.cli import (
     catalog,
     compare,
+    export,
     extract,
     features,
     importing,
@@ -57,7 +58,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
         search.search,
         show.show,
     ),
-    "Features": (extract.extract, status.status, report.report, compare.compare),
+    "Features": (extract.extract, status.status, report.report, compare.compare, export.export),
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "features": (

@@ -118,7 +118,7 @@ def _write(frame: pd.DataFrame, target: Path) -> None:
                 # With a mark, since Excel would take µ and Ω for something else.
                 plain.to_csv(temporary, index=False, encoding="utf-8-sig")
             elif kind == ".xlsx":
-                plain.to_excel(temporary, index=False, sheet_name="comparison")
+                plain.to_excel(temporary, engine="openpyxl", index=False, sheet_name="comparison")
             else:
                 temporary.write_text(as_latex(frame), encoding="utf-8")
     except OSError as error:

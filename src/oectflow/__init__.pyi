@@ -39,6 +39,7 @@ from .pipeline.manager.process import process_data_pipeline
 from .pipeline.outputs.animate import animate_transfer
 from .pipeline.outputs.browse import browse
 from .pipeline.outputs.comparison_table import comparison_table
+from .pipeline.outputs.export import export
 from .pipeline.outputs.html import report
 from .pipeline.outputs.legacy import open_legacy_features
 from .pipeline.outputs.marking import mark, marks, unmark
@@ -97,6 +98,7 @@ __all__ = [
     "comparison_table",
     "connect",
     "contact_resistance",
+    "export",
     "extract",
     "extractor_names",
     "features",

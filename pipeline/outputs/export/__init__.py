@@ -1,0 +1,5 @@
+"""Results as files of other programs: Excel, Origin, MATLAB, NetCDF, Zarr."""
+
+from oectflow.pipeline.outputs.export.export import export
+
+__all__ = ["export"]
