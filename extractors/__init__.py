@@ -7,6 +7,7 @@ from oectflow.extractors import (  # noqa: F401 - registers what is built in
     crossings,
     decay,
     geometry,
+    impedance,
     merit,
     model_choice,
     output,

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from oectflow.extractors.base import BaseExtractor, get_extractor
+from oectflow.extractors.impedance import fit_randles
 from oectflow.pipeline.features.functions import median
 from oectflow.pipeline.inputs.simulate import simulate_device
 from oectflow.pipeline.outputs.plots.transient import Fit
@@ -48,7 +49,12 @@ def draw(extractor: BaseExtractor, path: Path) -> None:
     found = extractor.extract_step(step)
     words = list(extractor.variables["status"].statuses)
     figure = Figure(figsize=(8, 3.2), layout="constrained", facecolor="white")
-    drawing = {"output": _draw_output, "transfer": _draw_sweep, "transient": _draw_trace}
+    drawing = {
+        "impedance": _draw_spectrum,
+        "output": _draw_output,
+        "transfer": _draw_sweep,
+        "transient": _draw_trace,
+    }
     drawing[extractor.source](figure, extractor, step, found)
     title = _label(extractor, found)
     status = {words[code] for code in np.ravel(found["status"])} - {"ok", "absent"}
@@ -78,7 +84,16 @@ def _steps() -> dict[str, Step]:
     within = np.minimum(Vd, 0.3)
     current = 2e-3 * (0.3 - within / 2) * within * (1 + 0.15 * Vd)
     sweep, trace = device.transfer_steps[0], device.transient_steps[0]
+    frequency = np.logspace(5, -1, 37)
+    noisy = 1 + 0.01 * np.random.default_rng(0).standard_normal((2, frequency.size))
+    Z = 200 + 1 / (1e-6 + 2e-6j * np.pi * frequency)
     return {
+        "impedance": {
+            "frequency": frequency,
+            "Z_real": Z.real * noisy[0],
+            "Z_imag": Z.imag * noisy[1],
+            "sample": {"W": 1e-4, "L": 1e-4, "d": 1e-6},
+        },
         "output": {"Vd": Vd, "Id": current},
         "transfer": {
             "Vg": sweep.arrays["Vg"],
@@ -211,6 +226,26 @@ def _draw_output(figure: Figure, extractor: BaseExtractor, step: Step, found: St
     axes.set(xlabel="$V_D$", ylabel="$I_D$")
     axes.xaxis.set_major_formatter(EngFormatter("V"))
     axes.yaxis.set_major_formatter(EngFormatter("A"))
+
+
+def _draw_spectrum(figure: Figure, extractor: BaseExtractor, step: Step, found: Step) -> None:
+    """Draw both parts of the impedance with the fitted circuit, and the value where it is one."""
+    axes = figure.subplots()
+    frequency = step["frequency"]
+    fit = fit_randles(frequency, step["Z_real"], step["Z_imag"])
+    curve = fit.Rs + fit.elastance / (fit.rate + 2j * np.pi * frequency)
+    axes.loglog(frequency, step["Z_real"], ".", color=GREY, label="Re Z")
+    axes.loglog(frequency, -step["Z_imag"], "x", color=GREY, markersize=4, label="-Im Z")
+    axes.loglog(frequency, curve.real, color=ORANGE)
+    axes.loglog(frequency, -curve.imag, color=GREEN)
+    if extractor.unit == "Hz":
+        axes.axvline(float(found["value"]), color=BLUE, linewidth=2)
+    elif extractor.unit == "Ω":
+        axes.axhline(float(found["value"]), color=BLUE, linewidth=1)
+    axes.legend()
+    axes.set(xlabel="frequency")
+    axes.xaxis.set_major_formatter(EngFormatter("Hz"))
+    axes.yaxis.set_major_formatter(EngFormatter("Ω"))
 
 
 def _draw_trace(figure: Figure, extractor: BaseExtractor, step: Step, found: Step) -> None:

@@ -104,7 +104,29 @@ def output_curves() -> list[dict[str, Any]]:
     return [{"Vd": voltage, "Id": current} for voltage, current in found]
 
 
-INPUTS = {"output": output_curves, "transfer": sweeps, "transient": transients}
+def spectra() -> list[dict[str, Any]]:
+    """Return impedance spectra: a leaking and a blocking capacitor, rough, a resistor, none."""
+    frequency = 2.0 ** np.arange(14, -4, -1)
+    w = 6.25 * frequency
+    parts = []
+    for leak in (2.0**-16, 0.0):
+        size = leak**2 + (w * 2.0**-20) ** 2
+        parts.append((64.0 + leak / size, -w * 2.0**-20 / size))
+    real, imag = parts[0]
+    rough = real * (1.0 + noise(w.size) / 64.0)
+    hole = rough.copy()
+    hole[[2, 9]] = np.nan
+    parts += [(rough, imag), (hole, imag), (np.full(w.size, 64.0), noise(w.size))]
+    parts += [(np.full(w.size, np.nan), imag), (real[:3], imag[:3]), (real[:0], imag[:0])]
+    return [{"frequency": frequency[: a.size], "Z_real": a, "Z_imag": b} for a, b in parts]
+
+
+INPUTS = {
+    "impedance": spectra,
+    "output": output_curves,
+    "transfer": sweeps,
+    "transient": transients,
+}
 
 
 def variants(name: str) -> list[dict[str, Any]]:
