@@ -6,7 +6,9 @@
 state runs in a process of its own; in every round both compute the same sweeps once, in random
 order, so that whatever else the machine does meets both.  A number is CPU time per sweep, the
 median over the rounds; a ratio is the median of the ratios of one round.  The currents are
-others in every measurement, as in a run: what features share is computed once per batch.
+others in every measurement, as in a run: what features share is computed once per batch.  All
+figures of transfer sweeps in the set ``figures_of_merit`` are timed together, and splitting and
+judging the sweeps alone, which is part of it.
 """
 
 from __future__ import annotations
@@ -41,6 +43,10 @@ FEATURES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("subthreshold_swing", {"direction": "forward", "device_type": "N"}),
     ("hysteresis", {}),
 )
+#: What is measured beside single features: the twelve, all figures of merit, judging alone.
+ALL, FIGURES_ALL, JUDGING = -1, -2, -3
+_FIGURES = "figures_of_merit"
+_SAMPLE = {"W": 1e-4, "L": 1e-5, "d": 1e-7, "Vd": 0.6}
 N_SWEEPS = 300
 #: Points of a sweep there and back, and noise as a share of the swing and of the current.
 CASES = {
@@ -69,12 +75,18 @@ def sweeps_of(n_points: int, floor: float, share: float) -> list[dict[str, np.nd
 
 def answer() -> None:
     """Measure what the lines of the standard input ask for: a feature, or all, of a case."""
+    from oectflow import FeatureSet
     from oectflow.extractors.base import get_extractor
 
     # Older states have it elsewhere.
-    from oectflow.extractors.transfer import Batch
+    from oectflow.extractors.transfer import Batch, branches_of
+    from oectflow.pipeline.features.config import list_bundled
 
     batches = {name: Batch.from_steps(sweeps_of(*case)) for name, case in CASES.items()}
+    figures = []
+    if _FIGURES in list_bundled():
+        chosen = FeatureSet.load(_FIGURES).extracted
+        figures = [f.extractor for f in chosen if f.extractor and f.extractor.source == "transfer"]
     extractors = [get_extractor(f"transfer.{name}", params) for name, params in FEATURES]
 
     count = itertools.count()
@@ -83,15 +95,20 @@ def answer() -> None:
         kept = batches[case]
         arrays = {name: array.copy() for name, array in kept.arrays.items()}
         arrays["Id"] *= 1.0 + 1e-9 * next(count)
-        batch = Batch(arrays, kept.offsets, kept.values)
-        chosen = extractors if which < 0 else [extractors[which]]
+        batch = Batch(arrays, kept.offsets, kept.values, sample=_SAMPLE)
+        chosen = {ALL: extractors, FIGURES_ALL: figures, JUDGING: []}.get(which)
+        if chosen is None:
+            chosen = [extractors[which]]
         start = time.process_time()
+        if which == JUDGING:
+            branches_of(batch)
         for extractor in chosen:
             extractor.extract_batch(batch, extractor.params)  # type: ignore[misc]
         return (time.process_time() - start) / N_SWEEPS
 
     for case in CASES:
-        measure(case, -1)
+        measure(case, ALL)
+        measure(case, FIGURES_ALL)
     for line in sys.stdin:
         print(measure(*json.loads(line)), flush=True)
 
@@ -148,8 +165,11 @@ def main() -> None:
         states["other"] = State(arguments.against)
     rows = []
     for case in CASES:
-        found = compare(states, lambda state, c=case: state.measure(c, -1), arguments.rounds)
-        rows.append({"what": f"all twelve, {case}"} | found)
+        for what, which in (("all twelve", ALL), (_FIGURES, FIGURES_ALL), ("judging", JUDGING)):
+            found = compare(
+                states, lambda state, c=case, k=which: state.measure(c, k), arguments.rounds
+            )
+            rows.append({"what": f"{what}, {case}"} | found)
     case = next(iter(CASES))
     for which, (name, params) in enumerate(FEATURES):
         found = compare(states, lambda state, k=which: state.measure(case, k), arguments.rounds)

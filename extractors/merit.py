@@ -218,6 +218,17 @@ class SubthresholdSwing(_MeritPerBranch):
         return value, error, status
 
 
+#: Which branch carries more.
+LOOPS = {
+    "none": "both branches pass the level at the same Vg, within 1.96 standard errors",
+    "absent": "there is no hysteresis, for the reason that its status names",
+    "back_higher": "on the way back |Id| is larger at the same Vg",
+    "back_lower": "on the way back |Id| is smaller at the same Vg",
+}
+#: Standard errors that tell a hysteresis from none.
+_TOLD = 1.96
+
+
 class HysteresisParams(Params):
     """Parameters of :class:`Hysteresis`."""
 
@@ -239,7 +250,8 @@ class Hysteresis(_Merit):
         "geometric: the geometric mean of the largest and the smallest |Id| (not 0) that both "
         "reach. Between points Id (half) or log |Id| (geometric) is linear; of an odd number of "
         "crossings the middle one in Vg counts. area: integral of |Id forward| - |Id reverse| over "
-        f"the Vg that both have, by trapezoids. {SPLIT}"
+        "the Vg that both have, by trapezoids. loop: which branch carries more at the level, where "
+        f"the voltages differ by more than 1.96 standard errors. {SPLIT}"
     )
     formula = (
         r"\Delta V = V_{g,\mathrm{fwd}}(I^*) - V_{g,\mathrm{rev}}(I^*), \quad "
@@ -254,6 +266,7 @@ class Hysteresis(_Merit):
         **_JUDGED,
     }
     Params = HysteresisParams
+    version = SweepExtractor.version + 1
 
     @property
     def variables(self) -> dict[str, Variable]:
@@ -264,6 +277,12 @@ class Hysteresis(_Merit):
             ),
             "current": Variable("A", "|Id| at which the voltages are compared"),
             "stderr": Variable("V", "standard error by the noise of the sweep"),
+            "loop": Variable(
+                "",
+                "which branch carries more at that current's voltages",
+                dtype="int8",
+                statuses=LOOPS,
+            ),
         }
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
@@ -289,10 +308,21 @@ class Hysteresis(_Merit):
         value[beside] = error[beside] = np.nan
         status[beside] = OK
         self.judged(status, split.verdict.max(axis=1), (value, area, current, error))
+        # At a higher Vg for the same |Id| a branch carries less, where |Id| grows with Vg.
+        first, last = split.first[:, 0], split.first[:, 0] + np.maximum(split.count[:, 0], 1) - 1
+        grows = (np.abs(split.y[last]) - np.abs(split.y[first])) * (split.x[last] - split.x[first])
+        back = value * grows
+        told = np.abs(value) > _TOLD * np.nan_to_num(error)
+        words = list(LOOPS)
+        loop = np.full(len(batch), words.index("none"), np.int8)
+        loop[told & (back > 0)] = words.index("back_higher")
+        loop[told & (back < 0)] = words.index("back_lower")
+        loop[np.isnan(value)] = words.index("absent")
         return {
             "value": value,
             "status": status,
             "area": area,
             "current": current,
             "stderr": error,
+            "loop": loop,
         }

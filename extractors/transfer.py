@@ -26,9 +26,10 @@ from oectflow.extractors.branches import (
     SweepExtractor,
     branches_of,
     formula_of,
+    most_current,
     status_table,
 )
-from oectflow.extractors.kernels import judge, sweep_errors, sweeps
+from oectflow.extractors.kernels import judge, merit, sweep_errors, sweeps
 from oectflow.measurement import Batch
 
 _ONSET_WORDS = WORDS | {"ambiguous": NO_GROWTH}
@@ -314,3 +315,79 @@ class AbsIMax(SweepExtractor):
         verdict[noise & responds] = judge.SOUND
         self.judged(status, verdict.max(axis=1), (value, error))
         return {"value": value, "status": status, "stderr": error}
+
+
+class LeakageParams(SlopeParams):
+    """Parameters of :class:`GateLeakage`."""
+
+    #: Branch on which the largest gm is looked for.
+    direction: Literal["forward", "reverse"] = "forward"
+
+
+@register("transfer.gate_leakage")
+class GateLeakage(_BranchExtreme):
+    """Largest gate current of a whole sweep, and its share of the drain current at the best gm."""
+
+    unit = "A"
+    version = 1
+    description = "largest |Ig| of the transfer curve"
+    definition = (
+        "max |Ig| over all points of the sweep with a finite Ig. share: |Ig / Id| where |gm| is "
+        "largest on one branch, NaN where there is no largest gm. Nothing is known of the noise "
+        f"of Ig: there is no standard error. {_BRANCHES}"
+    )
+    formula = (
+        r"I_{\mathrm{leak}} = \max_k |I_{g,k}|, \quad "
+        r"\left| \frac{I_g}{I_d} \right|_{|g_m| = g_{m,\max}}"
+    )
+    reference = (
+        "IEEE Std 1620-2008, Test Methods for the Characterization of Organic Transistors and "
+        "Materials"
+    )
+    statuses: ClassVar[dict[str, str]] = {
+        "no_gate_current": "no gate current was recorded",
+        "gate_overflow": "readings of Ig without a number, or with the instrument's mark for too "
+        "much, are left out; the value is that of the others",
+        "implausible": UNSOUND["implausible"].replace("|Id|", "|Id| or |Ig|"),
+    }
+    Params = LeakageParams
+    quantity = sweeps.GM
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The largest current, its status, and its share at the largest gm."""
+        return super().variables | {"share": Variable("", "|Ig / Id| at the largest |gm|")}
+
+    def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Find the largest gate current of many sweeps."""
+        words = [*COMMON_STATUSES, *self.statuses]
+        value, share = np.full((2, len(batch)), np.nan)
+        status = np.full(len(batch), words.index("no_gate_current"), np.int8)
+        if "Ig" not in batch.arrays:
+            return {"value": value, "status": status, "share": share}
+        branch = DIRECTIONS.index(params["direction"])
+        split = branches_of(batch)
+        rows, errors, said = self.extremes(batch, params, branch)
+        self.judged(said, split.verdict[:, branch], (rows, errors))
+        left_out = np.zeros(len(batch), np.int64)
+        merit.gate_currents(
+            np.ascontiguousarray(batch.arrays["Ig"], np.float64),
+            batch.offsets,
+            split.x,
+            split.y,
+            split.gate,
+            split.first,
+            split.count,
+            branch,
+            rows[:, _VG].copy(),
+            value,
+            share,
+            left_out,
+        )
+        known = ~np.isnan(value)
+        status[known] = OK
+        status[left_out > 0] = words.index("gate_overflow")
+        wrong = (split.verdict == judge.IMPLAUSIBLE).any(axis=1) | (value > most_current(batch))
+        status[known & wrong] = words.index("implausible")
+        value[wrong] = share[wrong] = np.nan
+        return {"value": value, "status": status, "share": share}

@@ -18,7 +18,7 @@ from oectflow.measurement import Batch
 def tiny_batches() -> dict[str, Batch]:
     """Return two short steps of each source: a sweep there and back, and five gate cycles."""
     vg = np.concatenate([np.linspace(-0.2, 0.6, 17), np.linspace(0.55, -0.2, 16)])
-    sweep = {"Vg": vg, "Id": -1e-4 / (1.0 + np.exp(-(vg - 0.3) / 0.05))}
+    sweep = {"Vg": vg, "Id": -1e-4 / (1.0 + np.exp(-(vg - 0.3) / 0.05)), "Ig": 1e-8 * vg}
     k = np.arange(200)
     decay = np.exp(-(k % 20) / 5.0)
     current = np.where(k // 20 % 2 == 1, 1e-3 * (1.0 - decay), 1e-3 * decay)

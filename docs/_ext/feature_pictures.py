@@ -98,7 +98,8 @@ def _steps() -> dict[str, Step]:
         "transfer": {
             "Vg": sweep.arrays["Vg"],
             "Id": sweep.arrays["Id"],
-            "sample": {"W": 1e-4, "L": 1e-5, "d": 5e-8},
+            "Ig": 2e-7 * sweep.arrays["Vg"],
+            "sample": {"W": 1e-4, "L": 1e-5, "d": 5e-8, "Vd": 0.6},
         },
         "transient": {
             "continuous_time": trace.arrays["time"],

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.judge import MARK
 from oectflow.extractors.kernels.sweep_errors import (
     chance,
     extreme_error,
@@ -284,6 +285,41 @@ def leakage(y, gate, first, count, direction, smallest, leaks):
         for k in range(begin, begin + count[step, direction]):
             if abs(y[k]) == smallest[step] and abs(y[k]) <= gate[k]:
                 leaks[step] = True
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def gate_currents(raw, offsets, x, y, gate, first, count, direction, at, largest, share, left_out):
+    """Find the largest gate current of every step, and its share of the drain current at a place.
+
+    Parameters
+    ----------
+    raw, offsets
+        Gate currents (A) of all steps, as :func:`.judge.judge_sweeps` takes them.
+    x, y, gate, first, count
+        Branches, as it fills them.
+    direction
+        ``FORWARD`` or ``REVERSE``.
+    at
+        Gate voltage of the place, NaN where there is none.  Shape (S,).
+    largest, share, left_out
+        Get the largest magnitude (A), the share, and the number of readings that are marks of an
+        instrument, or missing among others; untouched where there is none.  Shape (S,).
+    """
+    for step in range(count.shape[0]):
+        missing = 0
+        for k in range(offsets[step], offsets[step + 1]):
+            size = abs(raw[k])
+            if not size < MARK:
+                missing += 1
+            elif not size <= largest[step]:
+                largest[step] = size
+        if math.isnan(largest[step]):
+            continue
+        left_out[step] = missing
+        begin = first[step, direction]
+        for k in range(begin, begin + count[step, direction]):
+            if x[k] == at[step] and gate[k] < MARK and y[k] != 0.0:
+                share[step] = gate[k] / abs(y[k])
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

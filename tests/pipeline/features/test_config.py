@@ -111,6 +111,7 @@ def test_list_bundled__each_loads_and_has_its_own_name() -> None:
     names = list_bundled()
     assert names == [
         "all",
+        "figures_of_merit",
         "impedance",
         "normalized",
         "transient_models",
