@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oectflow.errors import OutputError, did_you_mean
+from oectflow.errors import InputError, OutputError, ParameterError, did_you_mean
 from oectflow.local_path import local_path
 from oectflow.pipeline.marks.mark import BAD, Mark, Undo, new_mark, new_undo
 from oectflow.pipeline.marks.reach import CYCLE, reach_of
 from oectflow.pipeline.marks.store import write
 from oectflow.pipeline.outputs.marked import origin_of, read_marks
-from oectflow.pipeline.outputs.places import result_files
+from oectflow.pipeline.outputs.places import result_files, result_path
 from oectflow.pipeline.outputs.sink import read_metadata, read_variables
+from oectflow.result_metadata import PARTITIONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +80,8 @@ def mark(
     OutputError
         There are no such results, or no such step, cycle, feature or kind in them.
     ParameterError
-        The label is none, or neither or both of experiment and chip are named.
+        The label is none, a number is not whole, or neither or both of experiment and chip are
+        named.
     StorageError
         The marks cannot be written.
     """
@@ -168,10 +171,10 @@ def marks(out: str | os.PathLike[str], *, history: bool = False) -> pd.DataFrame
     folder = _folder(out)
     book = read_marks(folder)
     undone: Mapping[str, Undo] = book.undone or {}
-    known = [one for one in map(_readable, result_files(folder)) if one is not None]
+    results = _Results(folder)
     rows = []
     for one in book.marks if history else book.holding:
-        own = [metadata for metadata in known if one.is_of(metadata["identity"])]
+        own = results.of(one)
         end = undone.get(one.id)
         rows.append(
             one.model_dump()
@@ -192,10 +195,45 @@ def _folder(out: str | os.PathLike[str]) -> Path:
 def _numbers(name: str, given: int | Iterable[int] | None) -> list[int | None]:
     if given is None:
         return [None]
-    numbers: list[int | None] = [int(n) for n in ([given] if isinstance(given, int) else given)]
+    several = given if isinstance(given, Iterable) else [given]
+    try:
+        # NumPy's whole numbers, too, and no 3.7.
+        numbers: list[int | None] = [operator.index(n) for n in several]
+    except TypeError:
+        raise ParameterError(f"{name}={given!r}: expected whole numbers") from None
     if not numbers:
         raise OutputError(f"{name}: expected a number, or several, and not none at all")
     return numbers
+
+
+class _Results:
+    """The metadata of the results of a folder, read no more often than is needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: list[dict[str, Any]] | None = None
+
+    def all(self) -> list[dict[str, Any]]:
+        """Return those of every result that can be read; opening the results names others."""
+        if self._known is None:
+            found = map(_readable, result_files(self._folder))
+            self._known = [one for one in found if one is not None]
+        return self._known
+
+    def of(self, mark: Mark) -> list[dict[str, Any]]:
+        """Return those of the results that a mark is about."""
+        if mark.experiment_id is not None and self._known is None:
+            try:
+                name = result_path(self._folder, mark.experiment_id).name
+            except InputError:
+                # No file has such a name.
+                return []
+            # Not one of 10,000 files more than the one that is meant.
+            parts = [place for key in PARTITIONS for place in self._folder.glob(f"{key}=*")]
+            paths = [folder / name for folder in (self._folder, *parts)]
+            found = [_readable(path) for path in paths if path.exists()]
+            return [one for one in found if one is not None and mark.is_of(one["identity"])]
+        return [one for one in self.all() if mark.is_of(one["identity"])]
 
 
 def _readable(path: Path) -> dict[str, Any] | None:
@@ -214,19 +252,12 @@ def _described(folder: Path, mark: Mark) -> list[dict[str, Any]]:
     OutputError
         There are none; the message names the nearest.
     """
-    found = []
-    known: set[str] = set()
-    for path in result_files(folder):
-        metadata = _readable(path)
-        if metadata is None:
-            continue
-        identity = metadata["identity"]
-        if mark.is_of(identity):
-            found.append(metadata)
-        known.add(identity["experiment_id" if mark.experiment_id is not None else "chip_id"])
+    results = _Results(folder)
+    found = results.of(mark)
     if not found:
-        wanted = mark.experiment_id if mark.experiment_id is not None else mark.chip_id
-        near = did_you_mean(str(wanted), known)
+        key = "chip_id" if mark.experiment_id is None else "experiment_id"
+        known = {one["identity"][key] for one in results.all()}
+        near = did_you_mean(str(getattr(mark, key)), known)
         raise OutputError(f"{folder}: no results of {mark.place}{near}")
     return found
 

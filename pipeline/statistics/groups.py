@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -105,7 +106,10 @@ def steps_of(values: xr.DataArray, name: str, steps: slice | Sequence[int]) -> G
         There are no such steps.
     """
     n = values.sizes["step"]
-    chosen = list(range(n)[steps]) if isinstance(steps, slice) else [int(k) for k in steps]
+    try:
+        chosen = list(range(n)[steps]) if isinstance(steps, slice) else [*map(index, steps)]
+    except TypeError:
+        raise OutputError(f"{name}={steps!r}: expected a slice, or whole numbers") from None
     if not chosen or min(chosen) < 0 or max(chosen) >= n:
         raise OutputError(f"{name}={steps!r}: expected steps from 0 to {n - 1}")
     return _group(name, values.isel(step=chosen))

@@ -167,7 +167,7 @@ class Table:
             there |= _is_there(array)
         for index in np.argwhere(there).tolist():
             place = tuple(index)
-            yield [*keys, *index, *(_cell(array[place].item()) for array in arrays)]
+            yield [*keys, *index, *(_number(array[place]) for array in arrays)]
 
     def _medians(self, one: xr.Dataset) -> Iterator[Any]:
         for part in self._parts[::2]:
@@ -229,6 +229,11 @@ def _is_there(array: NDArray[Any]) -> NDArray[np.bool_]:
         return np.asarray((array != "absent") & (array != ""))
     # -1 stands for no value.
     return np.asarray(array != -1)
+
+
+def _number(value: Any) -> Any:
+    # Of whole numbers, -1 stands for no value.
+    return None if value.dtype.kind == "i" and value == -1 else _cell(value.item())
 
 
 def _cell(value: Any) -> Any:

@@ -180,6 +180,16 @@ def test_matlab(out, results, tmp_path):
     assert found["description"]["gm"] == results["gm"].attrs["description"]
 
 
+def test_whole_numbers_that_are_none(tmp_path):
+    numbers = np.array([[3, -1], [0, 7]], np.int16)
+    data = xr.Dataset(
+        {"x": (("experiment", "step"), np.ones((2, 2))), "n": (("experiment", "step"), numbers)},
+        {"experiment": ["a", "b"]},
+    )
+    rows = rows_of(of.export(data, tmp_path / "a.csv"))
+    assert [row["n"] for row in rows] == ["3", "", "0", "7"]
+
+
 def test_names_that_matlab_does_not_take(tmp_path):
     names = ["τ on", "τ_on", "1st", "x" * 70, "x" * 71, "gm"]
     data = xr.Dataset(

@@ -278,6 +278,9 @@ def test_partitioned_results_and_single_files(made, tmp_path):
         ({"experiment": "test_1", "feature": "gmm"}, "did you mean 'gm'"),
         ({"experiment": "test_1", "kind": "tranfser"}, "did you mean 'transfer'"),
         ({"experiment": "test_1", "step": []}, "and not none at all"),
+        ({"experiment": "test_1", "step": 1.5}, "step=1.5: expected whole numbers"),
+        ({"experiment": "test_1", "cycle": "3"}, "cycle='3': expected whole numbers"),
+        ({"experiment": "x" * 300}, "no results of x"),
         ({}, "name an experiment, or a chip"),
         ({"experiment": "test_1", "label": "a,b"}, "label='a,b'"),
     ],
@@ -296,6 +299,17 @@ def test_a_mark_that_applies_to_nothing_any_more_is_said(made, tmp_path):
     fewer = {name: FEATURES[name] for name in ("gm", "cycles")}
     of.extract(made / "raw" / "0.h5", fewer, out, progress=False, force=True)
     assert of.marks(out)["applies"].tolist().count(False) == int("both" not in opened(out))
+
+
+def test_one_mark_of_many_experiments_reads_one_file(out, monkeypatch):
+    from oectflow.pipeline.outputs import marking
+
+    read = []
+    real = marking.read_metadata
+    monkeypatch.setattr(marking, "read_metadata", lambda path: read.append(path.name) or real(path))
+    of.mark(out, experiment="test_1", step=np.arange(2), cycle=np.int64(1))
+    assert read == ["test_1.parquet"]
+    assert of.marks(out)["step"].tolist() == [0, 1]
 
 
 def test_wrong_words(made, tmp_path):

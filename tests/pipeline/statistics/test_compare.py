@@ -136,6 +136,9 @@ def test_before_and_after():
         of.compare(results, "x", before=[0], after=[6])
     with pytest.raises(OutputError, match="expected steps from 0 to 5"):
         of.compare(results, "x", before=slice(9, 10), after=[1])
+    for wrong in ([0.5], 3):
+        with pytest.raises(OutputError, match="expected a slice, or whole numbers"):
+            of.compare(results, "x", before=wrong, after=[1])
 
 
 # Chips of the two groups, devices of each chip, and what scatters.
