@@ -64,7 +64,7 @@ class Vth(PerBranch):
     """Threshold voltage of a sweep direction, by one of five methods."""
 
     unit = "V"
-    version = SweepExtractor.version + 1
+    version = SweepExtractor.version + 2
     description = "threshold voltage: tangent to Id or to its root, bend, Y function or ratio"
     definition = (
         "linear: Vg at which the tangent to Id at max |dId/dVg| is 0. sqrt: the same with "

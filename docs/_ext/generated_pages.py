@@ -15,6 +15,7 @@ from typing import Any
 import click
 import typer
 from feature_pages import write_pages
+from merit_page import draw_merit, merit_page
 from ok_page import ok_page
 from statistics_picture import draw_statistics
 from typer.cli import get_docs_for_click
@@ -184,6 +185,10 @@ def generate(app: Any, _config: Any) -> None:
     (docs / "reference" / "ok.md").write_text(ok_page() + "\n", encoding="utf-8")
     (docs / "reference" / "kinds.md").write_text(kinds_page(), encoding="utf-8")
     draw_statistics(docs / "reference" / "statistics.png")
+    draw_merit(docs / "reference" / "figures-of-merit.png")
+    (docs / "reference" / "figures-of-merit.md").write_text(
+        merit_page("figures-of-merit.png") + "\n", encoding="utf-8"
+    )
     (docs / "reference" / "cli.md").write_text(commands(), encoding="utf-8")
     notebooks = docs / "notebooks"
     shutil.rmtree(notebooks, ignore_errors=True)

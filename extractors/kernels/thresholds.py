@@ -220,12 +220,13 @@ def sharpest_bend(x, y, sigma, w, known, row):
     noise = 0.0
     for j in range(w + 2):
         noise += (total[j] * sigma[top - 1 - r + j]) ** 2
-    # Elsewhere it may bend as much.
+    # Elsewhere it may bend as much, beside the top to begin with: a parabola through three points
+    # that noise has made the largest is too narrow.
     rivals = np.empty(m)
     rivals_of(bend, error, top, rivals)
     for k in range(m):
-        if abs(k - top) <= r // 2 or k < r or k >= m - r:
-            rivals[k] = 1.0 if k == top else 0.0
+        if k < r or k >= m - r:
+            rivals[k] = 0.0
     row[1] = math.sqrt(noise + spread_of(x, rivals, top))
     vague = row[1] > VAGUE * abs(x[m - 1] - x[0])
     return NOISY if vague or bend[top] <= chance(m) * error[top] else FOUND

@@ -372,6 +372,28 @@ def test_coverage__of_lines(method, smooth):
     assert 0.93 - 0.015 < share < 0.97 + 0.015
 
 
+@pytest.mark.parametrize(
+    ("name", "params"), [(GM, {}), (MOBILITY, {"method": "sqrt"}), (VTH, {"method": "linear"})]
+)
+def test_coverage__of_slopes_by_windows(name, params):
+    def curve(v):
+        return 1e-3 / (1 + np.exp(-(v - 0.3) / 0.08))
+
+    share = coverage(name, curve, 1e-3, smooth=15, **params)
+    # As above; of tangents, other places as steep make the error larger, not smaller.
+    assert share > 0.93 - 0.015
+    assert name == VTH or share < 0.97 + 0.015
+
+
+@pytest.mark.parametrize("smooth", [9, 15])
+def test_coverage__of_the_bend(smooth):
+    def curve(v):
+        return 1e-3 / (1 + np.exp(-(v - 0.3) / 0.08))
+
+    # Never too small; how much too large depends on how sharp the bend is.
+    assert coverage(VTH, curve, 1e-3, method="second_derivative", smooth=smooth) > 0.93 - 0.015
+
+
 # One by one and together, and broken sweeps -------------------------------------------------------
 
 
