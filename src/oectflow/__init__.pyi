@@ -59,6 +59,7 @@ from .pipeline.quick import FeatureTable, features, fit_tau
 from .pipeline.statistics.compare import compare
 from .pipeline.statistics.contacts import contact_resistance
 from .pipeline.statistics.degradation import fit_degradation, forecast_degradation
+from .pipeline.statistics.gain import intrinsic_gain
 from .pipeline.statistics.mobility import mobility_capacitance
 from .pipeline.statistics.pulses import pulse_ratios
 
@@ -108,6 +109,7 @@ __all__ = [
     "get_extractor",
     "ingest",
     "inspect",
+    "intrinsic_gain",
     "make_demo",
     "mark",
     "marks",
