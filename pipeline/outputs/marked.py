@@ -177,15 +177,27 @@ def _owner(name: str, metadata: Mapping[str, Any]) -> str:
     return name if "definitions_lost" in metadata else owner
 
 
+class _Described:
+    """Definitions, which files of one run have in common as one object."""
+
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self.variables, self.features = metadata["variables"], metadata["features"]
+
+    def __hash__(self) -> int:
+        return id(self.variables)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Described) and other.variables is self.variables
+
+
 def origin_of(feature: str, metadata: Mapping[str, Any]) -> Origin:
     """Return what a feature of a result is computed from, as its metadata tell."""
-    features = metadata["features"]
-    owners = {
-        column: entry["feature"]
-        for name, entry in metadata["variables"].items()
-        # Inputs are named as columns that hold no list.
-        for column in (name, *column_names(name, read_variables(metadata)[name]))
-    }
+    return _origin(feature, _Described(metadata))
+
+
+@lru_cache(4096)
+def _origin(feature: str, described: _Described) -> Origin:
+    features, owners = described.features, _owners(described)
     kinds: set[str] = set()
     rests_on: set[str] = set()
     mixes = False
@@ -202,6 +214,17 @@ def origin_of(feature: str, metadata: Mapping[str, Any]) -> Origin:
                 rests_on.add(owner)
                 waiting.append(owner)
     return Origin(feature, frozenset(kinds), frozenset(rests_on), mixes)
+
+
+@lru_cache(64)
+def _owners(described: _Described) -> dict[str, str]:
+    """Return the feature of each variable, and of the columns that inputs name."""
+    variables = read_variables({"variables": described.variables})
+    return {
+        column: entry["feature"]
+        for name, entry in described.variables.items()
+        for column in (name, *column_names(name, variables[name]))
+    }
 
 
 @lru_cache(1024)

@@ -212,6 +212,7 @@ class _Results:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: list[dict[str, Any]] | None = None
+        self._named: dict[str, list[dict[str, Any]]] = {}
 
     def all(self) -> list[dict[str, Any]]:
         """Return those of every result that can be read; opening the results names others."""
@@ -222,18 +223,23 @@ class _Results:
 
     def of(self, mark: Mark) -> list[dict[str, Any]]:
         """Return those of the results that a mark is about."""
-        if mark.experiment_id is not None and self._known is None:
-            try:
-                name = result_path(self._folder, mark.experiment_id).name
-            except InputError:
-                # No file has such a name.
-                return []
-            # Not one of 10,000 files more than the one that is meant.
-            parts = [place for key in PARTITIONS for place in self._folder.glob(f"{key}=*")]
-            paths = [folder / name for folder in (self._folder, *parts)]
-            found = [_readable(path) for path in paths if path.exists()]
-            return [one for one in found if one is not None and mark.is_of(one["identity"])]
-        return [one for one in self.all() if mark.is_of(one["identity"])]
+        if mark.experiment_id is None:
+            return [one for one in self.all() if mark.is_of(one["identity"])]
+        if mark.experiment_id not in self._named:
+            self._named[mark.experiment_id] = self._look(mark.experiment_id)
+        return [one for one in self._named[mark.experiment_id] if mark.is_of(one["identity"])]
+
+    def _look(self, experiment_id: str) -> list[dict[str, Any]]:
+        """Read what is named like the result of an experiment, and not 10,000 others."""
+        try:
+            name = result_path(self._folder, experiment_id).name
+        except InputError:
+            # No file has such a name.
+            return []
+        parts = [place for key in PARTITIONS for place in self._folder.glob(f"{key}=*")]
+        paths = [folder / name for folder in (self._folder, *parts)]
+        found = [_readable(path) for path in paths if path.exists()]
+        return [one for one in found if one is not None]
 
 
 def _readable(path: Path) -> dict[str, Any] | None:

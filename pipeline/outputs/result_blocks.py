@@ -49,22 +49,21 @@ class Places:
     ) -> None:
         self.paths = [str(path) for path in identities]
         self.exclude = treatment == "exclude"
-        self.marks: dict[int, tuple[Mark, ...]] = {}
-        for i, identity in enumerate(identities.values() if marks else ()):
-            own = tuple(mark for mark in marks if mark.is_of(identity))
-            if own:
-                self.marks[i] = own
-        said = f"{treatment} {self.marks}" if self.marks else ""
+        self.marks = _by_experiment(list(identities.values()), marks)
+        # The id of a mark stands for all that it says.
+        said = [f"{number} {mark.id}" for number, own in self.marks.items() for mark in own]
+        words = "\n".join([treatment, *said]) if said else ""
         self.token = xxhash.xxh3_128_hexdigest(
-            b"\0".join([*map(os.fsencode, self.paths), said.encode()])
+            b"\0".join([*map(os.fsencode, self.paths), words.encode()])
         )
 
     def __dask_tokenize__(self) -> str:
         return self.token
 
-    def has(self, mark: Mark) -> bool:
-        """Whether some experiment has this mark."""
-        return any(mark in own for own in self.marks.values())
+    @property
+    def distinct(self) -> list[Mark]:
+        """The marks that some experiment has, each once."""
+        return list({mark.id: mark for own in self.marks.values() for mark in own}.values())
 
     def metadata(self, number: int) -> dict[str, Any]:
         """Return what a file says about itself."""
@@ -80,13 +79,37 @@ class Places:
         for number, own in self.marks.items():
             metadata = self.metadata(number)
             variables = read_variables(metadata)
+            # Of many steps that are marked alike, one says which features that is about.
+            some = {(m.label, m.feature, m.kind, m.cycle is None): m for m in own}.values()
             for name in dict.fromkeys(entry["feature"] for entry in metadata["variables"].values()):
                 if name in variables:
                     origin = origin_of(name, metadata)
-                    labels = labels_of(own, origin, variables[name].dims)
+                    labels = labels_of([*some], origin, variables[name].dims)
                     if labels:
                         found.setdefault(name, set()).update(labels)
         return found
+
+
+def _by_experiment(
+    identities: Sequence[Mapping[str, Any]], marks: Sequence[Mark]
+) -> dict[int, tuple[Mark, ...]]:
+    """Return the marks of every experiment that has some, by its number."""
+    if not marks:
+        return {}
+    named: dict[str, list[Mark]] = {}
+    of_chips = []
+    for mark in marks:
+        if mark.experiment_id is None:
+            of_chips.append(mark)
+        else:
+            named.setdefault(mark.experiment_id, []).append(mark)
+    found = {}
+    for number, identity in enumerate(identities):
+        own = [mark for mark in of_chips if mark.is_of(identity)]
+        own += named.get(identity["experiment_id"], [])
+        if own:
+            found[number] = tuple(own)
+    return found
 
 
 def load_block(

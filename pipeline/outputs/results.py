@@ -169,7 +169,7 @@ def open_results(out: str | os.PathLike[str], *, marks: Treatment = "exclude") -
     if unreadable:
         about["unreadable"] = unreadable
     if places.marks:
-        about["marks"] = in_words([mark for mark in holding if places.has(mark)])
+        about["marks"] = in_words(places.distinct)
     return xr.Dataset(data, coordinates, about)
 
 

@@ -14,6 +14,8 @@ import xarray as xr
 import oectflow as of
 from oectflow.errors import OutputError, ParameterError
 from oectflow.pipeline.inputs.simulate import simulate_device
+from oectflow.pipeline.marks.mark import Mark, new_mark
+from oectflow.pipeline.marks.store import write
 from oectflow.pipeline.outputs.marked import MarksWarning
 from oectflow.pipeline.statistics.points import good_values
 
@@ -310,6 +312,20 @@ def test_one_mark_of_many_experiments_reads_one_file(out, monkeypatch):
     of.mark(out, experiment="test_1", step=np.arange(2), cycle=np.int64(1))
     assert read == ["test_1.parquet"]
     assert of.marks(out)["step"].tolist() == [0, 1]
+
+
+def test_ten_thousand_marks_are_compared_with_each_experiment_once(out, monkeypatch):
+    compared = []
+    real = Mark.is_of
+    monkeypatch.setattr(
+        Mark, "is_of", lambda self, identity: compared.append(1) or real(self, identity)
+    )
+    many = [new_mark("check", experiment_id=f"other_{k}", step=0) for k in range(9999)]
+    write(out, [*many, new_mark("bad", experiment_id="test_0", step=0)])
+    found = of.open_results(out)
+    assert found.attrs["marks"] == "1 mark: 1 bad"
+    # Those that name an experiment are found by that.
+    assert compared == []
 
 
 def test_wrong_words(made, tmp_path):
