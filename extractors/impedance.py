@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from oectflow.extractors import base
 from oectflow.extractors.base import OK, BaseExtractor, Columns, Variable, register
 from oectflow.measurement import Batch
 
@@ -195,6 +196,9 @@ def _has_structure(residuals: NDArray[np.float64]) -> bool:
 
 class _ImpedanceFigure(BaseExtractor):
     """A number of a Randles circuit fitted to a spectrum."""
+
+    # There are none, and one that is given is an error.
+    Params: ClassVar[type[base.Params] | None] = base.Params
 
     source = "impedance"
     reference = _RANDLES

@@ -16,7 +16,7 @@ from oectflow.measurement import Batch
 
 
 def tiny_batches() -> dict[str, Batch]:
-    """Return two short steps of each source: a sweep there and back, and five gate cycles."""
+    """Return two short steps of each source, such as a sweep there and back, five gate cycles."""
     vg = np.concatenate([np.linspace(-0.2, 0.6, 17), np.linspace(0.55, -0.2, 16)])
     sweep = {"Vg": vg, "Id": -1e-4 / (1.0 + np.exp(-(vg - 0.3) / 0.05)), "Ig": 1e-8 * vg}
     k = np.arange(200)
@@ -32,7 +32,11 @@ def tiny_batches() -> dict[str, Batch]:
     }
     Vd = np.linspace(0.0, -0.6, 41)
     curve = {"Vd": Vd, "Id": 1e-3 * np.tanh(5.0 * Vd)}
+    f = np.geomspace(1.0, 1e5, 26)
+    z = 100.0 + 1e5 / (1.0 + 2j * np.pi * f * 1e5 * 1e-8)
+    spectrum = {"frequency": f, "Z_real": z.real, "Z_imag": z.imag}
     return {
+        "impedance": Batch.from_steps([spectrum, spectrum]),
         "output": Batch.from_steps([curve, curve]),
         "transfer": Batch.from_steps([sweep, sweep]),
         "transient": Batch.from_steps([transient, transient]),
