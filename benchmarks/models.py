@@ -26,6 +26,7 @@ import numpy as np
 from scipy.optimize import curve_fit, differential_evolution
 
 from oectflow.extractors.kernels import downhill, mixtures
+from oectflow.extractors.relaxation import fit_two
 
 N, NOISE, PART = 100, 1e-3, 20
 MODELS = {"two exponentials": downhill.DOUBLE, "stretched": downhill.STRETCHED}
@@ -69,7 +70,11 @@ def fit_all(y: np.ndarray, model: int) -> np.ndarray:
     rows, codes = np.empty((len(y), mixtures.N_COLUMNS)), np.zeros(len(y), np.int8)
     starts = np.arange(len(y)) * y.shape[1]
     lengths = np.full(len(y), y.shape[1])
-    mixtures.fit_model(y.ravel(), np.empty(0), starts, lengths, model, rows, codes)
+    window = (y.ravel(), np.empty(0), starts, lengths)
+    if model == downhill.DOUBLE:
+        fit_two(*window, rows, codes)
+    else:
+        mixtures.fit_model(*window, model, rows, codes)
     return rows
 
 

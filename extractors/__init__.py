@@ -4,6 +4,7 @@ if __name__ != "oectflow.extractors":
     raise ImportError("import oectflow.extractors, not extractors")
 
 from oectflow.extractors import (  # noqa: F401 - registers what is built in
+    charge,
     crossings,
     decay,
     geometry,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from oectflow.extractors import relaxation_tables
 from oectflow.extractors.base import (
     COMMON_STATUSES,
     Columns,
@@ -29,6 +30,8 @@ UNKNOWN = 0.5
 #: Unknowns of models, with the variance: of one exponential, and of the others.
 OF_ONE = 4
 N_UNKNOWNS = {downhill.DOUBLE: 6, downhill.STRETCHED: 5}
+#: Samples of the shortest window that is fitted.
+_SHORTEST_WINDOW = 6
 #: Samples; a shorter time constant is that of a single sample.
 SHORTEST = 0.25
 #: Lengths of the phase; a longer time constant is a drift.
@@ -136,7 +139,7 @@ class _Relaxation(PerPhase):
             current = np.array(batch.arrays["drain_current"][part], np.float64)
             found = np.full((first.size, mixtures.N_COLUMNS), np.nan)
             code = codes[step].ravel()
-            mixtures.fit_model(current, t, first, n, self.model, found, code)
+            self._fit(current, t, first, n, found, code)
             of_one = np.full(first.size, np.nan)
             mixtures.fit_one(current, t, first, n, of_one)
             single[step] = of_one.reshape(shape[1:])
@@ -145,6 +148,18 @@ class _Relaxation(PerPhase):
             samples[step] = n.reshape(shape[1:])
         columns = self._columns(one, rows, codes, samples, seconds, single)
         return columns, samples, single
+
+    def _fit(
+        self,
+        current: NDArray[np.float64],
+        t: NDArray[np.float64],
+        first: NDArray[np.int64],
+        n: NDArray[np.int64],
+        rows: NDArray[np.float64],
+        codes: NDArray[np.int8],
+    ) -> None:
+        """Fit windows of a step; arguments of :func:`.mixtures.fit_model`."""
+        mixtures.fit_model(current, t, first, n, self.model, rows, codes)
 
     def _columns(
         self,
@@ -234,7 +249,7 @@ class TwoExponentials(_Relaxation):
         "one": "one exponential describes the phase as well (AICc)",
         **_SHARED_WORDS,
     }
-    version = 2
+    version = 3
     model = downhill.DOUBLE
     longest = mixtures.SECOND
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
@@ -246,6 +261,18 @@ class TwoExponentials(_Relaxation):
         "amplitude_stderr": (mixtures.SE_A_1, "A", "standard error of the faster amplitude"),
         "slow_amplitude_stderr": (mixtures.SE_A_2, "A", "standard error of the slower amplitude"),
     }
+
+    def _fit(
+        self,
+        current: NDArray[np.float64],
+        t: NDArray[np.float64],
+        first: NDArray[np.int64],
+        n: NDArray[np.int64],
+        rows: NDArray[np.float64],
+        codes: NDArray[np.int8],
+    ) -> None:
+        """Fit windows of a step, those of one length together."""
+        fit_two(current, t, first, n, rows, codes)
 
 
 @register("transient.stretched_exponential")
@@ -266,7 +293,7 @@ class StretchedExponential(_Relaxation):
         "edge": "beta is at an end of the range that is searched",
         **_SHARED_WORDS,
     }
-    version = 2
+    version = 3
     model = downhill.STRETCHED
     longest = mixtures.FIRST
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
@@ -276,6 +303,31 @@ class StretchedExponential(_Relaxation):
         "beta_stderr": (mixtures.SE_SECOND, "", "standard error of beta"),
         "amplitude_stderr": (mixtures.SE_A_1, "A", "standard error of the amplitude"),
     }
+
+
+def fit_two(
+    y: NDArray[np.float64],
+    t: NDArray[np.float64],
+    first: NDArray[np.int64],
+    n: NDArray[np.int64],
+    rows: NDArray[np.float64],
+    codes: NDArray[np.int8],
+) -> None:
+    """Fit two exponentials; arguments of :func:`.mixtures.fit_model`."""
+    tabled = (n >= _SHORTEST_WINDOW) & (n <= relaxation_tables.LONGEST) & (t.size == 0)
+    for length in np.unique(n[tabled]):
+        here = np.flatnonzero(tabled & (n == length))
+        found = np.empty((here.size, mixtures.N_COLUMNS))
+        ends = np.zeros(here.size, np.int8)
+        tables = relaxation_tables.tables_of(int(length))
+        mixtures.fit_even(y, first[here], *tables, found, ends)
+        rows[here], codes[here] = found, ends
+    others = np.flatnonzero(~tabled)
+    if others.size:
+        found = np.full((others.size, mixtures.N_COLUMNS), np.nan)
+        ends = np.zeros(others.size, np.int8)
+        mixtures.fit_model(y, t, first[others], n[others], downhill.DOUBLE, found, ends)
+        rows[others], codes[others] = found, ends
 
 
 def information(

@@ -26,6 +26,7 @@ def tiny_batches() -> dict[str, Batch]:
         "continuous_time": 1e-3 * k,
         "original_time": 1e-3 * k,
         "drain_current": current,
+        "Ig": np.diff(current, prepend=0.0),
         "sampling_interval": 1e-3,
         "gate_period": 0.04,
         "duty_cycle": 0.5,
@@ -96,7 +97,9 @@ def _shares(names: Iterable[str]) -> list[list[str]]:
         extractor = get_extractor(name)
         module = type(extractor).__module__
         if module.startswith("oectflow.extractors.") and extractor.source in tiny_batches():
-            fits = module.rpartition(".")[2] in ("tau", "decay", "relaxation")
+            fits = module.rpartition(".")[2] in (
+                "tau", "decay", "relaxation", "model_choice", "crossings", "charge",
+            )  # fmt: skip
             sweeps = extractor.source in ("transfer", "output")
             shares["tau" if fits else "sweeps" if sweeps else "others"].append(name)
     return [share for share in shares.values() if share]

@@ -105,6 +105,10 @@ def _steps() -> dict[str, Step]:
             "continuous_time": trace.arrays["time"],
             "original_time": trace.arrays["time"],
             "drain_current": trace.arrays["Id"],
+            # What charges the gate, and a leakage.
+            "Ig": 0.02 * np.diff(trace.arrays["Id"], prepend=0.0) + 2e-7,
+            "Vg_low": 0.0,
+            "Vg_high": 0.5,
             "sampling_interval": 1 / _SAMPLE_RATE,
             "gate_period": _PERIOD,
             "duty_cycle": _DUTY_CYCLE,
@@ -257,7 +261,9 @@ def _draw_trace(figure: Figure, extractor: BaseExtractor, step: Step, found: Ste
         _draw_bands(bars, extractor, found)
     else:
         trace = figure.subplots()
-    trace.plot(step["original_time"], step["drain_current"], ".", color=GREY, markersize=2)
+    of_gate = "Ig" in (extractor.arrays or ())
+    drawn = step["Ig" if of_gate else "drain_current"]
+    trace.plot(step["original_time"], drawn, ".", color=GREY, markersize=2)
     if "to_63" in found:
         _mark_crossings(trace, found)
     elif dims == ("cycle", "phase") and "window_start" in found:
@@ -268,7 +274,7 @@ def _draw_trace(figure: Figure, extractor: BaseExtractor, step: Step, found: Ste
         trace.axhline(float(found["value"]), color=ORANGE, linewidth=2)
     elif dims == () and extractor.unit == "s":
         _mark_decay(trace, step, float(found["value"]))
-    trace.set(xlabel="time", ylabel="$I_D$")
+    trace.set(xlabel="time", ylabel="$I_G$" if of_gate else "$I_D$")
     trace.xaxis.set_major_formatter(EngFormatter("s"))
     trace.yaxis.set_major_formatter(EngFormatter("A"))
 

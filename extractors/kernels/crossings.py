@@ -23,6 +23,17 @@ from numba import njit
 from oectflow.extractors.kernels.ceilings import limits_of, pile_up
 from oectflow.extractors.kernels.downhill import decompose, solve
 from oectflow.extractors.kernels.gate import OVERFLOW
+from oectflow.extractors.kernels.levels import (
+    COUNT,
+    MEAN,
+    N_KNOWN,
+    WORST,
+    drift_of,
+    measure_plateau,
+    noise_of,
+    rest,
+    variance_of_sum,
+)
 from oectflow.extractors.kernels.residuals import OUTLIER_T
 
 #: Columns of a phase: times from its first sample to 10, 63 and 90 % of the way, from 10 to 90 %,
@@ -56,112 +67,12 @@ LOUD = 0.035
 STEEP = 1.15
 #: Share of the time beyond which its standard error leaves it unknown.
 UNKNOWN = 0.1
-#: Standard errors from which on a plateau changes, within itself or from cycle to cycle.
-CHANGES = 2.0
-#: The same of samples on the wrong side of a level, of which there are many sums.
+#: Standard errors of samples on the wrong side of a level, of which there are many sums.
 MANY_CHANCES = 5.0
-#: A current that goes on as a line does is as far from the level that it had in the middle of a
-#: phase as this many times the change between both halves of the last quarter.
-TO_MIDDLE = 6.0
 #: Shares of the way by which a sample is off the curve, or the plateau, before it is an outlier.
 SEEN, SEEN_ON_PLATEAU = 0.05, 0.01
 #: Samples that a gap between two phases may have, beside a twentieth of the phase.
 GAP = 3
-# What is known of a plateau: its mean, the sum of squares beside a line, products of neighbours,
-# the change between its halves, the largest residual, and its number of samples.
-_MEAN, _SQUARES, _PRODUCTS, _CHANGE, _WORST, _COUNT = range(6)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def measure_plateau(y, first, length, plateau):
-    """Fill in what is known of the last quarter of a phase.  Shape (6,)."""
-    m = length // 4
-    a = first + length - m
-    begin = y[a]
-    sy = sky = 0.0
-    middle = 0.5 * (m - 1)
-    early = late = 0.0
-    half = m // 2
-    for k in range(m):
-        v = y[a + k] - begin
-        sy += v
-        sky += (k - middle) * v
-        early += v if k < half else 0.0
-        late += v if k >= m - half else 0.0
-    mean = sy / m
-    slope = sky * 12.0 / (m * (m * m - 1.0))
-    squares = products = worst = before = 0.0
-    for k in range(m):
-        r = y[a + k] - begin - mean - slope * (k - middle)
-        squares += r * r
-        products += r * before
-        worst = max(worst, abs(r))
-        before = r
-    plateau[_MEAN] = begin + mean
-    plateau[_SQUARES] = squares
-    plateau[_PRODUCTS] = products
-    plateau[_CHANGE] = (late - early) / half
-    plateau[_WORST] = worst
-    plateau[_COUNT] = m
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def noise_of(plateaus, good, kind, sigma):
-    """Work out the noise of a step from its plateaus.
-
-    Parameters
-    ----------
-    plateaus
-        From :func:`measure_plateau`.  Shape (W, 6).
-    good, kind
-        Which of them count, and which of two kinds of plateau each is.  Shape (W,).
-    sigma
-        Gets the standard deviation of a sample in either kind, 0 where there is no plateau.
-
-    Returns
-    -------
-    Correlation of neighbouring samples, between 0 and 0.95.
-    """
-    variances = np.empty(plateaus.shape[0])
-    squares = products = count = 0.0
-    used = 0
-    for of in range(2):
-        found = 0
-        for w in range(plateaus.shape[0]):
-            if good[w] and kind[w] == of:
-                variances[found] = plateaus[w, _SQUARES] / (plateaus[w, _COUNT] - 2.0)
-                found += 1
-        sigma[of] = math.sqrt(np.median(variances[:found])) if found else 0.0
-    for w in range(plateaus.shape[0]):
-        # A plateau with a fault is not that of the others.
-        usual = 4.0 * sigma[kind[w]] ** 2 * plateaus[w, _COUNT]
-        if good[w] and sigma[kind[w]] > 0.0 and plateaus[w, _SQUARES] <= usual:
-            share = 1.0 / sigma[kind[w]] ** 2
-            squares += plateaus[w, _SQUARES] * share
-            products += plateaus[w, _PRODUCTS] * share
-            count += plateaus[w, _COUNT]
-            used += 1
-    if not squares > 0.0:
-        return 0.0
-    # The line that was taken off pushes the correlation down: Kendall's bias of both its unknowns.
-    m = count / used
-    phi = min(max((products / squares + 2.0 / m) / max(1.0 - 4.0 / m, 0.25), 0.0), 0.95)
-    freedom = max(m - 2.0 * (1.0 + phi) / (1.0 - phi), 0.25 * m)
-    for of in range(2):
-        # And the variance; the median of few squares is below their mean (Wilson & Hilferty).
-        sigma[of] *= math.sqrt((m - 2.0) / freedom) * (1.0 - 2.0 / (9.0 * (m - 2.0))) ** -1.5
-    return phi
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def variance_of_sum(weights, phi):
-    """Return the variance of a weighted sum of noise of variance 1 and correlation ``phi``."""
-    total = carried = 0.0
-    for k in range(weights.size):
-        w = weights[k]
-        total += w * (w + 2.0 * carried)
-        carried = phi * (carried + w)
-    return total
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -296,34 +207,6 @@ def follow_parabola(y, t, begin, end, level, at, noise, solving, weights):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def drift_of(plateaus, first, good, kind, w, phi, sigma):
-    """Return by how much the level of a plateau may change within its phase, where that is seen.
-
-    By the change between the halves of the plateau, and by the changes to the plateaus of the same
-    kind in the cycles before and behind.
-    """
-    m = plateaus[w, _COUNT]
-    wider = (1.0 + phi) / (1.0 - phi)
-    error = sigma[kind[w]] * math.sqrt(4.0 * wider / m)
-    change = abs(plateaus[w, _CHANGE])
-    found = TO_MIDDLE * change if change > CHANGES * error else 0.0
-    for v in (w - 2, w + 2):
-        if 0 <= v < plateaus.shape[0] and good[v] and kind[v] == kind[w]:
-            change = abs(plateaus[w, _MEAN] - plateaus[v, _MEAN])
-            error = sigma[kind[w]] * math.sqrt(wider * (1.0 / m + 1.0 / plateaus[v, _COUNT]))
-            if change > CHANGES * error:
-                found = max(found, change * min(4.0 * m / abs(first[w] - first[v]), 1.0))
-    return found
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def rest(span, rate):
-    """Return the mean of an exponential over the last quarter of a span."""
-    z = rate * span
-    return (math.exp(-0.75 * z) - math.exp(-z)) / (0.25 * z)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left, row, space):
     """Find the crossings of one phase, whose plateau and the one before are known.
 
@@ -352,11 +235,11 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
     """
     way, weights, levels, solving = space
     begin, end = plateaus[w - 1], plateaus[w]
-    change = end[_MEAN] - begin[_MEAN]
-    row[BEGIN], row[END] = begin[_MEAN], end[_MEAN]
+    change = end[MEAN] - begin[MEAN]
+    row[BEGIN], row[END] = begin[MEAN], end[MEAN]
     wider = (1.0 + phi) / (1.0 - phi)
     noise_begin, noise_end = sigma[kind[w - 1]], sigma[kind[w]]
-    error = math.sqrt(wider * (noise_begin**2 / begin[_COUNT] + noise_end**2 / end[_COUNT]))
+    error = math.sqrt(wider * (noise_begin**2 / begin[COUNT] + noise_end**2 / end[COUNT]))
     noise = max(noise_begin, noise_end) * math.sqrt(wider) / abs(change)
     if not (abs(change) > LEAST_CHANGE * error and noise < LOUD):
         return NOISE
@@ -367,7 +250,7 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
         return NO_BEGIN
     v = way[0, :n]
     for k in range(n):
-        v[k] = (y[a + k] - begin[_MEAN]) / change
+        v[k] = (y[a + k] - begin[MEAN]) / change
     wide = WIDE * noise
     for i in range(3):
         levels[0, 3 * i] = max(SHARES[i] - max(LOWER[i], wide), LEAST)
@@ -382,11 +265,11 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
             return NOT_MONOTONE
     if turns_back(v, BEYOND, n, allowed) or turns_back(v, 1.0 - BEYOND, 0, allowed):
         return NOT_MONOTONE
-    quarter = int(end[_COUNT])
+    quarter = int(end[COUNT])
     if at[7] > n - quarter:
         return UNSETTLED
     # Weights of the samples, from the plateau before to the end of this one.
-    origin = first[w - 1] + length[w - 1] - int(begin[_COUNT])
+    origin = first[w - 1] + length[w - 1] - int(begin[COUNT])
     span = first[w] + length[w] - origin
     of_63, of_way = weights[0, :span], weights[1, :span]
     of_63[:] = 0.0
@@ -418,8 +301,8 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
         local = sign / slope * math.sqrt((1.0 - share) * noise_begin**2 + share * noise_end**2)
         for k in range(low, high):
             sums[a + k - origin] -= way[1, k - low] * local
-        for k in range(int(begin[_COUNT])):
-            sums[k] += sign * (1.0 - share) / slope * noise_begin / begin[_COUNT]
+        for k in range(int(begin[COUNT])):
+            sums[k] += sign * (1.0 - share) / slope * noise_begin / begin[COUNT]
         for k in range(quarter):
             sums[span - 1 - k] += sign * share / slope * noise_end / quarter
         if i == 1:
@@ -468,7 +351,7 @@ def cross_step(y, t, first, length, kind, rows, codes):
         Get the columns, and ``FOUND`` ... ``OUTLIER``.  Shapes (W, 8) and (W,).
     """
     n_phases = first.size
-    plateaus = np.zeros((n_phases, 6))
+    plateaus = np.zeros((n_phases, N_KNOWN))
     good = np.zeros(n_phases, np.bool_)
     longest = 1
     for w in range(n_phases):
@@ -511,9 +394,9 @@ def cross_step(y, t, first, length, kind, rows, codes):
         )
         if code == FOUND:
             for k in (w - 1, w):
-                few = 1.0 + 8.0 / plateaus[k, _COUNT]
+                few = 1.0 + 8.0 / plateaus[k, COUNT]
                 least = SEEN_ON_PLATEAU * abs(rows[w, END] - rows[w, BEGIN])
-                if plateaus[k, _WORST] > max(OUTLIER_T * few * sigma[kind[k]], least):
+                if plateaus[k, WORST] > max(OUTLIER_T * few * sigma[kind[k]], least):
                     code = OUTLIER
             for top in (True, False):
                 level, count, _ = pile_up(y[a : a + n], top)

@@ -7,7 +7,11 @@ damped Newton steps lead to a minimum.
 ``f = exp - 1`` replaces ``exp``, and every window is taken relative to its first sample: neither a
 large baseline nor a long time constant costs digits.
 
-Dimension letters: n samples of a window.
+Of even samples all exponentials lie in a space of some 30 dimensions, however long the window is:
+there, a window has so many coordinates, and exponentials have tables of theirs
+(:mod:`.coordinates`).  Functions that go downhill do not know where they are.
+
+Dimension letters: n samples of a window, or r coordinates.
 
 References
 ----------
@@ -18,8 +22,9 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import njit
+
+from oectflow.extractors.kernels.coordinates import look_up
 
 #: What is fitted.
 DOUBLE, STRETCHED = range(2)
@@ -27,10 +32,16 @@ DOUBLE, STRETCHED = range(2)
 MOST_STEPS = 100
 #: Steps of the logarithms below which nothing more is gained.
 CLOSE = 1e-10
+#: Steps and damping below which the next step is below that.
+NEARLY = 1e-5
 #: Distance of two ``ln tau`` below which the exponentials are nearly one, and the least there is.
 NEAR, LEAST_APART = 0.5, 0.02
 #: Longest step.
 LONGEST = 1.0
+#: Distance from a minimum that is known below which a way leads to it.
+SAME = 1e-3
+#: Share of the sum of squares that rounding hides: a millionth of a standard error.
+ROUNDING = 1e-14
 #: Damping at the beginning, and that at which no step is found any more.
 DAMPING, STUCK = 1e-3, 1e9
 #: Least share of a square that has to be left of it when a matrix is decomposed.
@@ -38,7 +49,7 @@ SINGULAR = 1e-14
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def fill_columns(t, even, model, p, q, columns):
+def fill_columns(t, even, model, p, q, table, columns):
     """Fill in the functions of a model and their derivatives.
 
     Parameters
@@ -51,33 +62,52 @@ def fill_columns(t, even, model, p, q, columns):
         ``DOUBLE`` or ``STRETCHED``.
     p, q
         ``ln tau1`` and ``ln tau2``, or ``ln tau`` and ``ln beta``.
+    table
+        Of exponentials in coordinates: what :func:`look_up` takes; no cells where ``columns`` are
+        samples.
     columns
         Gets two functions (a stretched one is alone), their first derivatives by ``p`` and ``q``,
         all less their means, and the second ones: by ``p`` and ``q``, and by both.  Shape (7, n).
     """
     n = t.size
+    cells, low = table
+    if cells.shape[0]:
+        look_up(cells, low, p, columns[0], columns[2], columns[4])
+        look_up(cells, low, q, columns[1], columns[3], columns[5])
+        columns[6] = 0.0
+        return
     if model == DOUBLE:
-        for i in range(2):
-            rate = math.exp(-(p if i == 0 else q))
-            f, h, k2 = columns[i], columns[2 + i], columns[4 + i]
-            drop = math.expm1(-rate)
-            value = sf = sh = 0.0
-            for k in range(n):
-                z = t[k] * rate
-                if not even:
-                    value = math.expm1(-z)
-                hk = z + z * value
-                f[k] = value
-                h[k] = hk
-                k2[k] = hk * z - hk
-                sf += value
-                sh += hk
-                value += drop * (1.0 + value)
-            sf /= n
-            sh /= n
-            for k in range(n):
-                f[k] -= sf
-                h[k] -= sh
+        rate_f, rate_g = math.exp(-p), math.exp(-q)
+        f, g, u, v = columns[0], columns[1], columns[2], columns[3]
+        drop_f, drop_g = math.expm1(-rate_f), math.expm1(-rate_g)
+        at_f = at_g = sf = sg = su = sv = 0.0
+        # Both at once, since each sample waits for the one before.
+        for k in range(n):
+            z, y = t[k] * rate_f, t[k] * rate_g
+            if not even:
+                at_f, at_g = math.expm1(-z), math.expm1(-y)
+            hf, hg = z + z * at_f, y + y * at_g
+            f[k] = at_f
+            g[k] = at_g
+            u[k] = hf
+            v[k] = hg
+            columns[4, k] = hf * z - hf
+            columns[5, k] = hg * y - hg
+            sf += at_f
+            sg += at_g
+            su += hf
+            sv += hg
+            at_f += drop_f * (1.0 + at_f)
+            at_g += drop_g * (1.0 + at_g)
+        sf /= n
+        sg /= n
+        su /= n
+        sv /= n
+        for k in range(n):
+            f[k] -= sf
+            g[k] -= sg
+            u[k] -= su
+            v[k] -= sv
         columns[6] = 0.0
         return
     beta = math.exp(q)
@@ -95,7 +125,12 @@ def fill_columns(t, even, model, p, q, columns):
         columns[5, k] = -log_u * slope * (log_u + 1.0 - u * log_u)
         columns[6, k] = beta * slope * (1.0 + (1.0 - u) * log_u)
     for i in (0, 2, 3):
-        columns[i] -= np.mean(columns[i])
+        mean = 0.0
+        for k in range(n):
+            mean += columns[i, k]
+        mean /= n
+        for k in range(n):
+            columns[i, k] -= mean
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -131,6 +166,31 @@ def solve(factor, b, n, x):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def products(y, f, g):
+    """Return all products of two functions and a window."""
+    ff = fg = gg = fy = gy = 0.0
+    # One pass, since the sums wait for each other otherwise.
+    for k in range(y.size):
+        ff += f[k] * f[k]
+        fg += f[k] * g[k]
+        gg += g[k] * g[k]
+        fy += f[k] * y[k]
+        gy += g[k] * y[k]
+    return ff, fg, gg, fy, gy
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def leave(y, f, g, a, b, residual):
+    """Fill in what two functions leave of a window; return its sum of squares."""
+    rss = 0.0
+    for k in range(y.size):
+        r = y[k] - a * f[k] - b * g[k]
+        residual[k] = r
+        rss += r * r
+    return rss
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def project(y, columns, n_linear, factor, alpha, residual):
     """Fit the amplitudes; return the sum of squares that is left.
 
@@ -144,39 +204,26 @@ def project(y, columns, n_linear, factor, alpha, residual):
         Get the Cholesky factor of their products, the amplitudes and the residuals.
     """
     f, g = columns[0], columns[n_linear - 1]
-    ff = fg = gg = fy = gy = 0.0
-    # One pass, since the sums wait for each other otherwise.
-    for k in range(y.size):
-        ff += f[k] * f[k]
-        fg += f[k] * g[k]
-        gg += g[k] * g[k]
-        fy += f[k] * y[k]
-        gy += g[k] * y[k]
+    ff, fg, gg, fy, gy = products(y, f, g)
     factor[0, 0], factor[n_linear - 1, 0], factor[n_linear - 1, n_linear - 1] = ff, fg, gg
     if not decompose(factor, n_linear):
         return math.inf
-    solve(factor, np.array([fy, gy]), n_linear, alpha)
-    a = alpha[0]
-    b = alpha[1] if n_linear == 2 else 0.0
-    rss = 0.0
-    for k in range(y.size):
-        r = y[k] - a * f[k] - b * g[k]
-        residual[k] = r
-        rss += r * r
-    return rss
+    if n_linear == 1:
+        alpha[0] = fy / factor[0, 0] / factor[0, 0]
+        return leave(y, f, g, alpha[0], 0.0, residual)
+    first = fy / factor[0, 0]
+    second = (gy - factor[1, 0] * first) / factor[1, 1]
+    alpha[1] = second / factor[1, 1]
+    alpha[0] = (first - factor[1, 0] * alpha[1]) / factor[0, 0]
+    return leave(y, f, g, alpha[0], alpha[1], residual)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def differentiate(
-    model, p, q, bounds, columns, n_linear, factor, alpha, residual, gradient, hessian
-):
-    """Fill in the derivatives of the sum of squares at the best amplitudes, halved.
-
-    Exact ones: along the valley in which two time constants balance each other, the second
-    derivatives of the model count as much as the products of the first.
-    """
+def derivative_products(columns, n_linear, residual):
+    """Return the products of the derivatives with each other, the functions and the residuals."""
     f, g = columns[0], columns[n_linear - 1]
     u, v = columns[2], columns[3]
+    second_p, second_q, mixed = columns[4], columns[5], columns[6]
     uu = uv = vv = uf = ug = vf = vg = ur = vr = pp = qq = pq = 0.0
     for k in range(residual.size):
         r = residual[k]
@@ -189,26 +236,42 @@ def differentiate(
         vg += v[k] * g[k]
         ur += u[k] * r
         vr += v[k] * r
-        pp += columns[4, k] * r
-        qq += columns[5, k] * r
-        pq += columns[6, k] * r
+        pp += second_p[k] * r
+        qq += second_q[k] * r
+        pq += mixed[k] * r
+    return uu, uv, vv, uf, ug, vf, vg, ur, vr, pp, qq, pq
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def differentiate(
+    model, p, q, bounds, columns, n_linear, factor, alpha, residual, gradient, hessian
+):
+    """Fill in the derivatives of the sum of squares at the best amplitudes, halved.
+
+    Exact ones: along the valley in which two time constants balance each other, the second
+    derivatives of the model count as much as the products of the first.
+    """
+    uu, uv, vv, uf, ug, vf, vg, ur, vr, pp, qq, pq = derivative_products(
+        columns, n_linear, residual
+    )
     a, b = alpha[0], alpha[n_linear - 1]
     gradient[0], gradient[1] = -a * ur, -b * vr
-    hessian[0, 0] = a * a * uu - a * pp
-    hessian[1, 0] = a * b * uv - a * pq
-    hessian[1, 1] = b * b * vv - b * qq
     # By an unknown and an amplitude; each function has its own, or both unknowns are of one.
-    of_amplitude = np.empty((2, 2))
-    of_amplitude[0] = a * uf, a * ug
-    of_amplitude[1] = b * vf, b * vg
-    of_amplitude[0, 0] -= ur
-    of_amplitude[1, n_linear - 1] -= vr
-    gone = np.empty(2)
-    for i in range(2):
-        solve(factor, of_amplitude[i], n_linear, gone)
-        for j in range(i, 2):
-            for k in range(n_linear):
-                hessian[j, i] -= gone[k] * of_amplitude[j, k]
+    if n_linear == 1:
+        scale = 1.0 / factor[0, 0]
+        of_p, of_q = (a * uf - ur) * scale, (a * vf - vr) * scale
+        hessian[0, 0] = a * a * uu - a * pp - of_p * of_p
+        hessian[1, 0] = a * a * uv - a * pq - of_p * of_q
+        hessian[1, 1] = a * a * vv - a * qq - of_q * of_q
+    else:
+        # Times the inverse of the Cholesky factor.
+        first, second = 1.0 / factor[0, 0], 1.0 / factor[1, 1]
+        of_p, of_q = (a * uf - ur) * first, b * vf * first
+        then_p = (a * ug - factor[1, 0] * of_p) * second
+        then_q = (b * vg - vr - factor[1, 0] * of_q) * second
+        hessian[0, 0] = a * a * uu - a * pp - of_p * of_p - then_p * then_p
+        hessian[1, 0] = a * b * uv - a * pq - of_p * of_q - then_p * then_q
+        hessian[1, 1] = b * b * vv - b * qq - of_q * of_q - then_q * then_q
     hessian[0, 1] = hessian[1, 0]
     if is_near(model, p, q, bounds):
         # By the mean of p and q, and the square of half their difference, in which the sum of
@@ -264,28 +327,30 @@ def hold(model, p, q, bounds, gradient, hessian):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def refine(y, t, even, model, p, q, bounds, work):
+def refine(y, t, even, model, p, q, bounds, table, work, known, enough):
     """Go downhill from ``p``, ``q``; return where that ends and the sum of squares there.
 
     Parameters
     ----------
-    y, t, even, model, p, q
+    y, t, even, model, p, q, table
         As in :func:`fill_columns`; ``y`` less its mean.
     bounds
         Least and greatest ``p`` and ``q``.  Shape (2, 2).
     work
-        Work space.  Shape (8, n).
+        Work space.  Shape (8, n), and (14,).
+    known
+        ``p`` and ``q`` of a minimum that is known, or NaN: a way that leads there ends, and its sum
+        of squares is infinite.
+    enough
+        Share of the sum of squares; a step that would take less off it is the last one.
     """
     n_linear = 2 if model == DOUBLE else 1
-    columns, residual = work[:7], work[7]
-    alpha = np.zeros(2)
-    factor = np.empty((2, 2))
-    move = np.empty(2)
-    hessian = np.empty((2, 2))
-    normal = np.empty((2, 2))
-    gradient = np.empty(2)
+    long, short = work
+    columns, residual = long[:7], long[7]
+    alpha, move, gradient = short[0:2], short[2:4], short[4:6]
+    factor, hessian = short[6:10].reshape(2, 2), short[10:14].reshape(2, 2)
     damping = DAMPING
-    fill_columns(t, even, model, p, q, columns)
+    fill_columns(t, even, model, p, q, table, columns)
     rss = project(y, columns, n_linear, factor, alpha, residual)
     for _ in range(MOST_STEPS):
         if not rss < math.inf:
@@ -296,26 +361,37 @@ def refine(y, t, even, model, p, q, bounds, work):
         hold(model, p, q, bounds, gradient, hessian)
         moved = math.inf
         while damping < STUCK:
-            for i in range(2):
-                for j in range(2):
-                    normal[i, j] = hessian[i, j] + (damping * abs(hessian[i, i]) if i == j else 0.0)
-            if not decompose(normal, 2):
+            a = hessian[0, 0] + damping * abs(hessian[0, 0])
+            b = hessian[1, 0]
+            c = hessian[1, 1] + damping * abs(hessian[1, 1])
+            rest = c - b * b / a
+            if not (a > 0.0 and rest > SINGULAR * c):
                 damping = max(damping * 10.0, DAMPING)
                 continue
-            solve(normal, gradient, 2, move)
+            move[1] = (gradient[1] - b * gradient[0] / a) / rest
+            move[0] = (gradient[0] - b * move[1]) / a
+            gain = 0.5 * (gradient[0] * move[0] + gradient[1] * move[1])
             longest = max(abs(move[0]), abs(move[1]))
-            move *= -min(1.0, LONGEST / longest) if longest > 0.0 else 0.0
+            shorter = -min(1.0, LONGEST / longest) if longest > 0.0 else 0.0
+            move[0] *= shorter
+            move[1] *= shorter
             new_p, new_q = stay(model, p, q, move, bounds)
             moved = max(abs(new_p - p), abs(new_q - q))
+            if gain < enough * rss:
+                # Newton's method squares what is left, and the sum of squares would not tell.
+                return new_p, new_q, rss
             if moved < CLOSE:
                 break
-            fill_columns(t, even, model, new_p, new_q, columns)
+            fill_columns(t, even, model, new_p, new_q, table, columns)
             tried = project(y, columns, n_linear, factor, alpha, residual)
             if tried < rss:
                 p, q, rss = new_p, new_q, tried
                 damping *= 0.1
                 break
             damping = max(damping * 10.0, DAMPING)
-        if moved < CLOSE or damping >= STUCK:
+        if abs(p - known[0]) < SAME and abs(q - known[1]) < SAME:
+            return p, q, math.inf
+        # All is squared but the share of the damping.
+        if moved < CLOSE or damping >= STUCK or (moved < NEARLY and damping < NEARLY):
             break
     return p, q, rss

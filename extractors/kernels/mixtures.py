@@ -2,9 +2,10 @@
 
 Two unknowns are left where amplitudes are eliminated (:mod:`.downhill`).  A grid of them is tried
 whole, and from its best maxima on, steps lead to the optimum.  The grid is equally spaced in the
-arc that a normalised exponential goes through (:mod:`.tau_grid`).  Where the time constants are not
-well known, minima lie along the valley in which two of them balance each other, and it is searched
-along both.
+arc that a normalised exponential goes through (:mod:`.tau_grid`).  Two exponentials of even samples
+are searched in coordinates (:mod:`.downhill`), and the optimum is worked out from the samples.
+Where the time constants are not well known, minima lie along the valley in which two of them
+balance each other, and it is searched along both.
 
 Dimension letters: n samples of a window, K nodes.
 """
@@ -17,12 +18,16 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.ceilings import limits_of, pile_up
+from oectflow.extractors.kernels.coordinates import in_coordinates, no_table
 from oectflow.extractors.kernels.downhill import (
     DOUBLE,
     LEAST_APART,
+    ROUNDING,
     STRETCHED,
     decompose,
+    derivative_products,
     fill_columns,
+    products,
     project,
     refine,
     solve,
@@ -47,8 +52,20 @@ MESH = 0.15
 MOST_STARTS = 6
 #: Shares of both time constants of their standard errors below which there is one minimum.
 KNOWN = 0.05
+#: Share of a sum of squares to which points of the valley are compared.
+ROUGHLY = 1e-8
+#: Share of the sum of squares that an exact fit leaves, at most.
+EXACT = 1e-26
+#: No minimum that is known.
+NOWHERE = (math.nan, math.nan)
 #: What a window has told.
 FIT_OK, TOO_FEW, NOT_FINITE, FLAT, NO_OPTIMUM, MARKED, CLIPPED, OUTLIER = range(8)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def work_space(n):
+    """Return the work space of :func:`.downhill.refine`."""
+    return np.empty((8, n)), np.zeros(14)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -78,10 +95,12 @@ def fill_grid(t, even, model, p, q, grid):
     ``grid`` has the shape (K, n), or (K * 8, n).
     """
     columns = np.empty((7, t.size))
+    table = no_table()
     for i in range(p.size):
         for j in range(1 if model == DOUBLE else q.size):
             # Of two exponentials the second is not looked at.
-            fill_columns(t, even, model, p[i], p[i] + 1.0 if model == DOUBLE else q[j], columns)
+            other = p[i] + 1.0 if model == DOUBLE else q[j]
+            fill_columns(t, even, model, p[i], other, table, columns)
             norm = math.sqrt(np.dot(columns[0], columns[0]))
             row = grid[i if model == DOUBLE else i * q.size + j]
             row[:] = 0.0
@@ -111,13 +130,19 @@ def best_starts(gain, starts):
     for i in range(gain.shape[0]):
         for j in range(gain.shape[1]):
             top = gain[i, j]
-            if not top > -math.inf:
+            # Most are less than a neighbour in their row.
+            if (
+                not top > -math.inf
+                or (j > 0 and gain[i, j - 1] > top)
+                or (j + 1 < gain.shape[1] and gain[i, j + 1] > top)
+            ):
                 continue
-            for k in range(max(i - 1, 0), min(i + 2, gain.shape[0])):
-                for m in range(max(j - 1, 0), min(j + 2, gain.shape[1])):
-                    if gain[k, m] > top:
-                        top = math.inf
-            if top == math.inf:
+            highest = True
+            for k in (i - 1, i + 1):
+                if 0 <= k < gain.shape[0]:
+                    for m in range(max(j - 1, 0), min(j + 2, gain.shape[1])):
+                        highest &= not gain[k, m] > top
+            if not highest:
                 continue
             # Sorted in, the greatest first.
             at = min(found, starts.shape[0] - 1)
@@ -132,23 +157,31 @@ def best_starts(gain, starts):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def standard_errors(model, columns, alpha, residual, row):
+def standard_errors(model, columns, alpha, residual, total, row):
     """Fill in the standard errors and the correlation of neighbouring residuals.
 
-    From the Jacobian at the optimum; slowly varying parameters have variances larger by
-    ``(1 + phi) / (1 - phi)`` where residuals are autoregressive (see :mod:`.residuals`).
+    ``total`` is the sum of squares of the window.  From the Jacobian at the optimum; slowly varying
+    parameters have variances larger by ``(1 + phi) / (1 - phi)`` where residuals are autoregressive
+    (see :mod:`.residuals`).
     """
     n_linear = 2 if model == DOUBLE else 1
     n_columns = n_linear + 2
     n = residual.size
-    jacobian = np.empty((n_columns, n))
-    for i in range(n_linear):
-        jacobian[i] = columns[i]
-    for i in range(2):
-        jacobian[n_linear + i] = alpha[min(i, n_linear - 1)] * columns[2 + i]
-    factor = np.dot(jacobian, jacobian.T)
+    ff, fg, gg, _, _ = products(residual, columns[0], columns[n_linear - 1])
+    uu, uv, vv, uf, ug, vf, vg, _, _, _, _, _ = derivative_products(columns, n_linear, residual)
+    a, b = alpha[0], alpha[n_linear - 1]
+    # The products of the functions and of the derivatives by both unknowns, lower triangle.
+    factor = np.empty((4, 4))
+    factor[0, 0] = ff
+    factor[n_linear - 1, 0], factor[n_linear - 1, n_linear - 1] = fg, gg
+    factor[n_linear, 0], factor[n_linear, n_linear - 1] = a * uf, a * ug
+    factor[n_linear, n_linear] = a * a * uu
+    last = n_linear + 1
+    factor[last, 0], factor[last, n_linear - 1] = b * vf, b * vg
+    factor[last, n_linear], factor[last, last] = a * b * uv, b * b * vv
     rss = row[RSS]
-    phi = np.dot(residual[1:], residual[:-1]) / rss if rss > 0.0 else 0.0
+    # What rounding leaves is no noise.
+    phi = neighbours(residual) / rss if rss > EXACT * total else 0.0
     # What was fitted pushes the correlation down.
     phi = min(max(phi + (n_columns + 2.0 * n_columns * max(phi, 0.0)) / n, 0.0), 0.99)
     row[PHI] = phi
@@ -156,8 +189,7 @@ def standard_errors(model, columns, alpha, residual, row):
     if not decompose(factor, n_columns):
         row[SE_FIRST : SE_A_2 + 1] = math.inf
         return
-    unit = np.zeros(n_columns)
-    solved = np.empty(n_columns)
+    unit, solved = np.zeros(n_columns), np.empty(n_columns)
     for i in range(n_columns):
         unit[:] = 0.0
         unit[i] = 1.0
@@ -170,7 +202,16 @@ def standard_errors(model, columns, alpha, residual, row):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def search_valley(y, t, even, p, gain, bounds, which, best, work):
+def neighbours(y):
+    """Return the sum of the products of neighbouring samples."""
+    total = 0.0
+    for k in range(1, y.size):
+        total += y[k] * y[k - 1]
+    return total
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def search_valley(y, t, even, p, gain, bounds, table, which, best, work):
     """Look for other minima along the valley in which two time constants balance each other.
 
     It is narrower than the grid where there is little noise.  For every node of one of them the
@@ -178,7 +219,7 @@ def search_valley(y, t, even, p, gain, bounds, which, best, work):
 
     Parameters
     ----------
-    y, t, even, bounds, work
+    y, t, even, bounds, table, work
         As in :func:`refine`.
     p, gain
         The nodes, and what pairs of them explain.
@@ -213,13 +254,18 @@ def search_valley(y, t, even, p, gain, bounds, which, best, work):
             ):
                 continue
             begin_p, begin_q = (p[i], p[j]) if which == 0 else (p[j], p[i])
-            end_p, end_q, rss = refine(y, t, even, DOUBLE, begin_p, begin_q, held, work)
+            end_p, end_q, rss = refine(
+                y, t, even, DOUBLE, begin_p, begin_q, held, table, work, NOWHERE, ROUGHLY
+            )
             if rss < least[i + 1]:
                 least[i + 1], other[i] = rss, end_q if which == 0 else end_p
     for i in range(n_nodes):
         if least[i + 1] < math.inf and least[i] >= least[i + 1] <= least[i + 2]:
             begin_p, begin_q = (p[i], other[i]) if which == 0 else (other[i], p[i])
-            new_p, new_q, rss = refine(y, t, even, DOUBLE, begin_p, begin_q, bounds, work)
+            known = best[1], best[2]
+            new_p, new_q, rss = refine(
+                y, t, even, DOUBLE, begin_p, begin_q, bounds, table, work, known, ROUNDING
+            )
             if rss < best[0]:
                 best = rss, new_p, new_q
     return best
@@ -229,18 +275,29 @@ def search_valley(y, t, even, p, gain, bounds, which, best, work):
 def fill_row(y, t, even, model, p, q, work, row):
     """Fill in a fit: the unknowns, the amplitudes, and how well they are known."""
     n_linear = 2 if model == DOUBLE else 1
-    columns, residual = work[:7], work[7]
-    alpha = np.zeros(2)
-    fill_columns(t, even, model, p, q, columns)
-    rss = project(y, columns, n_linear, np.empty((2, 2)), alpha, residual)
+    long, short = work
+    columns, residual = long[:7], long[7]
+    alpha, factor = short[0:2], short[6:10].reshape(2, 2)
+    fill_columns(t, even, model, p, q, no_table(), columns)
+    rss = project(y, columns, n_linear, factor, alpha, residual)
     row[FIRST], row[SECOND] = math.exp(p), math.exp(q)
     row[OFFSET] = 0.0
     for i in range(n_linear):
         row[A_1 + i] = alpha[i]
         # Centred, a function begins with minus its mean, where it was 0.
         row[OFFSET] += alpha[i] * columns[i, 0] - alpha[i]
-    row[R2], row[RSS] = 1.0 - rss / np.dot(y, y), rss
-    standard_errors(model, columns, alpha, residual, row)
+    total = np.dot(y, y)
+    row[R2], row[RSS] = 1.0 - rss / total, rss
+    standard_errors(model, columns, alpha, residual, total, row)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fill_best(y, t, even, model, bounds, best, work, row):
+    """Fill in the best fit, after the last digits of its unknowns are found in the samples."""
+    p, q, _ = refine(
+        y, t, even, model, best[1], best[2], bounds, no_table(), work, NOWHERE, ROUNDING
+    )
+    fill_row(y, t, even, model, p, q, work, row)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -249,9 +306,12 @@ def has_outlier(residual, n_unknowns):
     n = residual.size
     if n < OUTLIER_SAMPLES + n_unknowns:
         return False
-    squares = residual * residual
-    worst = np.max(squares)
-    others = (np.sum(squares) - worst) / (n - n_unknowns - 1)
+    worst = total = 0.0
+    for k in range(n):
+        square = residual[k] * residual[k]
+        worst = max(worst, square)
+        total += square
+    others = (total - worst) / (n - n_unknowns - 1)
     # Student's distribution has longer tails where there are few samples.
     return worst > others * (OUTLIER_T * (1.0 + 8.0 / (n - n_unknowns))) ** 2
 
@@ -259,6 +319,8 @@ def has_outlier(residual, n_unknowns):
 @njit(nogil=True, cache=True, error_model="numpy")
 def is_clipped(y, limits):
     """Tell whether a window ends at a level at which the samples of the step pile up."""
+    if math.isnan(limits[0]) and math.isnan(limits[1]):
+        return False
     for top in (True, False):
         level, count, _ = pile_up(y, top)
         if count > 1 and (level == limits[0] or level == limits[1]):
@@ -267,7 +329,7 @@ def is_clipped(y, limits):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def fit_window(y, t, even, model, p, q, bounds, grid, gram, limits, row):
+def fit_window(y, t, even, model, p, q, bounds, grid, gram, space, limits, row):
     """Fit one window.
 
     Parameters
@@ -278,6 +340,9 @@ def fit_window(y, t, even, model, p, q, bounds, grid, gram, limits, row):
         ``DOUBLE`` or ``STRETCHED``.
     p, q, bounds, grid, gram
         From :func:`nodes_of` and :func:`fill_grid`, and the products of the rows of the grid.
+    space
+        Basis of the coordinates in which the grid is, shape (n, r), cells of a table and where they
+        begin; n = 0 and no cells where the grid is in samples.
     limits
         From :func:`.ceilings.limits_of`.
     row
@@ -297,42 +362,54 @@ def fit_window(y, t, even, model, p, q, bounds, grid, gram, limits, row):
             return NOT_FINITE
         if abs(y[k]) >= OVERFLOW:
             return MARKED
-    relative = y - y[0]
-    mean = np.mean(relative)
-    yc = relative - mean
+    yc = y - y[0]
+    mean = np.mean(yc)
+    yc -= mean
     if not np.dot(yc, yc) > 0.0:
         return FLAT
+    work = work_space(n)
+    basis, cells, low = space
+    table = cells, low
+    # Where is searched: in coordinates, or in samples.
+    c, there = yc, work
+    if basis.shape[0]:
+        c, there = np.empty(basis.shape[1]), work_space(basis.shape[1])
+        in_coordinates(yc, basis, c)
     gain = np.empty((p.size, q.size))
-    gains(yc, model, grid, gram, gain.shape, gain)
+    gains(c, model, grid, gram, gain.shape, gain)
     starts = np.empty((MOST_STARTS, 2), np.int64)
     found = best_starts(gain, starts)
-    work = np.empty((8, n))
     best = math.inf, math.nan, math.nan
     for i in range(found):
-        at_p, at_q, rss = refine(yc, t, even, model, p[starts[i, 0]], q[starts[i, 1]], bounds, work)
+        begin_p, begin_q = p[starts[i, 0]], q[starts[i, 1]]
+        known = best[1], best[2]
+        at_p, at_q, rss = refine(
+            c, t, even, model, begin_p, begin_q, bounds, table, there, known, ROUNDING
+        )
         if rss < best[0]:
             best = rss, at_p, at_q
     if not best[0] < math.inf:
         return NO_OPTIMUM
-    fill_row(yc, t, even, model, best[1], best[2], work, row)
+    fill_best(yc, t, even, model, bounds, best, work, row)
     if model == DOUBLE and not (
         row[SE_FIRST] < KNOWN * row[FIRST] and row[SE_SECOND] < KNOWN * row[SECOND]
     ):
         for which in range(2):
-            best = search_valley(yc, t, even, p, gain, bounds, which, best, work)
-        fill_row(yc, t, even, model, best[1], best[2], work, row)
+            best = search_valley(c, t, even, p, gain, bounds, table, which, best, there)
+        fill_best(yc, t, even, model, bounds, best, work, row)
     row[OFFSET] += y[0] + mean
+    if is_clipped(y, limits):
+        return CLIPPED
+    code = OUTLIER if has_outlier(work[0][7], n_linear + 3) else FIT_OK
     if model == STRETCHED:
         # The switch is somewhere between two samples.
         earlier = t + (t[1] - t[0])
         other_p, other_q, _ = refine(
-            yc, earlier, False, model, best[1], best[2], bounds, np.empty((8, n))
+            yc, earlier, False, model, best[1], best[2], bounds, table, work, NOWHERE, ROUNDING
         )
         row[SE_FIRST] = math.hypot(row[SE_FIRST], math.exp(other_p) - row[FIRST])
         row[SE_SECOND] = math.hypot(row[SE_SECOND], math.exp(other_q) - row[SECOND])
-    if is_clipped(y, limits):
-        return CLIPPED
-    return OUTLIER if has_outlier(work[7], n_linear + 3) else FIT_OK
+    return code
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -356,6 +433,8 @@ def fit_model(y, t, starts, lengths, model, rows, codes):
     p, q, bounds = nodes_of(np.arange(8.0), model)
     grid = np.empty((0, 0))
     gram = np.empty((0, 0))
+    cells, low = no_table()
+    samples = np.empty((0, 0)), cells, low
     even = t.size == 0
     length = 0
     for w in range(starts.size):
@@ -373,7 +452,28 @@ def fit_model(y, t, starts, lengths, model, rows, codes):
             gram = np.dot(grid, grid.T) if model == DOUBLE else grid[:0]
             length = n
         codes[w] = fit_window(
-            y[a : a + n], times, even, model, p, q, bounds, grid, gram, limits, rows[w]
+            y[a : a + n], times, even, model, p, q, bounds, grid, gram, samples, limits, rows[w]
+        )
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fit_even(y, starts, nodes, bounds, grid, gram, space, rows, codes):
+    """Fit two exponentials to windows of one length, of even samples, in coordinates.
+
+    Parameters
+    ----------
+    y, starts, rows, codes
+        As in :func:`fit_model`.
+    nodes, bounds, grid, gram, space
+        As :func:`fit_window` takes them, of this length.
+    """
+    limits = limits_of(y)
+    n = space[0].shape[0]
+    t = np.arange(float(n))
+    for w in range(starts.size):
+        a = starts[w]
+        codes[w] = fit_window(
+            y[a : a + n], t, True, DOUBLE, nodes, nodes, bounds, grid, gram, space, limits, rows[w]
         )
 
 

@@ -77,17 +77,18 @@ def transients() -> list[dict[str, Any]]:
     hole[40] = np.nan
     drift = rough * (1.0 + np.arange(clean.size) / 4096.0)
     known = {"sampling_interval": 1 / 1024, "gate_period": 2 * half / 1024, "duty_cycle": 0.5}
+    known |= {"Vg_low": 0.0, "Vg_high": 0.5}
     unknown = known | {"gate_period": np.nan}
     found = [(clean, known), (rough, known), (-drift, known), (hole, known), (rough, unknown)]
     # Not another constant: what a wavelet leaves of that is rounding.
     found += [(np.zeros(clean.size), known), (np.full(clean.size, np.nan), known)]
     steps = [
         {"continuous_time": time, "original_time": time, "time": time}
-        | {"drain_current": one, "Id": one}
+        | {"drain_current": one, "Id": one, "Ig": np.diff(one, prepend=0.0) / 64.0}
         | values
         for one, values in found
     ]
-    arrays = ("continuous_time", "original_time", "time", "drain_current", "Id")
+    arrays = ("continuous_time", "original_time", "time", "drain_current", "Id", "Ig")
     return [*steps, {name: steps[0][name][:0] for name in arrays} | known]
 
 
@@ -168,7 +169,8 @@ def numbers(name: str) -> dict[str, dict[str, list[Any]]]:
 def _columns(extractor: BaseExtractor) -> dict[str, list[Any]]:
     steps = INPUTS[extractor.source]()
     if extractor.arrays is not None:
-        kept = {"sampling_interval", "gate_period", "duty_cycle", *extractor.arrays}
+        kept = {"sampling_interval", "gate_period", "duty_cycle", "Vg_low", "Vg_high"}
+        kept |= set(extractor.arrays)
         steps = [{k: v for k, v in step.items() if k in kept} for step in steps]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +13,9 @@ from numpy.typing import NDArray
 from scipy.optimize import differential_evolution, least_squares
 
 from oectflow.extractors import get_extractor
-from oectflow.extractors.kernels import downhill, mixtures
+from oectflow.extractors.kernels import coordinates, downhill, mixtures
+from oectflow.extractors.relaxation import fit_two
+from oectflow.extractors.relaxation_tables import tables_of
 from oectflow.measurement import Batch
 
 FAST, SLOW = "transient.two_exponentials", "transient.stretched_exponential"
@@ -28,7 +33,11 @@ def fit(y, model, t=None):
     """Fit one window; return the row and how it ended."""
     rows, codes = np.empty((1, mixtures.N_COLUMNS)), np.zeros(1, np.int8)
     clock = np.empty(0) if t is None else t
-    mixtures.fit_model(y, clock, np.array([0]), np.array([y.size]), model, rows, codes)
+    window = y, clock, np.array([0]), np.array([y.size])
+    if model == downhill.DOUBLE:
+        fit_two(*window, rows, codes)
+    else:
+        mixtures.fit_model(*window, model, rows, codes)
     return rows[0], codes[0]
 
 
@@ -68,6 +77,61 @@ def traces(seed, n_traces, noise):
         if i % 2:
             clean = stretched(t, tau_1, rng.uniform(0.3, 1.5), rng.normal())
         yield t, clean + rng.normal(0, noise, n)
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_fit__nist_certified_values(shared_data: Path, even: bool):
+    data = json.loads((shared_data / "nist_exponential.json").read_text())["datasets"]["MGH17"]
+    x, y = np.array(data["x"]), np.array(data["y"])
+    certified = {name: float(one["certified"]) for name, one in data["params"].items()}
+    errors = {name: float(one["std_dev"]) for name, one in data["params"].items()}
+    row, code = fit(y, downhill.DOUBLE, None if even else x)
+    assert code == mixtures.FIT_OK
+    unit = x[1] - x[0] if even else 1.0
+    # Certified to 11 significant digits, so at best to half a unit of the eleventh.
+    near = {"rel": 5e-11}
+    assert 1 / (row[mixtures.FIRST] * unit) == pytest.approx(certified["b5"], **near)
+    assert 1 / (row[mixtures.SECOND] * unit) == pytest.approx(certified["b4"], **near)
+    assert row[mixtures.A_1] == pytest.approx(certified["b3"], **near)
+    assert row[mixtures.A_2] == pytest.approx(certified["b2"], **near)
+    assert row[mixtures.OFFSET] == pytest.approx(certified["b1"], **near)
+    assert row[mixtures.RSS] == pytest.approx(float(data["rss"]), **near)
+    # Those of white noise; ours hold the correlation that was found, and are by tau = 1 / b.
+    wider = np.sqrt((1 + row[mixtures.PHI]) / (1 - row[mixtures.PHI]))
+    for column, name in ((mixtures.SE_A_1, "b3"), (mixtures.SE_A_2, "b2")):
+        assert row[column] / wider == pytest.approx(errors[name], rel=1e-8)
+    for column, name in ((mixtures.SE_FIRST, "b5"), (mixtures.SE_SECOND, "b4")):
+        tau = 1 / certified[name]
+        assert row[column] * unit / wider == pytest.approx(errors[name] * tau**2, rel=1e-8)
+
+
+@pytest.mark.parametrize("n", [6, 33, 100, 500])
+def test_tables__hold_every_exponential_and_its_derivatives(n):
+    basis, cells, low = tables_of(n).space
+    rng = np.random.default_rng(n)
+    f, h, k2 = np.empty((3, cells.shape[2]))
+    t = np.arange(n)
+    for theta in rng.uniform(low, np.log(mixtures.TAU_MAX * n), 200):
+        coordinates.look_up(cells, low, theta, f, h, k2)
+        z = t * np.exp(-theta)
+        wanted = np.expm1(-z), z * np.exp(-z), (z * z - z) * np.exp(-z)
+        # A power of ten for each derivative of polynomials of degree 6 in cells of 1/16.
+        for found, want, digits in zip((f, h, k2), wanted, (1e-12, 1e-9, 1e-7), strict=True):
+            centred = want - want.mean()
+            size = np.linalg.norm(wanted[0] - wanted[0].mean())
+            assert np.abs(basis @ found - centred).max() <= digits * size
+
+
+@pytest.mark.parametrize("noise", [1e-4, 1e-2])
+def test_fit__in_coordinates_and_in_samples_is_the_same(noise):
+    for _, y in traces(21, 60, noise):
+        row, code = fit(y, downhill.DOUBLE)
+        other = np.empty((1, mixtures.N_COLUMNS))
+        ends = np.zeros(1, np.int8)
+        window = y, np.empty(0), np.array([0]), np.array([y.size])
+        mixtures.fit_model(*window, downhill.DOUBLE, other, ends)
+        assert code == ends[0]
+        assert row[mixtures.RSS] == pytest.approx(other[0, mixtures.RSS], rel=1e-9)
 
 
 @pytest.mark.parametrize("model", [downhill.DOUBLE, downhill.STRETCHED])
