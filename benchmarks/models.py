@@ -8,6 +8,10 @@ constants; ``scipy.optimize.curve_fit`` and, where it is installed, lmfit, which
 truth and are measured on every 20th window.  A number is CPU time for a fit, the median over the
 rounds.
 
+A second table holds what else there is of every phase: the time of one exponential, of crossing
+times (which find the phases by fits of one exponential, too) and of the choice of a model, beside
+that of reading the step from a raw file, in 20 steps of 10 gate cycles of 200 samples.
+
 --cases N fits N windows of other lengths (15 to 150 samples), noise (1e-4 to 5e-2) and shapes, and
 lets ``scipy.optimize.differential_evolution`` look for a smaller sum of squares; how often it finds
 one, by more than 1e-6 of it, is printed.  A case takes about 0.1 s.
@@ -17,16 +21,20 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import _machine
 import numpy as np
 from scipy.optimize import curve_fit, differential_evolution
 
+import oectflow as of
 from oectflow.extractors.kernels import downhill, mixtures
 from oectflow.extractors.relaxation import fit_two
+from oectflow.pipeline.inputs.simulate import simulate_device
 
 N, NOISE, PART = 100, 1e-3, 20
 MODELS = {"two exponentials": downhill.DOUBLE, "stretched": downhill.STRETCHED}
@@ -139,6 +147,43 @@ def is_beaten(model: int, rng: np.random.Generator) -> bool:
     return bool(found.fun < fit_all(y[None], model)[0, mixtures.RSS] * (1 - 1e-6))
 
 
+#: Features of every phase, and their parameters.
+FEATURES: dict[str, dict[str, Any]] = {
+    "transient.tau_on_off": {"window": "full_phase"},
+    "transient.crossing_times": {},
+    "transient.relaxation": {},
+}
+
+
+def of_phases(rounds: int) -> list[dict[str, Any]]:
+    """Time reading and features of every phase, in CPU time for a phase of 100 samples."""
+    n_steps, n_cycles = 20, 10
+    with tempfile.TemporaryDirectory() as folder:
+        device = simulate_device(
+            1, n_transfer=1, n_transient=n_steps, n_cycles=n_cycles, sample_rate=1e3, period=0.2
+        )
+        experiment = of.Experiment(device.write(Path(folder) / "device.h5"))
+        steps = [experiment.step("transient", i) for i in range(n_steps)]
+        n_phases = 2 * n_cycles * n_steps
+
+        def read() -> None:
+            for i in range(n_steps):
+                experiment.step("transient", i)["drain_current"].sum()
+
+        calls: dict[str, Callable[[], Any]] = {"reading": read}
+        known = ("original_time", "drain_current", "sampling_interval", "gate_period", "duty_cycle")
+        batch = of.Batch.from_steps([{name: step[name] for name in known} for step in steps])
+        for name, params in FEATURES.items():
+            one = of.get_extractor(name, params)
+            calls[name] = lambda one=one: one.extract_batch(batch, one.params)
+        rows = []
+        for name, call in calls.items():
+            call()
+            took = statistics.median(timed(call, n_phases) for _ in range(rounds))
+            rows.append({"of a phase": name, "µs": 1e6 * took})
+        return rows
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = _machine.parser(__doc__)
@@ -168,6 +213,9 @@ def main() -> None:
             row["beaten"] = sum(is_beaten(model, rng) for _ in range(options.cases))
             row["of"] = options.cases
         rows.append(row)
+    _machine.report(
+        "A phase of 100 samples: CPU time", of_phases(options.rounds), None, machine=about
+    )
     _machine.report(
         "Fits of 100 samples: CPU time of one, and over that of this package",
         rows, options.json, hidden=("oectflow ×",), machine=about,
