@@ -109,7 +109,10 @@ UNSOUND = {
     "implausible": "|Vg| above 200 V, or |Id| above 0.1 A (where W, L and d are known, above what "
     "a channel of 1e6 S/m carries at Vd), as of another unit; no value",
 }
-NOISY = {"noisy": "it is no more than what noise alone may come to"}
+NOISY = {
+    "noisy": "it is no more than what noise alone may come to, or an offset that is not excluded: "
+    "a loop that does not close, a current less noisy than it should be, or of the other sign"
+}
 WORDS = {
     "edge": "the extreme lies on the first or last point of the branch, or beside one that may be "
     "cut off: it may be beyond",
@@ -146,6 +149,8 @@ class Branches:
         Where the forward and the reverse branch of a step begin, and their points.  Shape (S, 2).
     verdict
         Codes of :mod:`.kernels.judge`.  Shape (S, 2).
+    doubt
+        By which share currents may change at once without being seen.  Shape (S, 2).
     noise, classes
         The noise of each sweep, as in :func:`.kernels.sweep_noise.deviation`.
     """
@@ -158,6 +163,7 @@ class Branches:
     first: NDArray[np.int64]
     count: NDArray[np.int64]
     verdict: NDArray[np.int8]
+    doubt: NDArray[np.float64]
     noise: NDArray[np.float64]
     classes: NDArray[np.int64]
     _kept: dict[Hashable, tuple[NDArray[Any], ...]] = field(default_factory=dict)
@@ -244,7 +250,8 @@ def branches_of(batch: Batch) -> Branches:
         np.empty((n, 2), np.int64),
         np.empty((n, 2), np.int64),
         np.empty((n, 2), np.int8),
-        np.empty((n, 4, sweep_noise.CLASSES)),
+        np.empty((n, 2)),
+        np.empty((n, 5, sweep_noise.CLASSES)),
         np.empty(n, np.int64),
     )
     judge.judge_sweeps(
@@ -261,6 +268,7 @@ def branches_of(batch: Batch) -> Branches:
         found.first,
         found.count,
         found.verdict,
+        found.doubt,
         found.noise,
         found.classes,
     )
@@ -279,7 +287,7 @@ class SweepExtractor(BaseExtractor):
     """
 
     source = "transfer"
-    version = 6
+    version = 7
     sample_keys: ClassVar[tuple[str, ...]] = _GEOMETRY
     clipped_stands: ClassVar[bool] = False
     #: Of a feature that needs both branches.

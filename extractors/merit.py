@@ -131,7 +131,8 @@ class OnOffRatio(_MeritPerBranch):
         "zero": "the smallest |Id| is 0, so the ratio has no bound: give current_floor",
         "floor": "the smallest |Id| is below current_floor: the ratio is a lower bound",
         "sign": "Id changes its sign along the branch: the smallest |Id| is noise or leakage",
-        "noisy": "the smallest |Id| is no more than noise may come to: the ratio is chance",
+        "noisy": "the smallest |Id| is no more than noise may come to, or an offset that is not "
+        "excluded: the ratio is chance",
         "gate_current": _GATE_CURRENT,
         **_FLAT,
         **_FEW,
@@ -297,6 +298,7 @@ class Hysteresis(_Merit):
             split.sigma,
             split.first,
             split.count,
+            split.doubt,
             split.classes,
             scale,
             rows,

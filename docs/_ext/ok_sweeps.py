@@ -29,10 +29,15 @@ def sweeps_section() -> list[str]:
         f"Without a fault {100 * alarms:.2g} % of the sweeps have a word of one.",
         "",
         "A step of the current that is less than the noise of the point where it is, is not seen. "
-        "What belongs to larger currents is right within its error all the same; an offset shifts "
-        "the current of a device that is off by many times its own size, and with it on/off "
-        "ratio, onset and subthreshold swing of all that is measured behind it. Where the "
-        "compliance cuts one point off, and no more, the current looks as if it saturated there.",
+        "What belongs to larger currents is right within its error all the same: that holds what "
+        "a range may change by without being seen. An offset is many times the current of a "
+        "device that is off, and with it on/off ratio, onset and subthreshold swing of all that "
+        "is measured behind it are wrong. Three things tell of it, and make these `noisy`: the "
+        "loop does not close where the device is off, which a shift of the voltage does not "
+        "explain; the current is less noisy than its size has it be elsewhere; or it has the "
+        "other sign. Of a sweep that begins with the device on and goes one way, none need be: "
+        "what is left in the row *jump* are mostly such sweeps, with an off current that is noisy "
+        "by itself.",
         "",
         *table(
             ("fault", *(f"`{name}`" for name in FEATURES)),

@@ -10,7 +10,15 @@ import math
 import numpy as np
 from numba import njit
 
-from oectflow.extractors.kernels.plateaus import PLATEAU, plateau
+from oectflow.extractors.kernels.plateaus import PLATEAU, equal_ends, plateau
+from oectflow.extractors.kernels.sweep_doubt import (
+    allow_offset,
+    first_off,
+    hidden_gain,
+    is_random,
+    loop_gap,
+    other_sign,
+)
 from oectflow.extractors.kernels.sweep_faults import find_outliers, limit
 from oectflow.extractors.kernels.sweep_noise import (
     RESPONDS,
@@ -123,7 +131,8 @@ def leave_out(x, y, where, n, first, last, same, b_x, b_y, out):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def judge_step(
-    vg, current, gate, most, x, y, z, sigma, g, first, count, verdict, noise, where, gap, work, out
+    vg, current, gate, most, x, y, z, sigma, g, first, count, verdict, doubt, noise, where, gap,
+    work, out
 ):  # fmt: skip
     """Split a sweep into branches and say what is wrong with them.
 
@@ -139,11 +148,11 @@ def judge_step(
         Get the points of the branches without repeated voltages: V, A, log10 |Id|, the standard
         deviation of the noise (A), and the magnitude of the gate current.  Shape (N + 1,), the last
         (0,) where there is none.
-    first, count, verdict
-        Get where the forward and the reverse branch begin, how many points they have, and what is
-        wrong.  Shape (2,).
+    first, count, verdict, doubt
+        Get where the forward and the reverse branch begin, how many points they have, what is
+        wrong, and by which share currents may change at once without being seen.  Shape (2,).
     noise
-        Gets the noise of the sweep, as in :func:`.sweep_noise.noise_of`.  Shape (4, CLASSES).
+        Gets the noise of the sweep, as in :func:`.sweep_noise.noise_of`.  Shape (5, CLASSES).
     where, gap, work, out
         Room for N + 1 integers each, (4, N + 1) numbers and N + 1 booleans.
 
@@ -154,6 +163,7 @@ def judge_step(
     first[:] = 0
     count[:] = 0
     verdict[:] = SOUND
+    doubt[:] = 0.0
     n, n_gaps = keep_readings(vg, current, x, y, where, gap)
     if n == 0:
         verdict[:] = OVERFLOW if n_gaps else SOUND
@@ -173,7 +183,7 @@ def judge_step(
     back = slice(n_forward, n_forward + m_r)
     n_told, classes = noise_of(
         b_x[there], b_y[there], z[there], sigma[there],
-        b_x[back], b_y[back], z[back], sigma[back], noise,
+        b_x[back], b_y[back], z[back], sigma[back], 0.29 * converter_step(b_y[:n]), noise,
     )  # fmt: skip
     sound = m_f + m_r == n
     for branch in (REVERSE, FORWARD):
@@ -192,6 +202,7 @@ def judge_step(
             n = left
             verdict[branch] = OUTLIER
             sound = False
+    n_kept = n
     shared = share_turn(x, y, n, n_forward, same)
     if shared > n:
         for k in range(n, n_forward - 1, -1):
@@ -219,6 +230,11 @@ def judge_step(
     if 0 < flat < PLATEAU and 0 < flat_r < PLATEAU and top == top_r and shared == n:
         flat += flat_r - 1
         flat_r = flat
+    # What cuts one branch off cuts off the other one, too.
+    if equal_ends(y[: count[0]], y[n_forward : n_forward + count[1]]) or (
+        top == top_r and max(flat, flat_r) >= PLATEAU
+    ):
+        flat = flat_r = PLATEAU
     largest = 0.0
     at_largest = 0.0
     for k in range(2):
@@ -241,6 +257,24 @@ def judge_step(
         told = n_told > 0 and count[k] >= RESPONDS and y[points].min() < y[points].max()
         if told and not responds(x[points], y[points], noise, classes, n_told):
             verdict[k] = NOISE
+    forward = slice(0, count[0])
+    reverse = slice(first[1], first[1] + count[1])
+    if classes > 0:
+        open_by = loop_gap(
+            x[forward], y[forward], sigma[forward], x[reverse], y[reverse], sigma[reverse]
+        )
+        quiet = noise[4, :classes].max() > 0.0
+        if quiet and not is_random(x[forward], y[forward], x[reverse], y[reverse]):
+            noise[4, :classes] = 0.0
+        for k in range(2):
+            points = forward if k == 0 else reverse
+            doubt[k] = hidden_gain(x[points], y[points], z[points])
+            offset = other_sign(y[points], sigma[points])
+            if k == 1:
+                offset = max(offset, open_by)
+                if shared <= n_kept and count[1] > 4:
+                    doubt[k] = max(doubt[k], first_off(x[points], y[points], z[points]))
+            allow_offset(y[points], noise, classes, offset, sigma[points])
     if largest > 0.0:
         # What is behind it may be wrong, and which side is behind nobody knows.
         for k in range(2):
@@ -259,7 +293,8 @@ def judge_step(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def judge_sweeps(
-    vg, current, gate, offsets, most, x, y, z, sigma, g, first, count, verdict, noise, classes
+    vg, current, gate, offsets, most, x, y, z, sigma, g, first, count, verdict, doubt, noise,
+    classes,
 ):  # fmt: skip
     """Split many sweeps into branches and say what is wrong with them.
 
@@ -274,10 +309,10 @@ def judge_sweeps(
         As in :func:`judge_step`, for each step.  Shape (S,).
     x, y, z, sigma, g
         As in :func:`judge_step`; step i begins at ``offsets[i] + i``.  Shape (N + S,).
-    first, count, verdict
+    first, count, verdict, doubt
         As in :func:`judge_step`; ``first`` counts from the begin of ``x``.  Shape (S, 2).
     noise, classes
-        The noise of every sweep, as in :func:`judge_step`.  Shapes (S, 4, CLASSES) and (S,).
+        The noise of every sweep, as in :func:`judge_step`.  Shapes (S, 5, CLASSES) and (S,).
     """
     longest = 0
     for step in range(offsets.size - 1):
@@ -290,6 +325,7 @@ def judge_sweeps(
         own = slice(a + step, b + step + 1)
         classes[step] = judge_step(
             vg[a:b], current[a:b], gate[a:b], most[step], x[own], y[own], z[own], sigma[own],
-            g[own], first[step], count[step], verdict[step], noise[step], where, gap, work, out,
+            g[own], first[step], count[step], verdict[step], doubt[step], noise[step], where, gap,
+            work, out,
         )  # fmt: skip
         first[step] += a + step

@@ -12,6 +12,7 @@ from numba import njit
 
 from oectflow.extractors.kernels.judge import MARK
 from oectflow.extractors.kernels.sweep_errors import (
+    DOUBTED,
     chance,
     extreme_error,
     of_largest,
@@ -421,13 +422,15 @@ def least_magnitude(z):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def hysteresis(x_f, y_f, sigma_f, x_r, y_r, sigma_r, scale, known, row):
+def hysteresis(x_f, y_f, sigma_f, x_r, y_r, sigma_r, doubt, scale, known, row):
     """Compare the forward with the reverse branch.
 
     Parameters
     ----------
     x_f, y_f, sigma_f, x_r, y_r, sigma_r
         Branches: V, A, and the standard deviation of the noise (A).  At least 3 points each.
+    doubt
+        By which share the currents of each branch may be wrong together.  Shape (2,).
     scale
         ``LINEAR``: the level is half of the largest magnitude that both branches reach.
         ``LOGARITHMIC``: it is the geometric mean of the largest and of the smallest magnitude, not
@@ -486,17 +489,20 @@ def hysteresis(x_f, y_f, sigma_f, x_r, y_r, sigma_r, scale, known, row):
             forward_less = z_f.max() < z_r.max()
             top = sigma_f[z_f.argmax()] if forward_less else sigma_r[z_r.argmax()]
         both = 0.5 * top * (tilt_f - tilt_r)
-        row[3] = math.sqrt(one * one + other * other + both * both)
+        # Where a range is a little off nobody knows by which branch.
+        unseen = DOUBTED * max(doubt[0], doubt[1]) * row[2] * to_scale
+        unseen *= max(abs(tilt_f), abs(tilt_r))
+        row[3] = math.sqrt(one * one + other * other + both * both + unseen * unseen)
     return FOUND
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def sweep_hystereses(x, y, sigma, first, count, classes, scale, rows, codes):
+def sweep_hystereses(x, y, sigma, first, count, doubt, classes, scale, rows, codes):
     """Compare the forward with the reverse branch of every step.
 
     Parameters
     ----------
-    x, y, sigma, first, count, classes
+    x, y, sigma, first, count, doubt, classes
         Branches, as :func:`.judge.judge_sweeps` fills them.
     scale
         As in :func:`hysteresis`.
@@ -519,5 +525,5 @@ def sweep_hystereses(x, y, sigma, first, count, classes, scale, rows, codes):
             reverse = slice(first[step, REVERSE], first[step, REVERSE] + m[REVERSE])
             codes[step] = hysteresis(
                 x[forward], y[forward], sigma[forward], x[reverse], y[reverse], sigma[reverse],
-                scale, classes[step] > 0, rows[step],
+                doubt[step], scale, classes[step] > 0, rows[step],
             )  # fmt: skip

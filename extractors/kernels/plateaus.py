@@ -25,6 +25,8 @@ RISE_QUANTA = 3.0
 RISE = 1e-3
 #: Two neighbours are equal by chance less often than once in so many times.
 NO_CHANCE = 1000.0
+#: And both ends of a loop are, where the points beside them differ by so many steps.
+NO_CHANCE_ENDS = 200.0
 #: Numbers of up to so many digits are told; others have those of single precision at least.
 MOST_DIGITS = 6
 SINGLE = 1e-7
@@ -158,3 +160,31 @@ def plateau(y):
     if longest == 2 and before > NO_CHANCE * quantum:
         return PLATEAU, top
     return longest if longest > 1 else 0, top
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def equal_ends(y_f, y_r):
+    """Tell whether a loop begins and ends at the same largest |Id| although its branches differ.
+
+    Parameters
+    ----------
+    y_f, y_r
+        Currents of the forward and of the reverse branch.
+    """
+    m = min(y_f.size, y_r.size)
+    if m < 5 or y_f[0] != y_r[-1] or y_f[0] == 0.0:
+        return False
+    top = abs(y_f[0])
+    least = math.inf
+    for k in range(1, 5):
+        least = min(least, abs(y_f[k] - y_r[-1 - k]))
+    if not least > NO_CHANCE_ENDS * SINGLE * top:
+        return False
+    for current in y_f:
+        if abs(current) > top:
+            return False
+    for current in y_r:
+        if abs(current) > top:
+            return False
+    quantum = max(written_step(y_f, top), converter_unit(y_f, top))
+    return least > NO_CHANCE_ENDS * quantum

@@ -28,6 +28,8 @@ LINEAR, ROOT, DECADES = range(3)
 #: the probability 2 m Q(z): 2e-4 for m = 20, 4e-5 for 120, 1e-5 for 1000.  What is not beyond is no
 #: value but chance, however honest its standard error, which is a fifth of it or more.
 BEYOND = 2.0
+#: Of a change of the current that nobody sees, so much is a standard error.
+DOUBTED = 0.4
 #: The largest of K numbers with the same noise is on average too large, and scatters less; an
 #: interval of 1.96 (1 + this ln K) standard deviations holds the true one 95 times in 100: 1.28
 #: is needed for K = 10, 1.53 for 50, 1.77 for 250.
@@ -177,7 +179,7 @@ def extreme_error(y, size, sigma):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def largest_currents(
-    vg, current, offsets, y, sigma, first, count, verdict, classes, values, errors
+    vg, current, offsets, y, sigma, first, count, verdict, doubt, classes, values, errors
 ):  # fmt: skip
     """Find the largest |Id| of every sweep: of all its readings, or of those not left out.
 
@@ -185,7 +187,7 @@ def largest_currents(
     ----------
     vg, current, offsets
         As in :func:`.judge.judge_sweeps`.
-    y, sigma, first, count, verdict, classes
+    y, sigma, first, count, verdict, doubt, classes
         Branches, as it fills them.
     values, errors
         Get |Id| (A) and its standard error; untouched where there is no point.  Shape (S,).
@@ -212,4 +214,5 @@ def largest_currents(
             end = first[step, 1] + count[step, 1]
             own = y[begin : max(end, begin + count[step, 0])]
             share, rivals = extreme_error(own, largest, noise)
-            errors[step] = share * largest * of_largest(rivals)
+            unseen = DOUBTED * max(doubt[step, 0], doubt[step, 1])
+            errors[step] = largest * math.hypot(share * of_largest(rivals), unseen)

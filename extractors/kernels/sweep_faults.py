@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.sweep_noise import LN10, deviation, middle
@@ -29,6 +30,10 @@ QUANTA = 3.0
 #: standard error that covers it.
 SPIKIER = 5.0
 AROUND = 6
+#: What is far off is so many times farther than that, and beyond the middle of its neighbours by so
+#: many times what they differ by: a smooth extreme is by 1.3, a tip by 2.5.
+FAR = 3.0
+GROSS = 3.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -114,23 +119,53 @@ def believed(linear, logarithmic, known, relative):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def find_outliers(x, y, z, typical, noise, classes, n_told, quantum, d, d_z, out):
-    """Mark single points that are off by more than noise, where no device bends like that.
+def is_outside(y, k, least):
+    """Tell whether a point is not between two of its neighbours on either side.
 
     Parameters
     ----------
-    x, y, z
-        A branch without repeated voltages: V, A, and log10 |Id|.  Shape (m,).
-    typical
-        Typical spacing of the voltages, V.
-    noise, classes, n_told
-        Its noise, as :func:`.sweep_noise.noise_of` fills and returns it.
-    quantum
-        Step of the converter, as :func:`.sweep_noise.converter_step` returns it.
-    d, d_z
-        Room for the slopes.  Shape (m - 1,) or more.
-    out
-        Gets True where a point is to be left out.  Shape (m,).
+    y, k, least
+        As in :func:`is_gross`.
+    """
+    for j in (3, 4):
+        if y[k] < min(y[k - j], y[k + j]) - least or y[k] > max(y[k - j], y[k + j]) + least:
+            return True
+    return False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def is_gross(y, k, least):
+    """Tell whether a point is far beyond its eight neighbours, of which two or three may be, too.
+
+    A point of a curve that rises or falls is in the middle of them.
+
+    Parameters
+    ----------
+    y
+        Currents of a branch, A.  Shape (m,).
+    k
+        Index of the point, 4 to m - 5.
+    least
+        What it has to be off, A.
+    """
+    around = np.empty(8)
+    around[:4] = y[k - 4 : k]
+    around[4:] = y[k + 1 : k + 5]
+    around.sort()
+    off = abs(y[k] - 0.5 * (around[3] + around[4]))
+    return off > least + GROSS * (around[5] - around[2])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def find_single(x, y, z, typical, noise, classes, quantum, bar, d, d_z, out):
+    """Mark single points that are off, as :func:`find_outliers`.
+
+    Parameters
+    ----------
+    x, y, z, typical, noise, classes, quantum, d, d_z, out
+        As there.
+    bar
+        How many standard deviations a point has to be off.
 
     Returns
     -------
@@ -138,13 +173,10 @@ def find_outliers(x, y, z, typical, noise, classes, n_told, quantum, d, d_z, out
     """
     m = x.size
     out[:] = False
-    if m < 7 or n_told == 0:
-        return 0
     d = d[: m - 1]
     d_z = d_z[: m - 1]
     slopes(x, y, typical, d)
     slopes(x, z, LN10 * typical, d_z)
-    bar = limit(m, n_told)
     found = 0
     least = bar * 1.33 * noise[1, classes - 1]
     for k in range(2, m - 2):
@@ -179,3 +211,64 @@ def find_outliers(x, y, z, typical, noise, classes, n_told, quantum, d, d_z, out
         elif out[k]:
             found += 1
     return found
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def find_outliers(x, y, z, typical, noise, classes, n_told, quantum, d, d_z, out):
+    """Mark points that are off by more than noise, where no device bends like that.
+
+    What is far off goes first: beside it nothing looks smooth.
+
+    Parameters
+    ----------
+    x, y, z
+        A branch without repeated voltages: V, A, and log10 |Id|.  Shape (m,).
+    typical
+        Typical spacing of the voltages, V.
+    noise, classes, n_told
+        Its noise, as :func:`.sweep_noise.noise_of` fills and returns it.
+    quantum
+        Step of the converter, as :func:`.sweep_noise.converter_step` returns it.
+    d, d_z
+        Room for the slopes.  Shape (m - 1,) or more.
+    out
+        Gets True where a point is to be left out.  Shape (m,).
+
+    Returns
+    -------
+    The number of such points.
+    """
+    m = x.size
+    out[:] = False
+    if m < 7 or n_told == 0:
+        return 0
+    bar = limit(m, n_told)
+    far = 0
+    steps = FAR * QUANTA * quantum
+    least = max(FAR * bar * noise[1, classes - 1], steps)
+    for k in range(4, m - 4):
+        if not is_outside(y, k, least):
+            continue
+        size = max(min(abs(y[k - 3]), abs(y[k + 3])), min(abs(y[k - 4]), abs(y[k + 4])))
+        own = max(FAR * bar * deviation(noise, classes, size), steps)
+        if is_outside(y, k, own) and is_gross(y, k, own):
+            out[k] = True
+            far += 1
+    if far == 0:
+        return find_single(x, y, z, typical, noise, classes, quantum, bar, d, d_z, out)
+    gross = out.copy()
+    smooth = y.copy()
+    log = z.copy()
+    begin = -1
+    for k in range(m):
+        if gross[k]:
+            continue
+        for j in range(begin + 1, k):
+            share = (x[j] - x[begin]) / (x[k] - x[begin])
+            smooth[j] = y[begin] + share * (y[k] - y[begin])
+            log[j] = math.log10(abs(smooth[j])) if smooth[j] != 0.0 else math.nan
+        begin = k
+    found = find_single(x, smooth, log, typical, noise, classes, quantum, bar, d, d_z, out)
+    for k in range(m):
+        out[k] = out[k] or gross[k]
+    return found + far

@@ -32,6 +32,8 @@ BINS = 24
 SAME_SCALE = 2.5
 #: Residuals of ln |Id| count up to here.
 SMOOTH = 0.1
+#: The standard deviation of n residuals is known to exp(this / sqrt(n)), nearly always.
+QUIET = 2.5
 #: The share of what a point is off its neighbours that counts as its standard deviation.
 OFF = 0.4
 #: And at the end, where one point that is cut off looks as if the curve saturated.
@@ -361,7 +363,7 @@ def sort_by_current(residual, at, n, first):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, noise):
+def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, quantum, noise):
     """Estimate the noise of a sweep as a function of the current.
 
     Parameters
@@ -370,10 +372,13 @@ def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, noise):
         Its branches without repeated voltages: V, A, and log10 |Id|.
     off_f, off_r
         Get by how much each point is off, as in :func:`residuals`.
+    quantum
+        Least standard deviation of a reading, by the step of the converter, A.
     noise
         Gets, of classes of points, the currents (A, falling), the standard deviation (A), the power
-        of the current with which it changes from there to the class before, and log10 of the
-        currents.  Shape (4, CLASSES).
+        of the current with which it changes from there to the class before, log10 of the
+        currents, and which share of them must be an offset if all of them are as noisy as the
+        larger ones are.  Shape (5, CLASSES).
 
     Returns
     -------
@@ -408,6 +413,14 @@ def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, noise):
             square += at[j] * at[j]
         noise[0, k] = math.sqrt(square / (first[k + 1] - first[k]))
         noise[1, k] = max(noise[1, k], 4.0 * 2.220446049250313e-16 * noise[0, 0])
+    quietest = math.inf
+    for k in range(top + 1):
+        points = first[k + 1] - first[k]
+        floor = max(noise[1, k], quantum)
+        share = floor / noise[0, k] if noise[0, k] > 0.0 else math.inf
+        chance = math.exp(QUIET / math.sqrt(points))
+        noise[4, k] = max(0.0, 1.0 - chance * share / quietest) if k > 0 else 0.0
+        quietest = min(quietest, share / chance)
     # With the current the noise of a reading grows, if anything, and its share of the current
     # falls, if anything: what is less than that is chance.
     for k in range(1, top + 1):

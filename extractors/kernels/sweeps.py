@@ -15,6 +15,7 @@ from oectflow.extractors.kernels.sweep_errors import (
     AUTO,
     CURRENT_FLOOR,
     DECADES,
+    DOUBTED,
     EVEN,
     LINEAR,
     TWO_SIDED_MEAN,
@@ -40,8 +41,8 @@ STEP = 0.25
 
 #: Slopes that rise to the last point but one fall there by no more than this times what they differ
 #: by before, unless the current is cut off; and by so many standard deviations of one point.
-CUT = 1.25
-CUT_NOISE = 8.0
+CUT = 1.0
+CUT_NOISE = 4.0
 #: Points from an end at which a slope may be the largest because the end is cut off.
 CUT_POINTS = 4
 
@@ -352,7 +353,11 @@ def is_cut_off(x, y, sigma, known):
         if abs(y[end]) < abs(y[end + step]):
             continue
         rise = max(abs(slopes[1] - slopes[2]), abs(slopes[2] - slopes[3]))
-        noise = CUT_NOISE * sigma[end + step] / abs(x[end] - x[end + step]) if known else 0.0
+        noise = 0.0
+        if known:
+            # What is cut off makes points beside it look uncertain.
+            least = min(sigma[end + 2 * step], sigma[end + 3 * step])
+            noise = CUT_NOISE * least / abs(x[end] - x[end + step])
         rising = slopes[1] > slopes[2] > slopes[3]
         answers[i] = rising and slopes[1] - slopes[0] > CUT * rise + noise
     return answers[0], answers[1]
@@ -442,13 +447,14 @@ def branch_extreme(x, y, decades, sigma, quantity, formula, known, row, error):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def sweep_extremes(
-    x, y, decades, sigma, first, count, classes, direction, quantity, formula, rows, errors, codes
+    x, y, decades, sigma, first, count, doubt, classes, direction, quantity, formula, rows, errors,
+    codes,
 ):  # fmt: skip
     """Find the extreme of one branch of every step.
 
     Parameters
     ----------
-    x, y, decades, sigma, first, count, classes
+    x, y, decades, sigma, first, count, doubt, classes
         Branches, as :func:`.judge.judge_sweeps` fills them.
     direction
         ``FORWARD`` or ``REVERSE``.
@@ -471,3 +477,6 @@ def sweep_extremes(
                 x[points], y[points], decades[points], sigma[points], quantity, formula,
                 classes[step] > 0, rows[step], errors[step],
             )  # fmt: skip
+            if quantity == GM:
+                unseen = DOUBTED * doubt[step, direction] * rows[step, 0]
+                errors[step, 0] = math.hypot(errors[step, 0], unseen)

@@ -140,9 +140,10 @@ def believing():
     """Take every sweep as it is, for what is tested with currents that no device has."""
 
     def split(
-        vg, current, gate, offsets, most, x, y, z, sigma, g, first, count, verdict, noise, classes
+        vg, current, gate, offsets, most, x, y, z, sigma, g, first, count, verdict, doubt, noise,
+        classes,
     ):  # fmt: skip
-        verdict[:] = classes[:] = 0
+        verdict[:] = classes[:] = doubt[:] = 0
         for i in range(len(offsets) - 1):
             a, b = offsets[i], offsets[i + 1]
             own = slice(a + i, b + i + 1)

@@ -200,12 +200,12 @@ def test_noise__of_white_and_of_proportional_noise_is_found():
     rng = np.random.default_rng(5)
     x = np.linspace(0, 1, 301)
     curve = 1e-3 / (1 + np.exp(-(x - 0.5) / 0.05)) + 1e-7
-    table = np.empty((4, sweep_noise.CLASSES))
+    table = np.empty((5, sweep_noise.CLASSES))
     none = x[:0]
     for sigma in (np.full(301, 3e-6), 0.01 * curve):
         y = curve + sigma * rng.standard_normal(301)
         log, off = np.log10(np.abs(y)), np.empty(301)
-        _, classes = sweep_noise.noise_of(x, y, log, off, none, none, none, none, table)
+        _, classes = sweep_noise.noise_of(x, y, log, off, none, none, none, none, 0.0, table)
         for k in (0, 150, 300):
             found = sweep_noise.deviation(table, classes, abs(curve[k]))
             # Of 12 points the standard deviation is known to 1 / sqrt(24) = 0.2; where classes
@@ -349,3 +349,110 @@ def test_current__that_no_channel_of_the_geometry_carries_has_a_word():
     ):
         step = {"Vg": vg, "Id": factor * current, "sample": known} | drain
         assert run("absI_max", step)["word"] == word, (factor, known, drain)
+
+
+# What is not seen -------------------------------------------------------------------------------
+
+
+def loop(shift=0.0, n=101, off=1e-5):
+    """Return voltages there and back, and the current of a device that is off where they begin."""
+    there = np.linspace(-0.3, 0.7, n)
+    vg = np.concatenate([there, there[-2::-1]])
+    moved = np.where(np.arange(vg.size) < n, 0.0, shift)
+    return vg, 1e-3 * (1 / (1 + np.exp(-(vg - moved - 0.2) / 0.04)) + off)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.03, 0.06])
+def test_loop__that_does_not_close_makes_the_way_back_uncertain(shift):
+    vg, right = loop(shift)
+    noise = 1 + 0.02 * np.random.default_rng(11).standard_normal(vg.size)
+    for name in ("on_off_ratio", "subthreshold_swing"):
+        assert run(name, {"Vg": vg, "Id": right * noise}, direction="both")["word"] == ["ok", "ok"]
+        # Half of the noise of the device that is on, and a thousand times the current of one off.
+        offset = np.where(np.arange(vg.size) < 130, 0.0, 1e-5)
+        found = run(name, {"Vg": vg, "Id": right * noise + offset}, direction="both")
+        assert found["word"][1] == "noisy"
+
+
+def test_offset__of_a_current_that_is_too_quiet_is_uncertain():
+    rng = np.random.default_rng(12)
+    vg = np.linspace(0.7, -0.3, 161)
+    right = 1e-3 * (1 / (1 + np.exp(-(vg - 0.2) / 0.04)) + 1e-5)
+    noise = 1 + 0.03 * rng.standard_normal(vg.size)
+    for offset, word in ((0.0, "ok"), (2e-5, "noisy")):
+        step = {"Vg": vg, "Id": right * noise + np.where(vg < 0.5, offset, 0.0)}
+        for name in ("on_off_ratio", "subthreshold_swing"):
+            assert run(name, step)["word"] == word, (name, offset)
+
+
+def test_offset__of_the_other_sign_is_uncertain():
+    vg = np.linspace(-0.3, 0.7, 101)
+    right = 1e-3 * (1 / (1 + np.exp(-(vg - 0.2) / 0.04)) + 1e-5)
+    noise = 1e-10 * np.random.default_rng(13).standard_normal(vg.size)
+    assert run("Von", {"Vg": vg, "Id": right + noise})["word"] == "ok"
+    assert run("Von", {"Vg": vg, "Id": right + noise - 2e-5})["word"] == "noisy"
+
+
+@pytest.mark.parametrize("n", [21, 41, 201])
+@pytest.mark.parametrize("share", [1e-3, 3e-2])
+def test_gain__that_is_not_seen_is_within_five_standard_errors(n, share):
+    rng = np.random.default_rng([14, n])
+    vg = np.linspace(-0.3, 0.7, n)
+    right = 1e-3 / (1 + np.exp(-(vg - 0.2) / 0.06)) + 1e-8
+    for k in range(n // 2, n - 2):
+        for factor in (0.7, 0.9, 1.1, 1.4):
+            noise = 1 + share * rng.standard_normal(n)
+            found = run(
+                "absI_max", {"Vg": vg, "Id": right * noise * np.where(np.arange(n) < k, 1, factor)}
+            )
+            if found["word"] == "ok":
+                assert abs(found["value"] - right.max()) <= 5 * found["stderr"], (k, factor)
+
+
+def test_outliers__near_one_another_are_left_out():
+    vg = np.linspace(-0.3, 0.7, 101)
+    right = 1e-3 / (1 + np.exp(-(vg - 0.2) / 0.06)) + 1e-8
+    noise = 1e-7 * np.random.default_rng(15).standard_normal(101)
+    for bad in ([60, 64], [60, 62], [60, 61], [40, 41, 42], [50, 55, 56]):
+        current = right + noise
+        current[bad] += np.array([3e-3, -2e-3, 1e-3])[: len(bad)]
+        found = run("absI_max", {"Vg": vg, "Id": current})
+        assert found["word"] == "outlier", bad
+        np.testing.assert_allclose(found["value"], right.max(), rtol=1e-3)
+
+
+def test_outliers__are_none_where_a_converter_flickers():
+    rng = np.random.default_rng(16)
+    for low in (0.05, 0.3, 0.5):
+        readings = (rng.random(200) < low) * 1.0
+        readings[150:] = np.arange(50) ** 2.0
+        words = words_of({"Vg": np.linspace(0, 1, 200), "Id": 1e-9 * readings})
+        assert "outlier" not in words
+
+
+@pytest.mark.parametrize("n", [25, 31, 61])
+def test_clipped__by_one_point_is_no_largest_gm(n):
+    vg = np.linspace(-0.5, 0.5, n)
+    for turned in (1, -1):
+        right = 1e-5 * np.logaddexp(0, (vg + 0.2) / 0.05) ** 2
+        noise = 1 + 1e-4 * np.random.default_rng(17).standard_normal(n)
+        limit = 0.5 * (right[-1] + right[-2])
+        current = np.minimum(right * noise, limit)[::turned]
+        found = run("gm_max", {"Vg": vg[::turned], "Id": current})
+        assert found["word"] in ("edge", "clipped")
+        # One that saturates has its largest gm where it says.
+        current = (1e-3 / (1 + np.exp(-vg / 0.08)) * noise)[::turned]
+        assert run("gm_max", {"Vg": vg[::turned], "Id": current})["word"] == "ok"
+
+
+def test_clipped__ends_of_a_loop_are_equal_by_no_chance():
+    there = np.linspace(0.6, -0.4, 41)
+    vg = np.concatenate([there, there[-2::-1]])
+    current = 1e-3 * np.logaddexp(0, (vg - 0.1) / 0.05)
+    current *= 1 + 1e-3 * np.random.default_rng(18).standard_normal(vg.size)
+    assert "clipped" not in words_of({"Vg": vg, "Id": current})
+    assert "clipped" in words_of({"Vg": vg, "Id": np.minimum(current, 0.99 * current[0])})
+    # Of few digits they may be equal all the same.
+    rounded = np.array([float(f"{i:.3g}") for i in current])
+    rounded[-1] = rounded[0] = np.abs(rounded).max()
+    assert "clipped" not in words_of({"Vg": vg, "Id": rounded})

@@ -220,6 +220,7 @@ def test_extremes__same_as_twin(sweep, quantity, formula):
             np.empty(y.size),
             np.array([first]),
             np.array([count]),
+            np.zeros((1, 2)),
             np.zeros(1, np.int64),
             direction,
             ["gm", "onset_n", "onset_p"].index(quantity),
