@@ -143,7 +143,8 @@ class Relaxation(PerPhase):
         columns: Columns = {name: np.full(chosen.shape, np.nan) for name in ("value", *_NUMBERS)}
         columns["model"] = np.full(chosen.shape, list(MODELS).index("none"), np.int8)
         # Where nothing was chosen, the fit of all samples, or the model asked for, says why.
-        status = words["two" if params["model"] == "auto" else params["model"]].copy()
+        # Of any length: an array of text cuts longer words off.
+        status = words["two" if params["model"] == "auto" else params["model"]].astype(object)
         for number, name in enumerate(_CHOICES):
             here = (chosen == number) & ~nothing
             status[here] = words[name][here]

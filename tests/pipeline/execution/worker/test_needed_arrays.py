@@ -77,6 +77,11 @@ def task(tmp_path):
         Step("output", {"Vd": Vd, "Id": 1e-3 * np.tanh((4 - Vg) * Vd), "Ig": Vd}, {"Vg": Vg})
         for Vg in gates
     ]
+    f = np.geomspace(1.0, 1e5, 26)
+    for capacitance in np.linspace(1e-8, 2e-8, 6):
+        Z = 100.0 + 1e5 / (1.0 + 2j * np.pi * f * 1e5 * capacitance)
+        spectrum = {"frequency": f, "Z_real": Z.real, "Z_imag": Z.imag}
+        steps.append(Step("impedance", spectrum, {"Vdc": 0.1}))
     path = replace(device, transient_steps=steps).write(tmp_path / "a.h5")
     found = Experiment(path)
     counts = {source: found.n_steps(source) for source in found.sources}
