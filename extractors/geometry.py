@@ -24,7 +24,7 @@ from oectflow.extractors.branches import (
     formula_of,
     status_table,
 )
-from oectflow.extractors.kernels import sweeps, thresholds
+from oectflow.extractors.kernels import mobility, sweeps
 from oectflow.extractors.transfer import GmMax
 from oectflow.measurement import Batch
 
@@ -140,9 +140,9 @@ class GmPerCrossSection(GmNormalized):
 
 
 _WAYS = {
-    "sqrt": thresholds.BY_ROOT,
-    "gm": thresholds.BY_OVERDRIVE,
-    "linear": thresholds.BY_DRAIN,
+    "sqrt": mobility.BY_ROOT,
+    "gm": mobility.BY_OVERDRIVE,
+    "linear": mobility.BY_DRAIN,
 }
 _CODES = {
     sweeps.FOUND: "ok",
@@ -217,7 +217,7 @@ class MobilityCapacitance(PerBranch):
         codes = np.empty(len(batch), np.int8)
         split = branches_of(batch)
         linear = params["method"] == "linear"
-        thresholds.mobilities(
+        mobility.mobilities(
             split.x,
             split.y,
             split.sigma,
