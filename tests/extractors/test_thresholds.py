@@ -380,9 +380,10 @@ def test_coverage__of_slopes_by_windows(name, params):
         return 1e-3 / (1 + np.exp(-(v - 0.3) / 0.08))
 
     share = coverage(name, curve, 1e-3, smooth=15, **params)
-    # As above; of tangents, other places as steep make the error larger, not smaller.
+    # As above; of tangents, other places as steep make the error larger, and of gm what a change of
+    # range could do unseen.
     assert share > 0.93 - 0.015
-    assert name == VTH or share < 0.97 + 0.015
+    assert name != MOBILITY or share < 0.97 + 0.015
 
 
 @pytest.mark.parametrize("smooth", [9, 15])
