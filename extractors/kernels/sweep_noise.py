@@ -33,7 +33,7 @@ SAME_SCALE = 2.5
 #: Residuals of ln |Id| count up to here.
 SMOOTH = 0.1
 #: The standard deviation of n residuals is known to exp(this / sqrt(n)), nearly always.
-QUIET = 2.5
+QUIET = 4.0
 #: The share of what a point is off its neighbours that counts as its standard deviation.
 OFF = 0.4
 #: And at the end, where one point that is cut off looks as if the curve saturated.
@@ -417,10 +417,16 @@ def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, quantum, noise):
     for k in range(top + 1):
         points = first[k + 1] - first[k]
         floor = max(noise[1, k], quantum)
-        share = floor / noise[0, k] if noise[0, k] > 0.0 else math.inf
+        # Noise that grows with the current is that of the median one, as a scale is a median.
+        typical = np.median(at[first[k] : first[k + 1]])
+        share = floor / typical if typical > 0.0 else math.inf
         chance = math.exp(QUIET / math.sqrt(points))
         noise[4, k] = max(0.0, 1.0 - chance * share / quietest) if k > 0 else 0.0
         quietest = min(quietest, share / chance)
+    # An offset makes smaller currents quieter still.
+    for k in range(top - 1, 0, -1):
+        if noise[4, k + 1] == 0.0:
+            noise[4, k] = 0.0
     # With the current the noise of a reading grows, if anything, and its share of the current
     # falls, if anything: what is less than that is chance.
     for k in range(1, top + 1):
