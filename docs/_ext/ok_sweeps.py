@@ -28,16 +28,16 @@ def sweeps_section() -> list[str]:
         "standard deviations of the noise, or five times what the curve itself bends there. "
         f"Without a fault {100 * alarms:.2g} % of the sweeps have a word of one.",
         "",
-        "A step of the current that is less than the noise of the point where it is, is not seen. "
-        "What belongs to larger currents is right within its error all the same: that holds what "
-        "a range may change by without being seen. An offset is many times the current of a "
-        "device that is off, and with it on/off ratio, onset and subthreshold swing of all that "
-        "is measured behind it are wrong. Three things tell of it, and make these `noisy`: the "
-        "loop does not close where the device is off, which a shift of the voltage does not "
-        "explain; the current is less noisy than its size has it be elsewhere; or it has the "
-        "other sign. Of a sweep that begins with the device on and goes one way, none need be: "
-        "what is left in the row *jump* are mostly such sweeps, with an off current that is noisy "
-        "by itself.",
+        "A step of the current that is less than the noise of the point where it is, is not "
+        "seen. What belongs to larger currents is mostly right within its error all the same: "
+        "that holds what a range may change by without being seen; the row *gain* says how "
+        "often not. An offset is many times the current of a device that is off, and with it "
+        "on/off ratio, onset and subthreshold swing of all that is measured behind it are "
+        "wrong. Three things tell of it, and make these `noisy`: the loop does not close where "
+        "the device is off, which a shift of the voltage does not explain; the current is less "
+        "noisy than its size has it be elsewhere; or it has the other sign. Of a sweep that "
+        "begins with the device on and goes one way, none need be: what is left in the row "
+        "*jump* are mostly such sweeps, with an off current that is noisy by itself.",
         "",
         *table(
             ("fault", *(f"`{name}`" for name in FEATURES)),
