@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.extractors.base import COMMON_STATUSES, ERROR, Columns, Params, Variable, register
+from oectflow.extractors.channel import GEOMETRY_KEYS, PER_VOLUME, error_of, factor_of
 from oectflow.extractors.kernels import charge
 from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.phases import phases_of_steps, whole_phases
@@ -25,7 +26,6 @@ _WORD_OF_CODE = {
     charge.FAST: "fast",
     charge.UNSETTLED: "unsettled",
 }
-_LENGTHS = ("W", "L", "d")
 _WORDS = {
     "no_gate_current": "the step has no gate current",
     "fast": "more than half of the charge flows in one sample: the current is not resolved",
@@ -158,7 +158,7 @@ class GateCapacitance(_GateCurrent):
         **_WORDS,
         "no_gate": "neither the phase before has a recorded Vg, nor are Vg_low and Vg_high known",
     }
-    sample_keys: ClassVar[tuple[str, ...]] = (*_LENGTHS, *(f"u_{name}" for name in _LENGTHS))
+    sample_keys: ClassVar[tuple[str, ...]] = GEOMETRY_KEYS
     version = 1
 
     @property
@@ -168,9 +168,7 @@ class GateCapacitance(_GateCurrent):
             "stderr": self.per_phase("F", "standard error of the capacitance"),
             "volumetric": self.per_phase("F/m^3", "by W L d of the sample; NaN without them"),
             "volumetric_stderr": self.per_phase("F/m^3", "its standard error by noise"),
-            "geometry_stderr": self.per_phase(
-                "F/m^3", "its standard uncertainty by u_W, u_L and u_d; NaN where one is unknown"
-            ),
+            "geometry_stderr": self.per_phase("F/m^3", f"its {error_of(PER_VOLUME)}"),
             "gate_step": self.per_phase("V", "change of the gate voltage; NaN if not recorded"),
         }
 
@@ -196,18 +194,14 @@ class GateCapacitance(_GateCurrent):
             )
         known = np.isfinite(value) & np.isfinite(stderr)
         status[np.isin(status, (0, words.index("unsettled"))) & ~known] = words.index("no_gate")
-        W, L, d = (float(batch.sample.get(name, np.nan)) for name in _LENGTHS)
-        shares = [
-            batch.sample.get(f"u_{name}", np.nan) / batch.sample.get(name, np.nan)
-            for name in _LENGTHS
-        ]
-        volumetric = np.where(known, value, np.nan) / (W * L * d)
+        per_volume, share = factor_of(batch.sample, PER_VOLUME)
+        volumetric = np.where(known, value, np.nan) * per_volume
         return {
             "value": np.where(known, value, np.nan),
             "status": status,
             "stderr": np.where(known, stderr, np.nan),
             "volumetric": volumetric,
-            "volumetric_stderr": np.where(known, stderr, np.nan) / (W * L * d),
-            "geometry_stderr": np.abs(volumetric) * np.sqrt(np.sum(np.square(shares))),
+            "volumetric_stderr": np.where(known, stderr, np.nan) * per_volume,
+            "geometry_stderr": np.abs(volumetric) * share,
             "gate_step": recorded,
         }

@@ -24,40 +24,13 @@ from oectflow.extractors.branches import (
     formula_of,
     status_table,
 )
+from oectflow.extractors.channel import GEOMETRY_KEYS, SHEET, error_of, factor_of, no_geometry
 from oectflow.extractors.kernels import mobility, sweeps
 from oectflow.extractors.transfer import GmMax
 from oectflow.measurement import Batch
 
-_LENGTHS = ("W", "L", "d")
-_GEOMETRY_KEYS = (*_LENGTHS, *(f"u_{name}" for name in _LENGTHS))
 #: Standard errors by which a device has to be outside the regime of a formula.
 _SURE = 1.96
-
-
-def _factor(sample: Mapping[str, Any], powers: Mapping[str, int]) -> tuple[float, float]:
-    """Return the product of powers of the lengths, and its relative standard uncertainty."""
-    factor, share = 1.0, 0.0
-    for name, power in powers.items():
-        size = float(sample.get(name, np.nan))
-        factor *= size**power
-        share += (power * float(sample.get(f"u_{name}", np.nan)) / size) ** 2
-    return factor, float(np.sqrt(share))
-
-
-def _error_of(powers: Mapping[str, int]) -> str:
-    names = [f"u_{name}" for name in powers]
-    return (
-        f"standard uncertainty by {', '.join(names[:-1])} and {names[-1]}; NaN where one is unknown"
-    )
-
-
-def _no_geometry(powers: Mapping[str, int]) -> dict[str, str]:
-    names = list(powers)
-    missing = f"{', '.join(names[:-1])} or {names[-1]}"
-    return {"no_geometry": f"the sample lacks {missing}; give a table of samples"}
-
-
-_SHEET = {"W": -1, "L": 1, "d": -1}
 
 
 @register("transfer.gm_normalized")
@@ -70,7 +43,7 @@ class GmNormalized(GmMax):
         Those of the lengths by which gm is multiplied.
     """
 
-    powers: ClassVar[Mapping[str, int]] = _SHEET
+    powers: ClassVar[Mapping[str, int]] = SHEET
     unit = "S/m"
     description = "largest |gm| of the transfer curve, times L/(W d)"
     definition = f"max |dId/dVg| along one branch, times L/(W d) of the sample. {GmMax.definition}"
@@ -79,8 +52,8 @@ class GmNormalized(GmMax):
         r"\quad \left( = \mu C^* \, |V_{th} - V_g| \ \mathrm{in\ saturation} \right)"
     )
     reference = "Rivnay et al. (2015), Sci. Adv. 1, e1400251. doi:10.1126/sciadv.1400251"
-    sample_keys: ClassVar[tuple[str, ...]] = _GEOMETRY_KEYS
-    statuses: ClassVar[dict[str, str]] = {**GmMax.statuses, **_no_geometry(_SHEET)}
+    sample_keys: ClassVar[tuple[str, ...]] = GEOMETRY_KEYS
+    statuses: ClassVar[dict[str, str]] = {**GmMax.statuses, **no_geometry(SHEET)}
 
     @property
     def variables(self) -> dict[str, Variable]:
@@ -88,7 +61,7 @@ class GmNormalized(GmMax):
         found = super().variables
         value = found["value"]
         found["geometry_stderr"] = Variable(
-            self.unit, _error_of(self.powers), value.shape, value.dims, value.labels
+            self.unit, error_of(self.powers), value.shape, value.dims, value.labels
         )
         return found
 
@@ -96,7 +69,7 @@ class GmNormalized(GmMax):
         """Compute gm of many sweeps of one device, and divide it by what its geometry gives."""
         found = super().columns(batch, params)
         known = np.isfinite(found["value"])
-        factor, share = _factor(batch.sample, self.powers)
+        factor, share = factor_of(batch.sample, self.powers)
         for name, variable in self.variables.items():
             if variable.unit == self.unit and name in found:
                 found[name] = found[name] * factor
@@ -123,7 +96,7 @@ class GmPerArea(GmNormalized):
     definition = f"max |dId/dVg| along one branch, over W L of the sample. {GmMax.definition}"
     formula = r"\frac{1}{W L} \max_{V_g} \left| \frac{dI_d}{dV_g} \right|"
     reference = _VERTICAL
-    statuses: ClassVar[dict[str, str]] = {**GmMax.statuses, **_no_geometry(powers)}
+    statuses: ClassVar[dict[str, str]] = {**GmMax.statuses, **no_geometry(powers)}
 
 
 @register("transfer.gm_per_cross_section")
@@ -136,7 +109,7 @@ class GmPerCrossSection(GmNormalized):
     definition = f"max |dId/dVg| along one branch, over W d of the sample. {GmMax.definition}"
     formula = r"\frac{1}{W d} \max_{V_g} \left| \frac{dI_d}{dV_g} \right|"
     reference = _VERTICAL
-    statuses: ClassVar[dict[str, str]] = {**GmMax.statuses, **_no_geometry(powers)}
+    statuses: ClassVar[dict[str, str]] = {**GmMax.statuses, **no_geometry(powers)}
 
 
 _WAYS = {
@@ -195,7 +168,7 @@ class MobilityCapacitance(PerBranch):
         "does not hold; no value",
         "Vd_unknown": "Vd is known neither of the step nor of the sample: sqrt and gm have a "
         "value, of which nobody knows whether it is one in saturation; linear has none",
-        **_no_geometry(_SHEET),
+        **no_geometry(SHEET),
         **NOISY,
         "flat": "the current does not change along the branch",
         "too_few": WORDS["too_few"],
@@ -204,9 +177,9 @@ class MobilityCapacitance(PerBranch):
         **UNSOUND,
     }
     Params = MobilityParams
-    sample_keys: ClassVar[tuple[str, ...]] = (*_GEOMETRY_KEYS, "Vd")
+    sample_keys: ClassVar[tuple[str, ...]] = (*GEOMETRY_KEYS, "Vd")
     companions: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "geometry_stderr": (unit, _error_of(_SHEET))
+        "geometry_stderr": (unit, error_of(SHEET))
     }
 
     def one_branch(
@@ -240,7 +213,7 @@ class MobilityCapacitance(PerBranch):
             beyond, wrong = drain - (overdrive + drain / 2), "saturated"
         else:
             beyond, wrong = overdrive - drain, "not_saturated"
-        factor, share = _factor(batch.sample, _SHEET)
+        factor, share = factor_of(batch.sample, SHEET)
         value, error = value * factor, error * factor
         geometry = value * share
         beside = split.beside_gap(place, branch)

@@ -13,6 +13,13 @@ from scipy.optimize import minimize_scalar
 
 from oectflow.extractors import base
 from oectflow.extractors.base import OK, BaseExtractor, Columns, Variable, register
+from oectflow.extractors.channel import (
+    GEOMETRY_KEYS,
+    PER_VOLUME,
+    error_of,
+    factor_of,
+    no_geometry,
+)
 from oectflow.measurement import Batch
 
 _RANDLES = "Randles (1947), Discuss. Faraday Soc. 1, 11. doi:10.1039/df9470100011"
@@ -21,7 +28,6 @@ _FIT = (
     "Z = Rs + R / (1 + jwRC) is fitted to real and imaginary part together by least squares, each "
     "point divided by its |Z|; the least sum of all time constants RC counts."
 )
-_LENGTHS = ("W", "L", "d")
 #: Fewer points leave no residual to judge the circuit by.
 _FEWEST = 5
 #: Beyond it a value is a mark of the instrument, in Ω.
@@ -240,16 +246,11 @@ class _ImpedanceFigure(BaseExtractor):
                     word = "unknown"
             if word:
                 status[i] = words.index(word)
-        return self.finished({"value": value, "status": status, "stderr": stderr}, batch, words)
+        return {"value": value, "status": status, "stderr": stderr}
 
     def figure(self, fit: Randles) -> tuple[float, NDArray[np.float64]]:
         """Return the number, and its slope against ``Rs``, ``elastance`` and ``rate``."""
         raise NotImplementedError
-
-    def finished(self, found: Columns, batch: Batch, words: list[str]) -> Columns:
-        """Return the columns; a place for what goes by the sample."""
-        del batch, words
-        return found
 
 
 @register("impedance.capacitance")
@@ -276,33 +277,28 @@ class VolumetricCapacitance(Capacitance):
     definition = f"{Capacitance.definition} It is divided by W L d of the sample."
     formula = r"C^* = \frac{C}{W L d}, \quad Z(\omega) = R_s + \frac{R}{1 + i \omega R C}"
     reference = _RIVNAY
-    sample_keys: ClassVar[tuple[str, ...]] = (*_LENGTHS, *(f"u_{name}" for name in _LENGTHS))
-    statuses: ClassVar[Mapping[str, str]] = {
-        **_WORDS,
-        "no_geometry": "the sample lacks W, L or d; give a table of samples",
-    }
+    sample_keys: ClassVar[tuple[str, ...]] = GEOMETRY_KEYS
+    statuses: ClassVar[Mapping[str, str]] = {**_WORDS, **no_geometry(PER_VOLUME)}
 
     @property
     def variables(self) -> dict[str, Variable]:
         """The value, its status, and its standard errors by the noise and by the geometry."""
-        return super().variables | {
-            "geometry_stderr": Variable(
-                self.unit, "standard uncertainty by u_W, u_L and u_d; NaN where one is unknown"
-            )
-        }
+        return super().variables | {"geometry_stderr": Variable(self.unit, error_of(PER_VOLUME))}
 
-    def finished(self, found: Columns, batch: Batch, words: list[str]) -> Columns:
-        """Divide by the volume."""
-        W, L, d = (batch.sample.get(name, np.nan) for name in _LENGTHS)
-        volume = W * L * d
+    def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
+        """Fit many spectra of one device, and divide by its volume.
+
+        Returns
+        -------
+        All :attr:`variables`, of shape (n_steps,).
+        """
+        found = super().extract_batch(batch, params)
         known = np.isfinite(found["value"])
-        found["value"], found["stderr"] = found["value"] / volume, found["stderr"] / volume
-        shares = [
-            batch.sample.get(f"u_{name}", np.nan) / batch.sample.get(name, np.nan)
-            for name in _LENGTHS
-        ]
-        found["geometry_stderr"] = found["value"] * math.sqrt(np.sum(np.square(shares)))
-        if math.isnan(volume):
+        per_volume, share = factor_of(batch.sample, PER_VOLUME)
+        found["value"], found["stderr"] = found["value"] * per_volume, found["stderr"] * per_volume
+        found["geometry_stderr"] = found["value"] * share
+        if math.isnan(per_volume):
+            words = list(self.variables["status"].statuses)
             found["status"][known] = words.index("no_geometry")
         return found
 

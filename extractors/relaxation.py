@@ -139,7 +139,10 @@ class _Relaxation(PerPhase):
             current = np.array(batch.arrays["drain_current"][part], np.float64)
             found = np.full((first.size, mixtures.N_COLUMNS), np.nan)
             code = codes[step].ravel()
-            self._fit(current, t, first, n, found, code)
+            if self.model == downhill.DOUBLE:
+                fit_two(current, t, first, n, found, code)
+            else:
+                mixtures.fit_model(current, t, first, n, self.model, found, code)
             of_one = np.full(first.size, np.nan)
             mixtures.fit_one(current, t, first, n, of_one)
             single[step] = of_one.reshape(shape[1:])
@@ -148,18 +151,6 @@ class _Relaxation(PerPhase):
             samples[step] = n.reshape(shape[1:])
         columns = self._columns(one, rows, codes, samples, seconds, single)
         return columns, samples, single
-
-    def _fit(
-        self,
-        current: NDArray[np.float64],
-        t: NDArray[np.float64],
-        first: NDArray[np.int64],
-        n: NDArray[np.int64],
-        rows: NDArray[np.float64],
-        codes: NDArray[np.int8],
-    ) -> None:
-        """Fit windows of a step; arguments of :func:`.mixtures.fit_model`."""
-        mixtures.fit_model(current, t, first, n, self.model, rows, codes)
 
     def _columns(
         self,
@@ -261,18 +252,6 @@ class TwoExponentials(_Relaxation):
         "amplitude_stderr": (mixtures.SE_A_1, "A", "standard error of the faster amplitude"),
         "slow_amplitude_stderr": (mixtures.SE_A_2, "A", "standard error of the slower amplitude"),
     }
-
-    def _fit(
-        self,
-        current: NDArray[np.float64],
-        t: NDArray[np.float64],
-        first: NDArray[np.int64],
-        n: NDArray[np.int64],
-        rows: NDArray[np.float64],
-        codes: NDArray[np.int8],
-    ) -> None:
-        """Fit windows of a step, those of one length together."""
-        fit_two(current, t, first, n, rows, codes)
 
 
 @register("transient.stretched_exponential")
