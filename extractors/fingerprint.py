@@ -40,20 +40,22 @@ def definition_fingerprint(extractor: BaseExtractor) -> str:
     return _fingerprint(extractor, code_fingerprint(type(extractor)) or uuid.uuid4().hex)
 
 
-def cost_fingerprint(extractor: BaseExtractor) -> str:
+def cost_fingerprint(extractor: BaseExtractor, code: str | None) -> str:
     """Return what the time that an extractor takes belongs to.
 
     Parameters
     ----------
     extractor
         An extractor, parameters checked.
+    code
+        Its :func:`code_fingerprint`.
 
     Returns
     -------
     :func:`definition_fingerprint`; where the code cannot be pinned, one that does not change with
     the code: what it cost last time is then a better guess than none.
     """
-    return _fingerprint(extractor, code_fingerprint(type(extractor)) or "not pinned")
+    return _fingerprint(extractor, code or "not pinned")
 
 
 def _fingerprint(extractor: BaseExtractor, code: str) -> str:

@@ -6,7 +6,7 @@ import math
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -22,8 +22,8 @@ from oectflow.atomic_write import remove_leftovers
 from oectflow.cluster.local import default_workers
 from oectflow.errors import ConfigError, RunFailed, StorageError, did_you_mean
 from oectflow.extractors.base import BaseExtractor
-from oectflow.extractors.fingerprint import cost_fingerprint
-from oectflow.extractors.pinning import class_fingerprint, is_built_in
+from oectflow.extractors.fingerprint import code_fingerprint, cost_fingerprint
+from oectflow.extractors.pinning import is_built_in
 from oectflow.local_path import local_path
 from oectflow.pipeline.execution.driving.cluster import LazyCluster
 from oectflow.pipeline.execution.driving.cost_file import load_costs, save_costs
@@ -336,10 +336,15 @@ _harmless: WeakSet[type[BaseExtractor]] = WeakSet()
 
 @dataclass
 class _Run:
-    """What is to be done in a folder."""
+    """What is to be done in a folder.
+
+    ``codes`` are fingerprints of the code of the extractors as the run began, None where it cannot
+    be pinned.
+    """
 
     features: FeatureList
     granularity: Granularity
+    codes: Mapping[type[BaseExtractor], str | None]
     costs: CostBook
     plan: RunPlan
     files: FileBook | None
@@ -363,7 +368,7 @@ class _Run:
         # What comes with the package, and what has computed something before, may run in the
         # process of the notebook; what nobody has seen might take it along.
         seen = is_built_in(code) or code in _harmless
-        pinned = None if seen else class_fingerprint(code)
+        pinned = self.codes[code]
         # Nothing that an earlier run has seen speaks for code that cannot be pinned, or against it.
         known = pinned is not None and (
             self.costs.get(name) is not None or self.costs.is_trusted(pinned)
@@ -380,8 +385,8 @@ class _Run:
         """Remember that the extractors of some features have computed an experiment."""
         for code in {type(self.extractors[name]) for name in features}:
             if not is_built_in(code) and code not in _harmless:
-                fingerprint = class_fingerprint(code)
-                self.costs.trust([fingerprint] if fingerprint else [])
+                pinned = self.codes[code]
+                self.costs.trust([pinned] if pinned else [])
                 _harmless.add(code)
 
 
@@ -416,7 +421,9 @@ def _prepared(
             records[index] = item
             if files and item.outcome == "unchanged":
                 files.note(item, features)
-    keys = {f.name: cost_fingerprint(f.extractor) for f in features.extracted if f.extractor}
+    extractors = {f.name: f.extractor for f in features.extracted if f.extractor}
+    codes = {one: code_fingerprint(one) for one in set(map(type, extractors.values()))}
+    keys = {name: cost_fingerprint(one, codes[type(one)]) for name, one in extractors.items()}
     # How well threads do depends on all that they compute.
     keys["threads"] = "threads " + " ".join(sorted(keys.values()))
     unusable = [record.reason for record in records.values() if record.outcome == "failed"]
@@ -424,7 +431,7 @@ def _prepared(
     plan.dropped = dropped_lines(job.task.dropped for job in jobs)
     plan.damaged = [job.damage for job in jobs if job.damage]
     costs = load_costs(folder, keys)
-    return _Run(features, options.granularity, costs, plan, files, jobs, records)
+    return _Run(features, options.granularity, codes, costs, plan, files, jobs, records)
 
 
 def _extract(

@@ -17,7 +17,7 @@ from distributed import Client, LocalCluster
 import oectflow.pipeline.execution.driving.run as run_module
 from oectflow.errors import ConfigError, StorageError
 from oectflow.extractors.base import BaseExtractor, register
-from oectflow.extractors.fingerprint import cost_fingerprint
+from oectflow.extractors.fingerprint import code_fingerprint, cost_fingerprint
 from oectflow.extractors.pinning import class_fingerprint
 from oectflow.pipeline.execution.driving.cost_file import load_costs, save_costs
 from oectflow.pipeline.execution.driving.overheads import meter_of
@@ -72,7 +72,10 @@ def known(folder, features, seconds, length=240):
     """Write what earlier runs have learnt: so many seconds per step of every feature."""
     folder.mkdir(exist_ok=True)
     feature_set = FeatureList.load(features)
-    keys = {f.name: cost_fingerprint(f.extractor) for f in feature_set.extracted}
+    keys = {
+        f.name: cost_fingerprint(f.extractor, code_fingerprint(type(f.extractor)))
+        for f in feature_set.extracted
+    }
     book = load_costs(folder, keys)
     for name in feature_set.features:
         book.learn(name, seconds / length, length)
