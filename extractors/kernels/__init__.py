@@ -1,14 +1,16 @@
 """Numba functions on plain arrays: no files, no Dask, no Python objects.
 
-Compiled kernels are cached on disk in a folder that is named after the source of all of them.
-Numba itself looks only at the file of the function that is called, and would go on using compiled
-code of another file that has been edited or updated since.
+Compiled kernels are cached on disk, those of a module in a folder that is named after its source
+and that of all modules it imports.  Numba itself looks only at the file of the function that is
+called, and would go on using compiled code of another file that has been edited or updated since.
 """
 
 import atexit
+import graphlib
 import hashlib
 import importlib
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -19,13 +21,39 @@ import platformdirs
 
 from oectflow.private_folder import NotPrivate, private_folder
 
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+[\w.]+[ \t]+)?import\b(?:\\\n|[^(\n])*(?:\([^)]*\))?", re.MULTILINE
+)
 
-def source_digest(folder: Path) -> str:
-    """Return 16 hexadecimal digits that change with the source of any kernel."""
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(folder.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+
+def source_digests(folder: Path) -> dict[str, str]:
+    """Return what names the compiled code of each module of kernels.
+
+    Parameters
+    ----------
+    folder
+        Where the modules lie.
+
+    Returns
+    -------
+    Of each module, those that it imports first, 16 hexadecimal digits that change with its source
+    and with the source of any module of the folder that it imports, itself or through others.
+    """
+    sources = {path.stem: path.read_bytes() for path in sorted(folder.glob("[!_]*.py"))}
+    imported = {name: sorted(sources.keys() & _imports(text)) for name, text in sources.items()}
+    digests: dict[str, str] = {}
+    for name in graphlib.TopologicalSorter(imported).static_order():
+        digest = hashlib.blake2b(sources[name], digest_size=8)
+        for other in imported[name]:
+            digest.update(digests[other].encode())
+        digests[name] = digest.hexdigest()
+    return digests
+
+
+def _imports(source: bytes) -> set[str]:
+    """Return every word of the imports of a module, among them the modules beside it."""
+    # Parsing all modules would take longer than loading what was compiled.
+    return set(re.findall(r"\w+", " ".join(_IMPORT.findall(source.decode()))))
 
 
 def _cache_folder(wanted: Path) -> Path:
@@ -43,14 +71,13 @@ def _cache_folder(wanted: Path) -> Path:
 
 
 def _import_kernels() -> None:
-    folder = Path(__file__).parent
-    base = numba.config.CACHE_DIR or platformdirs.user_cache_path("oectflow") / "kernels"
     before = numba.config.CACHE_DIR
-    # Numba takes the folder down when a function is decorated, that is, during these imports.
-    numba.config.CACHE_DIR = os.fspath(_cache_folder(Path(base) / source_digest(folder)))
+    base = Path(before or platformdirs.user_cache_path("oectflow") / "kernels")
     try:
-        for path in sorted(folder.glob("[!_]*.py")):
-            importlib.import_module(f"{__name__}.{path.stem}")
+        for name, digest in source_digests(Path(__file__).parent).items():
+            # Numba takes the folder down when a function is decorated, that is, at this import.
+            numba.config.CACHE_DIR = os.fspath(_cache_folder(base / f"{name}-{digest}"))
+            importlib.import_module(f"{__name__}.{name}")
     finally:
         numba.config.CACHE_DIR = before
 
