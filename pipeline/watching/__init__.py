@@ -1,0 +1,1 @@
+"""Instrument folders are ingested and extracted as they come."""
