@@ -18,6 +18,7 @@ from oectflow.extractors.base import (
     Variable,
     register,
 )
+from oectflow.extractors.chosen_windows import CHOSEN_WINDOWS, chosen_windows
 from oectflow.extractors.evolution import evolve_window
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import exponential, gate, transitions, verdicts
@@ -156,6 +157,7 @@ class TauOnOff(PerPhase):
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = TAU_WORDS
     version = 4
+    sample_keys = (CHOSEN_WINDOWS,)
     Params = TauParams
 
     @property
@@ -247,6 +249,7 @@ class TauOnOff(PerPhase):
             _choice(params),
             params["fraction"] if params["window"] == "fraction" else (0.0, 1.0),
             windows,
+            chosen_windows(batch.sample, batch.first_step, len(batch)),
             params["window_points_step"],
             params["window_start_idx_step"],
             (params["window_scalar_min"], params["window_scalar_max"]),

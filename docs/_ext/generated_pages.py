@@ -37,6 +37,7 @@ GROUPS = {
     "oectflow.pipeline.features": "Which features",
     "oectflow.pipeline.outputs.results": "Results",
     "oectflow.pipeline.outputs.marking": "Results",
+    "oectflow.pipeline.outputs.window_choice": "Results",
     "oectflow.pipeline.outputs.export": "Results",
     "oectflow.pipeline.outputs.comparison_table": "Across devices, steps and pulses",
     "oectflow.pipeline.outputs": "Pictures",

@@ -312,6 +312,30 @@ def search_again(
 
 
 @njit(inline="always", error_model="numpy")
+def fit_chosen(y, t, dt, chosen, rows, codes, spans):
+    """Fit one window that somebody has chosen, as :func:`fit_steps` has them."""
+    cycle, phase = int(chosen[1]), int(chosen[2])
+    begin, end = chosen[3] / dt, chosen[4] / dt
+    a, b = math.floor(begin + 0.5), math.floor(end + 0.5)
+    if t.size:
+        a, b = np.searchsorted(t, begin - 0.5), np.searchsorted(t, end - 0.5)
+    rows[cycle, phase] = math.nan
+    spans[cycle, phase] = a, b - a
+    if b <= a:
+        codes[cycle, phase] = NO_WINDOW
+    elif b > y.size:
+        codes[cycle, phase] = CUT
+    else:
+        # By the same function as all cycles, whose digits it has.
+        found = np.empty((1, N_COLUMNS))
+        ends = np.empty(1, np.int8)
+        process = RISE if phase == ON else DECAY
+        fit_windows(y, t, spans[cycle, phase, :1], b - a, process, found, ends)
+        rows[cycle, phase] = found[0]
+        codes[cycle, phase] = ends[0]
+
+
+@njit(inline="always", error_model="numpy")
 def nominal_phases(y, t, m, duty_cycle, starts, windows, first, length):
     """Place the phases of all cycles by the nominal period."""
     on, n_on, off, n_off = phase_offsets(y, starts, duty_cycle)
@@ -352,8 +376,8 @@ def count_doubtful(codes):
 @njit(nogil=True, cache=True, error_model="numpy")
 def fit_steps(
     current, recorded, gate, offsets, interval, period, duty_cycle, most_cycles, polarity, choice,
-    shares, given, length_step, start_step, window_shares, min_swing, threshold, hold, block,
-    rows, codes, times, swings, polarities, n_cycles, sources, levels,
+    shares, given, chosen, length_step, start_step, window_shares, min_swing, threshold, hold,
+    block, rows, codes, times, swings, polarities, n_cycles, sources, levels,
 ):  # fmt: skip
     """Fit all cycles of many steps.
 
@@ -383,6 +407,9 @@ def fit_steps(
     given
         Offset and duration of the on and the off window, in s for ``FIXED``, in samples for
         ``FOUND``.  Shape (S, 2, 2).
+    chosen
+        Windows that count instead, whatever ``choice`` says: step, cycle, ``ON`` or ``OFF``, begin
+        and end in s from the first sample of the step.  Shape (K, 5).
     length_step, start_step, window_shares, min_swing, threshold
         Parameters of the search.
     hold, block
@@ -486,6 +513,9 @@ def fit_steps(
                 y, t, starts[: n + 1], anchors, windows, how, start_step, lengths, tables,
                 min_swing, threshold, hold, fits, ends, spans, ranges,
             )  # fmt: skip
+            for one in chosen:
+                if one[0] == step and one[1] < n:
+                    fit_chosen(y, t, dt, one, fits, ends, spans)
             whole = choice == FULL_PHASE and shares[0] == 0.0 and shares[1] == 1.0
             good = judge_step(
                 y, overflow, t, limits, choice != FIXED, whole, clock, ranges, min_swing,

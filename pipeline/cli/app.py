@@ -71,7 +71,13 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     ),
     "marks": (
         "Mark results as bad or to be checked, undo that, and list what was marked.",
-        {"add": marks.add, "list": marks.list_marks, "undo": marks.undo},
+        {
+            "add": marks.add,
+            "list": marks.list_marks,
+            "undo": marks.undo,
+            "window": marks.window,
+            "windows": marks.list_windows,
+        },
     ),
     "catalog": (
         "Look after the catalog.",

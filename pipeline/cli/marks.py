@@ -1,10 +1,10 @@
-"""``marks``: mark results, undo that, list what was marked."""
+"""``marks``: mark results, choose windows, undo that, list what was marked and chosen."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,9 @@ from oectflow.errors import ConfigError
 from oectflow.pipeline.cli.extract import default_out
 from oectflow.pipeline.cli.output import AsJson, emit_json, say, show, table
 from oectflow.pipeline.cli.place import CatalogOption
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 #: Digits of an id that tell marks apart.
@@ -90,9 +93,49 @@ def add(
         say(f"{len(ids)} mark{'' if len(ids) == 1 else 's'} {label}: {shown}")
 
 
+def window(
+    experiment: Annotated[str, typer.Argument(help="Id of the experiment.")],
+    begin: Annotated[float, typer.Argument(help="Begin, in s from the step's first sample.")],
+    end: Annotated[float, typer.Argument(help="End, likewise; a sample there is left out.")],
+    step: Annotated[int, typer.Option(help="Step, from 0.")],
+    cycle: Annotated[int, typer.Option(help="Gate cycle, from 0.")],
+    phase: Annotated[Literal["on", "off"], typer.Option(help="Phase of the gate.")],
+    reason: Reason = "",
+    who: Who = None,
+    results: Results = None,
+    catalog: CatalogOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose the window in which the next run fits the time constant of one phase of a cycle.
+
+    The results stay as they are until extract runs again.
+    """
+    from oectflow.pipeline.outputs.window_choice import set_window
+
+    made = set_window(
+        results or default_out(catalog),
+        experiment,
+        step=step,
+        cycle=cycle,
+        phase=phase,
+        begin=begin,
+        end=end,
+        reason=reason,
+        who=who,
+    )
+    if as_json:
+        emit_json({"id": made})
+    else:
+        say(f"window {made[:_DIGITS]}; run extract again to use it")
+
+
 def undo(
     ids: Annotated[
-        list[str], typer.Argument(help="Ids of marks, or their first digits, as 'list' shows them.")
+        list[str],
+        typer.Argument(
+            help="Ids of marks or windows, or their first digits, as 'list' and 'windows' show "
+            "them."
+        ),
     ],
     reason: Reason = "",
     who: Who = None,
@@ -100,7 +143,7 @@ def undo(
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Undo marks; they stay in the history."""
+    """Undo marks and choices of windows; they stay in the history."""
     from oectflow.pipeline.outputs.marking import unmark
 
     unmark(results or default_out(catalog), ids, reason=reason, who=who)
@@ -120,14 +163,27 @@ def list_marks(
     from oectflow.pipeline.outputs.marking import marks
 
     folder = results or default_out(catalog)
-    found = marks(folder, history=history)
+    _show(marks(folder, history=history), f"{folder}: no marks", as_json=as_json)
+
+
+def list_windows(
+    results: Results = None, catalog: CatalogOption = None, as_json: AsJson = False
+) -> None:
+    """List the windows that were chosen, and whether the results were computed with them."""
+    from oectflow.pipeline.outputs.window_choice import windows
+
+    folder = results or default_out(catalog)
+    _show(windows(folder), f"{folder}: no windows were chosen", as_json=as_json)
+
+
+def _show(found: pd.DataFrame, without: str, *, as_json: bool) -> None:
     plain = found.astype(object).where(found.notna(), None)
     rows = plain.to_dict("records")
     if as_json:
         emit_json(rows)
         return
     if not rows:
-        say(f"{folder}: no marks")
+        say(without)
         return
     unused = [name for name in plain if all(row[name] in (None, "") for row in rows)]
     titles = [str(name) for name in plain if name not in unused]

@@ -1,4 +1,4 @@
-"""One mark: what it is about, what it says, and who said so when and why."""
+"""What people write beside results: a mark, a window, the end of one, who wrote it when and why."""
 
 from __future__ import annotations
 
@@ -104,8 +104,43 @@ class Mark(_Entry):
         return ", ".join(part for part in parts if part is not None)
 
 
+class Window(_Entry):
+    """The window in which the next run fits the time constant of one phase of a gate cycle.
+
+    Attributes
+    ----------
+    id
+        Of this choice, as a mark has one.
+    experiment_id, step, cycle, phase
+        Where: step and cycle as in the results, from 0.
+    begin, end
+        Of the window, in s from the first sample of the step.
+    who, when, reason
+        As of a mark.
+    """
+
+    id: _Id
+    experiment_id: _Name
+    step: _Number
+    cycle: _Number
+    phase: Literal["on", "off"]
+    begin: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    end: Annotated[float, Field(allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _has_length(self) -> Self:
+        if not self.begin < self.end:
+            raise ValueError(f"begin={self.begin:g} s is not before end={self.end:g} s")
+        return self
+
+    @property
+    def place(self) -> str:
+        """What it is about, in words."""
+        return f"{self.experiment_id}, step {self.step}, cycle {self.cycle}, {self.phase}"
+
+
 class Undo(_Entry):
-    """The end of a mark: it holds no longer, whichever of the two is read first."""
+    """The end of a mark or window: it holds no longer, whichever of the two is read first."""
 
     undo: _Id
 
@@ -129,8 +164,13 @@ def new_mark(label: str, **about: Any) -> Mark:
     return _made(Mark, {"id": uuid.uuid4().hex, "label": label, **_signed(about)})
 
 
+def new_window(**about: Any) -> Window:
+    """Return a choice of now, with an id of its own; errors as of :func:`new_mark`."""
+    return _made(Window, {"id": uuid.uuid4().hex, **_signed(about)})
+
+
 def new_undo(mark_id: str, **about: Any) -> Undo:
-    """Return the end of a mark."""
+    """Return the end of a mark or window."""
     return _made(Undo, {"undo": mark_id, **_signed(about)})
 
 

@@ -1,4 +1,4 @@
-"""Marks in their folder: one file for each who writes, a line for each mark or undo.
+"""Marks in their folder: one file for each who writes, a line for each mark, window or undo.
 
 Nobody writes into the file of another, so that files of several machines on one network drive, or
 copies that were made apart and put together again, lose nothing: what holds is the union of all
@@ -14,15 +14,15 @@ import re
 import stat
 import threading
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import xxhash
 from pydantic import ValidationError
 
 from oectflow.errors import StorageError
-from oectflow.pipeline.marks.mark import Mark, Undo, user_name, why_not
+from oectflow.pipeline.marks.mark import Mark, Undo, Window, user_name, why_not
 
 #: Readers of a folder of Parquet files pass over what begins with an underscore.
 FOLDER = "_marks"
@@ -40,23 +40,36 @@ class Book:
     ----------
     marks
         Every mark that was ever made, in the order of their times, then of their lines.
+    windows
+        Every window that was ever chosen, in the same order.
     undone
-        How those that hold no longer ended, by the id of the mark.
+        How those that hold no longer ended, by the id of the mark or window.
     unreadable
         Why lines or files cannot be read, each with its place.
     """
 
     marks: tuple[Mark, ...] = ()
-    undone: dict[str, Undo] | None = None
+    windows: tuple[Window, ...] = ()
+    undone: Mapping[str, Undo] = field(default_factory=dict)
     unreadable: tuple[str, ...] = ()
 
     @property
     def holding(self) -> tuple[Mark, ...]:
         """The marks that were not undone."""
-        return tuple(mark for mark in self.marks if mark.id not in (self.undone or {}))
+        return tuple(mark for mark in self.marks if mark.id not in self.undone)
+
+    @property
+    def chosen(self) -> tuple[Window, ...]:
+        """The last window that was chosen for each phase, and not undone."""
+        last = {
+            (one.experiment_id, one.step, one.cycle, one.phase): one
+            for one in self.windows
+            if one.id not in self.undone
+        }
+        return tuple(last.values())
 
 
-def write(results: Path, entries: Sequence[Mark | Undo]) -> Path:
+def write(results: Path, entries: Sequence[Mark | Window | Undo]) -> Path:
     """Append entries to the file of this user on this machine, and return its path.
 
     Raises
@@ -80,20 +93,25 @@ def write(results: Path, entries: Sequence[Mark | Undo]) -> Path:
 
 def read(results: Path) -> Book:
     """Return the marks of a folder of results; what cannot be read is named and stops nothing."""
-    marks: dict[Mark, None] = {}
+    marks: dict[Mark | Window, None] = {}
     undone: dict[str, Undo] = {}
     unreadable: list[str] = []
     for path in sorted((results / FOLDER).glob("*.jsonl")):
         for entry in _read_file(path, unreadable):
-            if isinstance(entry, Mark):
-                marks[entry] = None
-            else:
+            if isinstance(entry, Undo):
                 undone.setdefault(entry.undo, entry)
+            else:
+                marks[entry] = None
     in_order = sorted(marks, key=lambda mark: mark.when)
-    return Book(tuple(in_order), undone, tuple(unreadable))
+    return Book(
+        tuple(one for one in in_order if isinstance(one, Mark)),
+        tuple(one for one in in_order if isinstance(one, Window)),
+        undone,
+        tuple(unreadable),
+    )
 
 
-def _read_file(path: Path, unreadable: list[str]) -> list[Mark | Undo]:
+def _read_file(path: Path, unreadable: list[str]) -> list[Mark | Window | Undo]:
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)
@@ -118,17 +136,19 @@ def _read_file(path: Path, unreadable: list[str]) -> list[Mark | Undo]:
     return entries
 
 
-def _parsed(line: bytes) -> Mark | Undo:
+def _parsed(line: bytes) -> Mark | Window | Undo:
     try:
         entry = json.loads(line)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(entry, dict):
         raise ValueError(f"expected an object, not {str(entry)[:40]}")
-    return Undo(**entry) if "undo" in entry else Mark(**entry)
+    if "undo" in entry:
+        return Undo(**entry)
+    return Mark(**entry) if "label" in entry or "phase" not in entry else Window(**entry)
 
 
-def _line(entry: Mark | Undo) -> str:
+def _line(entry: Mark | Window | Undo) -> str:
     return json.dumps(entry.model_dump(exclude_defaults=True), ensure_ascii=False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from oectflow.errors import InputError, OutputError, ParameterError, did_you_mean
 from oectflow.local_path import local_path
-from oectflow.pipeline.marks.mark import BAD, Mark, Undo, new_mark, new_undo
+from oectflow.pipeline.marks.mark import BAD, Mark, new_mark, new_undo
 from oectflow.pipeline.marks.reach import CYCLE, reach_of
 from oectflow.pipeline.marks.store import write
 from oectflow.pipeline.outputs.marked import origin_of, read_marks
@@ -85,7 +85,7 @@ def mark(
     StorageError
         The marks cannot be written.
     """
-    folder = _folder(out)
+    folder = results_folder(out)
     steps, cycles = _numbers("step", step), _numbers("cycle", cycle)
     about: dict[str, Any] = {
         "experiment_id": experiment, "chip_id": chip_id, "device_id": device_id,
@@ -93,12 +93,12 @@ def mark(
     }  # fmt: skip
     # What is no mark at all is said before results are read.
     probe = new_mark(label, **about)
-    described = _described(folder, probe)
+    described = described_by(folder, probe)
     if kind is None and feature is None and cycle is not None:
         about["kind"] = _kind_with_cycles(described)
     marks = [new_mark(label, **about, step=s, cycle=c) for s in steps for c in cycles]
     for one in marks:
-        _need_there(folder, one, described)
+        need_there(folder, one, described)
     write(folder, marks)
     return [one.id for one in marks]
 
@@ -110,15 +110,15 @@ def unmark(
     reason: str = "",
     who: str | None = None,
 ) -> None:
-    """Undo marks; they stay in the history.
+    """Undo marks and choices of windows; they stay in the history.
 
     Parameters
     ----------
     out
         Folder that :func:`oectflow.extract` has written.
     ids
-        Of the marks, as :func:`oectflow.mark` returned them or :func:`oectflow.marks` lists them;
-        the first digits will do.
+        Of the marks, as :func:`oectflow.mark` returned them or :func:`oectflow.marks` lists them,
+        or of windows, as :func:`oectflow.windows` does; the first digits will do.
     reason, who
         As of a mark.
 
@@ -129,16 +129,18 @@ def unmark(
     StorageError
         The folder cannot be written.
     """
-    folder = _folder(out)
-    holding = [mark.id for mark in read_marks(folder).holding]
+    folder = results_folder(out)
+    book = read_marks(folder)
+    ever = [mark.id for mark in book.marks] + [window.id for window in book.windows]
+    holding = [one for one in ever if one not in book.undone]
     chosen: dict[str, None] = {}
     for begin in [ids] if isinstance(ids, str) else ids:
         found = [known for known in holding if begin and known.startswith(begin)]
         if len(found) != 1:
-            seen = "no mark" if not found else f"{len(found)} marks"
+            seen = "no mark or window" if not found else f"{len(found)} of them"
             raise OutputError(
-                f"{folder}: {seen} with the id {begin!r} to undo, expected one; "
-                "of.marks(…), or 'oectflow marks list', lists them"
+                f"{folder}: {seen} with the id {begin!r} to undo, expected one; of.marks(…) and "
+                "of.windows(…), or 'oectflow marks list', list them"
             )
         chosen[found[0]] = None
     write(folder, [new_undo(one, reason=reason, who=who) for one in chosen])
@@ -168,14 +170,13 @@ def marks(out: str | os.PathLike[str], *, history: bool = False) -> pd.DataFrame
     """
     import pandas as pd
 
-    folder = _folder(out)
+    folder = results_folder(out)
     book = read_marks(folder)
-    undone: Mapping[str, Undo] = book.undone or {}
     results = _Results(folder)
     rows = []
     for one in book.marks if history else book.holding:
         own = results.of(one)
-        end = undone.get(one.id)
+        end = book.undone.get(one.id)
         rows.append(
             one.model_dump()
             | {"applies": any(_missing(one, metadata) is None for metadata in own)}
@@ -185,7 +186,14 @@ def marks(out: str | os.PathLike[str], *, history: bool = False) -> pd.DataFrame
     return frame.astype({"step": "Int64", "cycle": "Int64", "applies": bool})
 
 
-def _folder(out: str | os.PathLike[str]) -> Path:
+def results_folder(out: str | os.PathLike[str]) -> Path:
+    """Return a folder of results.
+
+    Raises
+    ------
+    OutputError
+        There is none.
+    """
     folder = local_path(out, OutputError)
     if not folder.is_dir():
         raise OutputError(f"{folder}: there is no such folder of results")
@@ -250,7 +258,7 @@ def _readable(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _described(folder: Path, mark: Mark) -> list[dict[str, Any]]:
+def described_by(folder: Path, mark: Mark) -> list[dict[str, Any]]:
     """Return the metadata of the results that a mark is about.
 
     Raises
@@ -279,7 +287,8 @@ def _kind_with_cycles(described: Iterable[Mapping[str, Any]]) -> str | None:
     return kinds.pop() if len(kinds) == 1 else None
 
 
-def _need_there(folder: Path, mark: Mark, described: Iterable[Mapping[str, Any]]) -> None:
+def need_there(folder: Path, mark: Mark, described: Iterable[Mapping[str, Any]]) -> None:
+    """Raise :class:`OutputError` where no result has what a mark is about."""
     reasons = [_missing(mark, metadata) for metadata in described]
     if all(reasons):
         raise OutputError(f"{folder}: {mark.place}: {reasons[0]}")

@@ -55,6 +55,7 @@ from .pipeline.outputs.plots import (
     plot_transient,
 )
 from .pipeline.outputs.results import open_results, problems_frame, results_frame
+from .pipeline.outputs.window_choice import set_window, windows
 from .pipeline.quick import FeatureTable, features, fit_tau
 from .pipeline.statistics.compare import compare
 from .pipeline.statistics.contacts import contact_resistance
@@ -134,6 +135,8 @@ __all__ = [
     "repack",
     "report",
     "results_frame",
+    "set_window",
     "unmark",
+    "windows",
     "write_experiment",
 ]

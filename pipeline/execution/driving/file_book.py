@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,13 @@ class FileBook:
         Output folder, in which the book is kept.
     question
         From :func:`question`; what was found for another one does not count.
+    apart
+        Experiments of which it remembers nothing, since something is asked of them alone.
     """
 
-    def __init__(self, folder: Path, question: str) -> None:
+    def __init__(self, folder: Path, question: str, apart: Container[str] = ()) -> None:
         self._folder = folder
+        self._apart = apart
         self._question = question
         self._looked: dict[str, tuple[str, _State | None]] = {}
         self._told: set[str] = set()
@@ -71,7 +74,7 @@ class FileBook:
             return None
         _, _, experiment_id, name, result, reused, warnings, flags = entry
         out_path = self._folder / name
-        if _state(str(out_path)) != result:
+        if experiment_id in self._apart or _state(str(out_path)) != result:
             return None
         self._told.add(key)
         return ExperimentRecord(
@@ -109,6 +112,7 @@ class FileBook:
             and bool(record.content_hash)
             and record.n_problems == 0
         )
+        whole &= record.experiment_id not in self._apart
         if not whole or raw is None or not set(features.features) <= set(kept):
             return
         if time.time_ns() - max(raw[1], raw[2]) < _RECENT_NS or raw != _state(key):

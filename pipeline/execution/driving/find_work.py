@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from oectflow.errors import ConfigError, InputError, OutputError
+from oectflow.extractors.chosen_windows import with_windows
 from oectflow.pipeline.execution.driving.file_book import FileBook
 from oectflow.pipeline.execution.planning.work import (
     ExperimentTask,
@@ -35,6 +36,7 @@ def find_work(
     allow_external: bool = False,
     partition_by: str | None = None,
     book: FileBook | None = None,
+    windows: Mapping[str, Sequence[Sequence[Any]]] | None = None,
 ) -> Iterator[Job | ExperimentRecord]:
     """Look at every experiment and say what is to be done, or why nothing is.
 
@@ -47,22 +49,24 @@ def find_work(
     experiment that came before, or is unchanged.
     """
     fingerprints = features.fingerprints()
+    windows = windows or {}
     raw = RawFiles(out, allow_external=allow_external, partition_by=partition_by)
     for index, path in enumerate(paths):
-        known = book.find(path) if book else None
+        remembered = book.find(path) if book else None
         if (
-            known
+            remembered
             and verify == "identity"
             and not force
-            and raw.claim(known.out_path, path, known.experiment_id)
+            and raw.claim(remembered.out_path, path, remembered.experiment_id)
         ):
-            yield known
+            yield remembered
             continue
         try:
             found = raw.look(path)
             experiment, out_path, metadata = found.experiment, found.result, found.metadata
             name, damage = experiment.experiment_id, found.damage
             sample, warnings = sample_of(experiment, samples)
+            known = with_windows(sample, windows.get(name, ()))
             warnings = [*notes_on(experiment), *warnings]
         except (InputError, OutputError, ConfigError) as error:
             reason = str(error) if str(path) in str(error) else f"{path}: {error}"
@@ -73,7 +77,7 @@ def find_work(
         if metadata is not None:
             if same_source(metadata, experiment, verify):
                 asked = {} if force else fingerprints
-                reused, dropped = _reusable(metadata, features, asked, sample)
+                reused, dropped = _reusable(metadata, features, asked, known)
             else:
                 gone = metadata["features"].keys() - features.features.keys()
                 dropped = dict.fromkeys(sorted(gone), "the raw file has changed")
@@ -121,6 +125,7 @@ def find_work(
                 warnings=tuple(warnings),
                 dropped=dropped,
                 step_timeout=step_timeout,
+                known=known,
             ),
             {source: experiment.layout(source) for source in sources},
             tuple(f.name for f in features.extracted if f.name not in reused),
@@ -141,7 +146,7 @@ def _reusable(
     metadata: Mapping[str, Any],
     features: FeatureList,
     fingerprints: Mapping[str, str],
-    sample: Mapping[str, Any],
+    known: Mapping[str, Any],
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """Say what of an earlier result is kept.
 
@@ -154,8 +159,8 @@ def _reusable(
         Of the earlier result.
     features, fingerprints
         What is asked for; without a fingerprint it is computed anew in any case.
-    sample
-        What is known of the device now.
+    known
+        Of the device, and by hand, now.
 
     Returns
     -------
@@ -172,19 +177,19 @@ def _reusable(
     }
     for feature in features.extracted:
         if feature.extractor is not None and feature.name in earlier:
-            used = used_sample(feature.extractor, sample)
+            used = used_sample(feature.extractor, known)
             if used != earlier[feature.name].get("sample", {}):
                 anew.add(feature.name)
     for feature in features.derived:
         if not anew.isdisjoint(feature.upstream):
             anew.add(feature.name)
-    dropped = _outdated(metadata, features, anew, sample)
+    dropped = _outdated(metadata, features, anew, known)
     kept = tuple(name for name in earlier if name not in anew and name not in dropped)
     return kept, dropped
 
 
 def _outdated(
-    metadata: Mapping[str, Any], features: FeatureList, anew: set[str], sample: Mapping[str, Any]
+    metadata: Mapping[str, Any], features: FeatureList, anew: set[str], known: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return the features of a result that cannot stand beside what is computed anew, and why."""
     earlier = metadata["features"]
@@ -197,8 +202,8 @@ def _outdated(
     dropped: dict[str, str] = {}
     for name in others:
         used = earlier[name].get("sample", {})
-        if any(sample.get(word) != value for word, value in used.items()):
-            dropped[name] = "what is known of the sample has changed"
+        if any(known.get(word) != value for word, value in used.items()):
+            dropped[name] = "what is known of the sample, or chosen by hand, has changed"
         taken = sorted(_columns(metadata, name) & owners.keys())
         if taken:
             dropped[name] = f"{taken[0]!r} is a column of {owners[taken[0]]!r} now"

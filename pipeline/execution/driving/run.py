@@ -51,6 +51,7 @@ from oectflow.pipeline.inputs.from_python import on_disk
 from oectflow.pipeline.inputs.samples import read_samples
 from oectflow.pipeline.outputs.places import check_partition
 from oectflow.pipeline.outputs.states import Verify
+from oectflow.pipeline.outputs.window_choice import windows_of_experiments
 
 
 @dataclass(frozen=True)
@@ -403,16 +404,17 @@ def _prepared(
     table = None if options.samples is None else read_samples(options.samples)
     paths = find_experiments(experiments)
     features = features.pinned()
+    windows = windows_of_experiments(folder)
     # The state of a raw file says nothing about other files in which its data may lie.
-    files = (
-        None
-        if options.allow_external
-        else FileBook(folder, question(features, table, expand_multidim=options.expand_multidim))
-    )
+    files = None
+    if not options.allow_external:
+        asked = question(features, table, expand_multidim=options.expand_multidim)
+        files = FileBook(folder, asked, windows)
     prepared = find_work(
         paths, features, folder, force=options.force, expand_multidim=options.expand_multidim,
         topic=topic, samples=table, verify=options.verify, step_timeout=options.step_timeout,
         allow_external=options.allow_external, partition_by=options.partition_by, book=files,
+        windows=windows,
     )  # fmt: skip
     for index, item in enumerate(prepared):
         if isinstance(item, Job):

@@ -34,6 +34,8 @@ class ExperimentTask:
         Position of the experiment in the run.
     sample
         What is known of the device, by the raw file and the table of samples.
+    known
+        The same with what was chosen by hand: what extractors may get to know.
     warnings
         What the results should say beside the numbers.
     dropped
@@ -54,6 +56,7 @@ class ExperimentTask:
     topic: str
     index: int = 0
     sample: Mapping[str, Any] = field(default_factory=dict)
+    known: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
     step_timeout: StepTimeoutOption = None

@@ -230,7 +230,7 @@ def _joined_steps(table: Table, features: FeatureList, steps: Sequence[DerivedSt
 
 
 def describe(
-    table: Table, features: FeatureList, sample: Mapping[str, Any]
+    table: Table, features: FeatureList, known: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the metadata of every feature: definition, fingerprint, time, outcomes by word.
 
@@ -238,8 +238,8 @@ def describe(
     ----------
     table, features
         What was computed.
-    sample
-        What is known of the device; a feature says what it has used of that.
+    known
+        Of the device and by hand; a feature says what it has used of that.
     """
     described = dict(table.kept)
     fingerprints = features.fingerprints()
@@ -253,7 +253,7 @@ def describe(
         }
         extractor = features.features[name].extractor
         if extractor is not None and extractor.sample_keys:
-            described[name]["sample"] = used_sample(extractor, sample)
+            described[name]["sample"] = used_sample(extractor, known)
     return described
 
 

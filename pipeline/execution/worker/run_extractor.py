@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from oectflow.extractors.base import ERROR, BaseExtractor, Columns, Variable, missing, stack_steps
+from oectflow.extractors.chosen_windows import sample_of_step
 from oectflow.extractors.pinning import is_built_in
 from oectflow.measurement import Batch, get_kind
 from oectflow.pipeline.execution.planning.work import StepTimeoutOption
@@ -129,12 +130,16 @@ def _evaluate(
     for i in range(len(batch)):
         if i not in errors:
             try:
-                rows[i] = call(lambda i=i: extractor.extract_step(batch.step(i)), 1)  # type: ignore[misc]
+                rows[i] = call(lambda i=i: extractor.extract_step(_step(batch, i)), 1)  # type: ignore[misc]
             except Stuck:
                 raise
             except Exception as error:  # noqa: BLE001
                 errors[i] = _described(error)
     return stack_steps(extractor.variables, rows)
+
+
+def _step(batch: Batch, i: int) -> dict[str, Any]:
+    return batch.step(i) | {"sample": sample_of_step(batch.sample, batch.first_step + i)}
 
 
 def _failed(
@@ -203,7 +208,7 @@ def _rows(
     extractor, batch, todo = work
     for i in todo:
         try:
-            yield extractor.extract_step(batch.step(i)), None
+            yield extractor.extract_step(_step(batch, i)), None
         except BaseException as error:  # noqa: BLE001 - a step that ends the process, too
             yield None, _described(error)
 

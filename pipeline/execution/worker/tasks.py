@@ -187,7 +187,7 @@ def compute_batch(
 
 
 def _extracted(task: ExperimentTask, specs: Sequence[NamedExtractor], steps: Steps) -> Extracted:
-    steps = _writable(replace(steps, batch=replace(steps.batch, sample=task.sample)))
+    steps = _writable(replace(steps, batch=replace(steps.batch, sample=task.known)))
     start, n_steps = steps.batch.first_step, len(steps.batch)
     columns = value_columns(steps)
     problems: list[Problem] = []
@@ -331,7 +331,7 @@ def write_experiment(
     """
     begin = time.perf_counter()
     features = pickled.value
-    described = describe(table, features, task.sample)
+    described = describe(table, features, task.known)
     identity = {
         "experiment_id": task.experiment_id,
         "chip_id": task.chip_id,

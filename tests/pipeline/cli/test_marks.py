@@ -73,4 +73,26 @@ def test_mistakes_are_one_line(oectflow, results, options, why):
 def test_undo_of_what_is_not_there(oectflow, results):
     answer = oectflow("marks", "undo", "77")
     assert answer.status == 2
-    assert "no mark with the id '77' to undo" in answer.err
+    assert "no mark or window with the id '77' to undo" in answer.err
+
+
+def test_windows(oectflow, tmp_path):
+    simulate_device(0, n_transfer=0, n_transient=1, n_cycles=5, test_id="a").write(
+        tmp_path / "raw.h5"
+    )
+    tau = {"tau": {"extractor": "transient.tau_on_off", "input": "transient"}}
+    extract(tmp_path / "raw.h5", tau, tmp_path / "features", progress=False)
+    assert oectflow("marks", "windows").out.strip() == "features: no windows were chosen"
+    where = ["a", "0.01", "0.05", "--step", "0", "--cycle", "1", "--phase", "off"]
+    answer = oectflow("marks", "window", *where, "--reason", "a spike")
+    assert answer.status == 0, answer.err
+    assert "run extract again" in answer.out
+    (row,) = oectflow("marks", "windows", "--json").json
+    assert (row["begin"], row["end"], row["used"]) == (0.01, 0.05, False)
+    assert "a spike" in oectflow("marks", "windows").out
+    assert oectflow("marks", "list", "--json").json == []
+    assert oectflow("marks", "undo", row["id"][:8]).status == 0
+    assert oectflow("marks", "windows", "--json").json == []
+    answer = oectflow("marks", "window", "a", "0.05", "0.01", *where[3:])
+    assert answer.status == 2
+    assert "is not before" in answer.err

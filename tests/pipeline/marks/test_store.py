@@ -140,6 +140,9 @@ def test_a_line_that_was_cut_off(tmp_path, kept):
 
 GOOD = '{"id": "%s", "label": "bad", "experiment_id": "a", "who": "x", "when": "%s"}'
 WHEN = "2026-01-02T03:04:05+00:00"
+WINDOW = (GOOD % ("7" * 32, WHEN)).replace(
+    '"label": "bad"', '"step": 1, "cycle": 2, "phase": "%s", "begin": %s, "end": %s'
+)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +159,9 @@ WHEN = "2026-01-02T03:04:05+00:00"
         ((GOOD % ("7" * 32, WHEN)).replace("}", ', "chip_id": "C"}'), "not both"),
         ((GOOD % ("7" * 32, WHEN)).replace('"bad"', '"a, b"'), "label='a, b'"),
         ((GOOD % ("7" * 32, WHEN)).replace('"a"', '"\\ud800"'), "experiment_id="),
+        (WINDOW % ("down", 0.1, 0.2), "phase='down'"),
+        (WINDOW % ("off", 0.2, 0.2), "is not before"),
+        (WINDOW % ("off", 0.1, "NaN"), "end=nan"),
         ('{"undo": "7", "who": "x", "when": "' + WHEN + '"}', "undo='7'"),
     ],
 )

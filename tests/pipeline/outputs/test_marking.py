@@ -191,9 +191,9 @@ def test_undo(out):
     assert np.isnan(opened(out)["gm"].values[0]).tolist() == [False, True, False, False]
     of.unmark(out, [other])
     xr.testing.assert_identical(opened(out), plain)
-    with pytest.raises(OutputError, match=f"no mark with the id '{one}'"):
+    with pytest.raises(OutputError, match=f"no mark or window with the id '{one}'"):
         of.unmark(out, one)
-    with pytest.raises(OutputError, match="no mark with the id ''"):
+    with pytest.raises(OutputError, match="no mark or window with the id ''"):
         of.unmark(out, "")
 
 
