@@ -61,8 +61,12 @@ def test_page__has_every_parameter_variable_and_status_word(
 
 def test_page__says_which_bundled_sets_use_it(pages: ModuleType) -> None:
     uses = list(pages.bundled_uses("transient.tau_on_off"))
-    assert uses[::2] == ["`all`: `tau`", "`transient_tau`: `tau`"]
-    assert uses[1] == r"`transient_models`: `tau` (window='full\_phase')"
+    assert uses == [
+        "`all`: `tau`",
+        "`stability`: `tau`",
+        r"`transient_models`: `tau` (window='full\_phase')",
+        "`transient_tau`: `tau`",
+    ]
 
 
 @pytest.mark.parametrize("name", ["transfer.Von", "transient.tau_on_off", "transient.dwt"])

@@ -114,6 +114,7 @@ def test_list_bundled__each_loads_and_has_its_own_name() -> None:
         "figures_of_merit",
         "impedance",
         "normalized",
+        "stability",
         "transient_models",
         "transient_tau",
         "v2_mixed",

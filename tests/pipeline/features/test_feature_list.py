@@ -828,8 +828,8 @@ def test_bundled__loads_and_derives(name: str) -> None:
         for feature in features.extracted
         for column, variable in ((feature.name, feature.variables["value"]),)
     }
-    if "tau" in columns:
-        columns["tau_status"] = np.zeros(columns["tau"].shape, np.int8)
+    words = {f"{name}_status": np.zeros(column.shape, np.int8) for name, column in columns.items()}
+    columns |= words
     result, failures = features.compute_derived(columns)
     assert failures == []
     for feature in features.derived:
