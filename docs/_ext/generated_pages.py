@@ -29,6 +29,7 @@ from oectflow.pipeline.cli import main
 GROUPS = {
     "oectflow.cluster": "Workers",
     "oectflow.pipeline.execution": "Runs",
+    "oectflow.pipeline.watching": "Runs",
     "oectflow.pipeline.manager.feature_set": "Which features",
     "oectflow.pipeline.manager": "Experiments and their catalog",
     "oectflow.pipeline.inputs.catalog": "Experiments and their catalog",
@@ -75,6 +76,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "oectflow.pipeline.features.expressions": ("Expression",),
     "oectflow.pipeline.execution.planning.run_plan": ("FeaturePlan",),
     "oectflow.pipeline.outputs.sink": ("Problem",),
+    "oectflow.pipeline.watching.status": ("WatchStatus", "WatchedExperiment", "read_status"),
     "oectflow.errors": (),
 }
 

@@ -34,6 +34,7 @@ from oectflow.pipeline.cli import (
     show,
     start,
     status,
+    watch,
 )
 from oectflow.pipeline.cli import inspect as inspecting
 from oectflow.pipeline.cli.output import folded, messages, note, say
@@ -58,7 +59,14 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
         search.search,
         show.show,
     ),
-    "Features": (extract.extract, status.status, report.report, compare.compare, export.export),
+    "Features": (
+        extract.extract,
+        watch.watch,
+        status.status,
+        report.report,
+        compare.compare,
+        export.export,
+    ),
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "features": (

@@ -19,7 +19,7 @@ def ingest(
         typer.Argument(help="Folder of the HDF5 files; by default the one of the configuration."),
     ] = None,
     on_conflict: Annotated[
-        Literal["skip", "overwrite", "rename"],
+        Literal["skip", "update", "overwrite", "rename"],
         typer.Option(help="What to do where the file exists already."),
     ] = "skip",
     workers: Annotated[

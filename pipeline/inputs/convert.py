@@ -8,19 +8,26 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
 import xxhash
 
-from oectflow.errors import IngestError, UnreadableFile
+from oectflow.errors import IngestError
 from oectflow.measurement import Measurement
-from oectflow.pipeline.inputs.hdf5 import content_hash, open_file, plain
+from oectflow.pipeline.inputs.hdf5 import content_hash
 from oectflow.pipeline.inputs.ingest_report import (
     NO_MEASUREMENTS,
     IngestRecord,
     Status,
     Unread,
+)
+from oectflow.pipeline.inputs.origin import (
+    hash_of_test,
+    origin_of,
+    state_of_files,
+    state_of_test,
 )
 from oectflow.pipeline.inputs.raw_format import (
     NAME_KEYS,
@@ -36,7 +43,7 @@ from oectflow.pipeline.inputs.readers.sense import sensible
 from oectflow.pipeline.inputs.readers.test_info import RUNNING, read_test_info
 from oectflow.pipeline.inputs.samples import Samples, with_sample
 
-OnConflict = Literal["skip", "overwrite", "rename"]
+OnConflict = Literal["skip", "update", "overwrite", "rename"]
 
 _EXISTS = "a file of this name exists"
 # A folder may be called "chip 12", "chip_A3", "device-4"; "chips" names none.
@@ -52,6 +59,8 @@ def convert_folder(
     on_conflict: OnConflict = "skip",
     samples: Samples | None = None,
     made: dict[Path, Path] | None = None,
+    *,
+    under_way: bool = True,
 ) -> IngestRecord:
     """Convert one folder of the instrument; whatever is wrong with it is said in the record.
 
@@ -66,6 +75,8 @@ def convert_folder(
         As in :func:`oectflow.ingest`.
     made
         Raw files made before, and of what: they are not overwritten.  What is made is added.
+    under_way
+        Whether the step that a running test is measuring is read, too, as far as it is there.
     """
     made = {} if made is None else made
     folder = Path(folder).absolute()
@@ -79,20 +90,25 @@ def convert_folder(
             "source_folder_name": folder.name,
             "source_folder_path": str(folder),
         }
-        if info.running:
-            # First the hash, then the content: what is added in between is read the next time.
-            source["source_hash"] = _hash_of(folder)
-            info = read_test_info(folder)
+        digest = cache(partial(hash_of_test, folder, info, under_way=under_way))
+        state = state_of_test(folder, info, under_way=under_way)
         names = dict(zip(NAME_KEYS, name_parts(info.tidy), strict=True))
         wanted = Path(out).absolute() / file_name(info.tidy)
-        path, status, reason = _target(wanted, on_conflict, lambda: _hash_of(folder), is_file=False)
+        if on_conflict == "update":
+            path, status, reason = _updated(wanted, folder, state, digest)
+        else:
+            path, status, reason = _target(wanted, on_conflict, digest, is_file=False)
         if status == "skipped":
             return replace(record, status=status, path=path, reason=reason)
         if path in made:
             raise IngestError(
                 f"would overwrite the file just made from {made[path]}; rename one of them"
             )
-        (measurement,) = READER.read_test(info).measurements
+        if info.running or on_conflict == "update":
+            # First the hash, then the content: what is added in between is read the next time.
+            source |= {"source_hash": digest(), "source_state": state}
+            info = read_test_info(folder)
+        (measurement,) = READER.read_test(info, under_way=under_way).measurements
         measurement = with_sample(sensible(measurement), measurement.attributes, samples)
         _write(path, measurement, {**measurement.attributes, **names, **source})
     except IngestError as error:
@@ -163,6 +179,7 @@ def _convert_file(
     path = failed.source
     try:
         # First the hash, then the content: what is added in between is another content.
+        state = state_of_files([path])
         digest = content_hash(path)
         reading = reader.read(path)
     except IngestError as error:
@@ -174,7 +191,7 @@ def _convert_file(
     records: list[IngestRecord | Unread] = []
     for number, measurement in enumerate(reading.measurements, 1):
         attributes = _attributes_of_file(path, measurement, f"_{number}" if several else "")
-        attributes |= {"reader": reader.name, "source_hash": digest}
+        attributes |= {"reader": reader.name, "source_hash": digest, "source_state": state}
         record = replace(failed, files=files)
         records.append(_convert_one(record, measurement, attributes, out, on_conflict, samples))
     nothing = f"{reader.name}: {failed.recognition}, but it holds no measurement"
@@ -194,9 +211,12 @@ def _convert_one(
             why = "; ".join(measurement.warnings[:3]) or "no step was found in it"
             raise IngestError(f"{record.source}: nothing can be read: {why}")
         digest = str(attributes["source_hash"])
-        path, status, reason = _target(
-            out / file_name(attributes), on_conflict, lambda: digest, is_file=True
-        )
+        wanted = out / file_name(attributes)
+        if on_conflict == "update":
+            state = str(attributes["source_state"])
+            path, status, reason = _updated(wanted, record.source, state, lambda: digest)
+        else:
+            path, status, reason = _target(wanted, on_conflict, lambda: digest, is_file=True)
         if status == "skipped":
             return replace(record, status=status, path=path, reason=reason)
         measurement = with_sample(sensible(measurement), attributes, samples)
@@ -253,7 +273,8 @@ def _target(
         return path, "written", ""
     if not is_file and not _may_be_running(path):
         return path, "skipped", _EXISTS
-    status, written_from = _state_of(path)
+    found = origin_of(path)
+    status, written_from = found["status"], found["source_hash"]
     if status != RUNNING:
         changed = written_from and written_from != digest()
         hint = "; its source has changed since: on_conflict='overwrite' replaces it"
@@ -274,23 +295,41 @@ def _may_be_running(path: Path) -> bool:
         return False
 
 
-def _state_of(path: Path) -> tuple[str, str]:
-    """Return the status of a raw file, and the hash of what it was made from, where it says so."""
-    try:
-        with open_file(path, "the metadata") as file:
-            found = [plain(file.attrs.get(name, "")) for name in ("status", "source_hash")]
-    except UnreadableFile:
-        return "", ""
-    return str(found[0]), str(found[1])
+def _updated(
+    path: Path, source: Path, state: str, digest: Callable[[], str]
+) -> tuple[Path, Status, str]:
+    """Do as :func:`_target` for ``on_conflict="update"``.
 
+    Parameters
+    ----------
+    path
+        Where the raw file is, or will be.
+    source, state
+        The folder or file, and what tells without reading that it is as it was.
+    digest
+        Reads it, and returns its hash.
 
-def _hash_of(folder: Path) -> str:
-    """Return a hash of the descriptions and CSV files of a test."""
-    digest = xxhash.xxh3_128()
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in (".csv", ".json") and path.is_file():
-            digest.update(f"{path.name}={content_hash(path)};".encode())
-    return digest.hexdigest()
+    Raises
+    ------
+    IngestError
+        The raw file was made of something else that is there, too.
+    """
+    if not path.exists():
+        return path, "written", ""
+    found = origin_of(path)
+    other = found["source_folder_path"] or found["source_file_path"]
+    if other and other != str(source) and Path(other).exists():
+        raise IngestError(
+            f"{path.name} was made of {other}, and would be replaced by {source}; remove one of "
+            "them, or give it another test_id"
+        )
+    if found["source_state"] == state and other == str(source):
+        return path, "skipped", f"{_EXISTS}, and its source has not changed"
+    if not found["source_hash"] and found["status"] != RUNNING:
+        return path, "skipped", f"{_EXISTS}, which does not say of what content it was made"
+    if found["source_hash"] == digest():
+        return path, "skipped", f"{_EXISTS}, and its source has the same content"
+    return path, "updated", ""
 
 
 def _free_path(path: Path) -> Path:

@@ -50,9 +50,10 @@ def ingest(
     out
         Folder of the HDF5 files, made where absent.
     on_conflict
-        What to do where a file of the same name exists: keep it (``"skip"``), replace it
-        (``"overwrite"``), or write beside it with ``_2``, ``_3``, … (``"rename"``).  A file made
-        while its test was running is brought up to date where others are kept.
+        What to do where a file of the same name exists: keep it (``"skip"``), replace it where
+        what it was made of has changed since (``"update"``) or in any case (``"overwrite"``), or
+        write beside it with ``_2``, ``_3``, … (``"rename"``).  A file made while its test was
+        running is brought up to date where others are kept.
     workers
         Processes; 1 converts in this process.  By default one per core where there is enough to do.
     progress

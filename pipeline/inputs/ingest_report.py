@@ -29,7 +29,7 @@ class IngestRecord:
     source
         The folder or file.
     status
-        ``"written"``; ``"updated"``, where the test was still running when it was read before;
+        ``"written"``; ``"updated"``, where what it was made of has grown or changed since;
         ``"skipped"``, where a file of this name exists; or ``"failed"``.
     path
         The HDF5 file, None where there is none.

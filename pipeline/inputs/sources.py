@@ -114,13 +114,17 @@ def _sort(
         n_bytes = _size(entry)
         if is_test:
             size += n_bytes
-        # What the desktop and office programs leave behind are no measurements.
-        if entry.name.startswith((".", "~$")) or entry.name in ("Thumbs.db", "desktop.ini"):
+        if is_left_behind(entry.name):
             continue
         if not (is_test and entry.name.lower().endswith(_OF_INSTRUMENT)):
             found.files[folder / entry.name] = n_bytes
     if is_test:
         found.folders[folder] = size
+
+
+def is_left_behind(name: str) -> bool:
+    """Whether the desktop and office programs have left a file behind: it is no measurement."""
+    return name.startswith((".", "~$")) or name in ("Thumbs.db", "desktop.ini")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -63,6 +63,7 @@ from .pipeline.statistics.degradation import fit_degradation, forecast_degradati
 from .pipeline.statistics.gain import intrinsic_gain
 from .pipeline.statistics.mobility import mobility_capacitance
 from .pipeline.statistics.pulses import pulse_ratios
+from .pipeline.watching.watch import watch
 
 __version__: str
 
@@ -137,6 +138,7 @@ __all__ = [
     "results_frame",
     "set_window",
     "unmark",
+    "watch",
     "windows",
     "write_experiment",
 ]

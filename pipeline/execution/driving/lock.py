@@ -1,12 +1,12 @@
-"""One run at a time in an output folder."""
+"""One run, and one watcher, at a time in a folder."""
 
 from __future__ import annotations
 
 import errno
 import stat
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,32 +17,48 @@ from oectflow.errors import OutputError, StorageError
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
+def only_run_in(folder: Path) -> AbstractContextManager[None]:
+    """Hold the lock of an output folder; raises as :func:`only_one_in`."""
+    return only_one_in(
+        folder,
+        ".oectflow.lock",
+        lambda folder: OutputError(
+            f"{folder}: another run is writing here; wait for it, or choose another folder"
+        ),
+    )
+
+
 @contextmanager
-def only_run_in(folder: Path) -> Iterator[None]:
-    """Hold the lock of an output folder.
+def only_one_in(folder: Path, name: str, taken: Callable[[Path], OutputError]) -> Iterator[None]:
+    """Hold a lock in a folder.
 
     The lock belongs to the open file, not to its existence, so a process that dies releases it.
+
+    Parameters
+    ----------
+    folder, name
+        The folder, and the file in it.
+    taken
+        Returns the error to raise where another process holds the lock.
 
     Raises
     ------
     OutputError
-        Another run holds it.
+        Another process holds it.
     StorageError
         The folder cannot be written.
     """
-    path = folder / ".oectflow.lock"
+    path = folder / name
     try:
         # Whoever may write the folder may hold the lock, whatever the umask of the first one was.
         lock = FileLock(path, mode=stat.S_IMODE(folder.stat().st_mode) & 0o666)
         lock.acquire(timeout=0)
     except Timeout:
-        raise OutputError(
-            f"{folder}: another run is writing here; wait for it, or choose another folder"
-        ) from None
+        raise taken(folder) from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, NotImplementedError) or error.errno in _NO_LOCKS:
             warnings.warn(
-                f"{folder}: its file system has no locks; see to it that no other run writes here "
+                f"{folder}: its file system has no locks; see to it that nobody else writes here "
                 "at the same time",
                 stacklevel=4,
             )

@@ -6,6 +6,7 @@ take all that laboratories have on disk.  What cannot be used is said in a warni
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -63,8 +64,11 @@ class InstrumentReader:
         """
         return self.read_test(read_test_info(path))
 
-    def read_test(self, info: FolderInfo) -> Reading:
-        """Read all steps of a test whose description has been read; raises as :meth:`read`."""
+    def read_test(self, info: FolderInfo, *, under_way: bool = True) -> Reading:
+        """Read all steps of a test whose description has been read; raises as :meth:`read`.
+
+        ``under_way=False`` leaves out what a running test has not described yet: it still grows.
+        """
         path = info.path.parent
         with os.scandir(path) as found_there:
             names = {one.name for one in found_there}
@@ -78,7 +82,7 @@ class InstrumentReader:
             warnings += flaws
             used.update(files)
         for name in sorted(names - used, key=_natural):
-            if name.lower().endswith(".csv"):
+            if name.lower().endswith(".csv") and (under_way or not info.running):
                 found, flaws = _undescribed(path, name, len(entries), running=info.running)
                 steps += found
                 warnings += flaws
@@ -108,6 +112,34 @@ class InstrumentReader:
 
 
 READER = InstrumentReader()
+
+
+def complete_files(info: FolderInfo, names: Collection[str]) -> frozenset[str]:
+    """Return the files of what is complete of a test: descriptions, and steps that have ended.
+
+    Parameters
+    ----------
+    info
+        The description of the test.
+    names
+        All files in its folder.
+
+    Returns
+    -------
+    Of a test that has ended all CSV and JSON files; of one that runs, those of the steps that it
+    describes.
+    """
+    if not info.running:
+        return frozenset(name for name in names if name.lower().endswith((".csv", ".json")))
+    found = {info.path.name, WORKFLOW} & set(names)
+    for number, entry in enumerate(info.tidy["steps"], 1):
+        if isinstance(entry, Mapping):
+            word = str(entry.get("type", "")).strip().lower()
+            # A step whose file is not there yet is named when the test is read.
+            with contextlib.suppress(IngestError):
+                name, others = _csv_name(entry, names, number, word)
+                found |= {name, *others}
+    return frozenset(found)
 
 
 def _described(
