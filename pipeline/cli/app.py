@@ -27,6 +27,7 @@ from oectflow.pipeline.cli import (
     importing,
     ingest,
     marks,
+    publish,
     repack,
     report,
     scan,
@@ -67,6 +68,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
         compare.compare,
         export.export,
     ),
+    "Publish": (publish.publish, publish.rerun),
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "features": (

@@ -56,6 +56,8 @@ from .pipeline.outputs.plots import (
 )
 from .pipeline.outputs.results import open_results, problems_frame, results_frame
 from .pipeline.outputs.window_choice import set_window, windows
+from .pipeline.publishing.publish import Publication, publish
+from .pipeline.publishing.rerun import Rerun, rerun
 from .pipeline.quick import FeatureTable, features, fit_tau
 from .pipeline.statistics.compare import compare
 from .pipeline.statistics.contacts import contact_resistance
@@ -86,6 +88,8 @@ __all__ = [
     "OectflowError",
     "OutputError",
     "Params",
+    "Publication",
+    "Rerun",
     "RunFailed",
     "RunPlan",
     "RunReport",
@@ -130,11 +134,13 @@ __all__ = [
     "plot_transient",
     "problems_frame",
     "process_data_pipeline",
+    "publish",
     "pulse_ratios",
     "read_samples",
     "register",
     "repack",
     "report",
+    "rerun",
     "results_frame",
     "set_window",
     "unmark",

@@ -1,0 +1,1 @@
+"""Results as a publication (RO-Crate, Frictionless) that another machine computes again."""
