@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from oectflow.errors import OutputError
+from oectflow.extractors.chosen_windows import CHOSEN_WINDOWS
 from oectflow.local_path import local_path
 from oectflow.pipeline.execution.driving.run import extract
 from oectflow.pipeline.execution.worker.tasks import software_versions
@@ -193,6 +194,8 @@ def _row(metadata: Mapping[str, Any]) -> dict[str, Any]:
     identity = metadata["identity"]
     sample = dict(identity["sample"])
     units = sample.pop("units", {})
+    # A run finds them beside the marks.
+    sample.pop(CHOSEN_WINDOWS, None)
     return {
         "place": "the publication",
         "chip": identifier(identity["chip_id"]) or ANY,

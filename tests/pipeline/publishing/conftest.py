@@ -47,6 +47,10 @@ def made(tmp_path_factory):
     devices.write_text("chip_id,device_id,W (µm),L (µm),d (nm),material\nC7,1,100,10,50,PEDOT\n")
     out = folder / "out"
     assert of.extract(folder / "raw", FEATURES, out, samples=devices, progress=False).ok
+    chosen = {"step": 1, "cycle": 2, "phase": "on", "begin": 0.41, "end": 0.47}
+    of.set_window(out, "t2", **chosen, who="Zoe-Example")
+    assert of.extract(folder / "raw", FEATURES, out, samples=devices, progress=False).ok
+    assert of.windows(out).used.all()
     reason = "Zoe-Example slipped"
     write(out, [new_mark("bad", experiment_id="t0", step=1, reason=reason, who="Ada-Example")])
     reason = f"see {folder}/raw/x.txt"

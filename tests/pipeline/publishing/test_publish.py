@@ -94,7 +94,10 @@ def test_results_are_the_same_numbers(made, crate):
         assert was[name].attrs == now[name].attrs
 
 
-def test_marks_hold_there(made, crate):
+def test_marks_and_windows_hold_there(made, crate):
+    windows = of.windows(crate / "results")
+    assert windows.used.tolist() == [True]
+    assert windows.who.tolist() == ["person 2"]
     was, now = of.marks(made / "out"), of.marks(crate / "results")
     same = ["id", "label", "experiment_id", "chip_id", "step", "when", "applies"]
     assert was[same].equals(now[same])
