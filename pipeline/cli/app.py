@@ -21,6 +21,7 @@ from oectflow.errors import OectflowError
 from oectflow.pipeline.cli import (
     catalog,
     compare,
+    desk,
     export,
     extract,
     features,
@@ -64,6 +65,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
         extract.extract,
         watch.watch,
         status.status,
+        desk.app,
         report.report,
         compare.compare,
         export.export,

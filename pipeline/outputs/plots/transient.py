@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
 
-_PHASES = {"on": BLUE, "off": ORANGE}
+PHASES = {"on": BLUE, "off": ORANGE}
 _COMPANIONS = ("status", "window_start", "window_duration", "amplitude", "offset")
 #: What else there may be: how well it is known, and of other models than one exponential.
 _FURTHER = ("stderr", "r_squared", "slow", "slow_amplitude", "beta")
@@ -201,21 +201,50 @@ def read_fits(
             f"{feature!r} is no fit of phases, such as transient.tau_on_off, in these results"
             f"{did_you_mean(feature, fitted)}"
         )
-    # Results of others may lack them.
-    further = [name for name in _FURTHER if f"{feature}_{name}" in one]
-    wanted = [feature, *(f"{feature}_{name}" for name in (*_COMPANIONS, *further))]
+    wanted = [name for name in fit_variables(feature) if name in one]
     one = one[wanted].isel(step=step).load()
-    n_cycles = one.sizes["cycle"]
+    arrays = {name: one[name].transpose("cycle", "phase").values for name in wanted}
+    return fits_of(arrays, feature, one["phase"].values.tolist(), cycles)
+
+
+def fit_variables(feature: str) -> list[str]:
+    """Return the variables from which fits are drawn; results of others may lack the last ones."""
+    return [feature, *(f"{feature}_{name}" for name in (*_COMPANIONS, *_FURTHER))]
+
+
+def fits_of(
+    arrays: Mapping[str, NDArray[Any]], feature: str, phases: Sequence[str], cycles: Sequence[int]
+) -> list[Fit]:
+    """Return the fits of some cycles from the variables of one step.
+
+    Parameters
+    ----------
+    arrays
+        Those of :func:`fit_variables` that there are, shape (n_cycles, n_phases).
+    feature
+        Its name.
+    phases
+        Names of the phases in their order.
+    cycles
+        Which ones.
+
+    Raises
+    ------
+    OutputError
+        A cycle is not there.
+    """
+    n_cycles = len(arrays[feature])
+    further = [name for name in _FURTHER if f"{feature}_{name}" in arrays]
     fits = []
     for cycle in cycles:
         if not 0 <= cycle < n_cycles:
             raise OutputError(f"{feature!r} has {n_cycles} cycles, there is no cycle {cycle}")
-        for phase in _PHASES:
-            this = one.sel(phase=phase).isel(cycle=cycle)
-            status, *numbers = (this[f"{feature}_{name}"].item() for name in _COMPANIONS)
+        for phase in PHASES:
+            at = cycle, phases.index(phase)
+            status, *numbers = (arrays[f"{feature}_{name}"][at].item() for name in _COMPANIONS)
             start, duration, amplitude, offset = numbers
-            tau = this[feature].item()
-            known = {name: this[f"{feature}_{name}"].item() for name in further}
+            tau = arrays[feature][at].item()
+            known = {name: arrays[f"{feature}_{name}"][at].item() for name in further}
             fits.append(Fit(cycle, phase, status, start, duration, tau, amplitude, offset, **known))
     return fits
 
@@ -244,7 +273,7 @@ def _draw(
 ) -> None:
     if not np.isfinite(fit.start):
         return
-    colour = _PHASES[fit.phase]
+    colour = PHASES[fit.phase]
     ax.axvspan(fit.start, fit.start + fit.duration, color=colour, alpha=0.12, linewidth=0)
     good = fit.status in GOOD
     ax.text(

@@ -1,0 +1,256 @@
+"""The server of the page: bound to loopback, open to whoever has the token."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from oectflow.errors import ConfigError, OectflowError
+from oectflow.pipeline.app.index import Progress
+from oectflow.pipeline.app.shared import Shared
+from oectflow.pipeline.inputs.find import Experiments
+
+#: Whoever is to see it from elsewhere comes through a proxy, or an SSH tunnel.
+_LOOPBACK = "127.0.0.1"
+_REFUSED = "open the address with the token that oectflow app has printed"
+
+
+def need_bokeh() -> None:
+    """Say what to install where it is missing, before results are read.
+
+    Raises
+    ------
+    OectflowError
+        Bokeh or matplotlib is not installed.
+    """
+    try:
+        import bokeh.server.server  # noqa: F401
+        import matplotlib.figure  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise OectflowError(
+            f"the app needs Bokeh and matplotlib ({error}): pip install 'oectflow[app]'"
+        ) from error
+
+
+class AppServer:
+    """Serves the page of a folder of results.
+
+    Parameters
+    ----------
+    results, raw
+        As in :class:`oectflow.pipeline.app.shared.Shared`.
+    port
+        0 takes a free one.
+    prefix
+        Path under which a proxy shows the page.
+    allow_origin
+        Hosts, with their ports, under which browsers see the page; by default those of the
+        server itself.
+    progress
+        As in :func:`oectflow.pipeline.app.index.open_index`.
+
+    Attributes
+    ----------
+    url
+        With the token.
+
+    Raises
+    ------
+    OectflowError
+        What it needs is not installed, there are no results, or the port is taken.
+    """
+
+    def __init__(
+        self,
+        results: str | os.PathLike[str],
+        raw: Experiments | None = None,
+        *,
+        port: int = 0,
+        prefix: str = "",
+        allow_origin: Sequence[str] = (),
+        progress: Progress | None = None,
+    ) -> None:
+        need_bokeh()
+        self.shared = Shared(results, raw, progress)
+        self.token = secrets.token_urlsafe(24)
+        self._port = port
+        self._prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
+        self._origins = list(allow_origin)
+        self._loop: Any = None
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        """The port at which it listens."""
+        return int(self._server.port)
+
+    @property
+    def url(self) -> str:
+        """The address of the page, with its token."""
+        return f"http://{_LOOPBACK}:{self.port}{self._prefix}/?token={self.token}"
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Serve until somebody stops it.
+
+        Parameters
+        ----------
+        ready
+            Called once it listens.
+        """
+        from tornado.ioloop import IOLoop
+
+        asyncio.set_event_loop(asyncio.new_event_loop())
+        self._loop = IOLoop.current()
+        try:
+            self._warm()
+            self._server = self._listen()
+            self._server.start()
+            self.shared.follow()
+            ready()
+            self._loop.start()
+        finally:
+            self.shared.stop()
+            if self._server is not None:
+                self._server.stop(wait=False)
+                self._server.unlisten()
+            self._loop.close()
+
+    def start(self) -> None:
+        """Serve in a thread of its own, and return once it listens."""
+        ready = threading.Event()
+        failed: list[BaseException] = []
+
+        def serve() -> None:
+            try:
+                self.run(ready.set)
+            except BaseException as error:  # noqa: BLE001 - it is raised where it was started
+                failed.append(error)
+            finally:
+                ready.set()
+
+        self._thread = threading.Thread(target=serve, name="oectflow-app", daemon=True)
+        self._thread.start()
+        ready.wait()
+        if failed:
+            raise failed[0]
+
+    def stop(self) -> None:
+        """End what :meth:`start` has begun."""
+        if self._thread is not None and self._thread.is_alive():
+            self._loop.add_callback(self._loop.stop)
+            self._thread.join()
+
+    def _warm(self) -> None:
+        """Make a page that nobody sees: what it imports and compiles, no visitor waits for."""
+        from oectflow.pipeline.app.views.page import Page
+
+        Page(self.shared, self.token)
+
+    def _listen(self) -> Any:
+        from bokeh.server.server import Server
+
+        from oectflow.pipeline.app.picture import picture_handler
+
+        name = f"oectflow-{self._port or secrets.token_hex(4)}"
+        auth = _provider(self.token, name, f"{self._prefix}/")
+        try:
+            # Bokeh leaves a socket open where the port is taken.
+            socket.create_server((_LOOPBACK, self._port)).close()
+        except OSError as error:
+            raise ConfigError(
+                f"{_LOOPBACK}:{self._port}: cannot listen there ({error.strerror or error}); "
+                "choose another --port (port=), or 0 for a free one"
+            ) from error
+        return Server(
+            {"/": self._fill},
+            io_loop=self._loop,
+            port=self._port,
+            address=_LOOPBACK,
+            prefix=self._prefix,
+            allow_websocket_origin=self._origins or None,
+            use_xheaders=bool(self._origins),
+            auth_provider=auth,
+            # What opens a session is signed, and only given to who has the token.
+            sign_sessions=True,
+            secret_key=secrets.token_urlsafe(32),
+            include_cookies=[],
+            include_headers=[],
+            extra_patterns=[
+                ("/picture.zip", picture_handler(), {"shared": self.shared, "auth": auth})
+            ],
+        )
+
+    def _fill(self, doc: Any) -> None:
+        from jinja2 import Environment, FileSystemLoader
+
+        from oectflow.pipeline.app.views.page import Page
+
+        folder = Path(__file__).parent / "views"
+        # Bokeh brings the base, and escapes what it puts in itself.
+        templates = Environment(loader=FileSystemLoader(folder), autoescape=False)
+        doc.template = templates.get_template("page.html.jinja")
+        doc.title = f"{self.shared.folder.resolve().name} · oectflow"
+        Page(self.shared, self.token).add_to(doc)
+
+
+def _provider(token: str, cookie: str, path: str) -> Any:
+    """Return what lets a request in: the token in its address, or the cookie that it left."""
+    from bokeh.server.auth_provider import AuthProvider
+    from bokeh.server.views.ws import WSHandler
+    from tornado.web import HTTPError
+
+    def is_token(given: str | None) -> bool:
+        return given is not None and hmac.compare_digest(given.encode(), token.encode())
+
+    def user(handler: Any) -> str | None:
+        if isinstance(handler, WSHandler):
+            # Bokeh looks at the signature of its session.
+            return "reader"
+        if is_token(handler.get_query_argument("token", None)):
+            handler.set_cookie(cookie, token, path=path, httponly=True, samesite="Strict")
+            return "reader"
+        return "reader" if is_token(handler.get_cookie(cookie)) else None
+
+    def refuse(_: Any) -> str:
+        raise HTTPError(403, reason=_REFUSED)
+
+    class TokenProvider(AuthProvider):  # type: ignore[misc] # Bokeh has no types here
+        """Lets in who has the token."""
+
+        @property
+        def get_user(self) -> Callable[[Any], str | None]:
+            return user
+
+        @property
+        def get_user_async(self) -> None:
+            return None
+
+        @property
+        def login_url(self) -> None:
+            return None
+
+        @property
+        def get_login_url(self) -> Callable[[Any], str]:
+            return refuse
+
+        @property
+        def login_handler(self) -> None:
+            return None
+
+        @property
+        def logout_url(self) -> None:
+            return None
+
+        @property
+        def logout_handler(self) -> None:
+            return None
+
+    return TokenProvider()
