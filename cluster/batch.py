@@ -14,6 +14,7 @@ import dask
 from distributed import Security
 from distributed.deploy.cluster import Cluster
 
+from oectflow.cluster.jobs import Jobs, lifetime_options, script_lines
 from oectflow.cluster.local import LOOPBACK, free_port, scratch_folder
 from oectflow.cluster.processes import SchedulerProcess
 from oectflow.cluster.security import temporary_certificates, written_certificates
@@ -28,8 +29,9 @@ BATCH_SYSTEMS = {
     "lsf": "LSFCluster",
 }
 
-#: Where jobs find the certificates: seen by all nodes, and by nobody else.
-CERTIFICATES = "~/.oectflow"
+#: Where jobs find the certificates and say that they have ended: seen by all nodes, and by nobody
+#: else.
+SHARED = "~/.oectflow"
 
 
 def start_batch(
@@ -39,7 +41,7 @@ def start_batch(
     dashboard_host: str = LOOPBACK,
     security: Any = None,
     **options: Any,
-) -> Cluster:
+) -> tuple[Cluster, Jobs]:
     """Start a scheduler here whose workers will be jobs; none is submitted yet.
 
     Parameters
@@ -61,7 +63,7 @@ def start_batch(
 
     Returns
     -------
-    The cluster; ``job_script()`` shows what will be submitted.
+    The cluster, whose ``job_script()`` shows what will be submitted, and its jobs.
 
     Raises
     ------
@@ -85,52 +87,60 @@ def start_batch(
         raise ClusterError(f"connect({kind!r}): say how many cores one job has, e.g. cores=48")
     # One thread per worker: h5py reads one file at a time per process.
     processes = configured("processes") or cores
-    prologue = [*_environment_lines(), *(configured("job_script_prologue") or [])]
     # Health and counters of a worker are there without a dashboard, for all who reach the node.
     extra = ["--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"]
-    extra += configured("worker_extra_args") or []
+    asked = configured("worker_extra_args") or []
+    if "--lifetime" not in asked:
+        limit = options.get("walltime") or dask.config.get(f"jobqueue.{kind}.walltime", None)
+        extra += lifetime_options(kind, limit)
+    extra += asked
     scheduler_options = configured("scheduler_options") or {}
     port = free_port(dashboard_port, dashboard_host)
     certificates = temporary_certificates(security)
-    folder = None
+    shared = Path(SHARED).expanduser()
+    shared.mkdir(mode=0o700, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=shared))
     if certificates is not None:
         if not isinstance(security, (Mapping, Security)):
-            shared = Path(CERTIFICATES).expanduser()
-            shared.mkdir(mode=0o700, exist_ok=True)
-            folder = tempfile.mkdtemp(dir=shared)
-            certificates = written_certificates(certificates, Path(folder))
+            certificates = written_certificates(certificates, folder)
         options["security"] = certificates
+    prologue = [*_environment_lines(folder), *(configured("job_script_prologue") or [])]
+    logs = Path(configured("log_directory") or folder)
+    jobs = Jobs(folder, logs, processes)
     if memory is not None:
         options["memory"] = memory
     try:
         with dask.config.set(DASK_CONFIG):
-            return getattr(jobqueue, BATCH_SYSTEMS[kind])(
+            system = getattr(jobqueue, BATCH_SYSTEMS[kind])
+            return system(
                 cores=cores,
                 processes=processes,
+                job_cls=jobs.watched(system.job_cls),
+                log_directory=str(logs),
                 job_script_prologue=prologue,
                 worker_extra_args=extra,
                 scheduler_cls=SchedulerProcess,
                 scheduler_options={
                     "dashboard_address": f"{dashboard_host}:{port}",
-                    "remove_at_end": folder,
+                    "remove_at_end": str(folder),
                     "local_directory": str(scratch_folder()),
                 }
                 | scheduler_options,
                 **options,
-            )
+            ), jobs
     except (RuntimeError, TypeError, ValueError) as error:
-        if folder is not None:
-            shutil.rmtree(folder)
+        shutil.rmtree(folder)
         raise ClusterError(f"connect({kind!r}): {error}") from error
 
 
-def _environment_lines() -> list[str]:
+def _environment_lines(folder: Path) -> list[str]:
     """Return shell lines that prepare a node for its workers."""
     variables = WORKER_ENVIRONMENT | as_environment(DASK_CONFIG)
     return [
         # Dask imports from there before it looks anywhere else; mktemp lets only us in.
         'export DASK_TEMPORARY_DIRECTORY="$(mktemp -d "${TMPDIR:-/tmp}/oectflow-XXXXXXXXXX")"',
-        "trap 'rm -rf -- \"$DASK_TEMPORARY_DIRECTORY\"' EXIT",
+        *script_lines(folder),
+        "trap 'oectflow_ended; rm -rf -- \"$DASK_TEMPORARY_DIRECTORY\"' EXIT",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         # One folder per node: two nodes that write into one folder of a network disk can spoil
         # each other's index.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from distributed.deploy.cluster import Cluster
 
 from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
 from oectflow.cluster.dashboard import add_page
+from oectflow.cluster.jobs import Jobs, wait_for_workers
 from oectflow.cluster.local import start_local
 from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up_here
 from oectflow.cluster.remote import start_kubernetes, start_ssh
@@ -24,6 +28,9 @@ from oectflow.errors import ClusterError, did_you_mean
 
 #: The section of Dask's configuration that says which cluster to use where nothing is said.
 CONFIG_SECTION = "oectflow.cluster"
+
+#: Seconds of waiting after which what is waited for is said, each time anew.
+_TELL_AFTER = 10.0
 
 KINDS = ("local", *BATCH_SYSTEMS, "ssh", "kubernetes")
 
@@ -104,7 +111,9 @@ def connect(
     if "://" in kind:
         return _existing(kind, settings, 30.0 if timeout is None else timeout, kernels)
     wanted = settings.pop("adapt", None)
-    cluster = _start(kind, settings, wanted)
+    limit = 600.0 if timeout is None else timeout
+    begin = time.monotonic()
+    cluster, jobs = _start(kind, settings, wanted)
     try:
         if kind == "local":
             # Compiled here first, every worker then loads the kernels from the cache on disk.
@@ -117,8 +126,9 @@ def connect(
         raise
     try:
         if wanted is None or wanted[0] > 0:
-            _wait_for_a_worker(client, kind, 600.0 if timeout is None else timeout)
-        _prepare(client, kind, kernels, started_here=True)
+            _wait_for_a_worker(client, kind, limit, jobs)
+        left = max(limit - (time.monotonic() - begin), 1.0)
+        _prepare(client, kind, kernels, left, started_here=True)
     except BaseException:
         client.close()
         raise
@@ -167,8 +177,10 @@ def _read(path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _start(kind: str, settings: dict[str, Any], adapt: tuple[int, int] | None) -> Cluster:
-    """Start a cluster and ask for its workers."""
+def _start(
+    kind: str, settings: dict[str, Any], adapt: tuple[int, int] | None
+) -> tuple[Cluster, Jobs | None]:
+    """Start a cluster and ask for its workers; return its jobs, too, if they are some."""
     if kind == "local":
         known = inspect.signature(start_local).parameters
         for name in settings:
@@ -176,18 +188,17 @@ def _start(kind: str, settings: dict[str, Any], adapt: tuple[int, int] | None) -
                 raise ClusterError(f"connect('local', {name}=…){did_you_mean(name, known)}")
         if adapt is not None:
             settings.setdefault("n_workers", max(1, adapt[0]))
-        return start_local(**settings)
+        return start_local(**settings), None
     if adapt is None and settings.get("n_workers") is None:
         raise ClusterError(f"connect({kind!r}): say how many workers, n_workers= or adapt=")
     if kind == "ssh":
-        return start_ssh(**settings)
+        return start_ssh(**settings), None
     if kind == "kubernetes":
-        return start_kubernetes(**settings)
+        return start_kubernetes(**settings), None
     n_workers = settings.pop("n_workers", None)
-    cluster = start_batch(kind, **settings)
-    if adapt is None:
-        cluster.scale(n=n_workers)
-    return cluster
+    cluster, jobs = start_batch(kind, **settings)
+    jobs.keep(cluster, n_workers if adapt is None else None)
+    return cluster, jobs
 
 
 def _existing(address: str, settings: Mapping[str, Any], timeout: float, kernels: str) -> Client:
@@ -212,14 +223,16 @@ def _existing(address: str, settings: Mapping[str, Any], timeout: float, kernels
             "is it running, and is the port open?"
         ) from error
     try:
-        _prepare(client, address, kernels, started_here=False)
+        _prepare(client, address, kernels, timeout, started_here=False)
     except BaseException:
         client.close()
         raise
     return client
 
 
-def _prepare(client: Client, spec: str, kernels: str, *, started_here: bool) -> None:
+def _prepare(
+    client: Client, spec: str, kernels: str, timeout: float, *, started_here: bool
+) -> None:
     """Check the workers that are there, and make these and all later ones ready."""
     probe = version_probe()
     ours = probe(CHECKED_PACKAGES)
@@ -228,8 +241,38 @@ def _prepare(client: Client, spec: str, kernels: str, *, started_here: bool) -> 
         check_versions(spec, ours, theirs)
     if started_here:
         client.register_plugin(PinToSocket())
-    client.register_plugin(WarmUp(kernels, ours))
+    _warm_up(client, spec, WarmUp(kernels, ours), timeout)
     add_page(client, _same_python(client, probe, ours))
+
+
+def _warm_up(client: Client, spec: str, plugin: WarmUp, timeout: float) -> None:
+    """Let all workers compile kernels, and say so while that takes long."""
+
+    async def register() -> None:
+        # In the loop of the client this is something to wait for.
+        await client.register_plugin(plugin)
+
+    done = asyncio.run_coroutine_threadsafe(register(), client.loop.asyncio_loop)
+    begin = time.monotonic()
+    while True:
+        left = timeout - (time.monotonic() - begin)
+        try:
+            return done.result(min(_TELL_AFTER, max(left, 0.0)))
+        except TimeoutError as error:
+            if done.done():
+                raise
+            if left <= _TELL_AFTER:
+                done.cancel()
+                raise ClusterError(
+                    f"connect({spec!r}): workers have not compiled the kernels within "
+                    f"{timeout:.0f} s; wait longer with timeout=, later ones find them ready"
+                ) from error
+            _tell(spec, f"workers compile kernels ({time.monotonic() - begin:.0f} s)")
+
+
+def _tell(spec: str, what: str) -> None:
+    sys.stderr.write(f"connect({spec!r}): {what}\n")
+    sys.stderr.flush()
 
 
 def _same_python(
@@ -240,13 +283,23 @@ def _same_python(
     return bool(client.run_on_scheduler(probe, ())["python"] == ours["python"])
 
 
-def _wait_for_a_worker(client: Client, kind: str, timeout: float) -> None:
+def _wait_for_a_worker(client: Client, kind: str, timeout: float, jobs: Jobs | None) -> None:
+    if jobs is not None:
+        why = wait_for_workers(
+            lambda: bool(client.scheduler_info()["workers"]),
+            jobs,
+            timeout,
+            lambda what: _tell(kind, what),
+        )
+        if why:
+            raise ClusterError(f"connect({kind!r}): {why}")
+        return
     try:
         client.wait_for_workers(1, timeout=timeout)
     except TimeoutError as error:
         raise ClusterError(
-            f"connect({kind!r}): no worker has come within {timeout:g} s; look at the queue and "
-            "at the workers' logs, or wait longer with timeout="
+            f"connect({kind!r}): no worker has come within {timeout:g} s; look at the workers' "
+            "logs, or wait longer with timeout="
         ) from error
 
 

@@ -16,6 +16,7 @@ import pytest
 from oectflow.cluster import remote
 from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
 from oectflow.cluster.connect import connect
+from oectflow.cluster.jobs import lifetime_options, walltime_seconds
 from oectflow.cluster.remote import start_kubernetes, start_ssh
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT
 from oectflow.errors import ClusterError
@@ -53,7 +54,7 @@ def test_batch__job_script(kind, directive, home):
         cores=4,
         job_script_prologue=["module load python"],
         **options,
-    ) as cluster:
+    )[0] as cluster:
         script = cluster.job_script()
         assert cluster.scheduler_address.startswith("tls://")
     assert directive in script
@@ -70,7 +71,7 @@ def test_batch__job_script(kind, directive, home):
 
 @needs_jobqueue
 def test_batch__certificates_are_ours_alone(home):
-    with start_batch("slurm", memory="1 GiB", dashboard_port=0, cores=1):
+    with start_batch("slurm", memory="1 GiB", dashboard_port=0, cores=1)[0]:
         (folder,) = (home / ".oectflow").iterdir()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         files = {one.name: stat.S_IMODE(one.stat().st_mode) for one in folder.iterdir()}
@@ -88,7 +89,7 @@ def test_batch__options_from_dask_configuration():
                 "jobqueue.slurm.queue": "short",
             }
         ),
-        start_batch("slurm", dashboard_port=0, security=False) as cluster,
+        start_batch("slurm", dashboard_port=0, security=False)[0] as cluster,
     ):
         script = cluster.job_script()
         port = int(cluster.dashboard_link.split(":")[-1].split("/")[0])
@@ -121,8 +122,10 @@ import os, subprocess, sys
 script = sys.argv[-1]
 kept = script + ".kept"
 os.link(script, kept)
-child = subprocess.Popen(["bash", kept], stdout=open({log!r}, "a"), stderr=subprocess.STDOUT,
-                         start_new_session=True)
+# The number of a job is the number of its process.
+run = 'SLURM_JOB_ID=$$ exec bash "$0"'
+child = subprocess.Popen(["bash", "-c", run, kept], stdout=open({log!r}, "a"),
+                         stderr=subprocess.STDOUT, start_new_session=True)
 print("Submitted batch job", child.pid)
 """
 SCANCEL = """#!{python}
@@ -205,7 +208,7 @@ def test_connect__all_ports_are_on_the_interface_that_was_asked_for():
 DRIVER = """
 import os, signal, sys
 from oectflow.cluster.batch import start_batch
-cluster = start_batch("slurm", memory="1 GiB", cores=1, dashboard_port=0)
+cluster, _ = start_batch("slurm", memory="1 GiB", cores=1, dashboard_port=0)
 host = cluster.scheduler.process._process.pid
 print(host, len(os.listdir(os.path.expanduser("~/.oectflow"))), flush=True)
 sys.stdin.readline()
@@ -231,6 +234,47 @@ def test_batch__keys_end_with_whoever_started_the_cluster(home, victim, number):
         psutil.wait_procs([process], timeout=60)
         assert list((home / ".oectflow").iterdir()) == []
         driver.kill()
+
+
+@needs_jobqueue
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (("sbatch", "import sys; sys.exit('sbatch: error: no such account')"), "no such account"),
+        (("sbatch", "print('queued')"), "Could not parse job id"),
+        (("no_python", ""), r"(?s)job \d+ ended with status 127 before its workers came; .*no log"),
+    ],
+)
+def test_connect__jobs_that_cannot_run(home, change, why):
+    name, text = change
+    options = {"python": "/no/such/python"} if name == "no_python" else {}
+    if name == "sbatch":
+        (home / "bin" / name).write_text(f"#!{sys.executable}\n{text}\n")
+    with pytest.raises(ClusterError, match=why):
+        connect(
+            "slurm", n_workers=1, memory="1 GiB", cores=1, dashboard_port=0, timeout=60,
+            kernels="no_kernels", scheduler_options={"host": "127.0.0.1"}, **options,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "walltime", "seconds"),
+    [
+        ("slurm", "00:30:00", 1800), ("slurm", "30", 1800), ("slurm", "30:30", 1830),
+        ("slurm", "1-12", 129_600), ("slurm", "1-00:30:00", 88_200), ("pbs", "02:00:00", 7200),
+        ("pbs", "90", 90), ("sge", "00:10:00", 600), ("lsf", "00:30", 1800), ("lsf", "90", 5400),
+        ("slurm", None, None), ("slurm", "UNLIMITED", None), ("slurm", "0", None),
+    ],
+)  # fmt: skip
+def test_walltime(kind, walltime, seconds):
+    assert walltime_seconds(kind, walltime) == seconds
+    options = lifetime_options(kind, walltime)
+    if seconds is None:
+        assert options == []
+    else:
+        latest = sum(float(text.removesuffix("s")) for text in options[1::2])
+        assert 0.5 * seconds < latest < seconds
 
 
 @pytest.mark.parametrize("kind", BATCH_SYSTEMS)
