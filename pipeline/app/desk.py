@@ -17,6 +17,7 @@ from oectflow.pipeline.app.index import Index
 from oectflow.pipeline.app.marking import Marks
 from oectflow.pipeline.app.one_result import OneResult
 from oectflow.pipeline.app.summary import Column, Summary
+from oectflow.pipeline.marks.mark import Window
 
 #: What is looked through: fits from the worst on, values with a status word, or all steps.
 Order = Literal["worst fits", "flagged", "all steps"]
@@ -127,6 +128,7 @@ class Desk:
     def _prepare(self) -> None:
         self._owners = self.index.owners()
         self._words = [_words(entry.summary) for entry in self.index.entries]
+        self._names = list(dict.fromkeys(name for _, columns in self._words for name in columns))
         self.chosen = np.arange(len(self.index))
         self.choose(self.filter)
 
@@ -143,8 +145,9 @@ class Desk:
         words = wanted.text.lower().split()
         for word in words:
             name, equals, _ = word.partition("=")
-            if equals and name not in (names := self.names()):
-                raise InputError(f"{word!r}: no column {name!r}{did_you_mean(name, names)}")
+            if equals and name not in self._names:
+                hint = did_you_mean(name, self._names)
+                raise InputError(f"{word!r}: no column {name!r}{hint}")
         keep = [
             number
             for number, entry in enumerate(self.index.entries)
@@ -155,10 +158,6 @@ class Desk:
         self.filter = wanted
         self.chosen = np.array(keep, np.int64)
         self.look_through()
-
-    def names(self) -> list[str]:
-        """Return what ``name=value`` may name."""
-        return list(dict.fromkeys(name for _, columns in self._words for name in columns))
 
     def labels(self) -> list[str]:
         """Return every label that some mark has."""
@@ -364,8 +363,55 @@ class Desk:
             one["cycle"] = place.cycle
         return one
 
+    def keep_window(
+        self,
+        place: Place,
+        phase: str,
+        begin: float,
+        end: float,
+        *,
+        reason: str = "",
+        who: str | None = None,
+    ) -> str:
+        """Choose the window in which the next run fits one phase of a cycle; return its id.
+
+        Parameters
+        ----------
+        place
+            Experiment, step and cycle.
+        phase
+            ``"on"`` or ``"off"``.
+        begin, end
+            In s from the step's first sample.
+        reason, who
+            Why, and by whom.
+
+        Raises
+        ------
+        OectflowError
+            As of :func:`oectflow.set_window`.
+        """
+        made = self.marks.choose(
+            self.index.folder,
+            self.index.entries[place.experiment].summary.experiment_id,
+            step=place.step,
+            cycle=place.cycle,
+            phase=phase,
+            begin=begin,
+            end=end,
+            reason=reason,
+            who=who,
+        )
+        self.undoable.append(made)
+        return made
+
+    def windows(self, place: Place) -> list[Window]:
+        """Return the windows that were chosen for a cycle."""
+        name = self.index.entries[place.experiment].summary.experiment_id
+        return self.marks.windows.get((name, place.step, place.cycle), [])
+
     def undo(self, *, reason: str = "", who: str | None = None) -> list[str]:
-        """Undo what was marked here last; return the ids, none where nothing was."""
+        """Undo the marks or the window that were made here last; return the ids, if any."""
         if not self.undoable:
             return []
         ids = self.undoable.pop().split()

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +28,6 @@ NAME = "_index.arrow"
 _KEY = b"oectflow"
 #: Raised when what stands in the file changes its meaning; a file of before is made anew.
 _FORMAT = 1
-#: Fewer results are read sooner than processes begin.
-_WORTH_PROCESSES = 400
 
 Progress = Callable[[int, int], None]
 
@@ -184,24 +180,12 @@ _Read = tuple[Summary, dict[str, NDArray[np.float64]]]
 def _summarised(
     folder: Path, paths: Sequence[str], progress: Progress | None
 ) -> list[_Read | None]:
-    files = [folder / path for path in paths]
-    if len(files) < _WORTH_PROCESSES:
-        return _counted(map(summarise, files), len(files), progress)
-    workers = max(1, min(8, os.cpu_count() or 1))
-    # Forked processes may hang where threads of Arrow hold a lock.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return _counted(pool.map(summarise, files, chunksize=64), len(files), progress)
-
-
-def _counted(
-    found: Iterable[_Read | None], n: int, progress: Progress | None
-) -> list[_Read | None]:
-    collected = []
-    for done, one in enumerate(found, 1):
-        collected.append(one)
+    found = []
+    for done, path in enumerate(paths, 1):
+        found.append(summarise(folder / path))
         if progress is not None:
-            progress(done, n)
-    return collected
+            progress(done, len(paths))
+    return found
 
 
 def _joined(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from oectflow.pipeline.app.summary import Summary
-from oectflow.pipeline.marks.mark import Mark, new_mark, new_undo
+from oectflow.pipeline.marks.mark import Mark, Window, new_mark, new_undo
 from oectflow.pipeline.marks.store import FOLDER, read, write
 from oectflow.pipeline.outputs.marking import mark
+from oectflow.pipeline.outputs.window_choice import set_window
 
 
 class Marks:
@@ -24,12 +25,15 @@ class Marks:
     ----------
     holding
         Those that were not undone, in the order of their times.
+    windows
+        Those that were chosen by hand, the last for each phase, by experiment, step and cycle.
     unreadable
         Why lines of their files are no marks.
     """
 
     def __init__(self, folder: Path) -> None:
         self.holding: tuple[Mark, ...] = ()
+        self.windows: dict[tuple[str, int, int], list[Window]] = {}
         self.unreadable: tuple[str, ...] = ()
         self._stamps: dict[str, tuple[int, int]] = {}
         self._by: dict[tuple[str, ...], list[Mark]] = {}
@@ -42,9 +46,12 @@ class Marks:
             return False
         book = read(folder)
         self._stamps, self.holding, self.unreadable = stamps, book.holding, book.unreadable
-        self._by = {}
+        self._by, self.windows = {}, {}
         for one in self.holding:
             self._by.setdefault(_key(one), []).append(one)
+        for chosen in book.chosen:
+            key = chosen.experiment_id, chosen.step, chosen.cycle
+            self.windows.setdefault(key, []).append(chosen)
         return True
 
     def of(self, summary: Summary) -> list[Mark]:
@@ -76,11 +83,18 @@ class Marks:
         self.refresh(folder)
         return made
 
+    def choose(self, folder: Path, experiment: str, **window: Any) -> str:
+        """Choose a window, as :func:`oectflow.set_window` does; return its id."""
+        made = set_window(folder, experiment, **window)
+        self.refresh(folder)
+        return made
+
     def undo(
         self, folder: Path, ids: Sequence[str], *, reason: str = "", who: str | None = None
     ) -> None:
-        """Undo marks, those of them that hold."""
+        """Undo marks and windows, those of them that hold."""
         holding = {one.id for one in self.holding}
+        holding |= {one.id for several in self.windows.values() for one in several}
         write(folder, [new_undo(one, reason=reason, who=who) for one in ids if one in holding])
         self.refresh(folder)
 

@@ -34,6 +34,8 @@ class Controls:
         The place before and the next one, the cycle before and the next one.
     bad, check, own, label, scope, reason, who, undo
         Marks.
+    keep
+        Keeps a window that was dragged.
     column
         Of the trends.
     """
@@ -59,6 +61,7 @@ class Controls:
         self.label = _new(TextInput, title="own word", placeholder="drift")
         self.own = _new(Button, label="mark so (o)")
         self.scope = _new(Select, title="what", options=list(SCOPES), value=SCOPES[0])
+        self.keep = _new(Button, label="keep this window (w)", visible=False)
         self.reason = _new(TextInput, title="why", placeholder="bubble in the gate")
         self.who = _new(TextInput, title="who", value=user_name())
         self.undo = _new(Button, label="undo (u)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,8 +94,12 @@ def table_sheet() -> InlineStyleSheet:
 
 def si_ticks(unit: str) -> CustomJSTickFormatter:
     """Return ticks with SI prefixes, ``2.5 mA``; of units that take none, the number alone."""
+    return CustomJSTickFormatter(code=_ticks_of(unit))
+
+
+def _ticks_of(unit: str) -> str:
     # What stands in a result file is text, and never code.
-    return CustomJSTickFormatter(args={"unit": superscript(unit)}, code=_SI)
+    return f"const unit = {json.dumps(superscript(unit))}\n{_SI}"
 
 
 _SI = r"""
@@ -120,14 +125,16 @@ def new_figure(title: str, *, height: int, **options: Any) -> Any:
     return plot
 
 
-def label_axis(axis: Any, words: str, unit: str, *, ticks: bool = True) -> None:
+def label_axis(axis: Any, words: str, unit: str) -> None:
     """Name an axis; its unit stands in the ticks, or where it takes no prefix behind the name."""
-    formatter = si_ticks(unit)
     prefixed = unit.split("/")[0] in ("A", "V", "S", "s", "F", "Hz", "Ω", "ohm", "W", "C", "J", "m")
     axis.axis_label = words if prefixed or not unit else f"{words} ({superscript(unit)})"
     axis.axis_label_text_font_style = "normal"
-    if ticks:
-        axis.formatter = formatter
+    if isinstance(axis.formatter, CustomJSTickFormatter):
+        # A new one would have Bokeh look through all models of the page.
+        axis.formatter.code = _ticks_of(unit)
+    else:
+        axis.formatter = si_ticks(unit)
 
 
 def paint(plot: Any, colours: Colours) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from bokeh.layouts import column
 from bokeh.models import CustomJS, TextInput
 
-from oectflow.errors import OectflowError
+from oectflow.errors import OectflowError, OutputError
 from oectflow.pipeline.app.desk import MOST_PLACES, Filter, Place
 from oectflow.pipeline.app.live_fit import LiveFit, can_be_dragged
 from oectflow.pipeline.app.shared import Shared
@@ -124,7 +124,7 @@ class Page:
             "trace": column(
                 self.step.trace, self.step.rest, self.step.quality, sizing_mode="stretch_width"
             ),
-            "fit_words": self.fit_words,
+            "fit_words": self.fit_words, "keep": c.keep,
             "bad": c.bad, "check": c.check, "label": c.label, "own": c.own, "scope": c.scope,
             "reason": c.reason, "who": c.who, "undo": c.undo,
             "features": self.table, "links": self.links,
@@ -149,7 +149,7 @@ class Page:
         self._when(self.places.source.selected, "indices", self._place_chosen)
         for button, key in (
             (c.back, "p"), (c.on, "n"), (c.before, "ArrowLeft"), (c.after, "ArrowRight"),
-            (c.bad, "b"), (c.check, "c"), (c.own, "o"), (c.undo, "u"),
+            (c.bad, "b"), (c.check, "c"), (c.own, "o"), (c.undo, "u"), (c.keep, "w"),
         ):  # fmt: skip
             button.on_click(partial(self.press, key))
 
@@ -159,8 +159,10 @@ class Page:
 
     def add_to(self, doc: Any) -> None:
         """Put the page into a document of Bokeh."""
-        for model in self.roots.values():
-            doc.add_root(model)
+        # Or Bokeh would look through all models at each.
+        with doc.models.freeze():
+            for model in self.roots.values():
+                doc.add_root(model)
         args = {"bus": self.bus, "keys": list(self._keys())}
         doc.js_on_event("document_ready", CustomJS(args=args, code=_LISTEN))
         doc.add_periodic_callback(lambda: self._safely(self.look_for_news), _NEWS)
@@ -202,6 +204,7 @@ class Page:
     def show_step(self, place: Place | None) -> None:
         """Show a step and a cycle in it; None where nothing is left to show."""
         self.dragged = None
+        self.controls.keep.visible = False
         if place is None:
             self._shown = None
             self.step_head.text = "<p>nothing to look through here</p>"
@@ -253,6 +256,8 @@ class Page:
     def _say_fits(self, cycle: int, live: Fit | None = None) -> None:
         shown = [fit for fit in self._fits if fit.cycle == cycle and fit.status != "absent"]
         lines = [words.fit_line(fit) for fit in shown]
+        if self._shown is not None:
+            lines += map(words.window_line, self.desk.windows(self._shown))
         if live is not None:
             lines.append(f"<b>by hand</b>, {words.fit_line(live)}")
         elif self._live is not None and shown:
@@ -318,6 +323,7 @@ class Page:
             "ArrowRight": lambda: self._cycle(1), "ArrowLeft": lambda: self._cycle(-1),
             "b": lambda: self._mark("bad"), "c": lambda: self._mark("check"),
             "o": lambda: self._mark(self.controls.label.value.strip()), "u": self._undo,
+            "w": self._keep_window,
         }  # fmt: skip
 
     def _safely(self, act: Callable[[], None]) -> None:
@@ -398,6 +404,21 @@ class Page:
         self._marks_changed()
         self.say(f"undone: {len(ids)}" if ids else "nothing was marked here that could be undone")
 
+    def _keep_window(self) -> None:
+        if self.dragged is None or self._shown is None:
+            raise OutputError("no window was dragged that could be kept; drag one first")
+        c, fit = self.controls, self.dragged
+        self.desk.keep_window(
+            self._shown,
+            fit.phase,
+            fit.start,
+            fit.start + fit.duration,
+            reason=c.reason.value.strip(),
+            who=c.who.value.strip() or None,
+        )
+        self.show_step(self._shown)
+        self.say("1 window kept for the next run; u undoes that")
+
     def _marks_changed(self) -> None:
         """Show marks where they stand; places and choices stay as they are."""
         chosen = self.places.chosen
@@ -416,6 +437,7 @@ class Page:
             summary = self.desk.index.entries[self._shown.experiment].summary
             marked = self.desk.marked(self._shown)
             self.step_head.text = words.step_title(summary, self._shown, marked)
+            self._say_fits(self._shown.cycle)
         self.show_trends()
 
     def _window_dragged(self, phase: str, start: float, stop: float) -> None:
@@ -423,6 +445,7 @@ class Page:
             return
         fit = self._live.fit(self._shown.cycle, phase, start, stop)
         self.dragged = fit
+        self.controls.keep.visible = True
         self.step.show_live(fit, self._trace)
         self._say_fits(self._shown.cycle, fit)
 

@@ -12,6 +12,7 @@ from oectflow.pipeline.app.desk import Desk, Place
 from oectflow.pipeline.app.index import Index
 from oectflow.pipeline.app.one_result import OneResult
 from oectflow.pipeline.app.summary import Summary
+from oectflow.pipeline.marks.mark import Window
 from oectflow.pipeline.marks.reach import CYCLE
 from oectflow.pipeline.outputs.plots.axes import with_unit
 from oectflow.pipeline.outputs.plots.transient import Fit
@@ -99,6 +100,13 @@ def fit_line(fit: Fit) -> str:
     word = fit.status if fit.status in GOOD else f"<b>{escape(fit.status)}</b>"
     found = f"τ = {with_unit(fit.tau, 's')}{error}, R² {fit.r_squared:.5f}"
     return f"{fit.phase}: {found}, {word}, {window}"
+
+
+def window_line(chosen: Window) -> str:
+    """Return in one line which window was chosen, by whom and why."""
+    window = f"{with_unit(chosen.begin, 's', 4)} … {with_unit(chosen.end, 's', 4)}"
+    why = f": {escape(chosen.reason)}" if chosen.reason else ""
+    return f"{chosen.phase}: <b>chosen</b> by {escape(chosen.who)} for the next run, {window}{why}"
 
 
 def features_table(result: OneResult, step: int, cycle: int) -> str:

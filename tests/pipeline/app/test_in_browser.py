@@ -131,6 +131,23 @@ def test_page__worst_fits_marks_a_dragged_window_and_undo(visitor, lab):
     visitor.wait("model('fit_words').text.includes('by hand')")
     assert visitor.ask("model('fit_words').text").startswith(before.split("<i>")[0])
 
+    visitor.press("w")
+    visitor.wait("model('message').text.includes('1 window kept')")
+    (window,) = of.windows(lab.out).to_dict("records")
+    place = (window["experiment_id"], window["step"], window["cycle"], window["phase"])
+    shown = visitor.ask("model('places-rows').selected.indices.at(-1)")
+    assert place == (*cycles[shown], "on")
+    one = of.open_results(lab.out, marks="ignore").sel(experiment=window["experiment_id"])
+    one = one.isel(step=window["step"], cycle=window["cycle"]).sel(phase="on")
+    end = float(one["tau_window_start"] + one["tau_window_duration"])
+    assert window["begin"] == pytest.approx(float(one["tau_window_start"]))
+    assert window["begin"] < window["end"] < end - 0.01
+    assert "chosen" in visitor.ask("model('fit_words').text")
+
+    visitor.press("u")
+    visitor.wait("model('message').text.includes('undone: 1')")
+    assert of.windows(lab.out).empty
+    assert "chosen" not in visitor.ask("model('fit_words').text")
     visitor.press("u")
     visitor.wait("model('message').text.includes('undone: 3')")
     assert of.marks(lab.out).empty
