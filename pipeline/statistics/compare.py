@@ -139,7 +139,9 @@ def compare(
     ]
     names = [(a.name, b.name) for a, b in itertools.combinations(groups, 2)]
     found = xr.Dataset(
-        _columns([_one(group, n_draws, rng, by_chip=by == "chip_id") for group in groups], "group"),
+        _columns(
+            [estimate(group, n_draws, rng, by_chip=by == "chip_id") for group in groups], "group"
+        ),
         {"group": [group.name for group in groups]},
     )
     found = found.merge(
@@ -170,7 +172,10 @@ def compare(
     )  # fmt: skip
 
 
-def _one(group: Group, n_draws: int, rng: np.random.Generator, *, by_chip: bool) -> dict[str, Any]:
+def estimate(
+    group: Group, n_draws: int, rng: np.random.Generator, *, by_chip: bool
+) -> dict[str, Any]:
+    """Return what :func:`compare` says of one group."""
     devices = group.devices
     about = {
         "n_chips": len({one.chip for one in devices}),

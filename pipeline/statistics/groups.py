@@ -83,7 +83,7 @@ def groups_of(
     values = values_of(results, feature, selection, log=log)
     column = _column(values, by)
     names = [_name(value, str(column.attrs.get("units", ""))) for value in column.values.tolist()]
-    order = sorted(set(names) - {""}, key=_natural)
+    order = sorted(set(names) - {""}, key=natural)
     if len(order) > MOST_GROUPS:
         raise OutputError(
             f"by={by!r}: {len(order)} groups, expected {MOST_GROUPS} at most; name a column that "
@@ -91,7 +91,7 @@ def groups_of(
         )
     ids = [str(name) for name in values[EXPERIMENT].values.tolist()]
     groups = [
-        _group(name, values.isel({EXPERIMENT: [k for k, one in enumerate(names) if one == name]}))
+        group_of(name, values.isel({EXPERIMENT: [k for k, one in enumerate(names) if one == name]}))
         for name in order
     ]
     return groups, values, [key for key, name in zip(ids, names, strict=True) if not name]
@@ -112,7 +112,7 @@ def steps_of(values: xr.DataArray, name: str, steps: slice | Sequence[int]) -> G
         raise OutputError(f"{name}={steps!r}: expected a slice, or whole numbers") from None
     if not chosen or min(chosen) < 0 or max(chosen) >= n:
         raise OutputError(f"{name}={steps!r}: expected steps from 0 to {n - 1}")
-    return _group(name, values.isel(step=chosen))
+    return group_of(name, values.isel(step=chosen))
 
 
 def values_of(
@@ -163,7 +163,8 @@ def _column(values: xr.DataArray, by: str) -> xr.DataArray:
     )
 
 
-def _group(name: str, values: xr.DataArray) -> Group:
+def group_of(name: str, values: xr.DataArray) -> Group:
+    """Return all devices of some values, as :func:`values_of` returns them."""
     n = values.sizes[EXPERIMENT]
     ids = [str(key) for key in values[EXPERIMENT].values.tolist()]
     chips, devices = (
@@ -178,10 +179,15 @@ def _group(name: str, values: xr.DataArray) -> Group:
     for (chip, device), rows in found.items():
         # Several tests of a device have their steps in common.
         steps = values.values[rows].reshape(-1, values.sizes["cycle"])
-        cycles = [step[np.isfinite(step)] for step in steps]
-        cycles = [step for step in cycles if step.size]
-        if cycles:
+        if steps.shape[1] == 1:
+            # A value each: of 5,000 steps, a loop over them would take longer than all else.
+            means = steps[np.isfinite(steps)]
+            cycles = list(means[:, None])
+        else:
+            cycles = [step[np.isfinite(step)] for step in steps]
+            cycles = [step for step in cycles if step.size]
             means = np.array([step.mean() for step in cycles])
+        if cycles:
             kept.append(Device(chip, device, means, cycles))
     return Group(name, kept, len(found) - len(kept))
 
@@ -192,7 +198,7 @@ def _name(value: Any, unit: str) -> str:
     return str(value)
 
 
-def _natural(name: str) -> list[tuple[int, float, str]]:
+def natural(name: str) -> list[tuple[int, float, str]]:
     """Sort 10 µm behind 9 µm."""
     parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", name)
     return [

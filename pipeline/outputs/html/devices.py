@@ -9,6 +9,7 @@ from oectflow.errors import OectflowError
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.outputs.html import pictures
 from oectflow.pipeline.outputs.html.summary import FeatureSummary, File, readable
+from oectflow.pipeline.outputs.html.worst import Worst, of_worst, worst_fits
 from oectflow.pipeline.outputs.results import open_results
 
 if TYPE_CHECKING:
@@ -26,11 +27,15 @@ class Drawn(NamedTuple):
         Of half a page each, and one for every feature.
     notes
         Why there are none of its raw file.
+    worst, worst_small
+        The worst fits, and a picture of each where there is the raw file.
     """
 
     pictures: list[pictures.Picture]
     small: list[pictures.Picture]
     notes: list[str]
+    worst: list[Worst]
+    worst_small: list[pictures.Picture]
 
 
 class Devices:
@@ -114,6 +119,8 @@ def draw(file: File, features: Sequence[FeatureSummary], raw: Experiment | None)
     with dask.config.set(scheduler="synchronous"):
         one = one[list(dict.fromkeys(wanted))].isel(experiment=0).load()
     drawn: list[pictures.Picture] = []
+    fits: list[pictures.Picture] = []
+    worst = worst_fits(one, fitted) if fitted else []
     notes = []
     try:
         if raw is not None:
@@ -121,10 +128,11 @@ def draw(file: File, features: Sequence[FeatureSummary], raw: Experiment | None)
             drawn += pictures.of_curves(raw)
         if raw is not None and fitted:
             drawn += pictures.of_fits(raw, one, fitted)
+            fits += of_worst(raw, one, fitted, worst)
     except OectflowError as error:
         notes.append(str(error))
     drawn += pictures.of_device(one, features)
-    return Drawn(drawn, list(pictures.of_steps(one, features)), notes)
+    return Drawn(drawn, list(pictures.of_steps(one, features)), notes, worst, fits)
 
 
 def _of(name: str) -> tuple[str, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from oectflow.pipeline.inputs.experiment import Experiment
+
+_T = TypeVar("_T")
 
 _DPI = 100
 #: Of a picture (inches): half a page, and words that can be read on a phone.
@@ -226,19 +228,37 @@ def _drawable(one: xr.Dataset, features: Sequence[FeatureSummary]) -> list[Featu
 
 def of_steps(one: xr.Dataset, features: Sequence[FeatureSummary]) -> Iterator[Picture]:
     """Draw every feature of one experiment against the step, each on a small picture of its own."""
+    drawn = _drawable(one, features) if one.sizes["step"] else []
+    name = str(one["experiment"].item())
+    alts = [f"{feature.name} of {name} against the step" for feature in drawn]
+    yield from small_pictures(drawn, lambda ax, feature: _draw_steps(ax, one, feature), alts)
+
+
+def small_pictures(
+    drawn: Sequence[_T], draw: Callable[[Any, _T], None], alts: Sequence[str]
+) -> Iterator[Picture]:
+    """Draw each of several things on a small picture of its own.
+
+    Parameters
+    ----------
+    drawn
+        What is drawn.
+    draw
+        Draws one of them on axes.
+    alts
+        What a reader who does not see the picture has to know, for each.
+    """
     from matplotlib.figure import Figure
 
-    drawn = _drawable(one, features) if one.sizes["step"] else []
     if not drawn:
         return
-    name = str(one["experiment"].item())
     width, height = _SMALL
     n_rows = math.ceil(len(drawn) / _COLUMNS)
     # Drawn at once and cut apart, which takes a fraction of the time of so many figures; the
     # constrained layout would take most of it.
     figure = Figure(figsize=(_COLUMNS * width, n_rows * height))
     places = []
-    for i, feature in enumerate(drawn):
+    for i, one in enumerate(drawn):
         row, column = divmod(i, _COLUMNS)
         left, bottom = column * width, (n_rows - 1 - row) * height
         ax = figure.add_axes(
@@ -249,12 +269,12 @@ def of_steps(one: xr.Dataset, features: Sequence[FeatureSummary]) -> Iterator[Pi
                 (height - _BOTTOM - _TOP) / (n_rows * height),
             )
         )
-        _draw_steps(ax, one, feature)
+        draw(ax, one)
         corner = (column * width, row * height, (column + 1) * width, (row + 1) * height)
         places.append(tuple(round(_DPI * length) for length in corner))
     image = _drawn(figure)
-    for feature, place in zip(drawn, places, strict=True):
-        yield _packed(image.crop(place), f"{feature.name} of {name} against the step", "")
+    for alt, place in zip(alts, places, strict=True):
+        yield _packed(image.crop(place), alt, "")
 
 
 def _draw_steps(ax: Any, one: xr.Dataset, feature: FeatureSummary) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -21,10 +20,10 @@ from oectflow.local_path import local_path
 from oectflow.measurement import kinds
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.find import Experiments, find_experiments
-from oectflow.pipeline.marks.mark import Mark
 from oectflow.pipeline.outputs.html import pictures, summary
 from oectflow.pipeline.outputs.html.devices import Devices
-from oectflow.pipeline.outputs.marked import MarksWarning, read_marks
+from oectflow.pipeline.outputs.html.groups import LEVEL_NAMES, NAMES, groupings, statistics_of
+from oectflow.pipeline.outputs.html.mark_table import MarkTable
 from oectflow.pipeline.outputs.places import partition_of, result_path
 from oectflow.pipeline.outputs.plots.axes import need_matplotlib, superscript
 from oectflow.pipeline.outputs.plots.overview import Run
@@ -134,11 +133,14 @@ def report(
     rows: list[dict[str, Any]] = []
     with bar, Devices(found, features, rows, experiments, client) as devices:
         drawn = []
+        marks, by = MarkTable(results, found), groupings(results)
         for feature in bar.track(features, description="features"):
             columns = (feature.name, f"{feature.name}_status", f"{feature.name}_mark")
             loaded = results[[name for name in columns if name in results]].load()
             rows += summary.statistics(loaded, feature)
-            drawn.append((feature, list(pictures.of_feature(loaded, feature))))
+            groups = list(statistics_of(loaded, feature, by))
+            marks.count(loaded, feature.name)
+            drawn.append((feature, list(pictures.of_feature(loaded, feature)), groups))
         context = {
             "title": title,
             "written": datetime.now().astimezone().isoformat(" ", "minutes"),
@@ -152,7 +154,7 @@ def report(
             ],
             "features": drawn,
             "troubles": sum_up((file.experiment_id, file.flags) for file in found),
-            "marks": _marks_of(results, found),
+            "marks": marks.rows,
             "versions": summary.versions(found),
             "configs": sorted({file.metadata["config"] for file in found}),
             "n_steps": sum(file.metadata["n_rows"] for file in found),
@@ -161,25 +163,12 @@ def report(
                 [*paths, *_raw_paths(run, found), *(e.path for e in experiments.values())],
             ),
             "throughput": _throughput(run),
+            "levels": LEVEL_NAMES,
+            "by": " and ".join(NAMES[column] for column in by),
             "csv": base64.b64encode(summary.as_csv(rows).encode()).decode(),
             "devices": bar.track(devices, description="devices"),
         }
         return _write(target, template.generate(context))
-
-
-def _marks_of(results: xr.Dataset, found: Sequence[summary.File]) -> dict[str, list[Mark]]:
-    """Return the marks of every experiment that has some, as the results respect them."""
-    if "marks" not in results.attrs:
-        return {}
-    with warnings.catch_warnings():
-        # Opening the results has named what cannot be read.
-        warnings.simplefilter("ignore", MarksWarning)
-        holding = read_marks(Path(results.attrs["source"])).holding
-    own = {
-        file.experiment_id: [mark for mark in holding if mark.is_of(file.metadata["identity"])]
-        for file in found
-    }
-    return {name: marks for name, marks in own.items() if marks}
 
 
 def _raw_of(raw: Experiments, folder: Path) -> tuple[dict[str, Experiment], list[str]]:
