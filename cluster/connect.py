@@ -23,6 +23,7 @@ from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up_here
 from oectflow.cluster.remote import start_kubernetes, start_ssh
 from oectflow.cluster.security import given_certificates
 from oectflow.cluster.versions import CHECKED_PACKAGES, check_versions, version_probe
+from oectflow.cluster.whole_jobs import WholeJobs
 from oectflow.config_file import read_config_file, shorten
 from oectflow.errors import ClusterError, did_you_mean
 
@@ -119,7 +120,8 @@ def connect(
             # Compiled here first, every worker then loads the kernels from the cache on disk.
             warm_up_here(kernels, f"dashboard: {cluster.dashboard_link}")
         if wanted is not None:
-            cluster.adapt(minimum=wanted[0], maximum=wanted[1])
+            how = {"Adaptive": WholeJobs, "processes": jobs.processes} if jobs else {}
+            cluster.adapt(minimum=wanted[0], maximum=wanted[1], **how)
         client = _OwningClient(cluster)
     except BaseException:
         cluster.close()

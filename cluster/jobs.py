@@ -172,15 +172,15 @@ class Jobs:
             status = path.read_text().strip()
             path.unlink()
             self._ended(cluster, path.name.removeprefix(_ENDED), status)
+        wanted = len(cluster.worker_spec) if self._wanted is None else self._wanted
         if (
-            self._wanted is not None
-            and not self.refusal
+            not self.refusal
             and len(self.dead) < _MOST_DEATHS
-            and len(cluster.workers) < self._wanted
+            and len(cluster.workers) < wanted
             and await cluster.scheduler_comm.adaptive_target() > 0
         ):
             # Also what Dask itself has seen to be gone is submitted anew by that.
-            cluster.scale(jobs=self._wanted)
+            cluster.scale(jobs=wanted)
 
     def _ended(self, cluster: Cluster, job_id: str, status: str) -> None:
         for name, job in list(cluster.workers.items()):

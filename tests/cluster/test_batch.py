@@ -19,6 +19,7 @@ from oectflow.cluster.connect import connect
 from oectflow.cluster.jobs import lifetime_options, walltime_seconds
 from oectflow.cluster.remote import start_kubernetes, start_ssh
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT
+from oectflow.cluster.whole_jobs import whole
 from oectflow.errors import ClusterError
 
 needs_jobqueue = pytest.mark.usefixtures("jobqueue", "home")
@@ -385,3 +386,14 @@ def test_kubernetes__without_the_package(monkeypatch):
 def test_kubernetes__security():
     with pytest.raises(ClusterError, match="network policy"):
         start_kubernetes(1, security=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "processes", "most", "workers"),
+    [
+        (0, 4, 8, 0), (1, 4, 8, 4), (4, 4, 8, 4), (5, 4, 8, 8), (9, 4, 8, 8), (7, 4, 7, 4),
+        (1, 48, 10, 48), (5, 1, 8, 5), (5, 4, float("inf"), 8), (-1, 4, 8, 0),
+    ],
+)  # fmt: skip
+def test_workers_come_in_whole_jobs(target, processes, most, workers):
+    assert whole(target, processes, most) == workers

@@ -14,6 +14,7 @@ import pytest
 
 import oectflow as of
 from oectflow.cluster.connect import connect
+from oectflow.cluster.whole_jobs import WholeJobs
 from oectflow.errors import ClusterError
 from oectflow.pipeline.inputs.simulate import simulate_device
 
@@ -131,6 +132,29 @@ def test_jobs_that_are_cancelled_are_replaced(system, node):
             np.testing.assert_array_equal(
                 np.array(alone[name].to_pylist()), np.array(there[name].to_pylist()), name
             )
+
+
+@pytest.mark.usefixtures("node")
+def test_no_more_jobs_come_than_are_needed(system, monkeypatch):
+    """Three workers at most, where a job has two: one job, kept through pauses."""
+    before = slurm.jobs_so_far(system)
+    looked = threading.Semaphore(0)
+    target = WholeJobs.safe_target
+
+    async def counted(self):
+        looked.release()
+        return await target(self)
+
+    monkeypatch.setattr(WholeJobs, "safe_target", counted)
+    given = options(adapt=(0, 3), cores=2, kernels="no_kernels")
+    given.pop("n_workers")
+    with connect("slurm", **given) as client:
+        for wave in range(3):
+            assert client.submit(sum, client.map(pow, range(40), [wave] * 40)).result() > 0
+            # With nothing to do, Dask itself ends a worker after three looks.
+            for _ in range(5):
+                assert looked.acquire(timeout=60)
+    assert slurm.jobs_so_far(system) - before <= 2
 
 
 @pytest.mark.usefixtures("node")
