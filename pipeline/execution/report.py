@@ -44,6 +44,9 @@ class ExperimentRecord:
         ``absent``; those in which a feature raised.
     computed, reused
         Names of the features that were computed now, and of those kept from an earlier run.
+    kept_steps
+        By feature, how many of its first steps were kept from an earlier run, since the raw file
+        has grown behind them.
     dropped
         Features of an earlier run that were not asked for and could not stay, and why.
     n_bytes
@@ -78,6 +81,7 @@ class ExperimentRecord:
     n_failed: int = 0
     computed: tuple[str, ...] = ()
     reused: tuple[str, ...] = ()
+    kept_steps: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, str] = field(default_factory=dict)
     n_bytes: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)

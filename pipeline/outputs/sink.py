@@ -251,6 +251,11 @@ def _look_through(metadata: Mapping[str, Any]) -> None:
     counts = (metadata["n_rows"], source["size"], source["mtime_ns"], *source["n_steps"].values())
     if not all(isinstance(n, int) for n in counts) or metadata["n_rows"] < 0:
         raise TypeError(f"counts {counts}")
+    for trails in source.get("trails", {}).values():
+        for marks in trails.values():
+            for n, mark in marks.items():
+                int(n)
+                bytes.fromhex(mark)
     for entry in metadata["features"].values():
         entry["fingerprint"].encode()
         if sum(entry["counts"].values()) < 0:

@@ -9,6 +9,7 @@ from typing import Any
 from oectflow.errors import ConfigError, InputError, OutputError
 from oectflow.extractors.chosen_windows import with_windows
 from oectflow.pipeline.execution.driving.file_book import FileBook
+from oectflow.pipeline.execution.driving.grown import kept_steps, trails_of
 from oectflow.pipeline.execution.planning.work import (
     ExperimentTask,
     Job,
@@ -18,6 +19,7 @@ from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.worker.run_extractor import used_sample
 from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.samples import Samples, sample_of
+from oectflow.pipeline.inputs.step_digests import Trails
 from oectflow.pipeline.outputs.states import RawFiles, Verify, damage_of, notes_on, same_source
 from oectflow.pipeline.outputs.trouble import flags_of_result
 
@@ -74,11 +76,18 @@ def find_work(
             continue
         reused: tuple[str, ...] = ()
         dropped: dict[str, str] = {}
+        first: dict[str, int] = {}
+        trails: Trails = {}
         if metadata is not None:
+            asked = {} if force else fingerprints
+            reused, dropped = _reusable(metadata, features, asked, known)
             if same_source(metadata, experiment, verify):
-                asked = {} if force else fingerprints
-                reused, dropped = _reusable(metadata, features, asked, known)
+                trails = trails_of(metadata)
             else:
+                defined = {f.name: f.extractor for f in features.extracted if f.name in reused}
+                alike = {name: one for name, one in defined.items() if one is not None}
+                first, trails = kept_steps(metadata, experiment, alike)
+                reused = ()
                 gone = metadata["features"].keys() - features.features.keys()
                 dropped = dict.fromkeys(sorted(gone), "the raw file has changed")
         unchanged = (
@@ -88,12 +97,12 @@ def find_work(
             and metadata["identity"].get("sample", {}) == sample
         )
         # What is kept in a new file is read now: in a task it would be too late to compute it.
-        if metadata is not None and reused and (verify == "content" or not unchanged):
+        if metadata is not None and (reused or first) and (verify == "content" or not unchanged):
             damage = damage_of(out_path)
             if damage:
                 gone = metadata["features"].keys() - features.features.keys()
                 dropped |= dict.fromkeys(sorted(gone), "its result was damaged")
-                reused, unchanged = (), False
+                reused, unchanged, first, trails = (), False, {}, {}
         if unchanged and metadata is not None:
             yield ExperimentRecord(
                 name,
@@ -126,10 +135,13 @@ def find_work(
                 dropped=dropped,
                 step_timeout=step_timeout,
                 known=known,
+                first=first,
+                trails=trails,
             ),
             {source: experiment.layout(source) for source in sources},
             tuple(f.name for f in features.extracted if f.name not in reused),
             damage,
+            first,
         )
 
 

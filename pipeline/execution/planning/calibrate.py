@@ -123,6 +123,8 @@ class Calibration:
         self._ledger = ledger
         self.groups: list[Group] = []
         asked: set[str] = set()
+        # The first steps of an experiment that has grown are there already.
+        jobs = [job for job in jobs if not job.first]
         for at, job in enumerate(jobs):
             unknown = set(ledger.unknown(job)) - asked
             if not unknown:

@@ -59,6 +59,7 @@ class Ledger:
         self._left: defaultdict[tuple[str, float], float] = defaultdict(float)
         self._items = self._n_left = 0
         for job in jobs:
+            self._first[job.index].update(job.first)
             self._count(job, 1)
 
     def unknown(self, job: Job) -> list[str]:
@@ -160,8 +161,9 @@ class Ledger:
                 layout = job.layouts[self.traits[name].source]
                 row = self.features.setdefault(name, FeaturePlan(name))
                 row.timed = row.timed or self.costs.of(name) is not None
-                row.n_steps += layout.n_steps
-                row.predicted_seconds += self._cost(job, name) * layout.samples()
+                first = job.first.get(name, 0)
+                row.n_steps += layout.n_steps - first
+                row.predicted_seconds += self._cost(job, name) * layout.samples(first)
 
     def handed_out(self, batches: Iterable[StepBatch]) -> None:
         """Count batches that somebody computes."""
@@ -200,13 +202,17 @@ class Ledger:
             source = self.traits[name].source
             length = job.samples(source)
             if costs and seconds:
-                book.learn(name, seconds / max(job.layouts[source].samples(), 1.0), length)
+                samples = job.layouts[source].samples(job.first.get(name, 0))
+                book.learn(name, seconds / max(samples, 1.0), length)
             elif book.get(name) is None and (timed := self.costs.of(name)):
                 book.learn(name, timed, length)
         if end.reading and costs:
-            sources = {source for source, _ in self.groups(job)}
-            total = sum(job.layouts[source].samples() for source in sources)
-            for source in sources:
+            first: dict[str, int] = {}
+            for (source, _), names in self.groups(job).items():
+                begins = [first[source]] if source in first else []
+                first[source] = min(begins + [job.first.get(name, 0) for name in names])
+            total = sum(job.layouts[source].samples(begin) for source, begin in first.items())
+            for source in first:
                 book.learn(f"read {source}", end.reading / max(total, 1.0), job.samples(source))
 
     def limit_batches(self, worker_bytes: float) -> None:

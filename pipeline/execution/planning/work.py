@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from oectflow.pipeline.inputs.experiment import FileIdentity
+from oectflow.pipeline.inputs.step_digests import Trails
 from oectflow.pipeline.inputs.step_layout import Layout
 
 StepTimeoutOption = float | Literal["auto"] | None
@@ -42,6 +43,11 @@ class ExperimentTask:
         Features of the present ``out_path`` that are neither taken over nor computed, and why.
     step_timeout
         As in :func:`oectflow.extract`.
+    first
+        By feature, how many of its first steps are taken over from the present ``out_path``, since
+        the raw file has only grown behind them.
+    trails
+        What proves that; see :mod:`oectflow.pipeline.inputs.step_digests`.
     """
 
     path: str
@@ -60,6 +66,8 @@ class ExperimentTask:
     warnings: tuple[str, ...] = ()
     dropped: Mapping[str, str] = field(default_factory=dict)
     step_timeout: StepTimeoutOption = None
+    first: Mapping[str, int] = field(default_factory=dict)
+    trails: Trails = field(default_factory=dict)
 
     @property
     def n_rows(self) -> int:
@@ -83,6 +91,8 @@ class Job:
         Extracted features to compute.
     damage
         What is wrong with its result of an earlier run, which is replaced.
+    first
+        By feature, the first step to compute, where it is not 0.
     """
 
     index: int
@@ -90,6 +100,7 @@ class Job:
     layouts: Mapping[str, Layout]
     missing: tuple[str, ...]
     damage: str = ""
+    first: Mapping[str, int] = field(default_factory=dict)
 
     def samples(self, source: str) -> float:
         """Return the samples of a typical step."""
@@ -122,5 +133,8 @@ class Trait:
 
 def n_logical(job: Job, traits: Mapping[str, Trait]) -> int:
     """Return the number of logical tasks (feature, step) of an experiment."""
-    sources = (traits[name].source for name in job.missing)
-    return sum(job.layouts[source].n_steps for source in sources if source in job.layouts)
+    return sum(
+        job.layouts[traits[name].source].n_steps - job.first.get(name, 0)
+        for name in job.missing
+        if traits[name].source in job.layouts
+    )

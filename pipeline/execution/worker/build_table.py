@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from oectflow.extractors.base import ABSENT, ERROR, OK, Columns, Variable, missi
 from oectflow.pipeline.execution.worker.run_extractor import used_sample, value_variables
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_list import FeatureList
+from oectflow.pipeline.inputs.step_digests import Digests, Trails
 from oectflow.pipeline.outputs.sink import (
     Problem,
     read_columns,
@@ -29,7 +30,7 @@ class Extracted:
     """Variables of a range of steps of one source, what went wrong there, and the time it took.
 
     ``seconds`` is by feature; ``reading`` is what it took to read the steps, in s, where the task
-    that computed them has read them.
+    that computed them has read them.  ``digests`` are those of what was read, by array.
     """
 
     source: str
@@ -39,6 +40,7 @@ class Extracted:
     problems: tuple[Problem, ...]
     seconds: Mapping[str, float]
     reading: float = 0.0
+    digests: Mapping[str, Digests] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Table:
         Metadata of the features taken over from an earlier run.
     reading, finishing
         Worker time for reading, and for putting the table together, in s.
+    trails
+        Of what the steps were computed from.
     """
 
     n_rows: int
@@ -81,6 +85,7 @@ class Table:
     kept: dict[str, dict[str, Any]]
     reading: float = 0.0
     finishing: float = 0.0
+    trails: Trails = field(default_factory=dict)
 
     def statuses(self, feature: str) -> NDArray[np.int8]:
         """Return the status codes of a feature.  Shape (n_rows, …)."""
@@ -120,9 +125,10 @@ def build_table(
         for name, variable in value_variables(source).items():
             if any(name in part.columns for part in parts):
                 add(name, variable, "")
+    found = {name for part in parts for name in part.columns}
     for feature in features.extracted:
         without_steps = feature.extractor is not None and feature.extractor.source not in n_steps
-        if feature.name in seconds or without_steps:
+        if column_name(feature.name, "status") in found or without_steps:
             for name, variable in feature.variables.items():
                 add(column_name(feature.name, name), variable, feature.name)
     problems = tuple(problem for part in parts for problem in part.problems)

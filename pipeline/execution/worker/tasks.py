@@ -37,6 +37,11 @@ from oectflow.pipeline.execution.worker.build_table import (
     describe,
     row_outcomes,
 )
+from oectflow.pipeline.execution.worker.grown_table import (
+    digests_of,
+    earlier_steps,
+    joined_trails,
+)
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
 from oectflow.pipeline.execution.worker.run_extractor import (
     Steps,
@@ -189,6 +194,7 @@ def compute_batch(
 def _extracted(task: ExperimentTask, specs: Sequence[NamedExtractor], steps: Steps) -> Extracted:
     steps = _writable(replace(steps, batch=replace(steps.batch, sample=task.known)))
     start, n_steps = steps.batch.first_step, len(steps.batch)
+    digests = digests_of(steps)
     columns = value_columns(steps)
     problems: list[Problem] = []
     seconds = {}
@@ -202,7 +208,9 @@ def _extracted(task: ExperimentTask, specs: Sequence[NamedExtractor], steps: Ste
             Problem(start + i, steps.source, spec.name, "error", *error)
             for i, error in errors.items()
         ]
-    return Extracted(steps.source, start, start + n_steps, columns, tuple(problems), seconds)
+    return Extracted(
+        steps.source, start, start + n_steps, columns, tuple(problems), seconds, digests=digests
+    )
 
 
 def _writable(steps: Steps) -> Steps:
@@ -300,7 +308,10 @@ def derive_features(
     begin = time.perf_counter()
     features = pickled.value
     flat = [one for part in parts for one in (part if isinstance(part, Sequence) else [part])]
-    table = build_table([one for one in flat if isinstance(one, Extracted)], features, task.n_steps)
+    extracted = [one for one in flat if isinstance(one, Extracted)]
+    earlier = earlier_steps(Path(task.out_path), features, task.first) if task.first else []
+    table = build_table([*earlier, *extracted], features, task.n_steps)
+    table = replace(table, trails=joined_trails(task.trails, extracted))
     if task.reused:
         table = add_reused(table, features, Path(task.out_path), task.reused)
     steps = [one for one in flat if isinstance(one, DerivedStep)]
@@ -350,6 +361,7 @@ def write_experiment(
             "mtime_ns": task.identity.mtime_ns,
             "content_hash": content_hash,
             "n_steps": dict(task.n_steps),
+            "trails": table.trails,
         }
         | ({"others": task.identity.others} if task.identity.others else {}),
         "versions": software_versions(),
@@ -384,6 +396,7 @@ def write_experiment(
         computed=tuple(name for name in described if name not in table.kept),
         reused=tuple(table.kept),
         dropped=task.dropped,
+        kept_steps=task.first,
         n_bytes=n_bytes,
         seconds=table.seconds,
         reading=table.reading,
