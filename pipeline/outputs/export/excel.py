@@ -28,6 +28,8 @@ _COLOURS = {"error": "F4B9A0", "marked": "D9C3E6", "partly": "D9C3E6"}
 _FLAGGED = "FBE3B0"
 _FILLS = {colour: PatternFill("solid", fgColor=colour) for colour in (*_COLOURS.values(), _FLAGGED)}
 _BOLD = Font(bold=True)
+#: Characters of an id that are seen.
+_WIDEST = 40
 
 
 def write_excel(results: xr.Dataset, path: Path) -> None:
@@ -65,7 +67,8 @@ def _new_sheet(book: Any, title: str, table: Table) -> Any:
     sheet = book.create_sheet(title)
     sheet.freeze_panes = "B3"
     for k, column in enumerate(table.columns, 1):
-        sheet.column_dimensions[get_column_letter(k)].width = max(11, len(column.name) + 2)
+        longest = max(len(column.name), min(table.key_lengths.get(column.name, 0), _WIDEST))
+        sheet.column_dimensions[get_column_letter(k)].width = max(11, longest + 2)
     sheet.append([_styled(sheet, plain_cell(column.name)) for column in table.columns])
     sheet.append([_styled(sheet, column.unit) for column in table.columns])
     return sheet

@@ -24,6 +24,8 @@ LEVELS: tuple[Level, ...] = ("experiments", "steps", "cycles")
 _AXES: dict[str, tuple[str, ...]] = {
     "experiments": (), "steps": ("step",), "cycles": ("step", "cycle"),
 }  # fmt: skip
+#: Columns that say which row it is, and the coordinates that have them.
+_IDS = {"experiment_id": "experiment", "chip_id": "chip_id", "device_id": "device_id"}
 #: Experiments that are read at once: each alone would be read through all layers of Dask.
 _AT_ONCE = 64
 
@@ -75,6 +77,8 @@ class Table:
     ----------
     columns
         In their order.
+    key_lengths
+        The longest text of the columns that say which row it is.
     """
 
     def __init__(self, results: xr.Dataset, level: Level) -> None:
@@ -93,6 +97,11 @@ class Table:
             *(_about(results, name) for name in self._samples),
             *(Column(axis, "", f"{axis}, from 0") for axis in self._axes),
         ]
+        self.key_lengths = {
+            column: max(map(len, map(str, results[name].values.tolist())), default=0)
+            for column, name in _IDS.items()
+            if name in results.coords
+        }
         shift = len(keys)
         self.columns = keys + [
             Column(

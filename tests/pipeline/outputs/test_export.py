@@ -143,6 +143,15 @@ def test_excel(out, results, tmp_path):
     assert frame["experiment_id"].tolist() == ["t0", "t1", "t2"]
 
 
+def test_ids_are_seen_whole(out, tmp_path):
+    results = of.open_results(out)
+    named = results.assign_coords(experiment=[f"{name}_{'x' * 30}" for name in "abc"])
+    book = openpyxl.load_workbook(of.export(named, tmp_path / "a.xlsx"))
+    widths = book["steps"].column_dimensions
+    assert widths["A"].width == 2 + 32
+    assert widths["B"].width == 11
+
+
 def test_more_rows_than_a_sheet_has(out, tmp_path, monkeypatch):
     monkeypatch.setattr(excel, "MOST_ROWS", 5)
     book = openpyxl.load_workbook(of.export(out, tmp_path / "a.xlsx", features="gm"))
