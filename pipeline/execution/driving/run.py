@@ -27,6 +27,7 @@ from oectflow.extractors.pinning import is_built_in
 from oectflow.local_path import local_path
 from oectflow.pipeline.execution.driving.cluster import LazyCluster
 from oectflow.pipeline.execution.driving.cost_file import load_costs, save_costs
+from oectflow.pipeline.execution.driving.disks import check_disks
 from oectflow.pipeline.execution.driving.file_book import FileBook, question
 from oectflow.pipeline.execution.driving.find_work import find_work
 from oectflow.pipeline.execution.driving.graph import GraphBuilder, delayed
@@ -472,6 +473,9 @@ def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool)
         return
     # Otherwise it would be part of what the first steps are seen to cost.
     warm_up_here(one.name for one in run.extractors.values() if is_built_in(type(one)))
+    if cluster.client is not None:
+        sizes = ((job.task.path, job.task.identity.size) for job in run.jobs)
+        check_disks(cluster.client, folder, sizes)
     begin = time.perf_counter()
     out_paths = [Path(job.task.out_path) for job in run.jobs]
     remove_leftovers(out_paths)

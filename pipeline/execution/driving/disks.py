@@ -1,0 +1,91 @@
+"""See to it that workers see raw files and the folder of results, before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from distributed import Client
+
+from oectflow.errors import ClusterError, StorageError
+
+#: Of so many folders one raw file is looked for.
+_MOST_FOLDERS = 100
+
+
+def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) -> None:
+    """Let a worker of every machine look for raw files, and for a file that was written just now.
+
+    Parameters
+    ----------
+    client
+        The cluster; without workers, nothing is known yet.
+    folder
+        Where results will be written.
+    raw
+        Path and size in bytes of every raw file; one of each folder is looked for.
+
+    Raises
+    ------
+    ClusterError
+        A machine does not see what this one sees; the message names it, and what it does not see.
+    StorageError
+        The folder cannot be written from here.
+    """
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    one_of_each = list({info["host"]: address for address, info in workers.items()}.values())
+    if not one_of_each:
+        return
+    sizes = dict(list(_one_per_folder(raw).items())[:_MOST_FOLDERS])
+    mark = folder / f".oectflow-{uuid.uuid4().hex}.tmp"
+    try:
+        mark.touch()
+    except OSError as error:
+        raise StorageError(f"{mark}: cannot be written ({error.strerror or error})") from error
+    try:
+        found = client.run(look, str(mark), sizes, workers=one_of_each)
+    finally:
+        mark.unlink(missing_ok=True)
+    for address, (machine, unseen) in found.items():
+        if unseen:
+            more = f" (and {len(unseen) - 1} more)" if len(unseen) > 1 else ""
+            raise ClusterError(
+                f"worker {address} on {machine}: {unseen[0]}{more}; raw files and results must be "
+                "on a disk that all machines of the cluster see, under the same path"
+            )
+
+
+def _one_per_folder(raw: Iterable[tuple[str, int]]) -> Mapping[str, int]:
+    firsts: dict[str, tuple[str, int]] = {}
+    for path, size in raw:
+        firsts.setdefault(os.path.dirname(path), (path, size))  # noqa: PTH120 - of 100,000 files
+    return dict(firsts.values())
+
+
+def look(mark: str, sizes: Mapping[str, int]) -> tuple[str, Sequence[str]]:
+    """Return the name of this machine, and in words what it does not see of some files.
+
+    Parameters
+    ----------
+    mark
+        A file in the folder of results.
+    sizes
+        Raw files, and their sizes in bytes.
+    """
+    unseen = []
+    for path, size in {mark: 0, **sizes}.items():
+        place = os.path.dirname(mark) if path == mark else path  # noqa: PTH120
+        try:
+            there = os.stat(path).st_size  # noqa: PTH116
+        except OSError as error:
+            what = "the folder of results" if path == mark else "the raw file"
+            unseen.append(f"it does not see {what} {place} ({error.strerror or error})")
+            continue
+        if there != size:
+            unseen.append(f"it sees another file {place}: {there:,} bytes, here {size:,}")
+        elif path == mark and not os.access(place, os.W_OK | os.X_OK):
+            unseen.append(f"it may not write into the folder of results {place}")
+    return platform.node(), unseen
