@@ -38,6 +38,14 @@ def copy_results(items: Sequence[Item], folder: Path, clean: Cleaner) -> None:
         variables = read_variables(metadata)
         kept = {key: value for key, value in metadata.items() if key not in _WRITTEN}
         source = {**metadata["source"], "path": item.raw.place}
+        features = {
+            name: {
+                **about,
+                **({"sample": clean.sample(about["sample"])} if "sample" in about else {}),
+            }
+            for name, about in metadata["features"].items()
+        }
+        known = {**metadata["identity"], "sample": clean.sample(metadata["identity"]["sample"])}
         target = folder / item.place
         target.parent.mkdir(parents=True, exist_ok=True)
         identity = {
@@ -55,7 +63,12 @@ def copy_results(items: Sequence[Item], folder: Path, clean: Cleaner) -> None:
                     for problem in read_problems(item.result)
                 ],
                 kept
-                | {"source": source, "warnings": [clean.text(w) for w in metadata["warnings"]]},
+                | {
+                    "identity": known,
+                    "features": features,
+                    "source": source,
+                    "warnings": [clean.text(w) for w in metadata["warnings"]],
+                },
             ),
             expand_multidim=metadata["expand_multidim"],
         )
@@ -96,6 +109,9 @@ def texts_of(results: Path, items: Sequence[Item]) -> Iterator[tuple[str, str]]:
     for entry in read_entries(results):
         yield "the reason of a mark", str(entry.get("reason", ""))
     for item in items:
+        for key, value in item.metadata["identity"]["sample"].items():
+            if isinstance(value, str):
+                yield f"{key} of the sample of {item.experiment_id}", value
         for text in item.metadata["warnings"]:
             yield f"a warning of {item.experiment_id}", str(text)
         for problem in read_problems(item.result):

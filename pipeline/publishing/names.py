@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from oectflow.errors import OutputError
 from oectflow.pipeline.inputs.experiment import Experiment
@@ -76,6 +76,17 @@ class Cleaner:
         """Return the name of somebody, or what stands for it."""
         return self._people.get(name, name) if self._omit else name
 
+    def sample(self, sample: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is known of a device as it is published."""
+        return {
+            key: value
+            if not isinstance(value, str)
+            else "somebody"
+            if self._omit and _OF_PEOPLE.search(key)
+            else self.text(value)
+            for key, value in sample.items()
+        }
+
     def text(self, text: str) -> str:
         """Return a text as it is published."""
         for folder in self._folders:
@@ -104,12 +115,23 @@ def in_texts(texts: Iterable[tuple[str, str]], people: Iterable[str]) -> list[Fi
     return list(found)
 
 
+def in_samples(samples: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Return what in samples, by the id of their experiment, is called like somebody's name."""
+    found: dict[Finding, None] = {}
+    for name, sample in samples.items():
+        for key, value in sample.items():
+            if isinstance(value, str) and value and _OF_PEOPLE.search(key):
+                found[Finding(value[:80], f"{key} of the sample of {name}")] = None
+    return list(found)
+
+
 def in_raw(experiments: Iterable[Path]) -> list[Finding]:
     """Return what in the attributes of raw files looks like the name of somebody."""
     found: dict[Finding, None] = {}
     pattern = words_of(_machine())
     for path in experiments:
-        for key, value in Experiment(path).attributes.items():
+        experiment = Experiment(path)
+        for key, value in [*experiment.attributes.items(), *experiment.sample.items()]:
             text = str(value).strip()
             if text and (
                 _OF_PEOPLE.search(str(key))

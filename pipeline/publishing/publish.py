@@ -24,7 +24,15 @@ from oectflow.pipeline.publishing.contents import Contents, collect
 from oectflow.pipeline.publishing.copies import copy_marks, copy_results, read_entries, texts_of
 from oectflow.pipeline.publishing.crate import need_rocrate, person, write_manifest
 from oectflow.pipeline.publishing.environment import REQUIREMENTS, environment, requirements
-from oectflow.pipeline.publishing.names import Cleaner, Finding, Names, decide, in_raw, in_texts
+from oectflow.pipeline.publishing.names import (
+    Cleaner,
+    Finding,
+    Names,
+    decide,
+    in_raw,
+    in_samples,
+    in_texts,
+)
 from oectflow.pipeline.publishing.tables import write_tables
 
 _README = """\
@@ -181,6 +189,8 @@ def find_names(folder: Path, contents: Contents, *, with_raw: bool) -> list[Find
         for name, n in entries.items()
     ]
     found += in_texts(texts_of(folder, contents.items), entries)
+    samples = {i.experiment_id: i.metadata["identity"]["sample"] for i in contents.items}
+    found += in_samples(samples)
     if with_raw:
         found += in_raw([item.raw.path for item in contents.items])
     return found

@@ -13,6 +13,7 @@ from oectflow.cells import plain_cell
 from oectflow.pipeline.outputs.export.tables import LEVELS, Column, Table
 from oectflow.pipeline.outputs.marking import marks
 from oectflow.pipeline.outputs.results import open_results, problems_frame
+from oectflow.pipeline.outputs.window_choice import windows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +27,7 @@ _ABOUT = {
     "steps": "a row for each step",
     "cycles": "a row for each gate cycle of each step",
     "marks": "what people have said of measurements, see label, reason",
+    "windows": "windows that people have chosen, in which time constants were fitted",
     "problems": "what is wrong with values, and why",
 }
 
@@ -48,7 +50,11 @@ def write_tables(results: Path, folder: Path, title: str) -> list[str]:
         table = Table(opened, level)
         if table.has_values or level == "experiments":
             resources.append(_write(folder, level, table.columns, table.rows()))
-    for name, frame in (("marks", marks(results)), ("problems", problems_frame(results))):
+    for name, frame in (
+        ("marks", marks(results)),
+        ("windows", windows(results)),
+        ("problems", problems_frame(results)),
+    ):
         if len(frame):
             resources.append(_write(folder, name, *_of_frame(frame)))
     package = {

@@ -146,7 +146,7 @@ def test_validators_take_it(made, crate, tmp_path, with_raw):
     assert answers["REQUIRED"]["crate"] == []
     assert answers["REQUIRED"]["checks"] > 30
     assert answers["REQUIRED"]["tables"] == []
-    resources = ["experiments", "steps", "cycles", "marks", "problems"]
+    resources = ["experiments", "steps", "cycles", "marks", "windows", "problems"]
     assert answers["REQUIRED"]["resources"] == resources
     # What nobody knows: where authors work, who publishes, and a web address of oectflow.
     unknown = (
@@ -249,6 +249,19 @@ def test_names_in_raw_files(lab, tmp_path):
     # Their numbers alone have no name in them.
     of.publish(lab / "other", lab / "a", progress=False)
     assert b"Zoe-Example" not in everything(lab / "a")
+
+
+@pytest.mark.usefixtures("quick")
+def test_names_in_samples(made, lab):
+    samples = {"W": 1e-4, "L": 1e-5, "d": 1e-7, "operator": "Zoe-Example", "gate": "Ag/AgCl"}
+    of.extract(made / "raw", FEATURES, lab / "other", samples=samples, progress=False)
+    with pytest.raises(NamesFound, match="Zoe-Example: operator of the sample of t0"):
+        of.publish(lab / "other", lab / "a", progress=False)
+    of.publish(lab / "other", lab / "a", names="omit", progress=False)
+    assert b"Zoe-Example" not in everything(lab / "a")
+    assert {row["sample_gate"] for row in tables(lab / "a", "experiments")} == {"Ag/AgCl"}
+    found = of.rerun(lab / "a", raw=made / "raw", progress=False)
+    assert found.ok, str(found)
 
 
 def test_paths_inside_of_files_are_no_folders_of_a_machine():

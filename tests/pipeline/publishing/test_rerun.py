@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -252,6 +253,14 @@ def test_commands(made, tmp_path, monkeypatch, capsys):
     assert json.loads(out)["n_experiments"] == 5
     code, out, _ = run("rerun", "a.zip", "--raw", made / "raw", "-q")
     assert (code, out.startswith("identical: ")) == (0, True)
+    # At a terminal it asks, and stops where nobody says otherwise.
+    for answer, status in (("\n", 2), ("keep\n", 0)):
+        stdin = io.StringIO(answer)
+        stdin.isatty = lambda: True
+        monkeypatch.setattr(sys, "stdin", stdin)
+        code, out, _ = run("publish", made / "out", "-q", "--out", "b.zip")
+        assert (code, "Zoe-Example" in out) == (status, True)
+        assert (tmp_path / "b.zip").exists() == (status == 0)
     (tmp_path / "empty").mkdir()
     shutil.copy(made / "raw" / "#0 é.h5", tmp_path / "empty")
     code, out, _ = run("rerun", "a.zip", "--raw", "empty", "-q")
