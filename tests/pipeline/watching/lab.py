@@ -130,8 +130,9 @@ class Desk:
         handler.emit = lambda record: self.lines.append(record.getMessage())
         self.log.addHandler(handler)
         self.board = Board(self.out, self.lines.append, self.clock)
+        self.folder = InstrumentFolder(self.instrument, self.raw)
         self.watcher = Watcher(
-            InstrumentFolder(self.instrument, self.raw), self.raw, self.out, self._extract,
+            self.folder, self.raw, self.out, self._extract,
             settle=0.5, board=self.board, log=self.log, tell=self.told.append, clock=self.clock,
         )  # fmt: skip
         self.watcher.begin()
