@@ -69,7 +69,12 @@ class Browser:
     ) -> None:
         self.command("Browser.close")
         self.process.wait(20)
-        self.socket.close()
+
+        async def close() -> None:
+            # Outside of the loop, tornado would make another one, which nobody closes.
+            self.socket.close()
+
+        self._run(close)
         self.loop.close()
 
     def _run(self, call: Callable[[], Any]) -> Any:
