@@ -129,7 +129,9 @@ class Watcher:
             # It has grown just now.
             return
         running = self._state.is_running(source)
+        begin = self._clock()
         records = self._folder.convert(source, under_way=action.under_way)
+        now = self._clock()
         found = [record for record in records if isinstance(record, IngestRecord)]
         raws = {str(record.path): record for record in found if record.path is not None}
         for raw, record in raws.items():
@@ -144,7 +146,7 @@ class Watcher:
         failed = [record for record in found if record.status == "failed"]
         self._note_failure(source, failed)
         # What was skipped may have been written just before the end of another watcher.
-        self._state.ingested(action, raws, failed=bool(failed), now=self._clock())
+        self._state.ingested(action, raws, failed=bool(failed), now=now, seconds=now - begin)
 
     def _note_failure(self, source: str, failed: Sequence[IngestRecord]) -> None:
         reason = "; ".join(record.reason for record in failed)

@@ -78,6 +78,7 @@ class _Source:
     all_done: str = ""
     tries: int = 0
     retry_at: float = math.inf
+    rests_until: float = -math.inf
 
 
 @dataclass
@@ -129,7 +130,15 @@ class WatchState:
             one.look, one.looked = look, now
         self._sort(source, one)
 
-    def ingested(self, action: Ingest, raws: Iterable[str], *, failed: bool, now: float) -> None:
+    def ingested(
+        self,
+        action: Ingest,
+        raws: Iterable[str],
+        *,
+        failed: bool,
+        now: float,
+        seconds: float = 0.0,
+    ) -> None:
         """Take into account that a source was converted, or that this has failed.
 
         Parameters
@@ -142,8 +151,12 @@ class WatchState:
             Whether something of it could not be converted.
         now
             The time.
+        seconds
+            What it has taken.  A test that runs rests for as long, so that one of many steps leaves
+            half of the time to the others.
         """
         one = self._sources[action.source]
+        one.rests_until = now + seconds
         one.done = one.look.complete
         if action.under_way or not one.look.running:
             one.all_done = one.look.everything
@@ -243,6 +256,8 @@ class WatchState:
         return None
 
     def _action(self, source: str, one: _Source, now: float) -> Ingest | None:
+        if one.look.running and now < one.rests_until:
+            return None
         silent = one.look.running and now - one.all_since >= max(SILENCE, self._settle)
         if silent and one.look.everything != one.all_done:
             return Ingest(source, under_way=True)

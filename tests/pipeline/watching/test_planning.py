@@ -113,6 +113,21 @@ def test_tests_that_run_come_before_a_thousand_that_have_ended(state):
     assert state.next(1.0) == Ingest("new")
 
 
+def test_a_test_that_takes_long_leaves_time_to_the_others(state):
+    state.seen("long", running("1", "1"), 0.0)
+    state.ingested(state.next(1.0), (), failed=False, now=11.0, seconds=10.0)
+    state.seen("long", running("2", "2"), 12.0)
+    state.seen("short", ended(), 12.0)
+    action = state.next(13.0)
+    assert action == Ingest("short")
+    ingest(state, action, now=13.0)
+    assert state.next(20.9) is None
+    assert state.next(21.0) == Ingest("long")
+    # Of one that has ended, no more will come.
+    state.seen("long", ended("3"), 13.0)
+    assert state.next(13.5) == Ingest("long")
+
+
 def test_rows_wait_for_no_more_than_a_turn(state):
     now, done = 100.0, []
     for i in range(1000):

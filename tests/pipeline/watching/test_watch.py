@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pyarrow.parquet as pq
 import pytest
@@ -74,6 +75,46 @@ def test_what_is_wrong_is_known_before_anything_is_done(tmp_path):
         of.watch(lab, tmp_path / "raw", tmp_path / "out", notify="gopher://x")
     with pytest.raises(ConfigError, match="al"):
         of.watch(lab, tmp_path / "raw", tmp_path / "out", "al")
+
+
+def test_the_command_tells_of_a_test_and_ends_as_a_service_does(tmp_path):
+    test = RunningTest(tmp_path / "lab" / "t1")
+    test.add_step()
+    test.end()
+    got = []
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self):
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        server.timeout = 120
+        words = ["oectflow", "watch", *(str(tmp_path / name) for name in ("lab", "raw", "out"))]
+        words += ["-f", "v2_transfer_basic"]
+        words += ["--notify", f"http://127.0.0.1:{server.server_port}/"]
+        code = f"import sys; sys.argv = {words!r}; from oectflow.pipeline.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )  # fmt: skip
+        try:
+            server.handle_request()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate()[1]
+    (message,) = got
+    assert [(one["id"], one["result"]) for one in message["done"]] == [
+        ("t1", str(tmp_path / "out" / "t1.parquet"))
+    ]
+    assert process.returncode == 130, said
+    assert "Ctrl-C stops" in said
+    assert "the same command goes on" in said
+    assert read_status(tmp_path / "out").state == "stopped"
 
 
 def start(tmp_path, features):
