@@ -67,8 +67,12 @@ class Shared:
 
     def _look(self) -> None:
         while not self._end.wait(_NEWS):
-            try:
-                self.index = refreshed(self.index)
-            except OutputError:
-                # Results that are gone for a moment stay as they were.
-                continue
+            self.look()
+
+    def look(self) -> None:
+        """Look for changed results now."""
+        try:
+            self.index = refreshed(self.index)
+        except OutputError:
+            # Results that are gone for a moment stay as they were.
+            return

@@ -21,6 +21,7 @@ from .extractors import (
     register,
 )
 from .extractors.prompts import DWTPromptGenerator
+from .pipeline.app.notebook import app
 from .pipeline.demo import make_demo
 from .pipeline.execution.driving.run import extract, plan
 from .pipeline.execution.planning.run_plan import RunPlan
@@ -100,6 +101,7 @@ __all__ = [
     "UnknownFeature",
     "Variable",
     "animate_transfer",
+    "app",
     "browse",
     "compare",
     "comparison_table",

@@ -32,6 +32,7 @@ from oectflow.pipeline.app.views.step import StepView
 from oectflow.pipeline.app.views.tables import Table
 from oectflow.pipeline.app.views.trends import MOST_EXPERIMENTS, TrendView
 from oectflow.pipeline.outputs.plots.transient import Fit
+from oectflow.pipeline.watching.status import read_status
 
 #: Rows that a table shows of more.
 _MOST_ROWS = 300
@@ -84,12 +85,14 @@ class Page:
         self.dragged: Fit | None = None
         self._make()
         self._connect()
+        self._safely(self._show_watcher)
         self.show_filtered()
 
     def _make(self) -> None:
         sample = dict.fromkeys(self._sample, 90)
         self.head = new_text()
         self.head.text = words.heading(self.desk.index)
+        self.watch = new_text()
         self.message = new_text()
         self.bus = TextInput(visible=False, name="bus")
         self.controls = Controls(self.desk)
@@ -113,6 +116,7 @@ class Page:
         c = self.controls
         self.roots = {
             "head": column(self.head, self.bus, sizing_mode="stretch_width"),
+            "watch": self.watch,
             "message": self.message,
             "text": c.text, "state": c.state, "mark": c.with_mark,
             "experiments": self.experiments.view,
@@ -165,7 +169,7 @@ class Page:
                 doc.add_root(model)
         args = {"bus": self.bus, "keys": list(self._keys())}
         doc.js_on_event("document_ready", CustomJS(args=args, code=_LISTEN))
-        doc.add_periodic_callback(lambda: self._safely(self.look_for_news), _NEWS)
+        doc.add_periodic_callback(self.look_for_news, _NEWS)
 
     # -- what is shown
 
@@ -175,6 +179,11 @@ class Page:
         self._show_places()
         self.show_step(self.desk.here)
         self.show_trends()
+
+    def _show_watcher(self) -> None:
+        text = words.watcher(read_status(self._shared.folder))
+        if text != self.watch.text:
+            self.watch.text = text
 
     def _show_experiments(self) -> None:
         rows = self.desk.chosen[:_MOST_ROWS].tolist()
@@ -330,7 +339,7 @@ class Page:
         if self._busy:
             return
         try:
-            self.message.text = ""
+            self.say("")
             act()
         except OectflowError as error:
             self.say(str(error), wrong=True)
@@ -450,8 +459,14 @@ class Page:
         self._say_fits(self._shown.cycle, fit)
 
     def look_for_news(self) -> None:
-        """Take over results and marks that have come meanwhile."""
-        if not self.desk.refresh(self._shared.index):
+        """Take over results and marks that have come meanwhile, and what a watcher says."""
+        try:
+            self._show_watcher()
+            changed = self.desk.refresh(self._shared.index)
+        except OectflowError as error:
+            self.say(str(error), wrong=True)
+            return
+        if not changed:
             return
         self.head.text = words.heading(self.desk.index)
         self.controls.set_marks(self.desk.labels())

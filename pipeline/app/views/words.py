@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from html import escape
 
 import numpy as np
@@ -17,9 +18,12 @@ from oectflow.pipeline.marks.reach import CYCLE
 from oectflow.pipeline.outputs.plots.axes import with_unit
 from oectflow.pipeline.outputs.plots.transient import Fit
 from oectflow.pipeline.outputs.trouble import GOOD
+from oectflow.pipeline.watching.status import WatchStatus
 
 #: A word and a sign for each state, so that nothing depends on colour.
 STATES = {"done": "✓ done", "flagged": "⚑ flagged", "failed": "✗ failed"}
+#: Experiments of a watcher that are shown.
+_MOST_WATCHED = 12
 #: Columns of the sample in the table of experiments.
 _MOST_SAMPLE = 2
 
@@ -34,6 +38,34 @@ def heading(index: Index) -> str:
         f"<h1>{escape(index.folder.resolve().name)}</h1>"
         f"<p>{len(index):,} experiments, {index.n_rows:,} steps: {words}</p>"
     )
+
+
+def watcher(status: WatchStatus | None) -> str:
+    """Return what ``oectflow watch`` does in this folder, running experiments first."""
+    if status is None:
+        return ""
+    counts = Counter(one.state for one in status.experiments)
+    said = ", ".join(f"{n:,} {state}" for state, n in counts.items())
+    shown = [one for one in status.experiments if one.state != "done"][:_MOST_WATCHED]
+    rows = "".join(
+        f"<tr><th>{escape(one.id)}<td>{one.steps_done:,} of {one.steps_seen:,} steps"
+        f"<td>{escape(one.state)}<td>{escape(one.message)}</tr>"
+        for one in shown
+    )
+    more = len(status.experiments) - counts["done"] - len(shown)
+    rest = f"<p>and {more:,} more</p>" if more > 0 else ""
+    return (
+        f"<p>watch on {escape(status.host)}: <b>{escape(status.state)}</b>, {said or 'nothing yet'}"
+        f" ({_when(status.updated)})</p><table class=features>{rows}</table>{rest}"
+    )
+
+
+def _when(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        # What stands in a file of others need not be a time.
+        return "at no time"
 
 
 def sample_columns(index: Index) -> list[str]:
