@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
 from oectflow.errors import ConfigError, InputError, OutputError
+from oectflow.extractors.chosen_windows import CHOSEN_WINDOWS
 from oectflow.extractors.pinning import is_built_in
 from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.experiment import Experiment
@@ -18,6 +19,7 @@ from oectflow.pipeline.inputs.find import Experiments, open_experiments
 from oectflow.pipeline.outputs.places import result_files
 from oectflow.pipeline.outputs.sink import read_metadata
 from oectflow.pipeline.outputs.states import same_source
+from oectflow.pipeline.outputs.window_choice import windows_of_experiments
 
 #: What defines a feature, beside what was counted of one experiment.
 _DEFINES = ("fingerprint", "extractor", "func", "inputs", "params", "unit", "description")
@@ -90,6 +92,7 @@ def collect(folder: Path, raw: Experiments | None) -> Contents:
     _need_one_configuration(folder, described)
     first = next(iter(described.values()))
     features = rebuilt(folder, first)
+    _need_windows_used(folder, described.values(), features)
     notes = [*_packages(features), *_versions(described.values())]
     items = _with_raw(folder, described, raw)
     return Contents(items, features, tuple(notes))
@@ -199,6 +202,26 @@ def _need_one_configuration(folder: Path, described: Mapping[Path, Mapping[str, 
         )
 
 
+def _need_windows_used(
+    folder: Path, described: Iterable[Mapping[str, Any]], features: FeatureList
+) -> None:
+    """Raise OutputError where windows were chosen, or taken back, since results were computed."""
+    chosen = windows_of_experiments(folder)
+    fitting = [
+        one.name for one in features.extracted
+        if one.extractor and CHOSEN_WINDOWS in one.extractor.sample_keys
+    ]  # fmt: skip
+    for metadata in described:
+        name = metadata["identity"]["experiment_id"]
+        for feature in fitting:
+            used = metadata["features"][feature].get("sample", {}).get(CHOSEN_WINDOWS, [])
+            if used != chosen.get(name, []):
+                raise OutputError(
+                    f"{folder}: {name}: windows were chosen by hand, or taken back, since "
+                    f"{feature!r} was computed; extract again, which computes only that"
+                )
+
+
 def _packages(features: FeatureList) -> list[str]:
     """Say which packages beside oectflow the features need.
 
@@ -224,7 +247,7 @@ def _packages(features: FeatureList) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _versions(described: Any) -> list[str]:
+def _versions(described: Iterable[Mapping[str, Any]]) -> list[str]:
     """Say where results were computed by several versions of one package."""
     found: dict[str, set[str]] = {}
     for metadata in described:

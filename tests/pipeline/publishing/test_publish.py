@@ -19,9 +19,12 @@ import rocrate
 from rocrate.rocrate import ROCrate
 
 import oectflow as of
+import oectflow.pipeline.features as oectflow_features
 from oectflow.errors import OutputError, ParameterError, StorageError
+from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.outputs.sink import read_metadata, read_problems
 from oectflow.pipeline.publishing import publish as module
+from oectflow.pipeline.publishing.contents import rebuilt
 from oectflow.pipeline.publishing.names import Cleaner, NamesFound
 
 from .conftest import FEATURES, simulate
@@ -312,6 +315,37 @@ def test_what_no_other_machine_can_compute_is_refused(made, lab):
     of.extract(made / "raw", features, lab / "mine", progress=False)
     with pytest.raises(OutputError, match=r"another machine|Python function"):
         of.publish(lab / "mine", lab / "a", names="keep", progress=False)
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(oectflow_features.__file__).parent / "bundled").glob("*.yaml")),
+    ids=lambda path: path.stem,
+)
+def test_every_bundled_set_is_built_again_from_what_results_say(path):
+    features = FeatureList.load(path)
+    prints = features.fingerprints()
+    described = {
+        # As a file has it.
+        name: json.loads(json.dumps(one.describe() | {"fingerprint": prints[name]}))
+        for name, one in features.features.items()
+    }
+    again = rebuilt(Path("out"), {"config": features.name, "features": described})
+    assert again.fingerprints() == prints
+    now = {name: one.describe() for name, one in again.features.items()}
+    assert now == {name: one.describe() for name, one in features.features.items()}
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("change", ["chosen", "taken back"])
+def test_windows_that_were_not_used_are_refused(lab, change):
+    if change == "chosen":
+        where = {"step": 0, "cycle": 1, "phase": "off", "begin": 0.3, "end": 0.38}
+        of.set_window(lab / "out", "t0", **where)
+    else:
+        of.unmark(lab / "out", of.windows(lab / "out").id[0])
+    with pytest.raises(OutputError, match=r"t[02]: windows were chosen by hand, or taken back"):
+        of.publish(lab / "out", lab / "a", names="keep", progress=False)
 
 
 @pytest.mark.usefixtures("quick")
