@@ -318,18 +318,27 @@ def _updated(
         return path, "written", ""
     found = origin_of(path)
     other = found["source_folder_path"] or found["source_file_path"]
-    if other and other != str(source) and Path(other).exists():
+    is_other = other != str(source) and not _is_same(Path(other), source)
+    if other and is_other and Path(other).exists():
         raise IngestError(
             f"{path.name} was made of {other}, and would be replaced by {source}; remove one of "
             "them, or give it another test_id"
         )
-    if found["source_state"] == state and other == str(source):
+    if found["source_state"] == state and not is_other:
         return path, "skipped", f"{_EXISTS}, and its source has not changed"
     if not found["source_hash"] and found["status"] != RUNNING:
         return path, "skipped", f"{_EXISTS}, which does not say of what content it was made"
     if found["source_hash"] == digest():
         return path, "skipped", f"{_EXISTS}, and its source has the same content"
     return path, "updated", ""
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two names are of one folder or file: a link may lead there."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _free_path(path: Path) -> Path:

@@ -5,7 +5,7 @@ Network drives tell only of what this machine has done itself, so they are looke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -29,8 +29,15 @@ _NETWORK = frozenset(
 )  # fmt: skip
 
 
-def watch_folder(root: Path) -> tuple[Iterator[list[Path]], str]:
+def watch_folder(root: Path, complain: Callable[[str], object]) -> tuple[Iterator[list[Path]], str]:
     """Begin to watch a folder with all that is below it.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    complain
+        Called with a sentence where the file system tells no more, and it is looked at instead.
 
     Returns
     -------
@@ -59,7 +66,7 @@ def watch_folder(root: Path) -> tuple[Iterator[list[Path]], str]:
     except OSError as error:
         # Linux gives a user so many folders to watch, and no more.
         return _polled(root), f"by looking every {_POLL / 1000:g} s: {_why(error)}"
-    return _after(first, changes), "by what the file system tells"
+    return _kept_up(root, first, changes, complain), "by what the file system tells"
 
 
 def file_system_of(path: Path) -> str:
@@ -111,9 +118,19 @@ def _told(root: Path, *, polling: bool) -> Iterator[list[Path]]:
         raise InputError(f"{root}: is gone ({error})") from error
 
 
-def _after(first: list[Path], changes: Iterator[list[Path]]) -> Iterator[list[Path]]:
+def _kept_up(
+    root: Path,
+    first: list[Path],
+    changes: Iterator[list[Path]],
+    complain: Callable[[str], object],
+) -> Iterator[list[Path]]:
     yield first
-    yield from changes
+    try:
+        yield from changes
+    except (OSError, RuntimeError) as error:
+        # RuntimeError is what watchfiles raises where its own thread has failed.
+        complain(f"{root} is looked at every {_POLL / 1000:g} s from now on: {error}")
+    yield from _polled(root)
 
 
 def _why(error: OSError) -> str:

@@ -20,6 +20,8 @@ from oectflow.pipeline.watching.status import ExperimentWord, WatchedExperiment,
 
 #: What the file system has not told is found after so many s.
 _SEARCH = 600.0
+#: Where the folder could not be looked at, it is searched after so many s.
+_SOON = 10.0
 #: Sources that are looked at in a turn, one after the other, though nobody has told of them.
 _IN_TURN = 20
 #: Sentences that are not said a second time.
@@ -94,9 +96,16 @@ class Watcher:
             Files and new folders of which one was told.
         """
         now = self._clock()
-        self._look(self._folder.of(changed))
-        self._look(self._state.to_look(now))
-        self._look_in_turn(now)
+        try:
+            self._look(self._folder.of(changed))
+            self._look(self._state.to_look(now))
+            self._look_in_turn(now)
+            self._said.pop("look", None)
+        except (OSError, ValueError) as error:
+            # A drive that is away for a while, or a folder that nobody may look into; what was told
+            # is found by looking.
+            self._say_once("look", f"cannot be looked at: {error}")
+            self._searched = min(self._searched, now - _SEARCH + _SOON)
         while (action := self._state.next(self._clock())) is not None:
             self._board.say("working")
             if isinstance(action, Ingest):

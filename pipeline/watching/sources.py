@@ -133,9 +133,11 @@ class InstrumentFolder:
 
     def _top(self, path: Path) -> Path:
         """Return the test to which a file belongs, else the file."""
-        inside = path.is_relative_to(self._root)
+        if not path.is_relative_to(self._root):
+            # Where the root is a link, the file system may tell where it leads.
+            path = self._root / path.resolve().relative_to(self._root.resolve())
         for folder in (path, *path.parents):
-            if not inside or folder == self._root.parent:
+            if folder == self._root.parent:
                 break
             if any((folder / name).exists() for name in (TEST_INFO, TEST_INFO_TEMP)):
                 return folder

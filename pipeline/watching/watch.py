@@ -94,7 +94,7 @@ def watch(
         for folder in (raw_folder, out_folder):
             stack.enter_context(only_one_in(folder, _LOCK_NAME, partial(_taken, out_folder)))
         log = stack.enter_context(_log_in(out_folder))
-        changes, how = watch_folder(root)
+        changes, how = watch_folder(root, log.warning)
         board = Board(out_folder, log.warning)
         tell = None if send is None else Notifier(send, log.warning)
         watcher = Watcher(

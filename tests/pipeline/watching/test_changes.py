@@ -31,7 +31,7 @@ def test_files_and_new_folders_are_told(tmp_path, monkeypatch, network):
     (tmp_path / "old" / "a.csv").write_text("1")
     if network:
         monkeypatch.setattr(changes, "file_system_of", lambda path: "nfs4")
-    iterator, how = changes.watch_folder(tmp_path)
+    iterator, how = changes.watch_folder(tmp_path, print)
     assert ("looking" in how) == network
     next(iterator)
     (tmp_path / "old" / "a.csv").write_text("1\n2")
@@ -55,10 +55,33 @@ def test_a_folder_that_the_system_does_not_tell_of_is_looked_at(tmp_path, monkey
         return real(*paths, force_polling=force_polling, **options)
 
     monkeypatch.setattr(watchfiles, "watch", watch)
-    iterator, how = changes.watch_folder(tmp_path)
+    iterator, how = changes.watch_folder(tmp_path, print)
     assert "limit reached" in how
     assert "max_user_watches" in how
     next(iterator)
+    (tmp_path / "b.csv").write_text("1")
+    assert told(iterator, [tmp_path / "b.csv"])
+    iterator.close()
+
+
+def test_a_system_that_tells_no_more_is_said_and_the_folder_looked_at(tmp_path, monkeypatch):
+    import watchfiles
+
+    real = watchfiles.watch
+
+    def watch(*paths, force_polling, **options):
+        if not force_polling:
+            yield set()
+            raise RuntimeError("the thread has died")
+        yield from real(*paths, force_polling=force_polling, **options)
+
+    monkeypatch.setattr(watchfiles, "watch", watch)
+    complaints = []
+    iterator, how = changes.watch_folder(tmp_path, complaints.append)
+    assert "tells" in how
+    assert next(iterator) == []
+    next(iterator)
+    assert "the thread has died" in complaints[0]
     (tmp_path / "b.csv").write_text("1")
     assert told(iterator, [tmp_path / "b.csv"])
     iterator.close()
@@ -95,4 +118,4 @@ def test_without_watchfiles_the_remedy_is_said(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ConfigError, match=r"pip install 'oectflow\[watch\]'"):
-        changes.watch_folder(tmp_path)
+        changes.watch_folder(tmp_path, print)

@@ -168,6 +168,37 @@ def test_what_nobody_was_told_of_is_found(desk):
     assert desk.rows("t1") == 2
 
 
+def test_a_drive_that_is_away_for_a_while_is_waited_for(desk):
+    test = RunningTest(desk.instrument / "t1")
+    test.add_step()
+
+    def away(changed):
+        raise OSError("stale file handle")
+
+    real, desk.folder.of = desk.folder.of, away
+    desk.watcher.turn([test.folder])
+    assert any("stale file handle" in line for line in desk.lines)
+    desk.folder.of = real
+    desk.pass_time(12)
+    assert desk.rows("t1") == 1
+
+
+def test_a_folder_behind_a_link_is_one_source_by_whatever_name(desk, tmp_path):
+    test = RunningTest(tmp_path / "elsewhere" / "t1")
+    test.add_step()
+    desk.instrument.rmdir()
+    desk.instrument.symlink_to(tmp_path / "elsewhere")
+    of.ingest(tmp_path / "elsewhere", desk.raw)
+    # The file system may tell the other name.
+    desk.pass_time(1, [test.folder / "1_transfer.csv"])
+    assert desk.rows("t1") == 1
+    test.add_step()
+    desk.pass_time(1, [test.folder / "2_transfer.csv"])
+    assert desk.rows("t1") == 2
+    assert len(list(desk.raw.glob("*.h5"))) == 1
+    assert desk.status()["t1"].state == "running"
+
+
 def test_folders_and_raw_files_that_go_are_no_trouble(desk):
     test = RunningTest(desk.instrument / "t1")
     test.add_step()
