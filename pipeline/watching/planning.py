@@ -85,6 +85,7 @@ class _Source:
 class _Raw:
     tries: int = 0
     at: float = 0.0
+    urgent: bool = False
 
 
 class WatchState:
@@ -163,12 +164,12 @@ class WatchState:
         one.retry_at = now + _pause(RETRIES, one.tries) if failed else math.inf
         one.tries = one.tries + 1 if failed else 0
         self._sort(action.source, one)
-        self.wanted(raws, now)
+        self.wanted(raws, now, urgent=one.look.running)
 
-    def wanted(self, raws: Iterable[str], now: float) -> None:
-        """Take raw files into account of which something may be missing."""
+    def wanted(self, raws: Iterable[str], now: float, *, urgent: bool = False) -> None:
+        """Take raw files into account of which something may be missing; urgent ones go first."""
         for raw in raws:
-            self._raws[raw] = _Raw(0, now)
+            self._raws[raw] = _Raw(0, now, urgent)
 
     def extracted(self, action: Extract, failed: Collection[str], now: float) -> None:
         """Take into account that a run is over.
@@ -186,7 +187,7 @@ class WatchState:
         for raw in action.raws:
             was = self._raws.pop(raw)
             if raw in failed:
-                self._raws[raw] = _Raw(was.tries + 1, now + _pause(RETRIES, was.tries))
+                self._raws[raw] = _Raw(was.tries + 1, now + _pause(RETRIES, was.tries), was.urgent)
 
     def refused(self, now: float) -> None:
         """Take into account that nothing can be written now: the disk is full, another run works.
@@ -240,13 +241,22 @@ class WatchState:
         """
         if now < self._paused_until:
             return None
-        ready = [raw for raw, one in self._raws.items() if one.at <= now][:TOGETHER]
+        ready = self._ready(now)
         if not ready or self._turn_began == -math.inf:
             self._turn_began = now
         due = None if ready and now - self._turn_began >= TURN else self._due(now)
         if due is not None:
             return due
         return Extract(tuple(ready)) if ready else None
+
+    def _ready(self, now: float) -> list[str]:
+        some = (
+            raw
+            for urgent in (True, False)
+            for raw, one in self._raws.items()
+            if one.urgent == urgent and one.at <= now
+        )
+        return list(itertools.islice(some, TOGETHER))
 
     def _due(self, now: float) -> Ingest | None:
         for source in itertools.chain(self._running, self._ended):

@@ -81,7 +81,7 @@ class InstrumentFolder:
         try:
             info = self._info(path)
             everything = state_of_test(path, info, under_way=True)
-            complete = state_of_test(path, info, under_way=False)
+            complete = state_of_test(path, info, under_way=False) if info.running else everything
         except IngestError as error:
             if not path.is_dir():
                 self._described.pop(path, None)

@@ -128,6 +128,15 @@ def test_a_test_that_takes_long_leaves_time_to_the_others(state):
     assert state.next(13.5) == Ingest("long")
 
 
+def test_rows_of_a_test_that_runs_come_before_those_of_ten_thousand_raw_files(state):
+    state.wanted((f"{i}.h5" for i in range(10_000)), 0.0)
+    state.seen("new", running("1", "1"), 0.0)
+    ingest(state, state.next(0.5), ["new.h5"], 0.5)
+    action = state.next(2.0)
+    assert action.raws[0] == "new.h5"
+    assert len(action.raws) == TOGETHER
+
+
 def test_rows_wait_for_no_more_than_a_turn(state):
     now, done = 100.0, []
     for i in range(1000):
