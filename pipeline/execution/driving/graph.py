@@ -24,6 +24,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 # Private to Dask, and the only such import: a Task that is known to produce data from nothing is
@@ -88,6 +89,8 @@ class GraphBuilder:
         The graph, and the keys of the batches.
         """
         graph: Graph = {}
+        # Only the end needs to know what is proved of the raw file.
+        task = replace(task, trails={})
         # New keys at every submission: Dask must not take an earlier failure for the answer.
         add = _Adder(graph, task, uuid.uuid4().hex[:8])
         together: dict[tuple[str, int, int], list[NamedExtractor]] = {}
