@@ -54,8 +54,9 @@ def report(
     """Write a report of a batch: one HTML file that needs nothing else and no network, or slides.
 
     It says what was computed from which files by which versions, what was flagged and what failed
-    and why, and defines every feature with its unit; there are pictures of every feature over all
-    devices and of every device, and the summary as a CSV file to save.
+    and why, what was marked, and defines every feature with its unit; there are statistics over
+    devices, batches and chips, pictures of every feature over all devices and of every device with
+    its worst fits, and the summary as a CSV file to save.
 
     Parameters
     ----------

@@ -41,17 +41,18 @@ class Worst(NamedTuple):
 
 
 def worst_fits(one: xr.Dataset, fitted: str) -> list[Worst]:
-    """Return the fits of one experiment with the least R², the worst first.
+    """Return the fits of one experiment that gave a value and have the least R², the worst first.
 
-    What is marked as bad is none of them.
+    Those without a value are counted as flags, and what is marked as bad is none of them.
     """
     name = f"{fitted}_r_squared"
-    if name not in one:
+    if name not in one or fitted not in one:
         return []
     order = ("step", "cycle", "phase")
     values = one[name].transpose(*order).values.astype(np.float64)
     words = one[f"{fitted}_status"].transpose(*order).values
-    flat = np.where(np.isfinite(values), values, np.inf).ravel()
+    there = np.isfinite(values) & np.isfinite(one[fitted].transpose(*order).values)
+    flat = np.where(there, values, np.inf).ravel()
     n = min(N_WORST, int(np.isfinite(flat).sum()))
     # Of 5,000 steps a full sort would take longer than all else.
     least = np.argpartition(flat, n - 1)[:n] if n else np.empty(0, int)
