@@ -91,7 +91,7 @@ class Page:
     def _make(self) -> None:
         sample = dict.fromkeys(self._sample, 90)
         self.head = new_text()
-        self.head.text = words.heading(self.desk.index)
+        self.head.text = words.heading(self.desk)
         self.watch = new_text()
         self.message = new_text()
         self.bus = TextInput(visible=False, name="bus")
@@ -468,7 +468,7 @@ class Page:
             return
         if not changed:
             return
-        self.head.text = words.heading(self.desk.index)
+        self.head.text = words.heading(self.desk)
         self.controls.set_marks(self.desk.labels())
         self._show_experiments()
         self._show_places()

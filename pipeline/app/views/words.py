@@ -22,21 +22,33 @@ from oectflow.pipeline.watching.status import WatchStatus
 
 #: A word and a sign for each state, so that nothing depends on colour.
 STATES = {"done": "✓ done", "flagged": "⚑ flagged", "failed": "✗ failed"}
+_MOST_NOTES = 3
 #: Experiments of a watcher that are shown.
 _MOST_WATCHED = 12
 #: Columns of the sample in the table of experiments.
 _MOST_SAMPLE = 2
 
 
-def heading(index: Index) -> str:
-    """Return what stands on top of the page."""
+def heading(desk: Desk) -> str:
+    """Return what stands on top of the page, and what cannot be shown below."""
+    index = desk.index
     counts = Counter(entry.summary.state for entry in index.entries)
     words = ", ".join(
         f"{counts[state]:,} {said}" for state, said in STATES.items() if counts[state]
     )
+    left_out = {name for entry in index.entries for name in entry.summary.left_out}
+    notes = [
+        f"{name}: too many values in a step for a trend of each; they are in the results"
+        for name in sorted(left_out)
+    ]
+    if desk.marks.unreadable:
+        n = len(desk.marks.unreadable)
+        notes.append(f"lines of marks that cannot be read, and are not respected: {n}")
+        notes += desk.marks.unreadable[:_MOST_NOTES]
     return (
         f"<h1>{escape(index.folder.resolve().name)}</h1>"
         f"<p>{len(index):,} experiments, {index.n_rows:,} steps: {words}</p>"
+        + "".join(f'<p class="wrong">{escape(note)}</p>' for note in notes)
     )
 
 

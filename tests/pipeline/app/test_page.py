@@ -105,6 +105,16 @@ def test_page__message_stays_until_something_is_done(lab):
     assert "label=" in page.message.text
 
 
+def test_page__marks_that_cannot_be_read_are_named(lab):
+    of.mark(lab.out, experiment="A1")
+    (path,) = (lab.out / "_marks").glob("*.jsonl")
+    path.write_bytes(path.read_bytes() + b"<i>no mark</i>\n")
+    page = page_of(*reversed(lab))
+    assert "not respected: 1" in page.head.text
+    assert path.name in page.head.text
+    assert page.experiments.source.data["marks"][0] == "bad"
+
+
 def test_app__shows_itself_in_a_notebook(lab):
     page = of.app(lab.out, raw=lab.raw)
     try:
