@@ -5,6 +5,7 @@ Nothing here knows of a browser: a page calls these functions, and draws what th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -201,10 +202,11 @@ class Desk:
             self.queue = self._worst(rows, quality)
             self.n_places = int(np.isfinite(quality[self._kept()]).sum())
         else:
-            places = (self._place(row) for row in rows.tolist())
-            found = [p for p in places if not self.hide_marked or not self.marked(p)]
-            self.n_places = len(found)
-            self.queue = found[:MOST_PLACES]
+            # Of a million steps, no more become places than are lined up.
+            places = map(self._place, map(int, rows))
+            kept = (p for p in places if not self.hide_marked or not self.marked(p))
+            self.queue = list(itertools.islice(kept, MOST_PLACES))
+            self.n_places = len(rows)
         self.position = 0
 
     def _rows_in_order(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -196,7 +196,7 @@ def _joined(
     fresh: Mapping[str, _Read | None],
 ) -> Index:
     entries: list[Entry] = []
-    pieces: list[Mapping[str, NDArray[np.float64]] | slice] = []
+    pieces: list[dict[str, NDArray[np.float64]] | slice] = []
     columns: dict[str, Column] = {}
     if earlier is not None and len(fresh) < len(stamps):
         columns |= {column.name: column for column in earlier.columns}
@@ -216,21 +216,20 @@ def _joined(
             pieces.append(earlier.rows(known[path]))
     sizes = [entry.summary.n_rows for entry in entries]
     starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    arrays = {}
-    for column in columns.values():
-        for part in column.parts:
-            key = f"{column.name}/{part}"
-            before = None if earlier is None else earlier._arrays.get(key)
-            array = np.full(int(starts[-1]), np.nan)
-            for number, piece in enumerate(pieces):
-                rows = slice(starts[number], starts[number + 1])
-                if not isinstance(piece, slice):
-                    if key in piece:
-                        array[rows] = piece[key]
-                elif before is not None:
-                    array[rows] = before[piece]
-            arrays[key] = array
-    return Index(folder, entries, starts, list(columns.values()), arrays)
+    keys = [f"{column.name}/{part}" for column in columns.values() for part in column.parts]
+    joined = {key: np.full(int(starts[-1]), np.nan) for key in keys}
+    before = {} if earlier is None else earlier._arrays
+    for number, piece in enumerate(pieces):
+        rows = slice(starts[number], starts[number + 1])
+        if isinstance(piece, slice):
+            for key in before.keys() & joined.keys():
+                joined[key][rows] = before[key][piece]
+        else:
+            for key, array in piece.items():
+                joined[key][rows] = array
+            # Or all of them would be in memory twice.
+            piece.clear()
+    return Index(folder, entries, starts, list(columns.values()), joined)
 
 
 def _write(index: Index) -> None:

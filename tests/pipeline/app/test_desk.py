@@ -92,6 +92,15 @@ def test_flagged__steps_with_a_status_word(desk, lab):
     assert found
 
 
+def test_all_steps__no_more_are_lined_up_than_anybody_looks_at(desk, lab, monkeypatch):
+    monkeypatch.setattr(desks, "MOST_PLACES", 3)
+    of.mark(lab.out, experiment="A1", step=[0, 2])
+    desk.refresh(desk.index)
+    desk.look_through("all steps", hide_marked=True)
+    assert [(p.experiment, p.step) for p in desk.queue] == [(0, 1), (0, 3), (1, 0)]
+    assert desk.n_places == 22
+
+
 def test_all_steps__and_the_ends_are_ends(desk):
     desk.look_through("all steps")
     assert [(p.experiment, p.step) for p in desk.queue] == [
