@@ -102,6 +102,15 @@ def test_only_new_steps_are_computed(tmp_path, computed, options):
     need_same(raw, record, tmp_path)
 
 
+@pytest.mark.parametrize("features", ["all", "stability"])
+def test_no_bundled_feature_tells_that_it_has_grown(tmp_path, features):
+    for n in (2, 3, 5):
+        raw = write(tmp_path / "raw", n, n)
+        record = run(raw, tmp_path / "out", features)
+    assert set(record.kept_steps.values()) == {3}
+    need_same(raw, record, tmp_path, features)
+
+
 def test_growth_in_many_pieces_computes_each_step_once(tmp_path, computed):
     for n in range(1, 9):
         raw = write(tmp_path / "raw", n, max(1, n - 2))
