@@ -100,6 +100,10 @@ def extract(
     dry: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be computed, and stop.")
     ] = False,
+    price_per_core_hour: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Say what the run has cost, and what that is per TB."),
+    ] = None,
     catalog: CatalogOption = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -158,6 +162,8 @@ def extract(
         emit_json({"report": report, "recorded": recorded})
     else:
         tell(report)
+        if price_per_core_hour is not None:
+            say(report.cost(price_per_core_hour))
         if recorded is not None and opened is not None:
             note(f"recorded in {opened.name}: {recorded:,} files")
     if reason:

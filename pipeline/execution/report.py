@@ -138,12 +138,18 @@ class RunReport:
         Folder of the results.
     plan
         What was planned, and what it took.
+    core_seconds
+        Wall time of computing times the cores that were held for it.
+    n_bytes_raw
+        Bytes of the raw files of which something was computed.
     """
 
     experiments: Sequence[ExperimentRecord]
     seconds: float
     out: str
     plan: RunPlan = field(default_factory=RunPlan)
+    core_seconds: float = 0.0
+    n_bytes_raw: int = 0
 
     @property
     def ok(self) -> bool:
@@ -222,6 +228,19 @@ class RunReport:
             lines.append(f"… and {len(warnings) - _SHOWN_FAILURES} more warnings")
         lines.append(f"{self.seconds:.1f} s, {self.n_bytes / 1e6:.2f} MB in {self.out}")
         return "\n".join(lines)
+
+    def cost(self, price_per_core_hour: float) -> str:
+        """Return in words what the run has cost.
+
+        Parameters
+        ----------
+        price_per_core_hour
+            In any currency; a core costs while it is held, whether it computes or not.
+        """
+        hours = self.core_seconds / 3600.0
+        price = hours * price_per_core_hour
+        per_TB = f", {1e12 * price / self.n_bytes_raw:.3g} per TB" if self.n_bytes_raw else ""
+        return f"cost: {price:.3g} for {hours:.3g} core-hours{per_TB}"
 
     def explain(self) -> str:
         """Return how the work was done and why, and each feature's predicted and actual time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from oectflow.pipeline.inputs.samples import Samples, sample_of
 from oectflow.pipeline.inputs.step_digests import Trails
 from oectflow.pipeline.outputs.states import RawFiles, Verify, damage_of, notes_on, same_source
 from oectflow.pipeline.outputs.trouble import flags_of_result
+
+_REDEFINED = "its definition or its code has changed"
+_SAMPLE_CHANGED = "what is known of the sample, or chosen by hand, has changed"
 
 
 def find_work(
@@ -78,9 +81,10 @@ def find_work(
         dropped: dict[str, str] = {}
         first: dict[str, int] = {}
         trails: Trails = {}
+        why = dict.fromkeys(features.features, "it was never computed")
         if metadata is not None:
             asked = {} if force else fingerprints
-            reused, dropped = _reusable(metadata, features, asked, known)
+            reused, dropped, why = _reusable(metadata, features, asked, known)
             if same_source(metadata, experiment, verify):
                 trails = trails_of(metadata)
             else:
@@ -90,6 +94,7 @@ def find_work(
                 reused = ()
                 gone = metadata["features"].keys() - features.features.keys()
                 dropped = dict.fromkeys(sorted(gone), "the raw file has changed")
+                why = dict.fromkeys(features.features, "the raw file has changed") | why
         unchanged = (
             metadata is not None
             and set(features.features) <= set(reused)
@@ -103,6 +108,7 @@ def find_work(
                 gone = metadata["features"].keys() - features.features.keys()
                 dropped |= dict.fromkeys(sorted(gone), "its result was damaged")
                 reused, unchanged, first, trails = (), False, {}, {}
+                why = dict.fromkeys(features.features, "its result was damaged") | why
         if unchanged and metadata is not None:
             yield ExperimentRecord(
                 name,
@@ -142,6 +148,7 @@ def find_work(
             tuple(f.name for f in features.extracted if f.name not in reused),
             damage,
             first,
+            why,
         )
 
 
@@ -159,7 +166,7 @@ def _reusable(
     features: FeatureList,
     fingerprints: Mapping[str, str],
     known: Mapping[str, Any],
-) -> tuple[tuple[str, ...], dict[str, str]]:
+) -> tuple[tuple[str, ...], dict[str, str], dict[str, str]]:
     """Say what of an earlier result is kept.
 
     A feature that is asked for is kept if its fingerprint is the same.  One in which a step raised
@@ -176,32 +183,37 @@ def _reusable(
 
     Returns
     -------
-    The names of what is kept; and of the features that are not asked for, those that have to go,
-    and why.
+    The names of what is kept; of the features that are not asked for, those that have to go, and
+    why; and of those that are asked for, what is computed anew, and why.
     """
     earlier = metadata["features"]
-    anew = {
-        name
-        for name in features.features
-        if name not in earlier
-        or earlier[name]["fingerprint"] != fingerprints.get(name)
-        or earlier[name]["counts"].get("error")
-    }
+    anew: dict[str, str] = {}
+    for name in features.features:
+        if name not in earlier:
+            anew[name] = "it was never computed"
+        elif name not in fingerprints:
+            anew[name] = "everything is computed anew"
+        elif earlier[name]["fingerprint"] != fingerprints[name]:
+            anew[name] = _REDEFINED
+        elif earlier[name]["counts"].get("error"):
+            anew[name] = "a step had failed"
     for feature in features.extracted:
         if feature.extractor is not None and feature.name in earlier:
             used = used_sample(feature.extractor, known)
             if used != earlier[feature.name].get("sample", {}):
-                anew.add(feature.name)
+                anew.setdefault(feature.name, _SAMPLE_CHANGED)
     for feature in features.derived:
-        if not anew.isdisjoint(feature.upstream):
-            anew.add(feature.name)
-    dropped = _outdated(metadata, features, anew, known)
+        changed = [name for name in feature.upstream if name in anew]
+        # With an input, its fingerprint has changed, too.
+        if changed and anew.get(feature.name, _REDEFINED) == _REDEFINED:
+            anew[feature.name] = f"its input {changed[0]!r} is computed anew"
+    dropped = _outdated(metadata, features, anew.keys(), known)
     kept = tuple(name for name in earlier if name not in anew and name not in dropped)
-    return kept, dropped
+    return kept, dropped, anew
 
 
 def _outdated(
-    metadata: Mapping[str, Any], features: FeatureList, anew: set[str], known: Mapping[str, Any]
+    metadata: Mapping[str, Any], features: FeatureList, anew: Set[str], known: Mapping[str, Any]
 ) -> dict[str, str]:
     """Return the features of a result that cannot stand beside what is computed anew, and why."""
     earlier = metadata["features"]
@@ -215,7 +227,7 @@ def _outdated(
     for name in others:
         used = earlier[name].get("sample", {})
         if any(known.get(word) != value for word, value in used.items()):
-            dropped[name] = "what is known of the sample, or chosen by hand, has changed"
+            dropped[name] = _SAMPLE_CHANGED
         taken = sorted(_columns(metadata, name) & owners.keys())
         if taken:
             dropped[name] = f"{taken[0]!r} is a column of {owners[taken[0]]!r} now"

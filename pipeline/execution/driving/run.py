@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -35,6 +36,7 @@ from oectflow.pipeline.execution.driving.local import thread_overheads
 from oectflow.pipeline.execution.driving.lock import only_run_in
 from oectflow.pipeline.execution.driving.loop import Loop, answer
 from oectflow.pipeline.execution.driving.progress import RunProgress
+from oectflow.pipeline.execution.driving.run_file import machines_of, write_run_file
 from oectflow.pipeline.execution.events import Overheads
 from oectflow.pipeline.execution.planning.actions import Measure, Submit
 from oectflow.pipeline.execution.planning.batches import Granularity, check_granularity
@@ -454,12 +456,23 @@ def _extract(
     except OSError as error:
         raise StorageError(f"{folder}: cannot be made ({error.strerror})") from error
     with only_run_in(folder), on_disk(experiments, folder) as files:
-        begin = time.perf_counter()
+        began, begin = datetime.now(UTC), time.perf_counter()
         run = _prepared(files, feature_set, folder, options)
+        looking = time.perf_counter() - begin
         _carry_out(run, cluster, folder, progress=progress)
-    run.plan.actual_seconds = time.perf_counter() - begin
-    records = [run.records[index] for index in sorted(run.records)]
-    report = RunReport(records, run.plan.actual_seconds, str(folder), run.plan)
+        run.plan.actual_seconds = time.perf_counter() - begin
+        n_threads = thread_overheads().n_workers if "threads" in run.plan.ways else 1
+        machines = machines_of(cluster.client, n_threads)
+        report = RunReport(
+            [run.records[index] for index in sorted(run.records)],
+            run.plan.actual_seconds,
+            str(folder),
+            run.plan,
+            core_seconds=(run.plan.actual_seconds - looking) * machines["cores"],
+            n_bytes_raw=sum(job.task.identity.size for job in run.jobs),
+        )
+        why = {job.task.experiment_id: job.why for job in run.jobs}
+        write_run_file(folder, report, began, looking, machines, why)
     if options.on_error == "raise" and not report.ok:
         raise RunFailed(report.summary())
     return report

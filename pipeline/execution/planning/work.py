@@ -93,6 +93,8 @@ class Job:
         What is wrong with its result of an earlier run, which is replaced.
     first
         By feature, the first step to compute, where it is not 0.
+    why
+        By feature, why it is computed.
     """
 
     index: int
@@ -101,6 +103,7 @@ class Job:
     missing: tuple[str, ...]
     damage: str = ""
     first: Mapping[str, int] = field(default_factory=dict)
+    why: Mapping[str, str] = field(default_factory=dict)
 
     def samples(self, source: str) -> float:
         """Return the samples of a typical step."""
