@@ -72,7 +72,10 @@ summary { cursor: pointer; color: var(--faint); }
 .features th, .features td { text-align: left; padding: 1px 8px 1px 0; }
 .features tbody th { font-weight: 400; overflow-wrap: anywhere; }
 .features td { white-space: nowrap; }
-.features tr { border-bottom: 1px solid var(--line); }
+.watched { border-collapse: collapse; font-size: 13px; }
+.watched th, .watched td { text-align: left; padding: 1px 10px 1px 0; vertical-align: top; }
+.watched th { font-weight: 400; }
+.features tr, .watched tr { border-bottom: 1px solid var(--line); }
 """
 
 

@@ -68,7 +68,7 @@ def watcher(status: WatchStatus | None) -> str:
     rest = f"<p>and {more:,} more</p>" if more > 0 else ""
     return (
         f"<p>watch on {escape(status.host)}: <b>{escape(status.state)}</b>, {said or 'nothing yet'}"
-        f" ({_when(status.updated)})</p><table class=features>{rows}</table>{rest}"
+        f" ({_when(status.updated)})</p><table class=watched>{rows}</table>{rest}"
     )
 
 
