@@ -17,7 +17,7 @@ from oectflow.extractors.base import (
     Variable,
     register,
 )
-from oectflow.extractors.kernels import downhill, mixtures
+from oectflow.extractors.kernels import downhill, mixtures, pairs
 from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.phases import phases_of_steps, whole_phases
 from oectflow.extractors.tau import TAU_WORDS
@@ -240,7 +240,7 @@ class TwoExponentials(_Relaxation):
         "one": "one exponential describes the phase as well (AICc)",
         **_SHARED_WORDS,
     }
-    version = 3
+    version = 4
     model = downhill.DOUBLE
     longest = mixtures.SECOND
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
@@ -272,7 +272,7 @@ class StretchedExponential(_Relaxation):
         "edge": "beta is at an end of the range that is searched",
         **_SHARED_WORDS,
     }
-    version = 3
+    version = 4
     model = downhill.STRETCHED
     longest = mixtures.FIRST
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
@@ -299,7 +299,7 @@ def fit_two(
         found = np.empty((here.size, mixtures.N_COLUMNS))
         ends = np.zeros(here.size, np.int8)
         tables = relaxation_tables.tables_of(int(length))
-        mixtures.fit_even(y, first[here], *tables, found, ends)
+        pairs.fit_pairs(y, first[here], *tables, found, ends)
         rows[here], codes[here] = found, ends
     others = np.flatnonzero(~tabled)
     if others.size:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.extractors.kernels import coordinates, downhill, mixtures
+from oectflow.extractors.kernels import coordinates, downhill, mixtures, pair_search
 from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN
 
 #: Samples of the longest window that has tables: they are made in less time than some fits take.
@@ -27,13 +27,14 @@ _MULTIPLE = 4
 
 
 class Tables(NamedTuple):
-    """What :func:`.mixtures.fit_even` takes, of one length."""
+    """What :func:`.pairs.fit_pairs` takes, of one length."""
 
     nodes: NDArray[np.float64]
     bounds: NDArray[np.float64]
     grid: NDArray[np.float64]
     gram: NDArray[np.float64]
     space: tuple[NDArray[np.float64], NDArray[np.float64], float]
+    powers: NDArray[np.float64]
 
 
 def _exponentials(n: int, theta: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -69,20 +70,32 @@ def _basis_of(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.pad(np.array(found).T, ((0, 0), (0, missing)))
 
 
+def _polynomials(
+    n: int, low: float, high: float, width: float, n_powers: int, basis: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return polynomials of ``ln tau``, through the Chebyshev points of every cell.
+
+    Returns
+    -------
+    Coefficients by powers, of every coordinate.  Shape (cells, n_powers, r).
+    """
+    x = np.cos(np.pi * (np.arange(n_powers) + 0.5) / n_powers)
+    n_cells = math.ceil((high - low) / width)
+    middles = low + width * (np.arange(n_cells) + 0.5)
+    values = _exponentials(n, (middles[:, None] + 0.5 * width * x).ravel()) @ basis
+    powers = np.linalg.inv(np.vander(x, increasing=True))
+    values = values.reshape(n_cells, n_powers, basis.shape[1])
+    return np.asarray(np.einsum("ij,kjr->kir", powers, values))
+
+
 @lru_cache(16)
 def tables_of(n: int) -> Tables:
     """Return the tables of windows of ``n`` even samples."""
     low, high = math.log(TAU_MIN), math.log(TAU_MAX * n)
     made_from = _unit(_exponentials(n, np.linspace(low, high, _N_MADE_FROM)))
     basis = _basis_of(made_from)
-    padded = basis.shape[1]
-    # Through the Chebyshev points of every cell.
-    x = np.cos(np.pi * (np.arange(coordinates.N_POWERS) + 0.5) / coordinates.N_POWERS)
-    n_cells = math.ceil((high - low) / coordinates.CELL)
-    middles = low + coordinates.CELL * (np.arange(n_cells) + 0.5)
-    values = _exponentials(n, (middles[:, None] + 0.5 * coordinates.CELL * x).ravel()) @ basis
-    powers = np.linalg.inv(np.vander(x, increasing=True))
-    cells = np.einsum("ij,kjr->kir", powers, values.reshape(n_cells, coordinates.N_POWERS, padded))
+    cells = _polynomials(n, low, high, coordinates.CELL, coordinates.N_POWERS, basis)
+    powers = _polynomials(n, low, high, pair_search.CELL, pair_search.POWERS, basis)
     nodes, _, bounds = mixtures.nodes_of(np.arange(float(n)), downhill.DOUBLE)
     grid = _unit(_exponentials(n, nodes)) @ basis
     return Tables(
@@ -91,4 +104,5 @@ def tables_of(n: int) -> Tables:
         grid,
         grid @ grid.T,
         (np.ascontiguousarray(basis), np.ascontiguousarray(cells), low),
+        np.ascontiguousarray(powers.transpose(0, 2, 1)),
     )

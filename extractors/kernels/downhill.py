@@ -22,9 +22,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.coordinates import look_up
+from oectflow.extractors.kernels.lane_math import exponential, less_one
 
 #: What is fitted.
 DOUBLE, STRETCHED = range(2)
@@ -55,9 +57,9 @@ def fill_columns(t, even, model, p, q, table, columns):
     Parameters
     ----------
     t
-        Times since the first sample.  Shape (n,).
+        Times since the first sample, or, of a stretched exponential, their logarithms.  Shape (n,).
     even
-        Whether these are 0, 1, 2, ...
+        Whether times are 0, 1, 2, ...
     model
         ``DOUBLE`` or ``STRETCHED``.
     p, q
@@ -110,27 +112,73 @@ def fill_columns(t, even, model, p, q, table, columns):
             v[k] -= sv
         columns[6] = 0.0
         return
-    beta = math.exp(q)
+    stretch(t, p, math.exp(q), columns[5], columns[6])
+    fill_less_one(columns[5], columns[0])
+    fill_slopes(columns[0], columns[5], columns[6], columns[2], columns[3])
+    fill_bends(math.exp(q), columns[2], columns[4], columns[5], columns[6])
+    value, by_p, by_q = columns[0], columns[2], columns[3]
+    sf = su = sv = 0.0
     for k in range(n):
-        u, log_u = 0.0, 0.0
-        if t[k] > 0.0:
-            log_u = min(beta * (math.log(t[k]) - p), 700.0)
-            u = math.exp(log_u)
-        value = math.expm1(-u)
-        slope = u + u * value
-        columns[0, k] = value
-        columns[2, k] = beta * slope
-        columns[3, k] = -log_u * slope
-        columns[4, k] = beta * beta * slope * (u - 1.0)
-        columns[5, k] = -log_u * slope * (log_u + 1.0 - u * log_u)
-        columns[6, k] = beta * slope * (1.0 + (1.0 - u) * log_u)
-    for i in (0, 2, 3):
-        mean = 0.0
-        for k in range(n):
-            mean += columns[i, k]
-        mean /= n
-        for k in range(n):
-            columns[i, k] -= mean
+        sf += value[k]
+        su += by_p[k]
+        sv += by_q[k]
+    sf /= n
+    su /= n
+    sv /= n
+    for k in range(n):
+        value[k] -= sf
+        by_p[k] -= su
+        by_q[k] -= sv
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def stretch(logs, p, beta, u, log_u):
+    """Fill in ``(t / tau)^beta`` and its logarithm, within what exponentials are 0 and 1 of."""
+    for k in range(u.size):
+        x = beta * (logs[k] - p)
+        x = x if x > -600.0 else -600.0
+        x = x if x < 6.0 else 6.0
+        log_u[k] = x
+        u[k] = exponential(x)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fill_less_one(u, value):
+    """Fill in ``exp(-u) - 1``."""
+    for k in range(u.size):
+        value[k] = less_one(-u[k])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fill_slopes(value, u, log_u, slope, by_q):
+    """Fill in ``u exp(-u)``, and the derivative of ``exp(-u)`` by ``ln beta``."""
+    for k in range(u.size):
+        slope[k] = u[k] + u[k] * value[k]
+    for k in range(u.size):
+        by_q[k] = -log_u[k] * slope[k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fill_bends(beta, slope, second_p, u, log_u):
+    """Fill in the second derivatives, ``u`` and ``log_u`` getting those by ``q`` and by both.
+
+    ``slope`` gets the first one by ``p``.
+    """
+    for k in range(u.size):
+        second_p[k] = beta * beta * slope[k] * (u[k] - 1.0)
+    for k in range(u.size):
+        more = (1.0 - u[k]) * log_u[k]
+        second = -log_u[k] * slope[k] * (1.0 + more)
+        log_u[k] = beta * slope[k] * (1.0 + more)
+        u[k] = second
+    for k in range(u.size):
+        slope[k] *= beta
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def clock_of(t, model):
+    """Return what :func:`fill_columns` takes for times."""
+    return np.log(t) if model == STRETCHED else t
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -24,6 +24,7 @@ from oectflow.extractors.kernels.downhill import (
     LEAST_APART,
     ROUNDING,
     STRETCHED,
+    clock_of,
     decompose,
     derivative_products,
     fill_columns,
@@ -95,12 +96,13 @@ def fill_grid(t, even, model, p, q, grid):
     ``grid`` has the shape (K, n), or (K * 8, n).
     """
     columns = np.empty((7, t.size))
+    clock = clock_of(t, model)
     table = no_table()
     for i in range(p.size):
         for j in range(1 if model == DOUBLE else q.size):
             # Of two exponentials the second is not looked at.
             other = p[i] + 1.0 if model == DOUBLE else q[j]
-            fill_columns(t, even, model, p[i], other, table, columns)
+            fill_columns(clock, even, model, p[i], other, table, columns)
             norm = math.sqrt(np.dot(columns[0], columns[0]))
             row = grid[i if model == DOUBLE else i * q.size + j]
             row[:] = 0.0
@@ -304,13 +306,19 @@ def fill_best(y, t, even, model, bounds, best, work, row):
 def has_outlier(residual, n_unknowns):
     """Tell whether one residual is far beyond all others."""
     n = residual.size
-    if n < OUTLIER_SAMPLES + n_unknowns:
-        return False
     worst = total = 0.0
     for k in range(n):
         square = residual[k] * residual[k]
         worst = max(worst, square)
         total += square
+    return is_far(worst, total, n, n_unknowns)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def is_far(worst, total, n, n_unknowns):
+    """Tell whether the largest square of residuals is far beyond all others."""
+    if n < OUTLIER_SAMPLES + n_unknowns:
+        return False
     others = (total - worst) / (n - n_unknowns - 1)
     # Student's distribution has longer tails where there are few samples.
     return worst > others * (OUTLIER_T * (1.0 + 8.0 / (n - n_unknowns))) ** 2
@@ -367,7 +375,7 @@ def fit_window(y, t, even, model, p, q, bounds, grid, gram, space, limits, row):
     yc -= mean
     if not np.dot(yc, yc) > 0.0:
         return FLAT
-    work = work_space(n)
+    work, clock = work_space(n), clock_of(t, model)
     basis, cells, low = space
     table = cells, low
     # Where is searched: in coordinates, or in samples.
@@ -384,26 +392,26 @@ def fit_window(y, t, even, model, p, q, bounds, grid, gram, space, limits, row):
         begin_p, begin_q = p[starts[i, 0]], q[starts[i, 1]]
         known = best[1], best[2]
         at_p, at_q, rss = refine(
-            c, t, even, model, begin_p, begin_q, bounds, table, there, known, ROUNDING
+            c, clock, even, model, begin_p, begin_q, bounds, table, there, known, ROUNDING
         )
         if rss < best[0]:
             best = rss, at_p, at_q
     if not best[0] < math.inf:
         return NO_OPTIMUM
-    fill_best(yc, t, even, model, bounds, best, work, row)
+    fill_best(yc, clock, even, model, bounds, best, work, row)
     if model == DOUBLE and not (
         row[SE_FIRST] < KNOWN * row[FIRST] and row[SE_SECOND] < KNOWN * row[SECOND]
     ):
         for which in range(2):
-            best = search_valley(c, t, even, p, gain, bounds, table, which, best, there)
-        fill_best(yc, t, even, model, bounds, best, work, row)
+            best = search_valley(c, clock, even, p, gain, bounds, table, which, best, there)
+        fill_best(yc, clock, even, model, bounds, best, work, row)
     row[OFFSET] += y[0] + mean
     if is_clipped(y, limits):
         return CLIPPED
     code = OUTLIER if has_outlier(work[0][7], n_linear + 3) else FIT_OK
     if model == STRETCHED:
         # The switch is somewhere between two samples.
-        earlier = t + (t[1] - t[0])
+        earlier = clock_of(t + (t[1] - t[0]), model)
         other_p, other_q, _ = refine(
             yc, earlier, False, model, best[1], best[2], bounds, table, work, NOWHERE, ROUNDING
         )
@@ -453,27 +461,6 @@ def fit_model(y, t, starts, lengths, model, rows, codes):
             length = n
         codes[w] = fit_window(
             y[a : a + n], times, even, model, p, q, bounds, grid, gram, samples, limits, rows[w]
-        )
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def fit_even(y, starts, nodes, bounds, grid, gram, space, rows, codes):
-    """Fit two exponentials to windows of one length, of even samples, in coordinates.
-
-    Parameters
-    ----------
-    y, starts, rows, codes
-        As in :func:`fit_model`.
-    nodes, bounds, grid, gram, space
-        As :func:`fit_window` takes them, of this length.
-    """
-    limits = limits_of(y)
-    n = space[0].shape[0]
-    t = np.arange(float(n))
-    for w in range(starts.size):
-        a = starts[w]
-        codes[w] = fit_window(
-            y[a : a + n], t, True, DOUBLE, nodes, nodes, bounds, grid, gram, space, limits, rows[w]
         )
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import differential_evolution, least_squares
 
 from oectflow.extractors import get_extractor
-from oectflow.extractors.kernels import coordinates, downhill, mixtures
+from oectflow.extractors.kernels import coordinates, downhill, lane_math, mixtures
 from oectflow.extractors.relaxation import fit_two
 from oectflow.extractors.relaxation_tables import tables_of
 from oectflow.measurement import Batch
@@ -132,6 +133,41 @@ def test_fit__in_coordinates_and_in_samples_is_the_same(noise):
         mixtures.fit_model(*window, downhill.DOUBLE, other, ends)
         assert code == ends[0]
         assert row[mixtures.RSS] == pytest.approx(other[0, mixtures.RSS], rel=1e-9)
+
+
+def test_lanes__exponentials_are_those_of_numpy():
+    x = np.r_[-np.geomspace(1e-12, 700, 2000), np.geomspace(1e-12, 700, 2000), 0.0]
+
+    @njit(error_model="numpy")
+    def fill(x, whole, less):
+        for k in range(x.size):
+            whole[k] = lane_math.exponential(x[k])
+            less[k] = lane_math.less_one(x[k])
+
+    whole, less = np.empty((2, x.size))
+    fill(x, whole, less)
+    # 2 ulp of rounding, and NumPy's own.
+    np.testing.assert_allclose(whole, np.exp(x), rtol=3 * 2.0**-52)
+    np.testing.assert_allclose(less, np.expm1(x), rtol=3 * 2.0**-52)
+
+
+def test_fit__has_the_same_bits_in_any_company():
+    # More than a block, of good windows, of such as have a valley, and of such as have no fit.
+    windows = []
+    for noise in (1e-4, 1e-2):
+        windows += [np.resize(y, 60) for _, y in traces(31, 40, noise)]
+    windows.insert(5, np.ones(60))
+    windows.insert(70, np.r_[np.arange(59.0), np.nan])
+    y = np.concatenate(windows)
+    starts, lengths = np.arange(len(windows)) * 60, np.full(len(windows), 60)
+    rows, codes = np.full((len(windows), mixtures.N_COLUMNS), np.nan), np.zeros(len(windows), "i1")
+    fit_two(y, np.empty(0), starts, lengths, rows, codes)
+    assert {mixtures.FIT_OK, mixtures.FLAT, mixtures.NOT_FINITE} <= set(codes)
+    for one, row, code in zip(windows, rows, codes, strict=True):
+        alone, how = fit(one, downhill.DOUBLE)
+        # What the whole trace is clipped at is no matter of its windows.
+        assert how == code or mixtures.CLIPPED in (how, code)
+        np.testing.assert_array_equal(alone, row)
 
 
 @pytest.mark.parametrize("model", [downhill.DOUBLE, downhill.STRETCHED])
