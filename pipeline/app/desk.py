@@ -319,7 +319,7 @@ class Desk:
         places
             Which ones.
         scope
-            How much is meant.
+            How much is meant; ``"cycle"`` is the step where results have no cycles.
         reason, who
             Why, and by whom.
 
@@ -361,7 +361,8 @@ class Desk:
         one: dict[str, Any] = {"experiment": summary.experiment_id}
         if scope in ("step", "cycle"):
             one["step"] = place.step
-        if scope == "cycle":
+        # Without any cycles, the step is what is seen.
+        if scope == "cycle" and self.result(place.experiment).has_cycles:
             one["cycle"] = place.cycle
         return one
 

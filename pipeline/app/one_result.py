@@ -40,6 +40,11 @@ class OneResult:
         self.variables: Mapping[str, Variable] = read_variables(metadata)
         self._loaded: dict[str, NDArray[Any]] = {}
 
+    @property
+    def has_cycles(self) -> bool:
+        """Whether anything was computed per gate cycle."""
+        return any(CYCLE in variable.dims for variable in self.variables.values())
+
     def load(self, names: Sequence[str]) -> dict[str, NDArray[Any]]:
         """Return variables, the step first, status words as words; what is not there is left out.
 

@@ -20,6 +20,7 @@ from oectflow.pipeline.outputs.plots.transient import PHASES, Fit, fit_variables
 MOST_SAMPLES = 20_000
 #: Points of a fitted curve.
 _CURVE = 120
+_TIMES = ("sampling_interval", "gate_period")
 
 
 @dataclass(frozen=True)
@@ -84,12 +85,11 @@ def read_trace(experiment: Experiment, result: OneResult, step: int) -> Trace | 
     """Return a transient step on the axis of time of its results; None where there is none."""
     if step >= experiment.n_steps("transient"):
         return None
-    current = np.asarray(experiment.step("transient", step)["drain_current"], np.float64)
-    known = result.load(["sampling_interval", "gate_period"])
-    interval, period = (
-        float(known[name][step]) if name in known else np.nan
-        for name in ("sampling_interval", "gate_period")
-    )
+    data = experiment.step("transient", step)
+    current = np.asarray(data["drain_current"], np.float64)
+    # Results without features of transients know nothing of their times.
+    known = {name: values[step] for name, values in result.load(_TIMES).items()}
+    interval, period = (float(known.get(name, data.get(name, np.nan))) for name in _TIMES)
     if not interval > 0:
         return None
     return Trace(np.arange(len(current), dtype=np.float64) * interval, current, period)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.request
 
+import pandas as pd
 import pytest
 
 import oectflow as of
@@ -103,6 +104,19 @@ def test_page__message_stays_until_something_is_done(lab):
     assert "drag one first" in page.message.text
     page.press("o")
     assert "label=" in page.message.text
+
+
+def test_page__results_of_sweeps_alone(made, tmp_path):
+    wanted = {"gm_max": {"extractor": "transfer.gm_max", "input": "transfer"}}
+    of.extract(made.raw / "B1.h5", wanted, tmp_path / "out", progress=False)
+    page = page_of(tmp_path / "out", made.raw)
+    assert page.desk.order == "all steps"
+    # The trace is seen all the same, without fits.
+    assert len(page.step.samples.data["x"]) >= 200
+    assert not page.step.windows["on"].visible
+    page.press("b")
+    (mark,) = of.marks(tmp_path / "out").to_dict("records")
+    assert (mark["experiment_id"], mark["step"], pd.isna(mark["cycle"])) == ("B1", 0, True)
 
 
 def test_page__marks_that_cannot_be_read_are_named(lab):
