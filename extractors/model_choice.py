@@ -126,7 +126,7 @@ class Relaxation(PerPhase):
         phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
         one = phases.extract_batch(batch, phases.params)
         two, samples, single = _TWO.fit_phases(batch, params, one)
-        stretched, *_ = _STRETCHED.fit_phases(batch, params, one)
+        stretched, *_ = _STRETCHED.fit_phases(batch, params, one, single)
         fits = {"one": one, "two": two, "stretched": stretched}
         words = {
             name: np.array([*COMMON_STATUSES, *extractor.statuses])[fits[name]["status"]]

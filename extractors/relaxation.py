@@ -112,7 +112,11 @@ class _Relaxation(PerPhase):
         return self.fit_phases(batch, params, phases.extract_batch(batch, phases.params))[0]
 
     def fit_phases(
-        self, batch: Batch, params: Mapping[str, Any], one: Columns
+        self,
+        batch: Batch,
+        params: Mapping[str, Any],
+        one: Columns,
+        known: NDArray[np.float64] | None = None,
     ) -> tuple[Columns, NDArray[np.int64], NDArray[np.float64]]:
         """Fit all phases of many steps, of which the fits of one exponential are known.
 
@@ -122,6 +126,8 @@ class _Relaxation(PerPhase):
             As in :meth:`extract_batch`.
         one
             From :func:`.phases.whole_phases`.
+        known
+            R2 of one exponential on the samples of each phase, where another model returned it.
 
         Returns
         -------
@@ -131,7 +137,7 @@ class _Relaxation(PerPhase):
         rows = np.full((*shape, mixtures.N_COLUMNS), np.nan)
         codes = np.full(shape, mixtures.TOO_FEW, np.int8)
         samples = np.zeros(shape, np.int64)
-        single = np.full(shape, np.nan)
+        single = np.full(shape, np.nan) if known is None else known
         seconds = np.full(len(batch), np.nan)
         for step, part, t, seconds[step], spans in phases_of_steps(batch, params, one):
             first, last = np.ascontiguousarray(spans.reshape(-1, 2).T)
@@ -143,9 +149,10 @@ class _Relaxation(PerPhase):
                 fit_two(current, t, first, n, found, code)
             else:
                 mixtures.fit_model(current, t, first, n, self.model, found, code)
-            of_one = np.full(first.size, np.nan)
-            mixtures.fit_one(current, t, first, n, of_one)
-            single[step] = of_one.reshape(shape[1:])
+            if known is None:
+                of_one = np.full(first.size, np.nan)
+                mixtures.fit_one(current, t, first, n, of_one)
+                single[step] = of_one.reshape(shape[1:])
             rows[step] = found.reshape(rows[step].shape)
             codes[step] = code.reshape(codes[step].shape)
             samples[step] = n.reshape(shape[1:])
