@@ -109,10 +109,14 @@ class Desk:
     index
         Of the results.
     marks
-        Those of the folder; several visitors may share them.
+        Those of the folder.
+    opened
+        Results that are open; several visitors may have them in common.
     """
 
-    def __init__(self, index: Index, marks: Marks) -> None:
+    def __init__(
+        self, index: Index, marks: Marks, opened: dict[str, OneResult] | None = None
+    ) -> None:
         self.index, self.marks = index, marks
         self.filter = Filter()
         self.order: Order = "worst fits" if index.fitted() else "all steps"
@@ -123,7 +127,7 @@ class Desk:
         self.n_places = 0
         self.position = 0
         self.undoable: list[str] = []
-        self._results: dict[str, OneResult] = {}
+        self._results = {} if opened is None else opened
         self._prepare()
 
     def _prepare(self) -> None:
@@ -485,7 +489,6 @@ class Desk:
         marks_changed = self.marks.refresh(self.index.folder)
         if changed:
             self.index = index
-            self._results.clear()
             here = self.position
             self._prepare()
             self.position = min(here, max(len(self.queue) - 1, 0))

@@ -19,6 +19,8 @@ from oectflow.pipeline.inputs.find import Experiments
 
 #: Whoever is to see it from elsewhere comes through a proxy, or an SSH tunnel.
 _LOOPBACK = "127.0.0.1"
+#: What a browser loads; Bokeh's own choice has 2 MB more, for formulas and WebGL.
+_SCRIPTS = ("bokeh", "bokeh-widgets", "bokeh-tables")
 _REFUSED = "open the address with the token that oectflow app has printed"
 
 
@@ -169,7 +171,7 @@ class AppServer:
                 f"{_LOOPBACK}:{self._port}: cannot listen there ({error.strerror or error}); "
                 "choose another --port (port=), or 0 for a free one"
             ) from error
-        return Server(
+        server = Server(
             {"/": self._fill},
             io_loop=self._loop,
             port=self._port,
@@ -187,6 +189,13 @@ class AppServer:
                 ("/picture.zip", picture_handler(), {"shared": self.shared, "auth": auth})
             ],
         )
+        every = server._tornado.resources
+
+        def needed(absolute_url: str | bool | None = None) -> Any:
+            return every(absolute_url).clone(components=list(_SCRIPTS))
+
+        server._tornado.resources = needed
+        return server
 
     def _fill(self, doc: Any) -> None:
         from jinja2 import Environment, FileSystemLoader

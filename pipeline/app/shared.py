@@ -11,6 +11,7 @@ from oectflow.local_path import local_path
 from oectflow.pipeline.app.desk import Desk
 from oectflow.pipeline.app.index import Index, Progress, open_index, refreshed
 from oectflow.pipeline.app.marking import Marks
+from oectflow.pipeline.app.one_result import OneResult
 from oectflow.pipeline.app.raw_files import RawFiles
 from oectflow.pipeline.inputs.find import Experiments
 
@@ -47,12 +48,13 @@ class Shared:
         self.folder: Path = local_path(results, OutputError)
         self.raw = RawFiles(raw)
         self.index: Index = open_index(self.folder, progress)
+        self._opened: dict[str, OneResult] = {}
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
 
     def new_desk(self) -> Desk:
         """Return the desk of a new visitor."""
-        return Desk(self.index, Marks(self.folder))
+        return Desk(self.index, Marks(self.folder), self._opened)
 
     def follow(self) -> None:
         """Look for changed results from now on, beside what visitors do."""

@@ -15,7 +15,7 @@ from oectflow.pipeline.app.views.listen import when
 from oectflow.pipeline.app.views.look import Colours, label_axis, new_figure, paint
 
 #: Experiments of which points are drawn; of all others there are bands.
-MOST_EXPERIMENTS = 40
+MOST_EXPERIMENTS = 20
 _POINTS = ("step", "value", "experiment", "number", "colour", "fill")
 
 
