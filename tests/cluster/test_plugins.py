@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -164,10 +165,14 @@ def test_pin__workers_take_sockets_in_turn(name, core, monkeypatch):
     try:
         PinToSocket().setup(worker)
         threads = [int(one.name) for one in Path("/proc/self/task").iterdir()]
-        found = {tuple(sorted(os.sched_getaffinity(thread))) for thread in threads}
+        found = set()
+        for thread in threads:
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                found.add(tuple(sorted(os.sched_getaffinity(thread))))
     finally:
         for thread in threads:
-            os.sched_setaffinity(thread, allowed)
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setaffinity(thread, allowed)
     assert found == {tuple(allowed) if core is None else (allowed[core],)}
 
 

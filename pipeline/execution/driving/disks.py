@@ -40,7 +40,8 @@ def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) ->
     if not one_of_each:
         return
     sizes = dict(list(_one_per_folder(raw).items())[:_MOST_FOLDERS])
-    mark = folder / f".oectflow-{uuid.uuid4().hex}.tmp"
+    # Workers have working folders of their own.
+    mark = folder.absolute() / f".oectflow-{uuid.uuid4().hex}.tmp"
     try:
         mark.touch()
     except OSError as error:

@@ -1,12 +1,14 @@
-"""``report.json`` beside the results: what a run has done, on what, and why.
+"""``_report.json`` beside the results: what a run has done, on what, and why.
 
-The file is that of the last run that had something to do; earlier ones are in ``_runs``.
+The file is that of the last run that had something to do; earlier ones are in ``_runs``.  Who reads
+a folder of Parquet files passes over what begins with an underscore.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import warnings
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,11 +19,10 @@ from typing import Any
 from distributed import Client
 
 from oectflow.atomic_write import atomic_write
-from oectflow.errors import StorageError
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
 from oectflow.pipeline.execution.worker.tasks import software_versions
 
-NAME = "report.json"
+NAME = "_report.json"
 EARLIER = "_runs"
 _FORMAT = 1
 
@@ -57,6 +58,8 @@ def write_run_file(
 ) -> None:
     """Write what a run has done; of one that had nothing to do, nothing.
 
+    The results are complete by then: where it cannot be written, a warning says so.
+
     Parameters
     ----------
     folder
@@ -69,11 +72,6 @@ def write_run_file(
         From :func:`machines_of`.
     why
         Of each experiment, the features that were to be computed, and why.
-
-    Raises
-    ------
-    StorageError
-        The folder cannot be written.
     """
     records = [record for record in report.experiments if record.outcome != "unchanged"]
     if not records:
@@ -108,7 +106,10 @@ def write_run_file(
         with atomic_write(target) as temporary:
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, default=str))
     except OSError as error:
-        raise StorageError(f"{target}: cannot be written ({error.strerror or error})") from error
+        reason = (
+            f"{target}: cannot be written ({error.strerror or error}); the results are complete"
+        )
+        warnings.warn(reason, RuntimeWarning, stacklevel=4)
 
 
 def _told(record: ExperimentRecord, why: Mapping[str, str]) -> dict[str, Any]:

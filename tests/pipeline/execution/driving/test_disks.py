@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
@@ -57,6 +58,19 @@ def test_one_file_of_each_folder_is_looked_for(client, tmp_path):
     with pytest.raises(ClusterError, match=rf"on {platform.node()}: it does not see .*b/1\.h5"):
         check_disks(client, tmp_path, [(str(path), 2) for path in paths])
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == []
+
+
+def test_a_folder_relative_to_where_the_notebook_is(client, tmp_path, monkeypatch):
+    (tmp_path / "raw.h5").write_bytes(b"12")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    asked = []
+    real = client.run
+    monkeypatch.setattr(
+        client, "run", lambda *args, **options: asked.append(args) or real(*args, **options)
+    )
+    check_disks(client, Path("out"), [(str(tmp_path / "raw.h5"), 2)])
+    assert all(Path(path).is_absolute() for path in (asked[0][1], *asked[0][2]))
 
 
 WORKER = "mount -t tmpfs none {hidden} && exec {python} -m distributed.cli.dask_worker {address} "

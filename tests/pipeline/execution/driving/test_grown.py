@@ -11,6 +11,7 @@ import pytest
 
 from oectflow.extractors.base import BaseExtractor, register
 from oectflow.pipeline.execution.driving import local
+from oectflow.pipeline.execution.driving import run as run_module
 from oectflow.pipeline.execution.driving.run import extract, plan
 from oectflow.pipeline.execution.worker import tasks
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -42,6 +43,8 @@ def computed(monkeypatch):
     # Where a machine is busy, threads may seem worth their while; they go by the graph.
     for module in (local, tasks):
         monkeypatch.setattr(module, "compute_batch", compute_batch)
+    # A cluster that other tests have left computes in other processes.
+    monkeypatch.setattr(run_module, "_active_client", lambda: None)
     return done
 
 

@@ -1,4 +1,4 @@
-"""``report.json``: what a run has done and why, and what it has cost."""
+"""``_report.json``: what a run has done and why, and what it has cost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(lab, features=FEATURES, **options):
 
 
 def told(lab):
-    return json.loads((lab / "out" / "report.json").read_text())
+    return json.loads((lab / "out" / "_report.json").read_text())
 
 
 def test_what_was_computed_and_why(lab):
@@ -49,9 +49,9 @@ def test_what_was_computed_and_why(lab):
     first = content["experiments"]["t0"]
     assert first["computed"] == dict.fromkeys(FEATURES, "it was never computed")
     # A run that has nothing to do says nothing.
-    before = (lab / "out" / "report.json").stat().st_mtime_ns
+    before = (lab / "out" / "_report.json").stat().st_mtime_ns
     run(lab)
-    assert (lab / "out" / "report.json").stat().st_mtime_ns == before
+    assert (lab / "out" / "_report.json").stat().st_mtime_ns == before
 
     changed = FEATURES | {"gm": FEATURES["gm"] | {"params": {"direction": "reverse"}}}
     run(lab, changed)
@@ -91,10 +91,17 @@ def test_a_raw_file_that_cannot_be_read_is_told(lab):
 
 def test_a_damaged_report_stops_nothing(lab):
     run(lab)
-    (lab / "out" / "report.json").write_text("{")
+    (lab / "out" / "_report.json").write_text("{")
     assert run(lab, force=True).ok
     assert (lab / "out" / "_runs" / "unknown.json").read_text() == "{"
     assert told(lab)["experiments"]
+
+
+def test_where_it_cannot_be_written_the_results_stand(lab):
+    (lab / "out" / "_report.json").mkdir(parents=True)
+    with pytest.warns(RuntimeWarning, match="cannot be written .*results are complete"):
+        assert run(lab).ok
+    assert len(list((lab / "out").glob("*.parquet"))) == 2
 
 
 def test_the_machines_of_a_cluster(lab):
