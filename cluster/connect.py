@@ -30,6 +30,8 @@ from oectflow.errors import ClusterError, did_you_mean
 #: The section of Dask's configuration that says which cluster to use where nothing is said.
 CONFIG_SECTION = "oectflow.cluster"
 
+#: Seconds to wait for a scheduler that runs already; for workers that have compiled the kernels.
+_ANSWER, _PATIENCE = 30.0, 600.0
 #: Seconds of waiting after which what is waited for is said, each time anew.
 _TELL_AFTER = 10.0
 
@@ -74,8 +76,8 @@ def connect(
     dashboard_port, dashboard_host
         Where the dashboard listens, by default 127.0.0.1:8787, or another port if it is in use.
     timeout
-        How long to wait for a scheduler that runs already or for the first worker, in s; by
-        default 30 for an address and 600 otherwise.
+        How long to wait for a scheduler that runs already, by default 30 s; for the first worker,
+        and until workers have compiled the kernels, by default 600 s together.
     kernels
         Module whose ``warm_up()`` compiles and imports what the workers will call.
     **options
@@ -110,9 +112,9 @@ def connect(
     settings = _settings(spec, {name: value for name, value in given.items() if value is not None})
     kind = settings.pop("kind")
     if "://" in kind:
-        return _existing(kind, settings, 30.0 if timeout is None else timeout, kernels)
+        return _existing(kind, settings, timeout, kernels)
     wanted = settings.pop("adapt", None)
-    limit = 600.0 if timeout is None else timeout
+    limit = _PATIENCE if timeout is None else timeout
     begin = time.monotonic()
     cluster, jobs = _start(kind, settings, wanted)
     try:
@@ -203,8 +205,11 @@ def _start(
     return cluster, jobs
 
 
-def _existing(address: str, settings: Mapping[str, Any], timeout: float, kernels: str) -> Client:
+def _existing(
+    address: str, settings: Mapping[str, Any], timeout: float | None, kernels: str
+) -> Client:
     """Connect to a scheduler that runs already."""
+    answer, patience = (_ANSWER, _PATIENCE) if timeout is None else (timeout, timeout)
     for name, value in settings.items():
         if name != "security":
             raise ClusterError(
@@ -218,14 +223,14 @@ def _existing(address: str, settings: Mapping[str, Any], timeout: float, kernels
             "security={'ca_file': …, 'cert': …, 'key': …}"
         )
     try:
-        client = Client(address, timeout=timeout, security=security)
+        client = Client(address, timeout=answer, security=security)
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"{address}: no Dask scheduler answers within {timeout:g} s ({error}); "
+            f"{address}: no Dask scheduler answers within {answer:g} s ({error}); "
             "is it running, and is the port open?"
         ) from error
     try:
-        _prepare(client, address, kernels, timeout, started_here=False)
+        _prepare(client, address, kernels, patience, started_here=False)
     except BaseException:
         client.close()
         raise

@@ -45,6 +45,35 @@ def started(monkeypatch):
     return call
 
 
+SLOW = """
+from pathlib import Path
+from threading import Event
+
+def warm_up():
+    while not Path({go!r}).exists():
+        Event().wait(0.02)
+"""
+
+
+def test_connect__says_what_it_waits_for_and_no_longer_than_it_was_told(
+    tmp_path, monkeypatch, capsys
+):
+    go = tmp_path / "go"
+    (tmp_path / "slow_kernels.py").write_text(SLOW.format(go=str(go)))
+    # Workers are spawned, and look for modules where this process does.
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(module, "_TELL_AFTER", 0.2)
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        try:
+            with pytest.raises(ClusterError, match="have not compiled the kernels within 1 s"):
+                connect(cluster.scheduler_address, kernels="slow_kernels", timeout=1)
+        finally:
+            go.touch()
+    assert "workers compile kernels (0 s)" in capsys.readouterr().err
+
+
 def test_connect__address(running, monkeypatch):
     monkeypatch.setattr("oectflow.cluster.settings.warm_up", lambda: None, raising=False)
     kernels = "oectflow.cluster.settings"
