@@ -49,7 +49,11 @@ import oectflow as of
 
 A = "a: h5py, times and current"
 #: Timed in ``models.py``: they fit as much in a step as all others in a hundred.
-MODELS = ("transient.two_exponentials", "transient.stretched_exponential")
+MODELS = (
+    "transient.two_exponentials",
+    "transient.stretched_exponential",
+    "transient.relaxation",
+)
 TAU = {"tau": {"extractor": "transient.tau_on_off", "input": "transient"}}
 #: Steps that plain reading takes at a time: 8 MB per row.
 READ_STEPS = 100
