@@ -86,8 +86,6 @@ class Jobs:
         self.refusal = ""
         #: Jobs that have ended before any of their workers came, since the last one that came.
         self.dead: list[Ended] = []
-        #: How many jobs have been lost with workers that had come.
-        self.lost = 0
         self._came: set[str] = set()
         self._wanted: int | None = None
         self._cluster: Cluster | None = None
@@ -189,7 +187,6 @@ class Jobs:
                 job.status = Status.closed
         if job_id in self._came:
             self.dead.clear()
-            self.lost += 1
             logger.info("job %s has ended with status %s", job_id, status)
             return
         self.dead.append(Ended(job_id, status, self._log_of(job_id)))

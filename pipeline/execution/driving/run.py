@@ -462,7 +462,8 @@ def _extract(
         _carry_out(run, cluster, folder, progress=progress)
         run.plan.actual_seconds = time.perf_counter() - begin
         n_threads = thread_overheads().n_workers if "threads" in run.plan.ways else 1
-        machines = machines_of(cluster.client, n_threads)
+        # Of a run that had nothing to compute, nobody is asked about workers.
+        machines = machines_of(cluster.client if run.jobs else None, n_threads)
         report = RunReport(
             [run.records[index] for index in sorted(run.records)],
             run.plan.actual_seconds,

@@ -153,6 +153,20 @@ def _join(
     return out
 
 
+def earlier_metadata(path: Path) -> dict[str, Any]:
+    """Return what the result of an earlier run says about itself.
+
+    Raises
+    ------
+    OutputError
+        It is gone, though there was one when the run was planned.
+    """
+    metadata = read_metadata(path)
+    if metadata is None:
+        raise OutputError(f"{path}: disappeared during the run; run again")
+    return metadata
+
+
 def add_reused(table: Table, features: FeatureList, path: Path, reused: Sequence[str]) -> Table:
     """Take over from an earlier result the features that need not be computed again.
 
@@ -163,9 +177,7 @@ def add_reused(table: Table, features: FeatureList, path: Path, reused: Sequence
     OutputError
         The earlier result is gone.
     """
-    metadata = read_metadata(path)
-    if metadata is None:
-        raise OutputError(f"{path}: disappeared during the run; run again")
+    metadata = earlier_metadata(path)
     old = read_variables(metadata)
     owners = {name: metadata["variables"][name]["feature"] for name in old}
     names = [

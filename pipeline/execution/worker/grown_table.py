@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from oectflow.errors import OutputError
 from oectflow.extractors.base import Columns, Variable, missing
-from oectflow.pipeline.execution.worker.build_table import Extracted
+from oectflow.pipeline.execution.worker.build_table import Extracted, earlier_metadata
 from oectflow.pipeline.execution.worker.run_extractor import Steps, value_variables
 from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.step_digests import Digests, Trail, Trails, extended, step_digests
-from oectflow.pipeline.outputs.sink import read_columns, read_metadata, read_problems
+from oectflow.pipeline.outputs.sink import read_columns, read_problems
 
 
 def digests_of(steps: Steps) -> dict[str, Digests]:
@@ -46,9 +45,7 @@ def earlier_steps(path: Path, features: FeatureList, first: Mapping[str, int]) -
     OutputError
         The earlier result is gone.
     """
-    metadata = read_metadata(path)
-    if metadata is None:
-        raise OutputError(f"{path}: disappeared during the run; run again")
+    metadata = earlier_metadata(path)
     problems = read_problems(path)
     parts = []
     stops: defaultdict[str, int] = defaultdict(int)
