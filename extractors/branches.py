@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from oectflow.extractors.base import ERROR, OK, BaseExtractor, Columns, Params, Variable
-from oectflow.extractors.kernels import judge, sweep_errors, sweep_noise
+from oectflow.extractors.kernels import judge, sweep_errors, sweep_noise, tangents
 from oectflow.measurement import Batch
 
 GRADIENTS = {
@@ -171,7 +171,7 @@ class Branches:
     def once(
         self, key: Hashable, compute: Callable[[], tuple[NDArray[Any], ...]]
     ) -> tuple[NDArray[Any], ...]:
-        """Return arrays that several features are read off: computed once, a copy for each.
+        """Return arrays that several features are read off, computed once: copy what you change.
 
         Parameters
         ----------
@@ -182,7 +182,44 @@ class Branches:
         """
         if key not in self._kept:
             self._kept[key] = compute()
-        return tuple(array.copy() for array in self._kept[key])
+        return self._kept[key]
+
+    def tangents(self, branch: int, *, root: bool, formula: int) -> tuple[NDArray[Any], ...]:
+        """Return the tangents of a branch of every step: lines, the steepest, what is said of it.
+
+        Parameters
+        ----------
+        branch
+            0 for the forward, 1 for the reverse one.
+        root, formula
+            To the root of the current or to the current, and how slopes are computed.
+
+        Returns
+        -------
+        What :func:`.kernels.tangents.sweep_tangents` fills in.
+        """
+
+        def compute() -> tuple[NDArray[Any], ...]:
+            steps = len(self.count)
+            lines, about = np.empty((4, self.x.size)), np.empty((steps, 2))
+            best = np.empty(steps, np.int64)
+            tangents.sweep_tangents(
+                self.x,
+                self.y,
+                self.sigma,
+                self.first,
+                self.count,
+                self.classes,
+                branch,
+                root,
+                formula,
+                lines,
+                best,
+                about,
+            )
+            return lines, best, about
+
+        return self.once(("tangents", branch, root, formula), compute)
 
     def beside_gap(self, at: NDArray[np.float64], branch: int) -> NDArray[np.bool_]:
         """Tell whether a voltage lies beside a point that was left out of its branch.
@@ -315,6 +352,8 @@ class SweepExtractor(BaseExtractor):
         numbers
             Values and errors of that shape, or with one more axis; changed in place.
         """
+        if not verdict.any():
+            return
         words = list(self.variables["status"].statuses)
         nothing = [words.index(word) for word in ("absent", "no_data", "too_few") if word in words]
         for code, word in JUDGED.items():

@@ -189,7 +189,9 @@ class MobilityCapacitance(PerBranch):
         rows = np.empty((len(batch), 5))
         codes = np.empty(len(batch), np.int8)
         split = branches_of(batch)
-        linear = params["method"] == "linear"
+        linear, formula = params["method"] == "linear", formula_of(params)
+        lines = split.tangents(branch, root=False, formula=formula)
+        roots = lines if linear else split.tangents(branch, root=True, formula=formula)
         mobility.mobilities(
             split.x,
             split.y,
@@ -197,9 +199,11 @@ class MobilityCapacitance(PerBranch):
             split.first,
             split.count,
             split.classes,
+            *roots,
+            *lines,
             branch,
             _WAYS[params["method"]],
-            formula_of(params),
+            formula,
             rows,
             codes,
         )

@@ -39,6 +39,8 @@ _METHODS = {
 _SHIFTED = ("linear", "Y_function", "ratio")
 #: A current that grows with this power of the overdrive is midway to saturation.
 _LINEAR = 1.5
+#: A second derivative is taken of no tangents.
+_NO_LINES = np.empty((4, 0)), np.empty(0, np.int64), np.empty((0, 2))
 _CODES = {
     sweeps.FOUND: "ok",
     sweeps.NO_BRANCH: "absent",
@@ -121,7 +123,10 @@ class Vth(PerBranch):
         rows = np.empty((len(batch), 5))
         codes = np.empty(len(batch), np.int8)
         split = branches_of(batch)
-        method = params["method"]
+        method, formula = params["method"], formula_of(params)
+        lines: tuple[NDArray[Any], ...] = _NO_LINES
+        if method != "second_derivative":
+            lines = split.tangents(branch, root=method == "sqrt", formula=formula)
         thresholds.thresholds(
             split.x,
             split.y,
@@ -129,9 +134,10 @@ class Vth(PerBranch):
             split.first,
             split.count,
             split.classes,
+            *lines,
             branch,
             _METHODS[method],
-            formula_of(params),
+            formula,
             rows,
             codes,
         )

@@ -125,7 +125,7 @@ class _BranchExtreme(SweepExtractor):
             return rows, errors, np.where(beside, np.int8(OK), _STATUS_OF_CODE[codes])
 
         rows, errors, status = split.once((quantity, formula, branch), compute)
-        return rows, errors, status
+        return rows.copy(), errors.copy(), status.copy()
 
 
 class _ExtremePerBranch(PerBranch, _BranchExtreme):

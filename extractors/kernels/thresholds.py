@@ -14,22 +14,8 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.merit import NARROW
-from oectflow.extractors.kernels.smoothing import (
-    SMOOTHED,
-    slope_errors,
-    slope_weights,
-    smooth,
-    smooth_errors,
-    stencil,
-)
-from oectflow.extractors.kernels.sweep_errors import (
-    LINEAR,
-    ROOT,
-    chance,
-    point_errors,
-    rivals_of,
-    spread_of,
-)
+from oectflow.extractors.kernels.smoothing import SMOOTHED, slope_weights, stencil
+from oectflow.extractors.kernels.sweep_errors import chance, rivals_of, spread_of
 from oectflow.extractors.kernels.sweeps import (
     EDGE,
     FLAT,
@@ -39,8 +25,8 @@ from oectflow.extractors.kernels.sweeps import (
     NO_DATA,
     NOISY,
     TOO_FEW,
-    derivative,
 )
+from oectflow.extractors.kernels.tangents import ERROR, OWN, SHIFT, SLOPE, Z, steepest
 
 #: Methods: tangent to the current, to its root; where the current bends most; line through
 #: Id / sqrt(gm), through Id / gm.
@@ -57,69 +43,18 @@ FEWEST = 3
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def tangents(x, y, sigma, root, formula, known, z, slope, own, error):
-    """Fill in ordinates and slopes of the current, or of its root, and their standard errors.
+def threshold(x, lines, k, shift, known, row):
+    """Extrapolate the steepest tangent to zero.
 
     Parameters
     ----------
-    x, y, sigma
-        Branch: V, A, and the standard deviation of the noise (A).  Shape (m,).
-    root
-        Whether it is ``sqrt(|y|)``.
-    formula
-        Of the derivative, as in :func:`.sweeps.derivative`.
+    x
+        Voltages of the branch.  Shape (m,), m >= 3.
+    lines, k, shift
+        Its tangents, the index of the steepest, and the mean square by which others that may be
+        as steep meet zero elsewhere (V²), as of :func:`.tangents.sweep_tangents`.
     known
         Whether the noise is.
-    z, slope, own, error
-        Get the ordinates, which are smooth where the slopes are, the slopes, and the errors of
-        both; the latter 0 where the noise is not known.  Shape (m,).
-    """
-    m = x.size
-    raw = np.sqrt(np.abs(y)) if root else y
-    derivative(raw, x, formula, slope)
-    if formula >= SMOOTHED:
-        smooth(raw, x, formula, 0, z)
-    else:
-        z[:] = raw
-    own[:] = 0.0
-    error[:] = 0.0
-    if not known:
-        return
-    spread = np.empty(m)
-    point_errors(y, sigma, ROOT if root else LINEAR, spread)
-    slope_errors(x, spread, formula, error)
-    if formula >= SMOOTHED:
-        smooth_errors(x, spread, formula, 0, own)
-    else:
-        own[:] = spread
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def steepest(slope):
-    """Return the index of the largest magnitude, the first of equal ones."""
-    k = 0
-    for j in range(slope.size):
-        if abs(slope[j]) > abs(slope[k]):
-            k = j
-    return k
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def zeros_of(x, z, slope, k, meets):
-    """Fill in where the tangent of every point meets zero: that of point k where one has none."""
-    for j in range(x.size):
-        at = j if slope[j] != 0.0 else k
-        meets[j] = x[at] - z[at] / slope[at]
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def threshold(x, y, sigma, root, formula, known, row):
-    """Extrapolate the steepest tangent of ``y``, or of ``sqrt(|y|)``, to zero.
-
-    Parameters
-    ----------
-    x, y, sigma, root, formula, known
-        As in :func:`tangents`; m >= 3.
     row
         Gets the voltage, NaN where nothing changes, its standard error, the voltage at which the
         tangent touches, twice, and 1.  Shape (5,).
@@ -128,28 +63,20 @@ def threshold(x, y, sigma, root, formula, known, row):
     -------
     ``FOUND``, ``EDGE``, ``NOISY`` or ``FLAT``.
     """
-    m = x.size
-    z, slope, own, error = np.empty((4, m))
-    tangents(x, y, sigma, root, formula, known, z, slope, own, error)
-    k = steepest(slope)
-    if slope[k] == 0.0:
+    z, slope, error = lines[Z, k], lines[SLOPE, k], lines[ERROR, k]
+    if slope == 0.0:
         return FLAT
-    row[0] = x[k] - z[k] / slope[k]
+    row[0] = x[k] - z / slope
     row[2] = row[3] = x[k]
     row[4] = 1.0
-    at_edge = k == 0 or k == m - 1
+    at_edge = k == 0 or k == x.size - 1
     if not known:
         return EDGE if at_edge else FOUND
-    # Tangents at other places that are as steep meet zero elsewhere.
-    meets = np.empty(m)
-    zeros_of(x, z, slope, k, meets)
-    size = np.abs(slope)
-    weight = np.empty(m)
-    rivals_of(size, error, k, weight)
-    at_zero = own[k] / size[k]
-    tilt = z[k] / size[k] * error[k] / size[k]
-    row[1] = math.sqrt(at_zero * at_zero + tilt * tilt + spread_of(meets, weight, k))
-    if size[k] <= chance(m) * error[k]:
+    size = abs(slope)
+    at_zero = lines[OWN, k] / size
+    tilt = z / size * error / size
+    row[1] = math.sqrt(at_zero * at_zero + tilt * tilt + shift)
+    if size <= chance(x.size) * error:
         return NOISY
     return EDGE if at_edge else FOUND
 
@@ -160,7 +87,9 @@ def sharpest_bend(x, y, sigma, w, known, row):
 
     Parameters
     ----------
-    x, y, sigma, known, row
+    x, y, sigma
+        Branch: V, A, and the standard deviation of the noise (A).  Shape (m,), m >= 3.
+    known, row
         As in :func:`threshold`; between points the top is that of a parabola through three.
     w
         Points of the window over which the second derivative is fitted, odd.
@@ -229,13 +158,15 @@ def sharpest_bend(x, y, sigma, w, known, row):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def line_to_zero(x, y, sigma, ratio, formula, known, row):
+def line_to_zero(x, y, sigma, lines, ratio, formula, known, row):
     """Fit a line to ``Id / sqrt(gm)`` or to ``Id / gm`` around half of the current: where it is 0.
 
     Parameters
     ----------
     x, y, sigma, formula, known
-        As in :func:`tangents`; m >= 3.
+        As in :func:`.tangents.tangents`; m >= 3.
+    lines
+        The tangents to the current, as of :func:`.tangents.sweep_tangents`.  Shape (4, m).
     ratio
         Whether it is ``Id / gm``.
     row
@@ -248,8 +179,7 @@ def line_to_zero(x, y, sigma, ratio, formula, known, row):
     ``FOUND``, ``NARROW``, ``NOISY`` or ``FLAT``.
     """
     m = x.size
-    z, slope, own, error = np.empty((4, m))
-    tangents(x, y, sigma, False, formula, known, z, slope, own, error)
+    slope, error = lines[SLOPE], lines[ERROR]
     largest = 0.0
     beside = min(NEIGHBOURS, m)
     top = 0
@@ -338,13 +268,18 @@ def line_to_zero(x, y, sigma, ratio, formula, known, row):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def thresholds(x, y, sigma, first, count, classes, direction, method, formula, rows, codes):
+def thresholds(
+    x, y, sigma, first, count, classes, lines, best, about, direction, method, formula, rows, codes
+):  # fmt: skip
     """Find the threshold voltage of one branch of every step.
 
     Parameters
     ----------
     x, y, sigma, first, count, classes
         Branches, as :func:`.judge.judge_sweeps` fills them.
+    lines, best, about
+        Their tangents, as :func:`.tangents.sweep_tangents` fills them: to the root of the current
+        of ``ROOT_TANGENT``, else to the current; any of ``BEND``.
     direction
         ``FORWARD`` or ``REVERSE``.
     method
@@ -371,9 +306,11 @@ def thresholds(x, y, sigma, first, count, classes, direction, method, formula, r
             w = formula if formula >= SMOOTHED else 3
             code = sharpest_bend(x[points], y[points], sigma[points], w, known, row)
         elif method in (Y_FUNCTION, RATIO):
-            ratio = method == RATIO
-            code = line_to_zero(x[points], y[points], sigma[points], ratio, formula, known, row)
+            code = line_to_zero(
+                x[points], y[points], sigma[points], lines[:, points], method == RATIO, formula,
+                known, row,
+            )  # fmt: skip
         else:
-            root = method == ROOT_TANGENT
-            code = threshold(x[points], y[points], sigma[points], root, formula, known, row)
+            shift = about[step, SHIFT]
+            code = threshold(x[points], lines[:, points], best[step], shift, known, row)
         codes[step] = code
