@@ -33,7 +33,7 @@ from scipy.optimize import curve_fit, differential_evolution
 
 import oectflow as of
 from oectflow.extractors.kernels import downhill, mixtures
-from oectflow.extractors.relaxation import fit_two
+from oectflow.extractors.relaxation import fit_windows
 from oectflow.pipeline.inputs.simulate import simulate_device
 
 N, NOISE, PART = 100, 1e-3, 20
@@ -78,11 +78,7 @@ def fit_all(y: np.ndarray, model: int) -> np.ndarray:
     rows, codes = np.empty((len(y), mixtures.N_COLUMNS)), np.zeros(len(y), np.int8)
     starts = np.arange(len(y)) * y.shape[1]
     lengths = np.full(len(y), y.shape[1])
-    window = (y.ravel(), np.empty(0), starts, lengths)
-    if model == downhill.DOUBLE:
-        fit_two(*window, rows, codes)
-    else:
-        mixtures.fit_model(*window, model, rows, codes)
+    fit_windows(model, y.ravel(), np.empty(0), starts, lengths, rows, codes)
     return rows
 
 

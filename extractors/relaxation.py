@@ -17,7 +17,7 @@ from oectflow.extractors.base import (
     Variable,
     register,
 )
-from oectflow.extractors.kernels import downhill, mixtures, pairs
+from oectflow.extractors.kernels import downhill, mixtures, pairs, stretched_fits
 from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.phases import phases_of_steps, whole_phases
 from oectflow.extractors.tau import TAU_WORDS
@@ -145,10 +145,7 @@ class _Relaxation(PerPhase):
             current = np.array(batch.arrays["drain_current"][part], np.float64)
             found = np.full((first.size, mixtures.N_COLUMNS), np.nan)
             code = codes[step].ravel()
-            if self.model == downhill.DOUBLE:
-                fit_two(current, t, first, n, found, code)
-            else:
-                mixtures.fit_model(current, t, first, n, self.model, found, code)
+            fit_windows(self.model, current, t, first, n, found, code)
             if known is None:
                 of_one = np.full(first.size, np.nan)
                 mixtures.fit_one(current, t, first, n, of_one)
@@ -279,7 +276,7 @@ class StretchedExponential(_Relaxation):
         "edge": "beta is at an end of the range that is searched",
         **_SHARED_WORDS,
     }
-    version = 4
+    version = 5
     model = downhill.STRETCHED
     longest = mixtures.FIRST
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
@@ -291,7 +288,8 @@ class StretchedExponential(_Relaxation):
     }
 
 
-def fit_two(
+def fit_windows(
+    model: int,
     y: NDArray[np.float64],
     t: NDArray[np.float64],
     first: NDArray[np.int64],
@@ -299,20 +297,24 @@ def fit_two(
     rows: NDArray[np.float64],
     codes: NDArray[np.int8],
 ) -> None:
-    """Fit two exponentials; arguments of :func:`.mixtures.fit_model`."""
+    """Fit a model, even samples side by side; other arguments of :func:`.mixtures.fit_model`."""
     tabled = (n >= _SHORTEST_WINDOW) & (n <= relaxation_tables.LONGEST) & (t.size == 0)
     for length in np.unique(n[tabled]):
         here = np.flatnonzero(tabled & (n == length))
         found = np.empty((here.size, mixtures.N_COLUMNS))
         ends = np.zeros(here.size, np.int8)
-        tables = relaxation_tables.tables_of(int(length))
-        pairs.fit_pairs(y, first[here], *tables, found, ends)
+        if model == downhill.DOUBLE:
+            tables = relaxation_tables.tables_of(int(length))
+            pairs.fit_pairs(y, first[here], *tables, found, ends)
+        else:
+            of_stretched = relaxation_tables.stretched_tables_of(int(length))
+            stretched_fits.fit_stretched(y, first[here], *of_stretched, found, ends)
         rows[here], codes[here] = found, ends
     others = np.flatnonzero(~tabled)
     if others.size:
         found = np.full((others.size, mixtures.N_COLUMNS), np.nan)
         ends = np.zeros(others.size, np.int8)
-        mixtures.fit_model(y, t, first[others], n[others], downhill.DOUBLE, found, ends)
+        mixtures.fit_model(y, t, first[others], n[others], model, found, ends)
         rows[others], codes[others] = found, ends
 
 

@@ -22,6 +22,8 @@ from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN
 LONGEST = 2048
 #: Exponentials that the space is made from, and what is left of one that belongs to it.
 _N_MADE_FROM, _LEAST = 128, 1e-12
+#: The same of stretched ones, where coordinates tell no more than where ways begin.
+_LEAST_OF_STARTS = 1e-6
 #: Coordinates are padded to a multiple, for vector instructions.
 _MULTIPLE = 4
 
@@ -37,6 +39,17 @@ class Tables(NamedTuple):
     powers: NDArray[np.float64]
 
 
+class StretchedTables(NamedTuple):
+    """What :func:`.stretched_fits.fit_stretched` takes, of one length."""
+
+    p: NDArray[np.float64]
+    q: NDArray[np.float64]
+    bounds: NDArray[np.float64]
+    grid: NDArray[np.float64]
+    basis: NDArray[np.float64]
+    by_node: NDArray[np.float64]
+
+
 def _exponentials(n: int, theta: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return ``exp(-k / tau) - 1`` less its mean, a row for each ``theta = ln tau``."""
     found = np.expm1(-np.arange(n) * np.exp(-theta)[:, None])
@@ -47,8 +60,8 @@ def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
-def _basis_of(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return orthonormal columns of which all rows consist, and columns of 0.
+def _basis_of(rows: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    """Return orthonormal columns of which all rows consist but for ``least``, and columns of 0.
 
     By Gram and Schmidt, the farthest row next: LAPACK's decomposition starts threads for so little,
     which takes 0.2 s on a busy machine.
@@ -58,7 +71,7 @@ def _basis_of(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     for _ in range(min(rows.shape)):
         sizes = np.einsum("ij,ij->i", left, left)
         farthest = int(np.argmax(sizes))
-        if sizes[farthest] <= _LEAST**2:
+        if sizes[farthest] <= least**2:
             break
         one = left[farthest] / math.sqrt(sizes[farthest])
         for other in found:
@@ -93,7 +106,7 @@ def tables_of(n: int) -> Tables:
     """Return the tables of windows of ``n`` even samples."""
     low, high = math.log(TAU_MIN), math.log(TAU_MAX * n)
     made_from = _unit(_exponentials(n, np.linspace(low, high, _N_MADE_FROM)))
-    basis = _basis_of(made_from)
+    basis = _basis_of(made_from, _LEAST)
     cells = _polynomials(n, low, high, coordinates.CELL, coordinates.N_POWERS, basis)
     powers = _polynomials(n, low, high, pair_search.CELL, pair_search.POWERS, basis)
     nodes, _, bounds = mixtures.nodes_of(np.arange(float(n)), downhill.DOUBLE)
@@ -106,3 +119,14 @@ def tables_of(n: int) -> Tables:
         (np.ascontiguousarray(basis), np.ascontiguousarray(cells), low),
         np.ascontiguousarray(powers.transpose(0, 2, 1)),
     )
+
+
+@lru_cache(16)
+def stretched_tables_of(n: int) -> StretchedTables:
+    """Return the tables of windows of ``n`` even samples."""
+    t = np.arange(float(n))
+    p, q, bounds = mixtures.nodes_of(t, downhill.STRETCHED)
+    grid = np.empty((p.size * q.size, n))
+    mixtures.fill_grid(t, True, downhill.STRETCHED, p, q, grid)
+    basis = np.ascontiguousarray(_basis_of(grid, _LEAST_OF_STARTS))
+    return StretchedTables(p, q, bounds, grid, basis, np.ascontiguousarray((grid @ basis).T))

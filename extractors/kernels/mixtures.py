@@ -167,7 +167,6 @@ def standard_errors(model, columns, alpha, residual, total, row):
     (see :mod:`.residuals`).
     """
     n_linear = 2 if model == DOUBLE else 1
-    n_columns = n_linear + 2
     n = residual.size
     ff, fg, gg, _, _ = products(residual, columns[0], columns[n_linear - 1])
     uu, uv, vv, uf, ug, vf, vg, _, _, _, _, _ = derivative_products(columns, n_linear, residual)
@@ -181,9 +180,28 @@ def standard_errors(model, columns, alpha, residual, total, row):
     last = n_linear + 1
     factor[last, 0], factor[last, n_linear - 1] = b * vf, b * vg
     factor[last, n_linear], factor[last, last] = a * b * uv, b * b * vv
+    errors_of_products(factor, n_linear, n, neighbours(residual), total, row)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def errors_of_products(factor, n_linear, n, near, total, row):
+    """Fill in what :func:`standard_errors` does, of products that are known.
+
+    Parameters
+    ----------
+    factor
+        Those of the functions and of the derivatives by both unknowns, lower triangle; overwritten.
+    n_linear, n
+        Number of functions, and of samples.
+    near, total
+        Sum of the products of neighbouring residuals, and sum of squares of the window.
+    row
+        Holds the unknowns and ``RSS``.
+    """
+    n_columns = n_linear + 2
     rss = row[RSS]
     # What rounding leaves is no noise.
-    phi = neighbours(residual) / rss if rss > EXACT * total else 0.0
+    phi = near / rss if rss > EXACT * total else 0.0
     # What was fitted pushes the correlation down.
     phi = min(max(phi + (n_columns + 2.0 * n_columns * max(phi, 0.0)) / n, 0.0), 0.99)
     row[PHI] = phi

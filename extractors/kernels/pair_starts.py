@@ -155,35 +155,40 @@ def fill_highest(before, here, after, highest):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def find_maxima(gain, n_nodes, rows, marks, starts, found):
+def find_maxima(gain, above, rows, marks, starts, found):
     """Fill in the greatest local maxima of every lane, the greatest first.
 
     Parameters
     ----------
     gain
-        From :func:`fill_gains`.
+        What pairs of nodes explain, with a margin, as from :func:`fill_gains`.  Shape
+        (K + 2, M + 2, LANES).
+    above
+        Whether it is that of two exponentials, of which the second is slower.
     rows
-        Work space: the greatest of three neighbours in a row.  Shape (K + 2, (K + 2) * LANES).
+        Work space: the greatest of three neighbours in a row.  Shape (K + 2, (M + 2) * LANES).
     marks
-        Work space: the greatest of nine.  Shape ((K + 2) * LANES,).
+        Work space: the greatest of nine.  Shape ((M + 2) * LANES,).
     starts, found
         Get the indices of nodes, and how many there are.  Shapes (LANES, most, 2) and (LANES,).
     """
     most = starts.shape[1]
-    size = (n_nodes + 2) * LANES
+    n_first, n_second = gain.shape[0] - 2, gain.shape[1] - 2
+    size = (n_second + 2) * LANES
     for i in range(LANES):
         found[i] = 0
-    for i in range(n_nodes + 2):
+    for i in range(n_first + 2):
         flat = gain[i].reshape(size)
-        begin, end = max(i, 1) * LANES, size - LANES
+        begin, end = (max(i, 1) if above else 1) * LANES, size - LANES
         fill_highest(
             flat[begin - LANES : end - LANES], flat[begin:end], flat[begin + LANES :],
             rows[i, begin:end],
         )  # fmt: skip
-    for i in range(1, n_nodes):
-        begin = (i + 1) * LANES
+    for i in range(1, n_first + 1):
+        first = i + 1 if above else 1
+        begin = first * LANES
         fill_highest(rows[i - 1, begin:], rows[i, begin:], rows[i + 1, begin:], marks[begin:])
-        for j in range(i + 1, n_nodes + 1):
+        for j in range(first, n_second + 1):
             any_one = 0
             for k in range(LANES):
                 any_one |= 1 if gain[i, j, k] >= marks[j * LANES + k] else 0

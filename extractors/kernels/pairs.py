@@ -311,7 +311,7 @@ def fit_pairs(y, starts, nodes, bounds, grid, gram, space, powers, rows, codes):
             multiply(yt[g], basis, r, n, sums, coordinates)
             multiply(coordinates, by_node, n_nodes, r, sums, products)
             fill_gains(by_lane, gram, n_nodes, gain)
-            find_maxima(gain, n_nodes, highest, marks, begun, maxima)
+            find_maxima(gain, True, highest, marks, begun, maxima)
             for i in range(min(LANES, here - group)):
                 j = group + i
                 sound[j] = (
