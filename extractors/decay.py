@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.optimize import brentq
 
 from oectflow.extractors.base import (
     COMMON_STATUSES,
@@ -234,7 +234,7 @@ def fit_slow_decay(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:
     shortest, longest = np.log(50.0), np.log(_LONGEST_DECAY)
     if slope(shortest) <= 0 or slope(longest) >= 0:
         return np.nan, "straight", np.nan, np.nan
-    tau = float(np.exp(brentq(slope, shortest, longest, xtol=1e-14)) * span)
+    tau = float(np.exp(scipy.optimize.brentq(slope, shortest, longest, xtol=1e-14)) * span)
     model = np.exp(-t / tau)
     level = float(model @ y / (model @ model))
     # Standard error of tau by the derivatives of the model with respect to level and tau.

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from oectflow.extractors import base
 from oectflow.extractors.base import OK, BaseExtractor, Columns, Variable, register
@@ -155,7 +155,7 @@ def _fit(
     grid = np.concatenate([[0.0], np.exp(np.linspace(low, high, n_rates))])
     best = int(np.argmin(solved(grid)[1]))
     bounds = grid[max(best - 1, 0)], grid[min(best + 1, n_rates)]
-    refined = minimize_scalar(
+    refined = scipy.optimize.minimize_scalar(
         lambda rate: solved(np.array([rate]))[1][0],
         bounds=bounds, method="bounded", options={"xatol": 1e-9 * bounds[1]},
     )  # fmt: skip

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.special import stdtrit
 
 from oectflow.extractors.base import (
     OK,
@@ -137,7 +137,7 @@ class _OutputFigure(BaseExtractor):
 
 
 def _unsure(fit: NDArray[np.float64]) -> NDArray[np.bool_]:
-    limit = stdtrit(fit[kernels.FREEDOM], 1 - _FALSE_ALARM / 2)
+    limit = scipy.special.stdtrit(fit[kernels.FREEDOM], 1 - _FALSE_ALARM / 2)
     return np.asarray(np.abs(fit[kernels.SLOPE]) <= limit * np.sqrt(fit[kernels.VAR_SLOPE]))
 
 

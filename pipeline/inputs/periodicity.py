@@ -31,8 +31,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import fft
 
 #: Bound on the probability to find a period in a trace of independent innovations.
 FALSE_ALARM = 1e-4
@@ -88,8 +88,8 @@ def _innovations(current: NDArray[np.float64]) -> NDArray[np.float64]:
     steps = np.diff(current)
     steps -= steps.mean()
     n = len(steps)
-    size = fft.next_fast_len(n + _ORDER + 1, real=True)
-    acf = fft.irfft(np.abs(fft.rfft(steps, size)) ** 2, size)[: _ORDER + 1]
+    size = scipy.fft.next_fast_len(n + _ORDER + 1, real=True)
+    acf = scipy.fft.irfft(np.abs(scipy.fft.rfft(steps, size)) ** 2, size)[: _ORDER + 1]
     model = best = np.zeros(0)
     error = acf[0]
     # What is smaller than the rounding of n products predicts rounding.
@@ -128,10 +128,10 @@ class _LagSums:
     def of(cls, white: NDArray[np.float64]) -> _LagSums:
         n = len(white)
         near = np.convolve(white, [1.0, 1.0, 1.0], mode="same")
-        size = fft.next_fast_len(2 * n, real=True)
-        spectrum = fft.rfft(white, size)
-        single = fft.irfft(np.abs(spectrum) ** 2, size)[:n]
-        triple = fft.irfft(spectrum * np.conj(fft.rfft(near, size)), size)[:n]
+        size = scipy.fft.next_fast_len(2 * n, real=True)
+        spectrum = scipy.fft.rfft(white, size)
+        single = scipy.fft.irfft(np.abs(spectrum) ** 2, size)[:n]
+        triple = scipy.fft.irfft(spectrum * np.conj(scipy.fft.rfft(near, size)), size)[:n]
         lags = np.arange(n)
         energies = np.concatenate([[0.0], np.cumsum(white**2)])
         energy = np.sqrt(energies[n - lags] * (energies[n] - energies[lags]))
@@ -199,8 +199,8 @@ def _divisor(current: NDArray[np.float64], period: float) -> int:
     n, lag = len(current), round(period)
     cycles = current[: n // lag * lag].reshape(-1, lag)
     spread = 2 * float(np.var(cycles, axis=1).mean())
-    size = fft.next_fast_len(2 * n, real=True)
-    acf = fft.irfft(np.abs(fft.rfft(current, size)) ** 2, size)[: lag + 1]
+    size = scipy.fft.next_fast_len(2 * n, real=True)
+    acf = scipy.fft.irfft(np.abs(scipy.fft.rfft(current, size)) ** 2, size)[: lag + 1]
     energies = np.concatenate([[0.0], np.cumsum(current**2)])
     lags = np.arange(lag + 1)
     moved = (energies[n - lags] + energies[n] - energies[lags] - 2 * acf) / (n - lags)
