@@ -20,6 +20,7 @@ from oectflow.cluster.processes import SchedulerProcess
 from oectflow.cluster.security import temporary_certificates, written_certificates
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT, as_environment
 from oectflow.errors import ClusterError
+from oectflow.extras import extra
 
 #: Name of the cluster class in dask-jobqueue.
 BATCH_SYSTEMS = {
@@ -70,12 +71,8 @@ def start_batch(
     ClusterError
         dask-jobqueue is missing, or refuses an option.
     """
-    try:
+    with extra("batch", f"connect({kind!r})", ClusterError):
         jobqueue = importlib.import_module("dask_jobqueue")
-    except ImportError as error:
-        raise ClusterError(
-            f"connect({kind!r}) needs the package dask-jobqueue; pip install 'oectflow[batch]'"
-        ) from error
 
     def configured(name: str) -> Any:
         return options.pop(name, None) or dask.config.get(
@@ -88,12 +85,12 @@ def start_batch(
     # One thread per worker: h5py reads one file at a time per process.
     processes = configured("processes") or cores
     # Health and counters of a worker are there without a dashboard, for all who reach the node.
-    extra = ["--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"]
+    arguments = ["--no-dashboard", "--dashboard-address", f"{LOOPBACK}:0"]
     asked = configured("worker_extra_args") or []
     if "--lifetime" not in asked:
         limit = options.get("walltime") or dask.config.get(f"jobqueue.{kind}.walltime", None)
-        extra += lifetime_options(kind, limit)
-    extra += asked
+        arguments += lifetime_options(kind, limit)
+    arguments += asked
     scheduler_options = configured("scheduler_options") or {}
     port = free_port(dashboard_port, dashboard_host)
     certificates = temporary_certificates(security)
@@ -118,7 +115,7 @@ def start_batch(
                 job_cls=jobs.watched(system.job_cls),
                 log_directory=str(logs),
                 job_script_prologue=prologue,
-                worker_extra_args=extra,
+                worker_extra_args=arguments,
                 scheduler_cls=SchedulerProcess,
                 scheduler_options={
                     "dashboard_address": f"{dashboard_host}:{port}",

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.errors import OectflowError, ParameterError
+from oectflow.errors import ParameterError
+from oectflow.extras import extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,10 +61,8 @@ def new_axes(figsize: tuple[float, float], shape: tuple[int, int] | None = None)
     OectflowError
         matplotlib is not installed.
     """
-    try:
+    with extra("plot", "a plot"):
         import matplotlib.pyplot as plt
-    except ModuleNotFoundError as error:
-        raise OectflowError("plots need matplotlib: pip install 'oectflow[plot]'") from error
     rows, columns = shape or (1, 1)
     _, axes = plt.subplots(rows, columns, figsize=figsize, squeeze=False, layout="constrained")
     return axes if shape else axes[0, 0]

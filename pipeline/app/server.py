@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from oectflow.errors import ConfigError, OectflowError
+from oectflow.errors import ConfigError
+from oectflow.extras import extra
 from oectflow.pipeline.app.index import Progress
 from oectflow.pipeline.app.shared import Shared
 from oectflow.pipeline.inputs.find import Experiments
@@ -32,13 +33,9 @@ def need_bokeh() -> None:
     OectflowError
         Bokeh or matplotlib is not installed.
     """
-    try:
+    with extra("app", "the app"):
         import bokeh.server.server  # noqa: F401
         import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise OectflowError(
-            f"the app needs Bokeh and matplotlib ({error}): pip install 'oectflow[app]'"
-        ) from error
 
 
 class AppServer:

@@ -99,7 +99,7 @@ def _what_next(folder: Path, run: RunReport, client: Client) -> None:
     if page is not None:
         say(f"    in a browser: {page.absolute().as_uri()}")
     else:
-        say("    pip install 'oectflow[plot]', then:")
+        say("    pip install 'oectflow[report]', then:")
         say(f"    oectflow report {folder / 'features'} --raw {folder / 'raw'}")
     say("    in Python:")
     say("        import oectflow as of")

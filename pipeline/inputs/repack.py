@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import InputError, OectflowError, StorageError, did_you_mean
+from oectflow.extras import extra
 from oectflow.local_path import local_path, walk_files
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows, read_slab
 from oectflow.pipeline.inputs.experiment import Experiment
@@ -224,12 +225,8 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def _filters() -> Any:
-    try:
+    with extra("repack", "repacking", InputError):
         import hdf5plugin
-    except ImportError:
-        raise InputError(
-            "repacking takes the package hdf5plugin; pip install 'oectflow[repack]'"
-        ) from None
     return hdf5plugin.Blosc(cname="lz4", clevel=5, shuffle=hdf5plugin.Blosc.SHUFFLE)
 
 

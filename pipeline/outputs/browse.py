@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oectflow.errors import OectflowError, OutputError
+from oectflow.extras import extra
 from oectflow.pipeline.inputs.find import Experiments, open_experiments
 from oectflow.pipeline.outputs.plots import plot_curves, plot_transfer, plot_transient
 from oectflow.pipeline.outputs.plots.axes import need_matplotlib, with_unit
@@ -55,10 +56,8 @@ def browse(raw: Experiments, results: Any, *, feature: str = "tau") -> Any:
         None of the experiments is among the results.
     """
     need_matplotlib()
-    try:
+    with extra("notebook", "browse"):
         from oectflow.pipeline.outputs.browse_view import View
-    except ModuleNotFoundError as error:
-        raise OectflowError("browse needs ipywidgets: pip install 'oectflow[notebook]'") from error
     return View(Pages(raw, results, feature))
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from oectflow.atomic_write import atomic_write
 from oectflow.cells import plain_cell
-from oectflow.errors import OectflowError, OutputError, StorageError, did_you_mean
+from oectflow.errors import OutputError, StorageError, did_you_mean
+from oectflow.extras import extra
 from oectflow.local_path import local_path
 from oectflow.pipeline.outputs.plots.axes import superscript, with_prefix
 from oectflow.pipeline.statistics.compare import compare
@@ -98,10 +99,8 @@ def _target(out: str | os.PathLike[str]) -> Path:
         hint = did_you_mean(target.suffix, _ENDS)
         raise OutputError(f"{target}: expected a name that ends in .csv, .tex or .xlsx{hint}")
     if target.suffix.lower() == ".xlsx":
-        try:
+        with extra("excel", "XLSX"):
             import openpyxl  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise OectflowError("XLSX needs openpyxl: pip install 'oectflow[excel]'") from error
     return target
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import oectflow
-from oectflow.errors import OectflowError, OutputError
+from oectflow.errors import OutputError
+from oectflow.extras import extra
 from oectflow.pipeline.publishing.contents import Contents, sha256_of
 
 if TYPE_CHECKING:
@@ -52,12 +53,8 @@ _ABOUT = {
 
 def need_rocrate() -> None:
     """Raise OectflowError where the package that makes manifests is missing."""
-    try:
+    with extra("publish", "a publication"):
         import rocrate  # noqa: F401
-    except ImportError as error:
-        raise OectflowError(
-            "publishing needs rocrate; install it with: pip install 'oectflow[publish]'"
-        ) from error
 
 
 def write_manifest(

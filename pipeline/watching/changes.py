@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from oectflow.errors import ConfigError, InputError
+from oectflow.extras import extra
 
 #: How long nobody hears of anything, at most; in ms.
 _TICK = 250
@@ -51,12 +52,8 @@ def watch_folder(root: Path, complain: Callable[[str], object]) -> tuple[Iterato
     InputError
         The folder cannot be watched.
     """
-    try:
+    with extra("watch", "watch", ConfigError):
         import watchfiles  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "watch needs the package watchfiles; pip install 'oectflow[watch]'"
-        ) from None
     kind = file_system_of(root)
     if is_network(kind, root):
         return _polled(root), f"by looking every {_POLL / 1000:g} s: {root} is on a drive {kind!r}"

@@ -281,7 +281,7 @@ def test_walltime(kind, walltime, seconds):
 @pytest.mark.parametrize("kind", BATCH_SYSTEMS)
 def test_connect__batch_without_the_package(kind, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    with pytest.raises(ClusterError, match=r"dask-jobqueue; pip install 'oectflow\[batch\]'"):
+    with pytest.raises(ClusterError, match=r"dask_jobqueue: pip install 'oectflow\[batch\]'"):
         connect(kind, n_workers=4, cores=4)
 
 

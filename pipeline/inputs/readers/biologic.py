@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from oectflow.errors import IngestError
+from oectflow.extras import extra
 from oectflow.measurement import Measurement
 from oectflow.pipeline.inputs.readers.files import decode, file_head
 from oectflow.pipeline.inputs.readers.potentiostat import Column, left_out, steps_of, table_of
@@ -140,12 +141,8 @@ def _read_mpt(path: Path) -> tuple[list[Column], dict[str, Any], list[str]]:
 
 
 def _read_mpr(path: Path) -> tuple[list[Column], dict[str, Any], list[str]]:
-    try:
+    with extra("biologic", f"{path}: .mpr, unless exported as .mpt,", IngestError):
         from galvani.BioLogic import MPRfile
-    except ImportError:
-        raise IngestError(
-            f"{path}: .mpr needs galvani: pip install 'oectflow[biologic]', or export it as .mpt"
-        ) from None
     file = io.BytesIO(read_regular(path, _MAX_BYTES))
     try:
         data = MPRfile(file).data

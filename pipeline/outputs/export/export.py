@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import (
-    OectflowError,
     OutputError,
     ParameterError,
     StorageError,
     UnknownFeature,
     did_you_mean,
 )
+from oectflow.extras import extra
 from oectflow.local_path import local_path
 from oectflow.pipeline.marks.mark import Treatment
 from oectflow.pipeline.outputs.export.arrays import write_matlab, write_netcdf, write_zarr
@@ -112,20 +112,16 @@ def export(
 def _writer(end: str, level: Level, decimal: str) -> Callable[[xr.Dataset, Path], None]:
     """Return what writes such a file; what is not installed is said before results are read."""
     if end == ".xlsx":
-        try:
+        with extra("excel", "XLSX"):
             import openpyxl  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise OectflowError("XLSX needs openpyxl: pip install 'oectflow[excel]'") from error
         from oectflow.pipeline.outputs.export.excel import write_excel
 
         return write_excel
     if end == ".csv":
         return partial(write_csv, level=level, decimal=decimal)
     if end == ".zarr":
-        try:
+        with extra("zarr", "Zarr"):
             import zarr  # noqa: F401
-        except ModuleNotFoundError as error:
-            raise OectflowError("Zarr needs zarr: pip install 'oectflow[zarr]'") from error
         return write_zarr
     return write_matlab if end == ".mat" else write_netcdf
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from oectflow.errors import OectflowError
+from oectflow.extras import extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,10 +33,8 @@ def need_matplotlib() -> None:
     OectflowError
         matplotlib is not installed.
     """
-    try:
+    with extra("plot", "a plot"):
         import matplotlib.figure  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise OectflowError("plots need matplotlib: pip install 'oectflow[plot]'") from error
 
 
 def new_axes(ax: Axes | None, *, width: float = 7.0, height: float = 4.0) -> Axes:

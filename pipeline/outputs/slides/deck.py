@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import OectflowError, OutputError, StorageError
+from oectflow.extras import extra
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.outputs.animate import animate_transfer, need_writer
 from oectflow.pipeline.outputs.plots import plot_curves, plot_feature, plot_transfer
@@ -69,10 +70,8 @@ def write_decks(
         A deck cannot be written.  A deck is written whole or not at all.
     """
     need_matplotlib()
-    try:
+    with extra("pptx", "a deck of slides"):
         import pptx  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise OectflowError("slides need python-pptx: pip install 'oectflow[pptx]'") from error
     with_films = False
     with suppress(OutputError):
         need_writer(".mp4")

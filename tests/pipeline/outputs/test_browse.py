@@ -163,7 +163,8 @@ def test_browse__files_that_cannot_be_used(lab, tmp_path):
 
 
 def test_browse__without_ipywidgets(lab, monkeypatch):
-    monkeypatch.setitem(sys.modules, "oectflow.pipeline.outputs.browse_view", None)
+    monkeypatch.delitem(sys.modules, "oectflow.pipeline.outputs.browse_view", raising=False)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
     with pytest.raises(of.OectflowError, match=r"pip install 'oectflow\[notebook\]'"):
         of.browse(*lab)
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import builtins
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -109,13 +109,6 @@ def test_network_drives_are_known(monkeypatch, disks, network, tmp_path):
 
 
 def test_without_watchfiles_the_remedy_is_said(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *arguments):
-        if name == "watchfiles":
-            raise ImportError(name)
-        return real(name, *arguments)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setitem(sys.modules, "watchfiles", None)
     with pytest.raises(ConfigError, match=r"pip install 'oectflow\[watch\]'"):
         changes.watch_folder(tmp_path, print)
