@@ -18,11 +18,17 @@ from distributed.deploy.cluster import Cluster
 from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
 from oectflow.cluster.dashboard import add_page
 from oectflow.cluster.jobs import Jobs, wait_for_workers
+from oectflow.cluster.kubernetes import start_kubernetes
 from oectflow.cluster.local import start_local
 from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up_here
-from oectflow.cluster.remote import start_kubernetes, start_ssh
 from oectflow.cluster.security import given_certificates
-from oectflow.cluster.versions import CHECKED_PACKAGES, check_versions, version_probe
+from oectflow.cluster.ssh import start_ssh
+from oectflow.cluster.versions import (
+    CHECKED_PACKAGES,
+    check_versions,
+    installed_versions,
+    probe_expression,
+)
 from oectflow.cluster.whole_jobs import WholeJobs
 from oectflow.config_file import read_config_file, shorten
 from oectflow.errors import ClusterError, did_you_mean
@@ -70,8 +76,8 @@ def connect(
     adapt
         Smallest and largest number of workers: they come and go with the work.
     security
-        By default, TLS with a temporary certificate where that is possible (``"local"`` and batch
-        systems); ``{"ca_file": …, "cert": …, "key": …}`` or a ``distributed.Security``;
+        By default, TLS with a temporary certificate where that is possible (all but
+        ``"kubernetes"``); ``{"ca_file": …, "cert": …, "key": …}`` or a ``distributed.Security``;
         False for none.
     dashboard_port, dashboard_host
         Where the dashboard listens, by default 127.0.0.1:8787, or another port if it is in use.
@@ -116,6 +122,8 @@ def connect(
     wanted = settings.pop("adapt", None)
     limit = _PATIENCE if timeout is None else timeout
     begin = time.monotonic()
+    if kind == "ssh" and timeout is not None:
+        settings["timeout"] = timeout
     cluster, jobs = _start(kind, settings, wanted)
     try:
         if kind == "local":
@@ -186,16 +194,18 @@ def _start(
 ) -> tuple[Cluster, Jobs | None]:
     """Start a cluster and ask for its workers; return its jobs, too, if they are some."""
     if kind == "local":
-        known = inspect.signature(start_local).parameters
-        for name in settings:
-            if name not in known:
-                raise ClusterError(f"connect('local', {name}=…){did_you_mean(name, known)}")
+        _check_options(kind, settings, start_local)
         if adapt is not None:
             settings.setdefault("n_workers", max(1, adapt[0]))
         return start_local(**settings), None
     if adapt is None and settings.get("n_workers") is None:
         raise ClusterError(f"connect({kind!r}): say how many workers, n_workers= or adapt=")
     if kind == "ssh":
+        _check_options(kind, settings, start_ssh)
+        if adapt is not None:
+            raise ClusterError(
+                "connect('ssh', adapt=…): these machines are there all the time; say n_workers="
+            )
         return start_ssh(**settings), None
     if kind == "kubernetes":
         return start_kubernetes(**settings), None
@@ -203,6 +213,15 @@ def _start(
     cluster, jobs = start_batch(kind, **settings)
     jobs.keep(cluster, n_workers if adapt is None else None)
     return cluster, jobs
+
+
+def _check_options(kind: str, settings: Mapping[str, Any], start: Callable[..., Any]) -> None:
+    known = inspect.signature(start).parameters
+    for name in settings:
+        if name not in known:
+            raise ClusterError(
+                f"connect({kind!r}, {name}=…): there is no such option{did_you_mean(name, known)}"
+            )
 
 
 def _existing(
@@ -241,15 +260,15 @@ def _prepare(
     client: Client, spec: str, kernels: str, timeout: float, *, started_here: bool
 ) -> None:
     """Check the workers that are there, and make these and all later ones ready."""
-    probe = version_probe()
-    ours = probe(CHECKED_PACKAGES)
-    theirs = client.run(probe, CHECKED_PACKAGES)
+    ours = installed_versions(CHECKED_PACKAGES)
+    theirs = client.run(eval, probe_expression(CHECKED_PACKAGES))
     if theirs or not started_here:
         check_versions(spec, ours, theirs)
     if started_here:
         client.register_plugin(PinToSocket())
     _warm_up(client, spec, WarmUp(kernels, ours), timeout)
-    add_page(client, _same_python(client, probe, ours))
+    scheduler = client.run_on_scheduler(eval, probe_expression(("python",)))
+    add_page(client, scheduler["python"] == ours["python"])
 
 
 def _warm_up(client: Client, spec: str, plugin: WarmUp, timeout: float) -> None:
@@ -280,14 +299,6 @@ def _warm_up(client: Client, spec: str, plugin: WarmUp, timeout: float) -> None:
 def _tell(spec: str, what: str) -> None:
     sys.stderr.write(f"connect({spec!r}): {what}\n")
     sys.stderr.flush()
-
-
-def _same_python(
-    client: Client,
-    probe: Callable[..., dict[str, str | None]],
-    ours: Mapping[str, str | None],
-) -> bool:
-    return bool(client.run_on_scheduler(probe, ())["python"] == ours["python"])
 
 
 def _wait_for_a_worker(client: Client, kind: str, timeout: float, jobs: Jobs | None) -> None:

@@ -125,9 +125,14 @@ def _is_address(host: str) -> bool:
     return True
 
 
-async def serve(requests: AsyncIterator[str], answer_file: Any) -> None:
+def in_words(error: BaseException) -> str:
+    """Return an error and what it was raised from: Dask names the cause there only."""
+    words = f"{type(error).__name__}: {error}"
+    return f"{words} {in_words(error.__cause__)}" if error.__cause__ is not None else words
+
+
+async def serve(host: Host, requests: AsyncIterator[str], answer_file: Any) -> None:
     """Obey requests until there are no more, then close everything."""
-    host = Host()
     running = set()
 
     async def obey(request: dict[str, Any]) -> None:
@@ -136,7 +141,7 @@ async def serve(requests: AsyncIterator[str], answer_file: Any) -> None:
             result = await getattr(host, request.pop("do"))(**request)
             answer = {"number": number, "result": result}
         except Exception as error:  # noqa: BLE001 - whatever it is, the one who asked must know
-            answer = {"number": number, "error": f"{type(error).__name__}: {error}"}
+            answer = {"number": number, "error": in_words(error)}
         with contextlib.suppress(BrokenPipeError):  # nobody is left to read it
             answer_file.write(json.dumps(answer) + "\n")
             answer_file.flush()
@@ -168,21 +173,28 @@ async def lines_of_standard_input() -> AsyncIterator[str]:
         yield line
 
 
-def main() -> None:
-    """Serve the parent process until it closes our input, or dies."""
+def main(host: Host) -> None:
+    """Serve the parent process until it closes our input, or dies.
+
+    Parameters
+    ----------
+    host
+        What obeys.
+    """
     # Whatever prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     first = json.loads(sys.stdin.readline())
     # A module beside the user's notebook must be found by the workers as well.
-    sys.path[:] = first["sys_path"]
+    sys.path[:] = first.get("sys_path", sys.path)
+    dask.config.update(dask.config.config, first.get("config", {}))
     logging.getLogger("distributed").setLevel(logging.WARNING)
     # At its start the dashboard warns that it allows any origin, which a tunnel needs.
     logging.getLogger("bokeh").setLevel(logging.ERROR)
-    asyncio.run(serve(lines_of_standard_input(), answers))
+    asyncio.run(serve(host, lines_of_standard_input(), answers))
     # Threads of Dask that are still busy with a dead connection must not keep the process.
     os._exit(0)
 
 
 if __name__ == "__main__":
-    main()
+    main(Host())

@@ -161,11 +161,12 @@ class SchedulerProcess(ProcessInterface):
         super().__init__()
         self.process = process or HostProcess()
         self._remove_at_end = remove_at_end
-        self._options = options | {"security": _plain(security)}
+        self._options = options | {"security": plain(security)}
 
     async def start(self) -> None:
         """Start the process and the scheduler in it."""
-        self.process.start()
+        if not self.process.alive:
+            self.process.start()
         try:
             self.address = await self.process.request(
                 "start_scheduler", options=self._options, remove_at_end=self._remove_at_end
@@ -212,20 +213,20 @@ class WorkerProcess(ProcessInterface):
         super().__init__()
         self._scheduler = scheduler
         self._name = name
-        self._process = process
-        self._options = options | {"security": _plain(security)}
+        self.process = process
+        self._options = options | {"security": plain(security)}
 
     async def start(self) -> None:
         """Start the worker and wait until it has joined the scheduler."""
-        self.address = await self._process.request(
+        self.address = await self.process.request(
             "start_worker", name=self._name, scheduler=self._scheduler, options=self._options
         )
         await super().start()
 
     async def close(self) -> None:
         """Stop the worker."""
-        if self._process.alive:
-            await self._process.request("stop_worker", name=self._name)
+        if self.process.alive:
+            await self.process.request("stop_worker", name=self._name)
         await super().close()
 
 
@@ -278,7 +279,7 @@ class ProcessCluster(SpecCluster):
         await super()._close()
 
 
-def _plain(security: Security | None) -> dict[str, Any] | None:
+def plain(security: Security | None) -> dict[str, Any] | None:
     """Return what JSON can carry of a Security; it never appears in a list of processes."""
     if security is None:
         return None

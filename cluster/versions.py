@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import inspect
+from collections.abc import Mapping, Sequence
 
 from oectflow.errors import ClusterError
 
@@ -10,28 +11,38 @@ from oectflow.errors import ClusterError
 CHECKED_PACKAGES = ("oectflow", "dask", "distributed", "numba", "numpy", "scipy", "h5py", "pyarrow")
 
 
-def version_probe() -> Callable[[Sequence[str]], dict[str, str | None]]:
-    """Return a function that finds the installed versions, and ``"python"``."""
+def installed_versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """Return the versions of packages, and of ``"python"``; None where there is none.
 
-    # A nested function travels by value, so it also runs where oectflow cannot be imported.
-    def installed(packages: Sequence[str]) -> dict[str, str | None]:
-        import importlib.metadata
-        import platform
+    That of oectflow is in words why it cannot be imported, where that is so.
+    """
+    import importlib
+    import importlib.metadata
+    import platform
 
-        found: dict[str, str | None] = {"python": ".".join(platform.python_version_tuple()[:2])}
-        for package in packages:
-            if package == "python":
-                continue
-            try:
-                found[package] = importlib.metadata.version(package)
-            except importlib.metadata.PackageNotFoundError:
-                found[package] = None
-        return found
+    found: dict[str, str | None] = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for package in packages:
+        if package == "python":
+            continue
+        try:
+            found[package] = importlib.metadata.version(package)
+            if package == "oectflow":
+                importlib.import_module(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = None
+        except Exception as error:  # noqa: BLE001 - a package that is broken raises anything
+            found[package] = f"cannot be imported ({type(error).__name__}: {error})"
+    return found
 
-    return installed
 
+def probe_expression(packages: Sequence[str]) -> str:
+    """Return what another process evaluates to find its versions.
 
-installed_versions = version_probe()
+    It is text: byte code is understood by one version of Python only, and a function by those that
+    can import oectflow.
+    """
+    code = "from __future__ import annotations\n" + inspect.getsource(installed_versions)
+    return f"(lambda it: exec({code!r}, it) or it['installed_versions']({tuple(packages)!r}))({{}})"
 
 
 def differences(ours: Mapping[str, str | None], found: Mapping[str, str | None]) -> str:
@@ -41,6 +52,26 @@ def differences(ours: Mapping[str, str | None], found: Mapping[str, str | None])
         for name, version in ours.items()
         if found[name] != version
     )
+
+
+def what_differs(ours: Mapping[str, str | None], found: Mapping[str, str | None]) -> str:
+    """Return what a process lacks or has in another version, and what to do; ``""`` for nothing.
+
+    Parameters
+    ----------
+    ours, found
+        Version by package, here and there.
+    """
+    table = differences(ours, found)
+    missing = [name for name in ours if found[name] is None]
+    if missing:
+        return (
+            f"has no {', '.join(missing)}; pip install oectflow=={ours.get('oectflow')} in its "
+            "environment"
+        )
+    if str(found.get("oectflow")).startswith("cannot"):
+        return f"has an oectflow that {found['oectflow']}; install it anew there"
+    return f"has other versions: {table}; install the same ones on both sides" if table else ""
 
 
 def check_versions(
@@ -60,14 +91,6 @@ def check_versions(
     if not theirs:
         raise ClusterError(f"{spec}: the scheduler has no workers; start some and connect again")
     for worker, found in theirs.items():
-        if found["oectflow"] is None:
-            raise ClusterError(
-                f"{spec}: worker {worker} cannot import oectflow; "
-                f"pip install oectflow=={ours['oectflow']} in its environment"
-            )
-        table = differences(ours, found)
-        if table:
-            raise ClusterError(
-                f"{spec}: worker {worker} has other versions: {table}; "
-                "install the same ones on both sides"
-            )
+        other = what_differs(ours, found)
+        if other:
+            raise ClusterError(f"{spec}: worker {worker} {other}")

@@ -1,4 +1,4 @@
-"""Batch systems by the scripts they would get; SSH and Kubernetes by what is handed on."""
+"""Batch systems by the scripts they would get; Kubernetes by what is handed on."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import os
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import dask
 import psutil
 import pytest
 
-from oectflow.cluster import remote
 from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
 from oectflow.cluster.connect import connect
 from oectflow.cluster.jobs import lifetime_options, walltime_seconds
-from oectflow.cluster.remote import start_kubernetes, start_ssh
-from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT
+from oectflow.cluster.kubernetes import start_kubernetes
+from oectflow.cluster.settings import WORKER_ENVIRONMENT
 from oectflow.cluster.whole_jobs import whole
 from oectflow.errors import ClusterError
 
@@ -289,73 +287,6 @@ def test_connect__batch_without_the_package(kind, monkeypatch):
 def test_connect__without_number_of_workers(kind):
     with pytest.raises(ClusterError, match="say how many workers"):
         connect(kind, cores=4)
-
-
-@pytest.fixture
-def ssh(monkeypatch):
-    calls = []
-
-    def fake(hosts, **options):
-        calls.append((hosts, options, dask.config.get("distributed.worker.memory.pause")))
-        return calls
-
-    monkeypatch.setattr(remote, "SSHCluster", fake)
-    return calls
-
-
-def test_ssh__options(ssh):
-    start_ssh(
-        ["a", "b", "c"],
-        n_workers=48,
-        memory="4 GiB",
-        connect_options={"username": "u"},
-        worker_options={"local_directory": "/scratch"},
-    )
-    ((hosts, options, pause),) = ssh
-    assert hosts == ["a", "b", "c"]
-    assert options == {
-        "worker_options": {
-            "nthreads": 1,
-            "n_workers": 48,
-            "env": WORKER_ENVIRONMENT,
-            "memory_limit": "4 GiB",
-            "local_directory": "/scratch",
-        },
-        "scheduler_options": {"dashboard": True, "dashboard_address": "127.0.0.1:8787"},
-        "connect_options": {"username": "u"},
-    }
-    # SSHCluster sends the configuration along.
-    assert pause is DASK_CONFIG["distributed.worker.memory.pause"] is False
-
-
-def test_ssh__certificates_by_path(ssh, tmp_path):
-    files = {}
-    for name in ("ca_file", "cert", "key"):
-        files[name] = str(tmp_path / name)
-        Path(files[name]).touch()
-    start_ssh(["a", "b"], n_workers=1, security=files)
-    options = ssh[0][1]
-    assert options["security"].require_encryption
-    for part in ("worker_options", "scheduler_options"):
-        assert options[part]["protocol"] == "tls://"
-        assert options[part]["security"]["tls_scheduler_key"] == files["key"]
-
-
-@pytest.mark.parametrize("hosts", [[], ["only"], "ab"])
-def test_ssh__too_few_machines(hosts, ssh):
-    with pytest.raises(ClusterError, match="the scheduler's machine, then the workers'"):
-        start_ssh(hosts, n_workers=1)
-
-
-def test_ssh__without_the_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "asyncssh", None)
-    with pytest.raises(ClusterError, match="asyncssh"):
-        start_ssh(["a", "b"], n_workers=1)
-
-
-def test_ssh__certificate_made_here_would_not_be_there():
-    with pytest.raises(ClusterError, match="certificates that exist"):
-        start_ssh(["a", "b"], n_workers=1, security=True)
 
 
 def test_kubernetes__options(monkeypatch):

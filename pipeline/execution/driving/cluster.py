@@ -14,7 +14,7 @@ from distributed import Client, Future
 from oectflow.pipeline.execution.driving.graph import GraphBuilder, delayed
 from oectflow.pipeline.execution.driving.overheads import ClusterMeter, meter_of
 from oectflow.pipeline.execution.driving.probe import ClusterProbe
-from oectflow.pipeline.execution.driving.scheduler import scheduler_lost, workers_missed
+from oectflow.pipeline.execution.driving.scheduler import scheduler_lost, workers_missed, workers_of
 from oectflow.pipeline.execution.driving.wakeups import Announced, FutureDone, Wakeup
 from oectflow.pipeline.execution.events import Overheads, WorkersSeen
 from oectflow.pipeline.execution.planning.actions import Submit
@@ -178,7 +178,7 @@ class ClusterExecutor:
 
     def look(self) -> WorkersSeen:
         """Look at the workers and their memory."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = workers_of(self.client).values()
         limited = [worker for worker in workers if worker["memory_limit"]]
         return WorkersSeen(
             ClusterProbe(self.client).expected({w["name"]: w["nthreads"] for w in workers}),

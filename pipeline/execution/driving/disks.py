@@ -11,6 +11,7 @@ from pathlib import Path
 from distributed import Client
 
 from oectflow.errors import ClusterError, StorageError
+from oectflow.pipeline.execution.driving.scheduler import workers_of
 
 #: Of so many folders one raw file is looked for.
 _MOST_FOLDERS = 100
@@ -35,7 +36,7 @@ def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) ->
     StorageError
         The folder cannot be written from here.
     """
-    workers = client.scheduler_info(n_workers=-1)["workers"]
+    workers = workers_of(client)
     one_of_each = list({info["host"]: address for address, info in workers.items()}.values())
     if not one_of_each:
         return

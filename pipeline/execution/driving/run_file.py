@@ -19,6 +19,7 @@ from typing import Any
 from distributed import Client
 
 from oectflow.atomic_write import atomic_write
+from oectflow.pipeline.execution.driving.scheduler import workers_of
 from oectflow.pipeline.execution.report import ExperimentRecord, RunReport
 from oectflow.pipeline.execution.worker.tasks import software_versions
 
@@ -40,7 +41,7 @@ def machines_of(client: Client | None, n_threads: int) -> dict[str, Any]:
     here = {"client": platform.node(), "system": platform.platform()}
     if client is None:
         return here | {"cluster": None, "workers": {}, "cores": n_threads}
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    workers = workers_of(client).values()
     return here | {
         "cluster": type(client.cluster).__name__ if client.cluster else client.scheduler.address,
         "workers": dict(Counter(worker["host"] for worker in workers)),

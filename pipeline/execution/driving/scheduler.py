@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from distributed import Client
 from distributed.client import FutureCancelledError
@@ -26,6 +27,21 @@ def scheduler_lost() -> ClusterError:
         "the Dask scheduler is gone; the files that were written are complete: "
         "connect again and repeat the call, it goes on from there"
     )
+
+
+def workers_of(client: Client) -> Mapping[str, Mapping[str, Any]]:
+    """Return what the scheduler knows of all workers, by address.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler is gone.
+    """
+    known: Mapping[str, Any] = client.scheduler_info(n_workers=-1)
+    if "workers" not in known:
+        raise scheduler_lost()
+    workers: Mapping[str, Mapping[str, Any]] = known["workers"]
+    return workers
 
 
 @contextmanager
