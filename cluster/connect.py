@@ -7,7 +7,8 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from oectflow.cluster.kubernetes import start_kubernetes
 from oectflow.cluster.local import start_local
 from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up_here
 from oectflow.cluster.security import given_certificates
+from oectflow.cluster.shared import SharedClient, find_able, resource_for
 from oectflow.cluster.ssh import start_ssh
 from oectflow.cluster.versions import (
     CHECKED_PACKAGES,
@@ -140,7 +142,7 @@ def connect(
         if wanted is None or wanted[0] > 0:
             _wait_for_a_worker(client, kind, limit, jobs)
         left = max(limit - (time.monotonic() - begin), 1.0)
-        _prepare(client, kind, kernels, left, started_here=True)
+        _prepare(client, kind, kernels, left)
     except BaseException:
         client.close()
         raise
@@ -242,37 +244,49 @@ def _existing(
             "security={'ca_file': …, 'cert': …, 'key': …}"
         )
     try:
-        client = Client(address, timeout=answer, security=security)
+        client = SharedClient(address, timeout=answer, security=security)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"{address}: no Dask scheduler answers within {answer:g} s ({error}); "
             "is it running, and is the port open?"
         ) from error
     try:
-        _prepare(client, address, kernels, patience, started_here=False)
+        begin = time.monotonic()
+        ours = installed_versions(CHECKED_PACKAGES)
+        able = find_able(client, address, ours, answer, patience, partial(_tell, address))
+        plugin = WarmUp(kernels, ours, resource_for(ours))
+        client.needed = plugin.resource
+        _warm_up(client, address, plugin, max(patience - (time.monotonic() - begin), 1.0), able)
+        _add_page(client, ours)
     except BaseException:
         client.close()
         raise
     return client
 
 
-def _prepare(
-    client: Client, spec: str, kernels: str, timeout: float, *, started_here: bool
-) -> None:
+def _prepare(client: Client, spec: str, kernels: str, timeout: float) -> None:
     """Check the workers that are there, and make these and all later ones ready."""
     ours = installed_versions(CHECKED_PACKAGES)
     theirs = client.run(eval, probe_expression(CHECKED_PACKAGES))
-    if theirs or not started_here:
+    if theirs:
         check_versions(spec, ours, theirs)
-    if started_here:
-        client.register_plugin(PinToSocket())
+    client.register_plugin(PinToSocket())
     _warm_up(client, spec, WarmUp(kernels, ours), timeout)
+    _add_page(client, ours)
+
+
+def _add_page(client: Client, ours: Mapping[str, str | None]) -> None:
     scheduler = client.run_on_scheduler(eval, probe_expression(("python",)))
     add_page(client, scheduler["python"] == ours["python"])
 
 
-def _warm_up(client: Client, spec: str, plugin: WarmUp, timeout: float) -> None:
-    """Let all workers compile kernels, and say so while that takes long."""
+def _warm_up(
+    client: Client, spec: str, plugin: WarmUp, timeout: float, able: Sequence[str] = ()
+) -> None:
+    """Let all workers compile kernels, and say so while that takes long.
+
+    It is enough that those are ready that are known to be able; others may be busy for long.
+    """
 
     async def register() -> None:
         # In the loop of the client this is something to wait for.
@@ -287,6 +301,8 @@ def _warm_up(client: Client, spec: str, plugin: WarmUp, timeout: float) -> None:
         except TimeoutError as error:
             if done.done():
                 raise
+            if able and set(able) <= set(client.nthreads()):
+                return None
             if left <= _TELL_AFTER:
                 done.cancel()
                 raise ClusterError(

@@ -12,17 +12,21 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from distributed import Worker, WorkerPlugin
+from distributed.core import Status
 
 from oectflow.cluster.local import scratch_folder
-from oectflow.cluster.versions import differences, installed_versions
+from oectflow.cluster.versions import installed_versions, what_differs
 from oectflow.errors import ClusterError
 
 if sys.platform != "win32":
     import fcntl
+
+logger = logging.getLogger(__name__)
 
 #: A compilation takes 5 to 30 s; who waits longer than this for another process compiles itself.
 _SECONDS_TO_WAIT = 180.0
@@ -32,6 +36,25 @@ _SECONDS_TO_WAIT = 180.0
 #: and how much free memory at the end of the heap is kept.  A batch holds 64 MiB of samples.
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _OWN_PAGES_FROM, _KEPT_FREE = 32 * 2**20, 128 * 2**20
+
+
+#: Of a resource that is no limit.
+_PLENTY = 1e9
+
+#: What a worker makes of the plugin, in whatever Python and with whatever packages.
+_ANYWHERE = """
+def plugin(*given):
+    import logging
+    from distributed import WorkerPlugin
+    try:
+        from oectflow.cluster.plugins import WarmUp
+        return WarmUp(*given)
+    except Exception as error:
+        logging.getLogger("distributed.worker").warning(
+            "this worker is given no tasks of oectflow: %s: %s", type(error).__name__, error
+        )
+        return WorkerPlugin()
+"""
 
 
 def keep_freed_memory() -> None:
@@ -90,7 +113,8 @@ class WarmUp(WorkerPlugin):
     """Make a worker ready before its first task, also one that joins late or replaces a dead one.
 
     It compares versions with the driver's, keeps freed memory, and compiles or loads the kernels.
-    When the worker closes, its process ends at once.
+    When the worker closes, its process ends at once.  In a worker that cannot import oectflow it
+    does nothing: Dask gives it to all that join, and one that cannot read it cannot join.
 
     Parameters
     ----------
@@ -98,24 +122,49 @@ class WarmUp(WorkerPlugin):
         Name of a module with a function ``warm_up()``.
     versions
         Version by package that the worker must have; none are compared by default.
+    resource
+        What a worker has, in Dask's sense, when it is ready, and never has with other versions;
+        nothing where the worker is ours, and ends with other versions.
     """
 
     name = "oectflow-warm-up"
 
-    def __init__(self, module: str, versions: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        versions: Mapping[str, str | None] | None = None,
+        resource: str = "",
+    ) -> None:
         self.module = module
         self.versions = dict(versions or {})
+        self.resource = resource
 
-    def setup(self, worker: Worker) -> None:
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = (self.module, self.versions, self.resource)
+        return eval, (f"(lambda it: exec({_ANYWHERE!r}, it) or it['plugin'](*{given!r}))({{}})",)
+
+    def setup(self, worker: Worker) -> Awaitable[None] | None:
         """Called by Dask before the worker is given tasks."""
-        other = differences(self.versions, installed_versions(tuple(self.versions)))
+        other = what_differs(self.versions, installed_versions(tuple(self.versions)))
+        if other and self.resource:
+            logger.warning("this worker is given no tasks of oectflow: it %s", other)
+            return None
         if other:
             # Dask only logs what a plugin raises in a worker that joins late.
-            worker.loop.add_callback(worker.close, reason=f"oectflow: other versions: {other}")
-            raise ClusterError(f"worker {worker.address} has other versions: {other}")
+            worker.loop.add_callback(worker.close, reason=f"oectflow: it {other}")
+            raise ClusterError(f"worker {worker.address} {other}")
         keep_freed_memory()
         with one_compiles_first(scratch_folder() / "warm-up.lock"):
             warm_up(self.module)
+        return self._announce(worker) if self.resource else None
+
+    async def _announce(self, worker: Worker) -> None:
+        """Let the scheduler know that the worker can run our tasks, and those that wait for one."""
+        await worker.set_resources(**{self.resource: _PLENTY})
+        if worker.status == Status.running:
+            # The scheduler looks at tasks that no worker could run when one begins to run.
+            worker.status = Status.paused
+            worker.status = Status.running
 
     def teardown(self, worker: Worker) -> None:
         """Called by Dask when the worker closes."""
