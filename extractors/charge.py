@@ -13,7 +13,8 @@ from oectflow.extractors.channel import GEOMETRY_KEYS, PER_VOLUME, error_of, fac
 from oectflow.extractors.kernels import charge
 from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.phases import phases_of_steps, whole_phases
-from oectflow.extractors.relaxation import OF_THE_RECORD, RelaxationParams
+from oectflow.extractors.relaxation import OF_THE_RECORD
+from oectflow.extractors.relaxation_params import RelaxationParams
 from oectflow.extractors.tau import TAU_WORDS
 from oectflow.measurement import Batch
 

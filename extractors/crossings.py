@@ -11,7 +11,8 @@ from oectflow.extractors.base import COMMON_STATUSES, ERROR, Columns, Params, Va
 from oectflow.extractors.kernels import crossings
 from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.phases import phases_of_steps, whole_phases
-from oectflow.extractors.relaxation import OF_THE_RECORD, RelaxationParams
+from oectflow.extractors.relaxation import OF_THE_RECORD
+from oectflow.extractors.relaxation_params import RelaxationParams
 from oectflow.extractors.tau import TAU_WORDS
 from oectflow.extractors.timing import cycles_from
 from oectflow.measurement import Batch

@@ -16,11 +16,11 @@ from oectflow.extractors.relaxation import (
     N_UNKNOWNS,
     OF_ONE,
     OF_THE_RECORD,
-    RelaxationParams,
     StretchedExponential,
     TwoExponentials,
     information,
 )
+from oectflow.extractors.relaxation_params import RelaxationParams
 from oectflow.extractors.tau import TAU_WORDS
 from oectflow.measurement import Batch
 

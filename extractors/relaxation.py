@@ -7,19 +7,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from oectflow.extractors import relaxation_tables
-from oectflow.extractors.base import (
-    COMMON_STATUSES,
-    Columns,
-    Params,
-    Variable,
-    register,
-)
+from oectflow.extractors.base import COMMON_STATUSES, Columns, Params, Variable, register
 from oectflow.extractors.kernels import downhill, mixtures, pairs, stretched_fits
 from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.phases import phases_of_steps, whole_phases
+from oectflow.extractors.relaxation_params import StretchedParams, TwoParams, is_restricted
+from oectflow.extractors.restricted_phases import NO_WEIGHTS, Fits, fit_step, no_fits
 from oectflow.extractors.tau import TAU_WORDS
 from oectflow.measurement import Batch
 
@@ -37,6 +32,7 @@ SHORTEST = 0.25
 #: Lengths of the phase; a longer time constant is a drift.
 LONGEST = 50.0
 _TAU_WORDS = [*COMMON_STATUSES, *TAU_WORDS]
+_NO_PHASE = [_TAU_WORDS.index(word) for word in ("absent", *OF_THE_RECORD)]
 _SHARED_WORDS = {
     "unknown": "the standard error of an unknown is more than half of it",
     "step": "a time constant is shorter than a quarter of a sample",
@@ -50,6 +46,9 @@ _SHARED_WORDS = {
     "outlier": "a sample is far beyond all others from the fit",
     **{word: TAU_WORDS[word] for word in OF_THE_RECORD if word != "nan"},
 }
+_NO_WEIGHTS = {
+    "no_weights": "no phase of 16 samples or more on one side, on or off, whose plateau has noise"
+}
 _WORD_OF_CODE = {
     mixtures.FIT_OK: "ok",
     mixtures.TOO_FEW: "too_few",
@@ -59,18 +58,8 @@ _WORD_OF_CODE = {
     mixtures.MARKED: "overflow",
     mixtures.CLIPPED: "clipped",
     mixtures.OUTLIER: "outlier",
+    NO_WEIGHTS: "no_weights",
 }
-
-
-class RelaxationParams(Params):
-    """Parameters of models of a phase; times in s."""
-
-    #: Gate period in s; None takes that of the step.
-    period: float | None = Field(None, gt=0)
-    #: Samples per second; None takes that of the step.
-    sample_rate: float | None = Field(None, gt=0)
-    #: Fit no more than the first so many cycles; None fits all.
-    max_cycles: int | None = Field(None, ge=1)
 
 
 class _Relaxation(PerPhase):
@@ -78,8 +67,10 @@ class _Relaxation(PerPhase):
 
     unit = "s"
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
-    Params = RelaxationParams
+    Params: ClassVar[type[Params] | None]
     model: ClassVar[int]
+    #: The unknowns, as :attr:`Params` call them.
+    names: ClassVar[tuple[str, str]]
     #: Column of the longest time constant.
     longest: ClassVar[int]
     #: Companions: column of the fit, unit, and what it is.
@@ -139,7 +130,19 @@ class _Relaxation(PerPhase):
         samples = np.zeros(shape, np.int64)
         single = np.full(shape, np.nan) if known is None else known
         seconds = np.full(len(batch), np.nan)
+        fits = no_fits(shape) if is_restricted(params) else None
         for step, part, t, seconds[step], spans in phases_of_steps(batch, params, one):
+            if fits is not None:
+                # What the record lacks in one phase would be in the numbers of all.
+                usable = ~np.isin(one["status"][step], _NO_PHASE)[..., None] * (seconds[step] > 0)
+                current = np.array(batch.arrays["drain_current"][part], np.float64)
+                of_step = fit_step(
+                    current, t, spans * usable, seconds[step], self.model, params
+                )  # fmt: skip
+                for name, of_batch in fits._asdict().items():
+                    of_batch[step] = getattr(of_step, name)
+                samples[step] = spans[..., 1] - spans[..., 0]
+                continue
             first, last = np.ascontiguousarray(spans.reshape(-1, 2).T)
             n = last - first
             current = np.array(batch.arrays["drain_current"][part], np.float64)
@@ -153,7 +156,9 @@ class _Relaxation(PerPhase):
             rows[step] = found.reshape(rows[step].shape)
             codes[step] = code.reshape(codes[step].shape)
             samples[step] = n.reshape(shape[1:])
-        columns = self._columns(one, rows, codes, samples, seconds, single)
+        if fits is not None:
+            rows, codes = fits.rows, fits.codes
+        columns = self._columns(one, rows, codes, samples, seconds, single, fits, params)
         return columns, samples, single
 
     def _columns(
@@ -164,21 +169,31 @@ class _Relaxation(PerPhase):
         samples: NDArray[np.int64],
         seconds: NDArray[np.float64],
         single: NDArray[np.float64],
+        fits: Fits | None,
+        params: Mapping[str, Any],
     ) -> Columns:
         """Turn fits into the declared variables; times in s."""
         words = [*COMMON_STATUSES, *self.statuses]
-        n_unknowns = N_UNKNOWNS[self.model]
         phi = rows[..., mixtures.PHI]
+        left, left_one = 1.0 - rows[..., mixtures.R2], 1.0 - single
+        counted, windows = samples, np.ones_like(samples)
+        n_unknowns, of_one = N_UNKNOWNS[self.model] * windows, OF_ONE * windows
+        if fits is not None:
+            left, left_one, counted, windows = fits.left, fits.left_one, fits.samples, fits.windows
+            n_unknowns, of_one = fits.unknowns, fits.of_one
         with np.errstate(all="ignore"):
-            left = 1.0 - rows[..., mixtures.R2]
-            of_model = information(samples, n_unknowns, left, phi)
-            of_constant = information(samples, 2, np.ones_like(left), phi)
-            gain = information(samples, OF_ONE, 1.0 - single, phi) - of_model
+            of_model = information(counted, n_unknowns, left, phi)
+            of_constant = information(counted, 1 + windows, np.ones_like(left), phi)
+            gain = information(counted, of_one, left_one, phi) - of_model
         status = np.empty(codes.shape, np.int8)
         for code, word in _WORD_OF_CODE.items():
             status[codes == code] = words.index(word)
         fitted = np.isin(codes, (mixtures.FIT_OK, mixtures.CLIPPED, mixtures.OUTLIER))
-        for word, is_so in self._faults(rows, samples, gain).items():
+        at_bound = None if fits is None else fits.at_bound
+        if fits is not None:
+            # What is left out of the fit of others is not judged by it.
+            fitted &= np.isfinite(fits.left)
+        for word, is_so in self._faults(rows, samples, gain, at_bound, params).items():
             status[fitted & (status == 0) & is_so] = words.index(word)
         status[fitted & ~(of_model < of_constant)] = words.index("noise")
         for word in ("absent", *OF_THE_RECORD):
@@ -204,19 +219,28 @@ class _Relaxation(PerPhase):
         }
 
     def _faults(
-        self, rows: NDArray[np.float64], samples: NDArray[np.int64], gain: NDArray[np.float64]
+        self,
+        rows: NDArray[np.float64],
+        samples: NDArray[np.int64],
+        gain: NDArray[np.float64],
+        at_bound: NDArray[np.bool_] | None,
+        params: Mapping[str, Any],
     ) -> dict[str, NDArray[np.bool_]]:
         """Return where a fit that was found is no answer, by word; the first that fits counts."""
         first, second = rows[..., mixtures.FIRST], rows[..., mixtures.SECOND]
         low, high = mixtures.BETA_MIN * 1.001, mixtures.BETA_MAX * 0.999
+        if at_bound is None:
+            at_bound = (self.model == downhill.STRETCHED) & ((second <= low) | (second >= high))
+        fixed = params.get("fixed", {})
         known = (rows[..., mixtures.SE_FIRST] <= UNKNOWN * first) & (
             rows[..., mixtures.SE_SECOND] <= UNKNOWN * second
         )
         faults = {
             "one": ~(gain > 0.0),
-            "edge": (second <= low) | (second >= high),
-            "step": first < SHORTEST,
-            "drift": rows[..., self.longest] > LONGEST * samples,
+            "edge": at_bound,
+            "step": (first < SHORTEST) & (self.names[0] not in fixed),
+            "drift": (rows[..., self.longest] > LONGEST * samples)
+            & (self.names[self.longest - mixtures.FIRST] not in fixed),
             "unknown": ~known,
         }
         return {word: where for word, where in faults.items() if word in self.statuses}
@@ -243,8 +267,12 @@ class TwoExponentials(_Relaxation):
     statuses: ClassVar[Mapping[str, str]] = {
         "one": "one exponential describes the phase as well (AICc)",
         **_SHARED_WORDS,
+        "edge": "a time constant is at one of the bounds given, or both are one",
+        **_NO_WEIGHTS,
     }
     version = 4
+    Params = TwoParams
+    names = TwoParams.unknowns
     model = downhill.DOUBLE
     longest = mixtures.SECOND
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
@@ -273,10 +301,13 @@ class StretchedExponential(_Relaxation):
         r"\arg \min \sum_k (I_{d,k} - I_d(t_k))^2"
     )
     statuses: ClassVar[Mapping[str, str]] = {
-        "edge": "beta is at an end of the range that is searched",
+        "edge": "beta is at an end of the range that is searched, or an unknown is at a bound",
         **_SHARED_WORDS,
+        **_NO_WEIGHTS,
     }
     version = 5
+    Params = StretchedParams
+    names = StretchedParams.unknowns
     model = downhill.STRETCHED
     longest = mixtures.FIRST
     companions: ClassVar[Mapping[str, tuple[int, str, str]]] = {
@@ -319,7 +350,10 @@ def fit_windows(
 
 
 def information(
-    n: NDArray[np.int64], k: int, left: NDArray[np.float64], phi: NDArray[np.float64]
+    n: NDArray[np.int64],
+    k: int | NDArray[np.int64],
+    left: NDArray[np.float64],
+    phi: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Return AICc of a model with ``k`` unknowns, but for what all models have in common.
 

@@ -6,7 +6,7 @@ import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from feature_pictures import draw
 from sphinx.pycode import ModuleAnalyzer
@@ -217,6 +217,12 @@ def kind(annotation: Any) -> str:
         return ", ".join(f"`{word}`" for word in inner)
     if origin in (Union, types.UnionType):
         return " or ".join(kind(one) for one in inner)
+    if origin is Annotated:
+        return kind(inner[0])
+    if origin is dict:
+        return f"{kind(inner[0])}: {kind(inner[1])}"
+    if origin is tuple and inner[-1] is Ellipsis:
+        return f"any of {kind(inner[0])}"
     if origin is tuple:
         return f"({', '.join(kind(one) for one in inner)})"
     return "None" if annotation is types.NoneType else str(annotation.__name__)
