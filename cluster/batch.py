@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
+from dask.utils import parse_timedelta
 from distributed import Security
 from distributed.deploy.cluster import Cluster
 
@@ -29,6 +30,10 @@ BATCH_SYSTEMS = {
     "sge": "SGECluster",
     "lsf": "LSFCluster",
 }
+
+#: Seconds that a worker has to come, at least.  What it compiles before it counts; with Dask's
+#: minute, those that join while others compile would be killed and submitted anew.
+_TO_COME = 300
 
 #: Where jobs find the certificates and say that they have ended: seen by all nodes, and by nobody
 #: else.
@@ -91,6 +96,7 @@ def start_batch(
         limit = options.get("walltime") or dask.config.get(f"jobqueue.{kind}.walltime", None)
         arguments += lifetime_options(kind, limit)
     arguments += asked
+    options["death_timeout"] = max(_TO_COME, parse_timedelta(configured("death_timeout")) or 0)
     scheduler_options = configured("scheduler_options") or {}
     port = free_port(dashboard_port, dashboard_host)
     certificates = temporary_certificates(security)

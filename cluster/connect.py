@@ -14,6 +14,7 @@ from typing import Any
 
 import dask
 from distributed import Client
+from distributed.comm import CommClosedError
 from distributed.deploy.cluster import Cluster
 
 from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
@@ -40,6 +41,8 @@ CONFIG_SECTION = "oectflow.cluster"
 
 #: Seconds to wait for a scheduler that runs already; for workers that have compiled the kernels.
 _ANSWER, _PATIENCE = 30.0, 600.0
+#: So often workers may leave while they are made ready before it is an error.
+_ATTEMPTS = 3
 #: Seconds of waiting after which what is waited for is said, each time anew.
 _TELL_AFTER = 10.0
 
@@ -141,8 +144,8 @@ def connect(
     try:
         if wanted is None or wanted[0] > 0:
             _wait_for_a_worker(client, kind, limit, jobs)
-        left = max(limit - (time.monotonic() - begin), 1.0)
-        _prepare(client, kind, kernels, left)
+        left = limit - (time.monotonic() - begin)
+        _patiently(client, kind, partial(_prepare, client, kind, kernels), left, jobs)
     except BaseException:
         client.close()
         raise
@@ -250,18 +253,47 @@ def _existing(
             f"{address}: no Dask scheduler answers within {answer:g} s ({error}); "
             "is it running, and is the port open?"
         ) from error
-    try:
+
+    def prepare(timeout: float) -> None:
         begin = time.monotonic()
         ours = installed_versions(CHECKED_PACKAGES)
-        able = find_able(client, address, ours, answer, patience, partial(_tell, address))
+        able = find_able(client, address, ours, answer, timeout, partial(_tell, address))
         plugin = WarmUp(kernels, ours, resource_for(ours))
         client.needed = plugin.resource
-        _warm_up(client, address, plugin, max(patience - (time.monotonic() - begin), 1.0), able)
+        _warm_up(client, address, plugin, max(timeout - (time.monotonic() - begin), 1.0), able)
         _add_page(client, ours)
+
+    try:
+        _patiently(client, address, prepare, patience)
     except BaseException:
         client.close()
         raise
     return client
+
+
+def _patiently(
+    client: Client,
+    spec: str,
+    prepare: Callable[[float], None],
+    timeout: float,
+    jobs: Jobs | None = None,
+) -> None:
+    """Make workers ready, some others where one leaves meanwhile; ``prepare`` is given seconds."""
+    end = time.monotonic() + timeout
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            prepare(max(end - time.monotonic(), 1.0))
+            break
+        except CommClosedError as error:
+            # Its job is over, or it has had more memory than its share.
+            if attempt == _ATTEMPTS:
+                raise ClusterError(
+                    f"connect({spec!r}): {_ATTEMPTS} times a worker has gone before it was ready "
+                    f"({error}); to compile the kernels takes minutes and 1.1 GiB: give workers "
+                    "more memory, or jobs more time"
+                ) from error
+        _tell(spec, "a worker has gone before it was ready, waiting for another")
+        _wait_for_a_worker(client, spec, max(end - time.monotonic(), 1.0), jobs)
 
 
 def _prepare(client: Client, spec: str, kernels: str, timeout: float) -> None:

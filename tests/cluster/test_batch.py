@@ -66,6 +66,8 @@ def test_batch__job_script(kind, directive, home):
     assert "--no-dashboard" in script
     assert f"--tls-ca-file {home}/.oectflow/" in script
     assert "PRIVATE KEY" not in script
+    # What a worker compiles before it counts as come takes longer than Dask's minute.
+    assert "--death-timeout 300 " in script
 
 
 @needs_jobqueue

@@ -74,6 +74,35 @@ def test_connect__says_what_it_waits_for_and_no_longer_than_it_was_told(
     assert "workers compile kernels (0 s)" in capsys.readouterr().err
 
 
+ONCE_TOO_MUCH = """
+import os, signal
+from pathlib import Path
+
+def warm_up():
+    with Path({said!r}).open("a") as said:
+        said.write("x")
+    if Path({said!r}).stat().st_size == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_connect__a_worker_that_goes_before_it_is_ready_is_waited_for_anew(
+    tmp_path, monkeypatch, capsys
+):
+    said = tmp_path / "said"
+    (tmp_path / "large_kernels.py").write_text(ONCE_TOO_MUCH.format(said=str(said)))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
+        ) as cluster,
+        connect(cluster.scheduler_address, kernels="large_kernels", timeout=120) as client,
+    ):
+        assert client.submit(sum, [1, 2]).result() == 3
+    assert said.stat().st_size >= 2
+    assert "a worker has gone before it was ready" in capsys.readouterr().err
+
+
 def test_connect__address(running, monkeypatch):
     monkeypatch.setattr("oectflow.cluster.settings.warm_up", lambda: None, raising=False)
     kernels = "oectflow.cluster.settings"

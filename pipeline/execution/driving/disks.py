@@ -48,10 +48,16 @@ def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) ->
     except OSError as error:
         raise StorageError(f"{mark}: cannot be written ({error.strerror or error})") from error
     try:
-        found = client.run(look, str(mark), sizes, workers=one_of_each)
+        found = client.run(look, str(mark), sizes, workers=one_of_each, on_error="return")
     finally:
         mark.unlink(missing_ok=True)
-    for address, (machine, unseen) in found.items():
+    for address, answer in found.items():
+        if isinstance(answer, OSError):
+            # It has gone meanwhile: its job is over, say.  Others do its work.
+            continue
+        if isinstance(answer, Exception):
+            raise answer
+        machine, unseen = answer
         if unseen:
             more = f" (and {len(unseen) - 1} more)" if len(unseen) > 1 else ""
             raise ClusterError(

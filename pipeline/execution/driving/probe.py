@@ -94,7 +94,7 @@ def _measure(
     seconds = TRIPS_OF_ALL / 2 * trip
     begin = time.perf_counter()
     futures = [
-        client.submit(_share_of_core, seconds, key=_key(), workers=[address])
+        client.submit(_share_of_core, seconds, key=_key(), **_on([address]))
         for address, n in idle.items()
         for _ in range(n)
     ]
@@ -111,7 +111,7 @@ def _measure(
 
 def _per_batch(client: Client, n: int, trip: float, workers: Sequence[str] | None) -> float:
     begin = time.perf_counter()
-    client.gather(client.map(_nothing, range(n), key=[_key() for _ in range(n)], workers=workers))
+    client.gather(client.map(_nothing, range(n), key=[_key() for _ in range(n)], **_on(workers)))
     return _of_each(time.perf_counter() - begin, n, trip)
 
 
@@ -119,6 +119,14 @@ def _of_each(seconds: float, n: int, trip: float) -> float:
     """Return the time of one of ``n`` batches, of which the first took a round trip, in s."""
     # Where many return as quickly as one, they are still not free.
     return max(seconds - trip, trip / n) / n
+
+
+def _on(workers: Sequence[str] | None) -> dict[str, Any]:
+    """Return Dask's options for tasks of some workers, or of any.
+
+    A task of a worker that leaves meanwhile would wait for it without an end, and the run with it.
+    """
+    return {} if workers is None else {"workers": list(workers), "allow_other_workers": True}
 
 
 def _key() -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from distributed import Client, LocalCluster
+from distributed.comm import CommClosedError
 
 import oectflow as of
 from oectflow.errors import ClusterError
@@ -71,6 +72,20 @@ def test_a_folder_relative_to_where_the_notebook_is(client, tmp_path, monkeypatc
     )
     check_disks(client, Path("out"), [(str(tmp_path / "raw.h5"), 2)])
     assert all(Path(path).is_absolute() for path in (asked[0][1], *asked[0][2]))
+
+
+def test_a_worker_that_leaves_meanwhile_is_not_one_that_sees_nothing(client, tmp_path, monkeypatch):
+    def run(*args, on_error="raise", **options):
+        gone = CommClosedError("Stream is closed")
+        if on_error == "raise":
+            raise gone
+        return {"tcp://127.0.0.1:1": gone} | real(*args, on_error=on_error, **options)
+
+    real = client.run
+    monkeypatch.setattr(client, "run", run)
+    check_disks(client, tmp_path, [])
+    with pytest.raises(ClusterError, match="it does not see the raw file"):
+        check_disks(client, tmp_path, [(str(tmp_path / "none.h5"), 2)])
 
 
 WORKER = "mount -t tmpfs none {hidden} && exec {python} -m distributed.cli.dask_worker {address} "

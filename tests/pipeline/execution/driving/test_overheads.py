@@ -153,6 +153,14 @@ def test_probe__asks_the_workers_of_a_cluster(client):
     assert 1 <= measured.effective <= 2.02
 
 
+def test_probe__does_not_wait_for_a_worker_that_has_left(client, monkeypatch):
+    threads = {"tls://127.0.0.1:1": 1, **client.nthreads()}
+    monkeypatch.setattr(client, "processing", lambda: dict.fromkeys(threads, ()))
+    measured = ClusterProbe(client).measure(threads, Overheads(0.01, 0.01, 0.01, 3, 3.0))
+    assert measured is not None
+    assert measured.n_workers == 3
+
+
 def test_threads__cost_microseconds():
     threads = thread_overheads()
     assert 0 < threads.round_trip < 1
