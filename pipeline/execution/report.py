@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from oectflow.errors import OutputError
 from oectflow.pipeline.execution.planning.run_plan import RunPlan
 from oectflow.pipeline.outputs import trouble
 from oectflow.pipeline.outputs.sink import Problem, read_problems
+from oectflow.place import place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +105,7 @@ class ExperimentRecord:
         """
         if len(self.problems) >= self.n_problems:
             return self.problems
-        path = Path(self.out_path)
+        path = place(self.out_path)
         if not path.exists():
             raise OutputError(f"{path}: is gone, and with it {self.n_problems} problems")
         return read_problems(path)

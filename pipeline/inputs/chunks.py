@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.errors import UnreadableFile
+from oectflow.pipeline.inputs.object_file import fetch_chunks
 
 _DEFLATE, _SHUFFLE, _FLETCHER32 = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, 3
 _FILTERS = {(_DEFLATE,), (_SHUFFLE, _DEFLATE), (_DEFLATE, _FLETCHER32)}
@@ -61,6 +62,7 @@ def read_rows(
     OSError
         A chunk is damaged or was never stored; the message names it.  Or whatever else h5py raises.
     """
+    fetch_chunks(dataset, *(((row, row + 1), (start, stop)) for row in rows))
     if not _is_known(dataset):
         return _read_plainly(dataset, rows, start, stop)
     try:
@@ -75,6 +77,7 @@ def read_rows(
 
 def read_slab(dataset: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
     """Read ``start:stop`` along the first axis of a dataset of numbers; OSError as read_rows."""
+    fetch_chunks(dataset, ((start, stop), *((0, n) for n in dataset.shape[1:])))
     data = np.asarray(dataset[start:stop])
     _need_stored(dataset, data, (start, *(0 for _ in dataset.shape[1:])))
     return data
@@ -82,6 +85,7 @@ def read_slab(dataset: h5py.Dataset, start: int, stop: int) -> NDArray[Any]:
 
 def read_all(dataset: h5py.Dataset) -> NDArray[Any]:
     """Read a small dataset of any type, such as a table; OSError as read_rows."""
+    fetch_chunks(dataset, [(0, n) for n in dataset.shape], keep=True)
     data: NDArray[Any] = dataset[()]
     if dataset.chunks is not None:
         spans = zip(dataset.shape, dataset.chunks, strict=True)

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from oectflow.errors import NotAnExperiment, UnreadableFile
+from oectflow.errors import InputError, NotAnExperiment, UnreadableFile
 from oectflow.measurement import Batch, Extra, get_kind, kinds
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows, read_slab
 from oectflow.pipeline.inputs.external import find_external
@@ -28,6 +28,7 @@ from oectflow.pipeline.inputs.guard import look_first
 from oectflow.pipeline.inputs.hdf5 import (
     FileIdentity,
     explain,
+    of_version,
     open_file,
     plain,
 )
@@ -35,6 +36,7 @@ from oectflow.pipeline.inputs.recorded import Recorded
 from oectflow.pipeline.inputs.step_layout import Layout, SourceSteps, read_source
 from oectflow.pipeline.inputs.step_table import step_values
 from oectflow.pipeline.inputs.timing import TIMING, complete_from_trace, declared_timing
+from oectflow.place import place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,8 +98,10 @@ class Experiment(Recorded):
         allow_external: bool = False,
     ) -> None:
         del cache_size
-        self.path = Path(path)
+        self.path = place(path, InputError)
         self.identity = FileIdentity.of(self.path)
+        # What is read of an object from now on is of this version.
+        self.path = of_version(self.path, self.identity)
         look_first(self.path, self.identity, allow_external=allow_external)
         with self._open("the metadata") as file:
             others = find_external(self.path, file, allowed=allow_external)

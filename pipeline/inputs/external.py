@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from oectflow.errors import UnreadableFile
 from oectflow.measurement import kinds
 from oectflow.pipeline.inputs.hdf5 import reading
+from oectflow.place import is_remote
 
 _REMEDY = (
     "expected a file that holds its own data: copy them into it, for example by reading and "
@@ -46,6 +47,8 @@ def find_external(path: Path, file: h5py.File, *, allowed: bool) -> tuple[str, .
         There are some and they are not allowed, or what they should hold is not there; or a link
         leads nowhere.  The message names the first.
     """
+    # Where they are is said as a place on a disk.
+    allowed = allowed and not is_remote(path)
     own = str(path.absolute())
     found = set(_named(path, file, path, allowed=allowed))
     waiting, walked = list(found), {own}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable
+from fnmatch import fnmatch
 from pathlib import Path
 
 from oectflow.config_file import shorten
 from oectflow.errors import InputError
-from oectflow.local_path import local_path, walk_files
+from oectflow.local_path import walk_files
 from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.place import is_remote, place
 
 Experiments = str | os.PathLike[str] | Experiment | Iterable[str | os.PathLike[str] | Experiment]
 _SUFFIXES = {".h5", ".hdf5"}
@@ -82,7 +84,9 @@ def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
         return [item.path]
     if not isinstance(item, str | os.PathLike):
         raise InputError(f"{shorten(item)}: expected a folder, a glob, a file or an Experiment")
-    path = local_path(item, InputError)
+    path = place(item, InputError)
+    if is_remote(path):
+        return _in_store(path)
     if path.is_dir():
         # What cannot be opened is found, too, so that there is a word about it.
         found = sorted(p for p in walk_files(path) if (is_hdf5(p) and _is_raw(p)) or p.is_dir())
@@ -101,6 +105,26 @@ def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
             return found
         raise InputError(f"{item}: no file matches this pattern")
     raise InputError(f"{item}: no such file or folder")
+
+
+def _in_store(path: Path) -> list[Path]:
+    """Return the raw files that are meant by a URL; of those in a folder the listing is kept."""
+    pattern = glob.has_magic(path.name)
+    folder = path.parent if pattern else path
+    try:
+        found = sorted(p for p in walk_files(folder) if is_hdf5(p) and _is_raw(p))
+        if pattern:
+            found = [p for p in found if p.parent == folder and fnmatch(p.name, path.name)]
+        elif not found and path.exists():
+            return [path]
+    except OSError as error:
+        raise InputError(f"{path}: cannot be listed: {error.strerror or error}") from error
+    if not found:
+        raise InputError(
+            f"{path}: no HDF5 file (*.h5, *.hdf5) "
+            + ("of this name" if pattern else "in this folder or below, and no such object")
+        )
+    return found
 
 
 def _is_raw(path: Path) -> bool:

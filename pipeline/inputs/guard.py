@@ -16,13 +16,17 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
 
 from oectflow.errors import UnreadableFile
-from oectflow.pipeline.inputs.hdf5 import FileIdentity
+from oectflow.pipeline.inputs import object_file
+from oectflow.pipeline.inputs.hdf5 import FileIdentity, of_version, open_file
+from oectflow.place import as_remote, place
 
 #: CPU time for one file, in s, and s more for each GB of it; opening one takes some milliseconds.
 _CPU_S, _CPU_S_PER_GB = 6.0, 1.0
@@ -57,16 +61,37 @@ def look_first(path: Path, identity: FileIdentity, *, allow_external: bool = Fal
         return
     key = str(path), identity
     with _lock:
-        if allow_external:
+        if allow_external and not identity.etag:
             reason = _child.look_at(path, identity.size, allow_external=True)
         else:
             if key not in _seen:
                 if len(_seen) >= _MOST:
                     _seen.clear()
-                _seen[key] = _child.look_at(path, identity.size)
+                _seen[key] = _looked_at(of_version(path, identity), identity)
             reason = _seen[key]
     if reason:
         raise UnreadableFile(f"{path}: {reason}; the file is damaged, copy or convert it again")
+
+
+def _looked_at(path: Path, identity: FileIdentity) -> str:
+    """Return what became of a child that read a file; one in a store is fetched once for both."""
+    remote = as_remote(path)
+    if remote is None:
+        return _child.look_at(path, identity.size)
+    with tempfile.TemporaryDirectory(prefix="oectflow-") as folder:
+        beside = Path(folder) / "object"
+        if object_file.is_small(remote):
+            try:
+                beside.write_bytes(path.read_bytes())
+            except OSError:
+                # Whoever reads it next gets the same, and names it.
+                return ""
+            return _child.look_at(beside, identity.size)
+        reason = _child.look_at(path, identity.size, identity=identity, index=beside)
+        pieces = object_file.unpacked(beside.read_bytes()) if beside.exists() else None
+        if pieces is not None:
+            object_file.keep_pieces(path, pieces)
+        return reason
 
 
 class _Child:
@@ -76,8 +101,19 @@ class _Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
 
-    def look_at(self, path: Path, size: int, *, allow_external: bool = False) -> str:
-        """Return what became of a child that read the file; ``""`` if it is alive."""
+    def look_at(
+        self,
+        path: Path,
+        size: int,
+        *,
+        allow_external: bool = False,
+        identity: FileIdentity | None = None,
+        index: Path | None = None,
+    ) -> str:
+        """Return what became of a child that read the file; ``""`` if it is alive.
+
+        Of an object it is told the version, and writes the index of the file as ``index``.
+        """
         try:
             process = self._started()
         except OSError:
@@ -87,6 +123,8 @@ class _Child:
             "path": str(path.absolute()),
             "seconds": _CPU_S + _CPU_S_PER_GB * size / 1e9,
             "allow_external": allow_external,
+            "identity": None if identity is None else asdict(identity),
+            "index": None if index is None else str(index),
         }
         try:
             self._send(process, request)
@@ -172,8 +210,14 @@ def serve() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         answer = ""
         try:
-            experiment = Experiment(request["path"], allow_external=request["allow_external"])
-            _walk(request["path"], experiment.sources)
+            path = place(request["path"])
+            if request["identity"]:
+                path = of_version(path, FileIdentity(**request["identity"]))
+            experiment = Experiment(path, allow_external=request["allow_external"])
+            _walk(path, experiment.sources)
+            pieces = object_file.pieces_of(path) if request["index"] else None
+            if pieces is not None:
+                Path(request["index"]).write_bytes(object_file.packed(pieces))
         except MemoryError:
             answer = f"its metadata need more than {_MEMORY >> 30} GiB of memory"
         except Exception:  # noqa: BLE001 - the one who asked gets the same, and names it
@@ -182,9 +226,9 @@ def serve() -> None:
         answers.flush()
 
 
-def _walk(path: str, sources: tuple[str, ...]) -> None:
+def _walk(path: Path, sources: tuple[str, ...]) -> None:
     """Go through the index of the chunks of all samples, as reading them would, and read texts."""
-    with h5py.File(path, "r") as file:
+    with open_file(path, "the metadata") as file:
         for text in file.get("raw", {}).values():
             # Not parsed: of 5,000 steps that takes as long as all else twice.
             if isinstance(text, h5py.Dataset):
@@ -195,4 +239,5 @@ def _walk(path: str, sources: tuple[str, ...]) -> None:
                     if dataset.chunks:
                         dataset.id.chunk_iter(lambda _: None)
                     if dataset.size and (dataset.chunks or dataset.is_virtual):
+                        object_file.fetch_chunks(dataset, [(0, 1)] * dataset.ndim)
                         dataset[tuple(slice(1) for _ in dataset.shape)]

@@ -9,13 +9,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import h5py
 import numpy as np
 import xxhash
 
 from oectflow.errors import UnreadableFile
+from oectflow.object_store import Info
+from oectflow.pipeline.inputs.object_file import open_object
+from oectflow.place import as_remote, is_remote
 
 #: What h5py raises on damaged metadata or data: HDF5's own errors, names that are gone, types and
 #: sizes that make no sense.
@@ -28,16 +31,24 @@ _NO_LOCKS = {errno.ENOLCK, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSYS,
 class FileIdentity:
     """Size in bytes and modification time (ns) of a file: cheap evidence that it is the same.
 
-    ``others`` are path, size and modification time of the files in which data of it lie.
+    ``others`` are path, size and modification time of the files in which data of it lie.  Of an
+    object in a store, ``etag`` says which version it is.
     """
 
     size: int
     mtime_ns: int
     others: tuple[tuple[str, int, int], ...] = ()
+    etag: str = ""
 
     @classmethod
     def of(cls, path: Path, others: Iterable[str] = ()) -> FileIdentity:
         """Return the identity of a file, and of others with it; UnreadableFile without one."""
+        if (remote := as_remote(path)) is not None:
+            with reading(path, "the file"):
+                about = remote.about()
+            if about.is_folder:
+                raise UnreadableFile(f"{path}: is a folder, expected one HDF5 file")
+            return cls(about.size, about.mtime_ns, (), about.etag)
         size, mtime_ns = _stamp(path)
         return cls(size, mtime_ns, tuple((other, *_stamp(Path(other))) for other in others))
 
@@ -46,8 +57,21 @@ class FileIdentity:
         return self == FileIdentity.of(path, [other for other, *_ in self.others])
 
     def content_hash(self, path: Path) -> str:
-        """Return the hash of the file's bytes, and of the others; OSError as ``open`` raises it."""
+        """Return the hash of the file's bytes, and of the others; OSError as ``open`` raises it.
+
+        Of an object it is the ETag, by which nothing is read.
+        """
+        if self.etag:
+            return f"etag-{self.etag}"
         return content_hash(path, *(other for other, *_ in self.others))
+
+
+def of_version(path: Path, identity: FileIdentity) -> Path:
+    """Return the path of an object in the version with this identity, any other path as it is."""
+    if (remote := as_remote(path)) is not None:
+        about = Info(identity.size, identity.mtime_ns, identity.etag)
+        return cast("Path", remote.of_version(about))
+    return path
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -90,7 +114,7 @@ def open_file(path: Path, what: str) -> Iterator[h5py.File]:
     UnreadableFile
         Whatever HDF5 could not open, or could not read inside the context.
     """
-    with reading(path, what), _open(path) as file:
+    with reading(path, what), (open_object if is_remote(path) else _open)(path) as file:
         yield file
 
 
@@ -117,6 +141,8 @@ def _open(path: Path) -> h5py.File:
 
 def explain(path: Path, what: str, error: BaseException) -> str:
     """Say in one line what cannot be read, why, and what to do about it."""
+    if is_remote(path) and isinstance(error, OSError) and error.filename:
+        return f"{path}: {what} cannot be read: {error.strerror}"
     if isinstance(error, FileNotFoundError) and path.is_symlink():
         return f"{path}: is a link to {path.readlink()}, which is not there"
     if isinstance(error, FileNotFoundError):

@@ -24,6 +24,7 @@ from oectflow.pipeline.outputs.marked import (
     without_bad,
 )
 from oectflow.pipeline.outputs.sink import read_columns, read_metadata, read_table, read_variables
+from oectflow.place import place
 
 
 class Places:
@@ -67,7 +68,7 @@ class Places:
 
     def metadata(self, number: int) -> dict[str, Any]:
         """Return what a file says about itself."""
-        path = Path(self.paths[number])
+        path = place(self.paths[number])
         metadata = read_metadata(path)
         if metadata is None:
             raise OutputError(f"{path}: disappeared since the results were opened")
@@ -125,7 +126,7 @@ def load_block(
     metadata = places.metadata(number)
     out = np.full(shape, fill, kind)
     if variable in metadata["variables"]:
-        array = read_columns(Path(places.paths[number]), [variable], metadata)[variable]
+        array = read_columns(place(places.paths[number]), [variable], metadata)[variable]
         about = read_variables(metadata)[variable]
         if about.statuses:
             array = np.array(list(about.statuses), kind)[array]
@@ -167,7 +168,7 @@ def load_frame(number: int, sample: Mapping[str, Any], places: Places, schema: A
     """Return the rows of one experiment with these columns, and what is known of its sample."""
     import pyarrow as pa
 
-    table = read_table(Path(places.paths[number]))
+    table = read_table(place(places.paths[number]))
     own = places.marks.get(number, ())
     if own and places.exclude:
         table = table_without_bad(table, places.metadata(number), own)

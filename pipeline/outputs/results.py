@@ -16,7 +16,6 @@ import xxhash
 from oectflow.checksums import open_checked
 from oectflow.errors import OutputError
 from oectflow.extractors.base import Variable, missing
-from oectflow.local_path import local_path
 from oectflow.pipeline.inputs.samples import unit_of
 from oectflow.pipeline.marks.mark import Treatment
 from oectflow.pipeline.outputs.marked import WORDS, in_words, read_marks
@@ -31,6 +30,7 @@ from oectflow.pipeline.outputs.result_blocks import (
 )
 from oectflow.pipeline.outputs.sink import read_metadata, read_problems, read_variables
 from oectflow.pipeline.outputs.trouble import flags_of_result, frame
+from oectflow.place import fetch_ahead, place, snapshot
 from oectflow.result_metadata import PARTITIONS, definitions_folder
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def open_results(out: str | os.PathLike[str], *, marks: Treatment = "exclude") -
     import oectflow.pipeline.outputs.plots.accessor  # noqa: F401 # registers results.oect
 
     files, unreadable = _files(out)
-    holding = read_marks(local_path(out, OutputError), marks).holding
+    holding = read_marks(place(out, OutputError), marks).holding
     union = _union(files)
     n_rows = max(file.n_rows for file in files)
     sizes = _dimension_sizes(files)
@@ -202,7 +202,7 @@ def results_frame(out: str | os.PathLike[str], *, marks: Treatment = "exclude") 
     import pyarrow as pa
 
     files, _ = _files(out)
-    holding = read_marks(local_path(out, OutputError), marks).holding
+    holding = read_marks(place(out, OutputError), marks).holding
     places = Places({file.path: file.identity for file in files}, holding, marks)
     # An experiment with fewer features has fewer columns; the union is the table's schema.
     schema = pa.unify_schemas(
@@ -249,10 +249,15 @@ def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
 
 def _files(out: str | os.PathLike[str]) -> tuple[list[_File], list[str]]:
     """Return the results of a folder, and why others cannot be read; a warning names these."""
-    folder = local_path(out, OutputError)
-    if not folder.exists():
-        raise OutputError(f"{folder}: no such file or folder")
-    paths = result_files(folder) if folder.is_dir() else [folder]
+    folder = place(out, OutputError)
+    try:
+        folder = snapshot(folder)
+        if not folder.exists():
+            raise OutputError(f"{folder}: no such file or folder")
+        paths = result_files(folder) if folder.is_dir() else [folder]
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be listed ({error.strerror or error})") from error
+    fetch_ahead(paths)
     files: list[_File] = []
     # By the description that many files have in common, which they keep alive.
     variables: dict[int, dict[str, Variable]] = {}

@@ -33,6 +33,7 @@ from oectflow.atomic_write import atomic_write
 from oectflow.checksums import add_checksums, open_checked, read_text
 from oectflow.errors import DamagedFile, OutputError, StorageError
 from oectflow.extractors.base import Variable
+from oectflow.place import is_remote
 from oectflow.result_metadata import (
     KEY,
     DefinitionsLost,
@@ -282,6 +283,9 @@ def read_earlier(path: Path, metadata: Mapping[str, Any] | None = None) -> dict[
         A file that is not ours stands there, the result of another experiment, or one of a newer
         version.
     """
+    if is_remote(path) and not path.exists():
+        # Asked twice, it would be two more requests.
+        return None
     try:
         found = read_metadata(path)
     except DamagedFile:

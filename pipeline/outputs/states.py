@@ -6,16 +6,19 @@ same of the same file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from oectflow.errors import DamagedFile, InputError, OectflowError, OutputError
-from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
+from oectflow.pipeline.inputs.guard import trust
+from oectflow.pipeline.inputs.object_file import load_index
 from oectflow.pipeline.outputs.places import partition_of, result_files, result_path
 from oectflow.pipeline.outputs.sink import read_earlier, read_metadata, read_table
 from oectflow.pipeline.outputs.trouble import Outcome, flags_of_result, in_words, outcome_of
+from oectflow.place import fetch_ahead, is_remote, place
 
 #: What tells that a file is the one that it was.
 Verify = Literal["identity", "content"]
@@ -96,6 +99,26 @@ class RawFiles:
         for path in result_files(out) if self._partition_by else ():
             self._there.setdefault(path.name, []).append(path)
         self._seen: dict[str, tuple[Path, str]] = {}
+        self._opened: dict[Path, Experiment] = {}
+
+    def look_ahead(self, paths: Iterable[Path]) -> None:
+        """Fetch raw files of a store together, then their results; what fails, fails later."""
+        paths = list(paths)
+        fetch_ahead(paths)
+        results = []
+        for path in paths:
+            try:
+                experiment = self._opened[path] = self._experiment(path)
+                results.append(_result_path(self._out, experiment, self._partition_by))
+            except OectflowError:
+                continue
+        fetch_ahead(results)
+
+    def _experiment(self, path: Path) -> Experiment:
+        if is_remote(path) and load_index(path, self._out):
+            # Whoever has put it there has seen the file.
+            trust(path, FileIdentity.of(path))
+        return Experiment(path, allow_external=self._allow_external)
 
     def claim(self, result: str, path: Path, experiment_id: str) -> bool:
         """Say that a result is of this raw file; False where it is of one that came before."""
@@ -111,7 +134,7 @@ class RawFiles:
         OutputError
             Where its result should be, there is something else.
         """
-        experiment = Experiment(path, allow_external=self._allow_external)
+        experiment = self._opened.pop(path, None) or self._experiment(path)
         name = experiment.experiment_id
         result = _result_path(self._out, experiment, self._partition_by)
         if not self.claim(str(result), path, name):
@@ -191,7 +214,7 @@ def results_without(out: Path, raw: RawFiles, known: set[str]) -> list[State]:
             continue
         if metadata is None:
             continue
-        path = Path(metadata["source"]["path"])
+        path = place(metadata["source"]["path"])
         if path.exists():
             states.append(raw.state(path))
             continue
@@ -231,6 +254,8 @@ def same_source(
     was, now = metadata["source"], experiment.identity
     if was["size"] != now.size or not was["content_hash"]:
         return False
+    if now.etag:
+        return bool(was["content_hash"] == experiment.content_hash())
     others = [tuple(other) for other in was.get("others", ())]
     if (was["mtime_ns"], others) == (now.mtime_ns, list(now.others)) and verify == "identity":
         return True

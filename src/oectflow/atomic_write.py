@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from oectflow.place import as_remote, is_remote
 
 # File systems take names of 255 bytes; what is added to a name needs 22 of them and a suffix.
 _LONGEST_NAME_BYTES = 200
@@ -23,7 +26,7 @@ def atomic_write(target: Path, suffix: str = "") -> Iterator[Path]:
     """Yield a path beside ``target``; the file written there takes its place on success only.
 
     The file and the rename are synced, so that both survive a power cut where the file system
-    offers that.
+    offers that.  What goes to an object store is written on this machine and put there at once.
 
     Parameters
     ----------
@@ -37,6 +40,13 @@ def atomic_write(target: Path, suffix: str = "") -> Iterator[Path]:
     OSError
         The file cannot be written or renamed.
     """
+    if (remote := as_remote(target)) is not None:
+        with tempfile.TemporaryDirectory(prefix="oectflow-") as folder:
+            partial = Path(folder) / f"object{suffix}"
+            partial.touch()
+            yield partial
+            remote.write_bytes(partial.read_bytes())
+        return
     partial = target.with_name(f"{_prefix(target)}.{uuid.uuid4().hex[:16]}.tmp{suffix}")
     # Made here, so that nothing that stands there, a link least of all, is written to.
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
@@ -55,6 +65,9 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
     """Delete unfinished versions of these files that a killed process left behind."""
     prefixes: dict[Path, set[str]] = {}
     for target in targets:
+        if is_remote(target):
+            # An object that was not put whole is none.
+            continue
         prefixes.setdefault(target.parent, set()).add(_prefix(target))
     for folder, wanted in prefixes.items():
         # Once for all: a folder may hold 10,000 results.

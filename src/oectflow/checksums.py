@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from oectflow.errors import DamagedFile
+from oectflow.place import is_remote
 
 _MAGIC = b"OEFLSUM2"
 _END = struct.Struct("<III8s")
@@ -139,7 +140,7 @@ def open_checked(
     """
     _need_content(path)
     try:
-        with pa.OSFile(str(path)) as file:
+        with _opened(path) as file:
             # pyarrow would read the end once more.
             size = file.size()
             last = file.read_at(_TAIL, max(0, size - _TAIL))
@@ -159,6 +160,10 @@ def open_checked(
         raise
     except (OSError, EOFError, pa.ArrowException, UnicodeDecodeError, _Changed) as error:
         raise _damaged(path, error) from error
+
+
+def _opened(path: Path) -> Any:
+    return pa.PythonFile(path.open("rb"), mode="r") if is_remote(path) else pa.OSFile(str(path))
 
 
 def _need_content(path: Path) -> None:

@@ -1,16 +1,13 @@
-"""Files and folders of this machine: nothing that is a place on a network, nothing twice."""
+"""Files and folders of this machine where nothing else will do, and what is below a folder."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from oectflow.errors import OectflowError
-
-# Two letters at least: C:/ is a disk.  A Path has lost one of the slashes.
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+from oectflow.place import is_remote, is_url, place, walk_objects
 
 
 def local_path(
@@ -20,12 +17,15 @@ def local_path(
 
     ``s3://bucket/out`` would be a folder ``s3:`` here, and nobody would look for it.
     """
-    if _URL.match(os.fspath(text)):
+    if not is_url(text):
+        return Path(text).expanduser()
+    path = place(text, error)
+    if is_remote(path):
         raise error(
-            f"{os.fspath(text).partition(':')[0]}://…: URLs are not supported; {remedy}, for "
-            "example where the storage is mounted"
+            f"{path.parts[0]}//…: URLs are not supported here; {remedy}, for example where the "
+            "storage is mounted"
         )
-    return Path(text).expanduser()
+    return path
 
 
 def walk_files(root: Path) -> Iterator[Path]:
@@ -34,6 +34,9 @@ def walk_files(root: Path) -> Iterator[Path]:
     A folder that is reached both ways is under its own name.  One that cannot be listed is yielded
     itself, so that it is not passed over.
     """
+    if is_remote(root):
+        yield from walk_objects(root)
+        return
     seen: set[tuple[int, int]] = set()
     waiting, links = [root], list[Path]()
     while waiting or links:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from distributed import Client
 
-from oectflow.errors import ClusterError, StorageError
+from oectflow.errors import ClusterError, OectflowError, StorageError
 from oectflow.pipeline.execution.driving.scheduler import workers_of
+from oectflow.place import as_remote, place
 
 #: Of so many folders one raw file is looked for.
 _MOST_FOLDERS = 100
@@ -44,7 +45,7 @@ def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) ->
     # Workers have working folders of their own.
     mark = folder.absolute() / f".oectflow-{uuid.uuid4().hex}.tmp"
     try:
-        mark.touch()
+        mark.write_bytes(b"")
     except OSError as error:
         raise StorageError(f"{mark}: cannot be written ({error.strerror or error})") from error
     try:
@@ -85,15 +86,30 @@ def look(mark: str, sizes: Mapping[str, int]) -> tuple[str, Sequence[str]]:
     """
     unseen = []
     for path, size in {mark: 0, **sizes}.items():
-        place = os.path.dirname(mark) if path == mark else path  # noqa: PTH120
+        where = os.path.dirname(mark) if path == mark else path  # noqa: PTH120
+        what = "the folder of results" if path == mark else "the raw file"
         try:
-            there = os.stat(path).st_size  # noqa: PTH116
-        except OSError as error:
-            what = "the folder of results" if path == mark else "the raw file"
-            unseen.append(f"it does not see {what} {place} ({error.strerror or error})")
+            there = place(path).stat().st_size
+        except (OSError, OectflowError) as error:
+            why = getattr(error, "strerror", None) or error
+            unseen.append(f"it does not see {what} {where} ({why})")
             continue
         if there != size:
-            unseen.append(f"it sees another file {place}: {there:,} bytes, here {size:,}")
-        elif path == mark and not os.access(place, os.W_OK | os.X_OK):
-            unseen.append(f"it may not write into the folder of results {place}")
+            unseen.append(f"it sees another file {where}: {there:,} bytes, here {size:,}")
+        elif path == mark and not _may_write(mark, where):
+            unseen.append(f"it may not write into the folder of results {where}")
     return platform.node(), unseen
+
+
+def _may_write(mark: str, folder: str) -> bool:
+    remote = as_remote(place(mark))
+    if remote is None:
+        return os.access(folder, os.W_OK | os.X_OK)
+    # A store only says so when it is tried.
+    probe = remote.parent / f"{remote.name}-{uuid.uuid4().hex}"
+    try:
+        probe.write_bytes(b"")
+        probe.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

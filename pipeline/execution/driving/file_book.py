@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Container, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import xxhash
@@ -25,6 +25,7 @@ from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.samples import Samples
 from oectflow.pipeline.outputs.sink import FORMAT as RESULT_FORMAT
 from oectflow.pipeline.outputs.trouble import Flag
+from oectflow.place import as_remote, is_remote, place, snapshot
 from oectflow.result_metadata import definitions_name
 
 _FILE = ".oectflow-unchanged.json"
@@ -58,7 +59,7 @@ class FileBook:
         self._question = question
         self._looked: dict[str, tuple[str, _State | None]] = {}
         self._told: set[str] = set()
-        self._found, self._reused, self._meanings = _read(folder / _FILE, question)
+        self._found, self._reused, self._meanings = _read(folder, question)
         self._changed = False
 
     def find(self, path: Path) -> ExperimentRecord | None:
@@ -67,14 +68,14 @@ class FileBook:
         None where they have to be looked at.
         """
         key = str(path.absolute())
-        raw = _state(key)
+        raw = _state_of(path.absolute())
         self._looked[key] = (str(path), raw)
         entry = self._found.get(key)
         if entry is None or raw is None or [str(path), raw] != entry[:2]:
             return None
         _, _, experiment_id, name, result, reused, warnings, flags = entry
         out_path = self._folder / name
-        if experiment_id in self._apart or _state(str(out_path)) != result:
+        if experiment_id in self._apart or _state_of(out_path) != result:
             return None
         self._told.add(key)
         return ExperimentRecord(
@@ -101,7 +102,8 @@ class FileBook:
         features
             What was asked for.
         """
-        key = str(Path(record.path).absolute())
+        path, out_path = place(record.path).absolute(), place(record.out_path).absolute()
+        key = str(path)
         if record.outcome == "unchanged" and key in self._told:
             return
         given, raw = self._looked.get(key, ("", None))
@@ -115,14 +117,18 @@ class FileBook:
         whole &= record.experiment_id not in self._apart
         if not whole or raw is None or not set(features.features) <= set(kept):
             return
-        if time.time_ns() - max(raw[1], raw[2]) < _RECENT_NS or raw != _state(key):
+        # Of an object, the ETag says what was read; its time is of no use.
+        if not is_remote(path) and (
+            time.time_ns() - max(raw[1], raw[2]) < _RECENT_NS or raw != _state(key)
+        ):
             return
-        result = _state(record.out_path)
+        # Objects are asked for together when all are written.
+        result = [record.n_bytes] if is_remote(out_path) else _state(record.out_path)
         if result is None or result[0] != record.n_bytes:
             return
         if kept not in self._reused:
             self._reused.append(kept)
-        name = str(Path(record.out_path).absolute().relative_to(self._folder.absolute()))
+        name = str(PurePath(*out_path.relative_to(self._folder.absolute()).parts))
         self._found[key] = [
             given, raw, record.experiment_id, name, result, self._reused.index(kept),
             list(record.warnings), [[f.feature, f.word, f.n, f.of] for f in record.flags],
@@ -135,18 +141,29 @@ class FileBook:
         """Write the book; a folder that cannot be written any more keeps the old one."""
         if not self._changed:
             return
+        # A run that is refused by the disk has said so; the next one is slower, no more.
+        with contextlib.suppress(OSError):
+            self._write(snapshot(self._folder))
+
+    def _write(self, folder: Path) -> None:
+        for key, entry in list(self._found.items()):
+            if len(entry[4]) == 1:
+                state = _state_of(folder / entry[3])
+                if state is None or state[0] != entry[4][0]:
+                    del self._found[key]
+                else:
+                    entry[4] = state
         content = {
             "format": _FORMAT,
             "question": self._question,
             "reused": self._reused,
             "meanings": self._meanings,
             "definitions": {
-                path.name: _state(str(path)) for path in self._folder.glob(definitions_name("*"))
+                path.name: _state_of(path) for path in folder.glob(definitions_name("*"))
             },
             "files": self._found,
         }
-        # A run that is refused by the disk has said so; the next one is slower, no more.
-        with contextlib.suppress(OSError), atomic_write(self._folder / _FILE) as temporary:
+        with atomic_write(folder / _FILE) as temporary:
             # It names files and people's chips.
             temporary.chmod(0o600)
             text = json.dumps(content, separators=(",", ":")).encode()
@@ -172,11 +189,11 @@ def question(features: FeatureList, samples: Samples | None, *, expand_multidim:
 
 
 def _read(
-    path: Path, question: str
+    folder: Path, question: str
 ) -> tuple[dict[str, Any], list[tuple[str, ...]], dict[str, dict[str, str]]]:
     """Return the entries for a question, and the sets of features and words they refer to."""
     try:
-        with path.open("rb") as file:
+        with (folder / _FILE).open("rb") as file:
             raw = file.read(_MOST_BYTES)
         digest, _, text = raw.partition(b"\n")
         if xxhash.xxh3_128_hexdigest(text).encode() != digest:
@@ -186,7 +203,7 @@ def _read(
             return {}, [], {}
         # Without them, nobody knows of what definition a result is.
         for name, state in content["definitions"].items():
-            if state is None or _state(str(path.with_name(name))) != state:
+            if state is None or _state_of(folder / name) != state:
                 return {}, [], {}
         found, reused = content["files"], [tuple(names) for names in content["reused"]]
         meanings = content["meanings"]
@@ -205,6 +222,17 @@ def _read(
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         # It is written anew.
         return {}, [], {}
+
+
+def _state_of(path: Path) -> _State | None:
+    remote = as_remote(path)
+    if remote is None:
+        return _state(str(path))
+    try:
+        about = remote.about()
+    except OSError:
+        return None
+    return [about.size, about.mtime_ns, xxhash.xxh3_64_intdigest(about.etag.encode()), 0]
 
 
 def _state(path: str) -> _State | None:

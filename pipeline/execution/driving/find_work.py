@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,15 @@ from oectflow.pipeline.execution.planning.work import (
 from oectflow.pipeline.execution.report import ExperimentRecord
 from oectflow.pipeline.execution.worker.run_extractor import used_sample
 from oectflow.pipeline.features.feature_list import FeatureList
+from oectflow.pipeline.inputs.object_file import save_index
 from oectflow.pipeline.inputs.samples import Samples, sample_of
 from oectflow.pipeline.inputs.step_digests import Trails
 from oectflow.pipeline.outputs.states import RawFiles, Verify, damage_of, notes_on, same_source
 from oectflow.pipeline.outputs.trouble import flags_of_result
+from oectflow.place import is_remote
 
+#: Raw files of a store that are fetched together.
+_TOGETHER = 32
 _REDEFINED = "its definition or its code has changed"
 _SAMPLE_CHANGED = "what is known of the sample, or chosen by hand, has changed"
 
@@ -56,7 +61,7 @@ def find_work(
     fingerprints = features.fingerprints()
     windows = windows or {}
     raw = RawFiles(out, allow_external=allow_external, partition_by=partition_by)
-    for index, path in enumerate(paths):
+    for index, path in enumerate(_ahead(paths, raw, None if verify == "content" else book)):
         remembered = book.find(path) if book else None
         if (
             remembered
@@ -121,6 +126,10 @@ def find_work(
                 warnings=tuple(warnings),
             )
             continue
+        if is_remote(path):
+            # Without it, the next run and every worker ask more, nothing else.
+            with suppress(OSError):
+                save_index(experiment.path, out)
         sources = experiment.sources
         yield Job(
             index,
@@ -150,6 +159,23 @@ def find_work(
             first,
             why,
         )
+
+
+def _ahead(paths: Iterable[Path], raw: RawFiles, book: FileBook | None) -> Iterator[Path]:
+    """Yield paths; of objects, many are fetched together before the first of them is looked at."""
+    group: list[Path] = []
+    for path in paths:
+        if is_remote(path):
+            group.append(path)
+            if len(group) < _TOGETHER:
+                continue
+        raw.look_ahead(one for one in group if not (book and book.find(one)))
+        yield from group
+        group = []
+        if not is_remote(path):
+            yield path
+    raw.look_ahead(one for one in group if not (book and book.find(one)))
+    yield from group
 
 
 def _same_form(metadata: Mapping[str, Any], features: FeatureList, expand_multidim: bool) -> bool:

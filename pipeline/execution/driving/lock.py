@@ -12,6 +12,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from oectflow.errors import OutputError, StorageError
+from oectflow.pipeline.execution.driving.lease import only_one_with
+from oectflow.place import as_remote
 
 # What NFS without a lock daemon, and some FUSE, answer.
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
@@ -48,6 +50,10 @@ def only_one_in(folder: Path, name: str, taken: Callable[[Path], OutputError]) -
     StorageError
         The folder cannot be written.
     """
+    if (remote := as_remote(folder)) is not None:
+        with only_one_with(remote / name):
+            yield
+        return
     path = folder / name
     try:
         # Whoever may write the folder may hold the lock, whatever the umask of the first one was.

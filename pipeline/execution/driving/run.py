@@ -55,6 +55,7 @@ from oectflow.pipeline.inputs.samples import read_samples
 from oectflow.pipeline.outputs.places import check_partition
 from oectflow.pipeline.outputs.states import Verify
 from oectflow.pipeline.outputs.window_choice import windows_of_experiments
+from oectflow.place import is_remote, place, snapshot
 
 
 @dataclass(frozen=True)
@@ -292,7 +293,7 @@ def plan(
     check_granularity(granularity)
     with on_disk(experiments, None) as files:
         run = _prepared(
-            files, FeatureList.load(features), local_path(out, StorageError),
+            files, FeatureList.load(features), place(out, StorageError),
             Options(
                 granularity, force=force, expand_multidim=expand_multidim, samples=samples,
                 allow_external=allow_external,
@@ -406,6 +407,10 @@ def _prepared(
     topic = f"oectflow-{uuid.uuid4().hex[:8]}"
     table = None if options.samples is None else read_samples(options.samples)
     paths = find_experiments(experiments)
+    try:
+        folder = snapshot(folder)
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be listed ({error.strerror or error})") from error
     features = features.pinned()
     windows = windows_of_experiments(folder)
     # The state of a raw file says nothing about other files in which its data may lie.
@@ -449,13 +454,14 @@ def _extract(
 ) -> RunReport:
     options.check()
     feature_set = FeatureList.load(features)
-    folder = local_path(out, StorageError)
-    check_partition(folder, options.partition_by)
+    folder = place(out, StorageError)
     try:
+        check_partition(folder, options.partition_by)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"{folder}: cannot be made ({error.strerror})") from error
-    with only_run_in(folder), on_disk(experiments, folder) as files:
+        raise StorageError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    beside = None if is_remote(folder) else folder
+    with only_run_in(folder), on_disk(experiments, beside) as files:
         began, begin = datetime.now(UTC), time.perf_counter()
         run = _prepared(files, feature_set, folder, options)
         looking = time.perf_counter() - begin
@@ -491,7 +497,7 @@ def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool)
         sizes = ((job.task.path, job.task.identity.size) for job in run.jobs)
         check_disks(cluster.client, folder, sizes)
     begin = time.perf_counter()
-    out_paths = [Path(job.task.out_path) for job in run.jobs]
+    out_paths = [place(job.task.out_path) for job in run.jobs]
     remove_leftovers(out_paths)
     state = run.state(cluster)
     totals = {job.task.experiment_id: n_logical(job, state.ledger.traits) for job in run.jobs}

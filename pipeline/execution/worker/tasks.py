@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,8 +53,12 @@ from oectflow.pipeline.features.feature import column_name
 from oectflow.pipeline.features.feature_list import FeatureList
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
 from oectflow.pipeline.inputs.guard import trust
+from oectflow.pipeline.inputs.hdf5 import of_version
+from oectflow.pipeline.inputs.object_file import load_index
 from oectflow.pipeline.outputs.sink import Problem, Results, write_results
 from oectflow.pipeline.outputs.trouble import flags_of
+from oectflow.place import is_remote, place
+from oectflow.result_metadata import definitions_folder
 
 _VERSIONED = ("oectflow", "dask", "distributed", "h5py", "numba", "numpy", "pyarrow", "scipy")
 _RECORDED_PROBLEMS = 20
@@ -113,12 +116,15 @@ def read_steps(
     ``arrays`` are the names of those to read, None for all.
     """
     try:
-        if not task.identity.is_of(Path(task.path)):
+        path = place(task.path)
+        # What is read of an object is of this version, or an error.
+        if not is_remote(path) and not task.identity.is_of(path):
             raise UnreadableFile(
                 f"{task.path}: changed since the run began; "
                 "wait until it is complete, then run again"
             )
-        batch = _experiment(task.path, task.identity).batch(source, start, stop, arrays)
+        experiment = _experiment(task.path, task.identity, task.out_path)
+        batch = experiment.batch(source, start, stop, arrays)
     except InputError as error:
         if stop - start > 1:
             return _joined([read_steps(task, source, i, i + 1, arrays) for i in range(start, stop)])
@@ -129,11 +135,14 @@ def read_steps(
 
 
 @lru_cache(maxsize=4)
-def _experiment(path: str, identity: FileIdentity) -> Experiment:
+def _experiment(path: str, identity: FileIdentity, out_path: str) -> Experiment:
+    raw = of_version(place(path), identity)
     # Whoever planned the run has seen it.
-    trust(Path(path), identity)
+    trust(raw, identity)
+    if is_remote(raw):
+        load_index(raw, definitions_folder(place(out_path)))
     # The metadata of a file serves all batches that are read from it.
-    return Experiment(path, allow_external=bool(identity.others))
+    return Experiment(raw, allow_external=bool(identity.others))
 
 
 def _joined(parts: Sequence[Steps]) -> Steps:
@@ -278,9 +287,10 @@ def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG
         Whatever has to be there before.
     """
     try:
-        digest = task.identity.content_hash(Path(task.path))
+        path = place(task.path)
+        digest = task.identity.content_hash(path)
         # What was put in its place meanwhile is not what the features are of.
-        return digest if task.identity.is_of(Path(task.path)) else ""
+        return digest if task.identity.is_of(path) else ""
     except (OSError, UnreadableFile):
         # Its steps are marked unreadable; without a hash the file is never taken for unchanged.
         return ""
@@ -309,11 +319,11 @@ def derive_features(
     features = pickled.value
     flat = [one for part in parts for one in (part if isinstance(part, Sequence) else [part])]
     extracted = [one for one in flat if isinstance(one, Extracted)]
-    earlier = earlier_steps(Path(task.out_path), features, task.first) if task.first else []
+    earlier = earlier_steps(place(task.out_path), features, task.first) if task.first else []
     table = build_table([*earlier, *extracted], features, task.n_steps)
     table = replace(table, trails=joined_trails(task.trails, extracted))
     if task.reused:
-        table = add_reused(table, features, Path(task.out_path), task.reused)
+        table = add_reused(table, features, place(task.out_path), task.reused)
     steps = [one for one in flat if isinstance(one, DerivedStep)]
     table = add_derived(table, features, steps)
     return replace(table, finishing=time.perf_counter() - begin)
@@ -375,7 +385,7 @@ def write_experiment(
         table.problems,
         metadata,
     )
-    n_bytes = write_results(Path(task.out_path), results, expand_multidim=task.expand_multidim)
+    n_bytes = write_results(place(task.out_path), results, expand_multidim=task.expand_multidim)
     n_flagged, n_failed = row_outcomes(table)
     reason = ""
     if n_failed:
