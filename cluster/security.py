@@ -7,7 +7,8 @@ unless told not to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,20 @@ def written_certificates(security: Security, folder: Path) -> Security:
     return _from_files({name: str(folder / f"{name}.pem") for name in contents})
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Write a certificate into a new folder: ``python -m oectflow.cluster.security tls/``."""
+    if len(arguments) != 1:
+        raise SystemExit("say the name of a new folder, e.g. tls/")
+    folder = Path(arguments[0])
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise SystemExit(f"{folder}: {error.strerror}; say the name of a new folder") from error
+    made = temporary_certificates(None)
+    assert made is not None
+    written_certificates(made, folder)
+
+
 def _from_files(paths: Mapping[str, str]) -> Security:
     return Security(
         require_encryption=True,
@@ -115,3 +130,7 @@ def _from_files(paths: Mapping[str, str]) -> Security:
         **{f"tls_{role}_cert": paths["cert"] for role in ("client", "scheduler", "worker")},
         **{f"tls_{role}_key": paths["key"] for role in ("client", "scheduler", "worker")},
     )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Batch systems by the scripts they would get; Kubernetes by what is handed on."""
+"""Batch systems by the scripts they would get, and by programs that stand for them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
 from oectflow.cluster.connect import connect
 from oectflow.cluster.jobs import lifetime_options, walltime_seconds
-from oectflow.cluster.kubernetes import start_kubernetes
 from oectflow.cluster.settings import WORKER_ENVIRONMENT
 from oectflow.cluster.whole_jobs import whole
 from oectflow.errors import ClusterError
@@ -289,36 +288,6 @@ def test_connect__batch_without_the_package(kind, monkeypatch):
 def test_connect__without_number_of_workers(kind):
     with pytest.raises(ClusterError, match="say how many workers"):
         connect(kind, cores=4)
-
-
-def test_kubernetes__options(monkeypatch):
-    class Operator:
-        @staticmethod
-        def KubeCluster(**options):
-            return options
-
-    monkeypatch.setitem(sys.modules, "dask_kubernetes", Operator)
-    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", Operator)
-    options = start_kubernetes(4, "4Gi", image="ours:1", env={"A": "b"})
-    assert options["n_workers"] == 4
-    assert options["image"] == "ours:1"
-    assert options["worker_command"] == ["dask-worker", "--nthreads", "1"]
-    assert options["resources"]["limits"] == {"memory": "4Gi"}
-    assert options["env"]["A"] == "b"
-    assert options["env"]["NUMBA_NUM_THREADS"] == "1"
-    assert options["env"]["DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE"] == "False"
-
-
-def test_kubernetes__without_the_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "dask_kubernetes", None)
-    monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", None)
-    with pytest.raises(ClusterError, match=r"pip install 'oectflow\[kubernetes\]'"):
-        start_kubernetes(1)
-
-
-def test_kubernetes__security():
-    with pytest.raises(ClusterError, match="network policy"):
-        start_kubernetes(1, security=True)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,10 @@ def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) ->
             # It has gone meanwhile: its job is over, say.  Others do its work.
             continue
         if isinstance(answer, Exception):
-            raise answer
+            raise ClusterError(
+                f"worker {address} cannot run our tasks ({type(answer).__name__}: {answer}); "
+                "install oectflow there, or use the client of oectflow.connect, which leaves it out"
+            ) from answer
         machine, unseen = answer
         if unseen:
             more = f" (and {len(unseen) - 1} more)" if len(unseen) > 1 else ""

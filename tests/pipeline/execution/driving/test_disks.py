@@ -88,6 +88,15 @@ def test_a_worker_that_leaves_meanwhile_is_not_one_that_sees_nothing(client, tmp
         check_disks(client, tmp_path, [(str(tmp_path / "none.h5"), 2)])
 
 
+def test_a_worker_that_cannot_run_our_tasks_is_named(client, tmp_path, monkeypatch):
+    def run(*args, **options):
+        return {"tcp://127.0.0.1:1": ModuleNotFoundError("No module named 'oectflow'")}
+
+    monkeypatch.setattr(client, "run", run)
+    with pytest.raises(ClusterError, match=r"worker tcp://127.0.0.1:1 cannot run .*oectflow'\);"):
+        check_disks(client, tmp_path, [])
+
+
 WORKER = "mount -t tmpfs none {hidden} && exec {python} -m distributed.cli.dask_worker {address} "
 OPTIONS = "--nthreads 1 --no-dashboard --no-nanny --host 127.0.0.1 --local-directory {scratch}"
 
