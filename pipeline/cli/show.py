@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import isnan
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +15,7 @@ from oectflow.errors import CatalogError, InputError
 from oectflow.pipeline.cli.output import AsJson, emit_json, note, say, table
 from oectflow.pipeline.cli.output import show as show_it
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog, need_catalog
+from oectflow.place import place as located
 
 if TYPE_CHECKING:
     from oectflow.pipeline.inputs.catalog import CatalogEntry, FeatureRecord
@@ -58,7 +58,7 @@ def _find(
 ) -> tuple[Experiment | None, CatalogEntry | None, list[FeatureRecord]]:
     from oectflow.pipeline.inputs.experiment import Experiment
 
-    path = Path(what).expanduser()
+    path = located(what, InputError)
     place = find_catalog(catalog)
     if path.exists() or path.suffix in (".h5", ".hdf5") or len(path.parts) > 1:
         experiment = Experiment(path)

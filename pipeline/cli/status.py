@@ -24,6 +24,7 @@ from oectflow.pipeline.cli.output import (
     tell,
 )
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog
+from oectflow.place import is_remote, place, snapshot
 
 if TYPE_CHECKING:
     from oectflow.pipeline.features.feature_list import FeatureList
@@ -58,7 +59,7 @@ def status(
     from oectflow.pipeline.inputs.find import find_experiments
     from oectflow.pipeline.outputs.states import RawFiles, results_without
 
-    folder = out or default_out(catalog)
+    folder = snapshot(place(out or default_out(catalog), OutputError))
     wanted = FeatureList.load(features) if features else None
     states: list[State] = []
     if experiments:
@@ -66,6 +67,7 @@ def status(
     else:
         paths, states = _of_catalog(catalog)
     raw = RawFiles(folder)
+    raw.look_ahead(path for path in paths if is_remote(path))
     with progress_bar("status", "experiments", quiet=quiet) as progress:
         for done, path in enumerate(paths, 1):
             states.append(look_at(path, raw, folder, wanted))
@@ -114,7 +116,7 @@ def look_at(path: Path, raw: RawFiles, out: Path, wanted: FeatureList | None) ->
     from oectflow.pipeline.execution.planning.work import Job
     from oectflow.pipeline.outputs.sink import read_metadata
 
-    metadata = read_metadata(Path(state.result))
+    metadata = read_metadata(place(state.result))
     assert metadata is not None, "it was read just now"
     # Layout (lists or columns) is no reason: it is chosen anew in each run.
     expand = metadata["expand_multidim"]
@@ -137,7 +139,7 @@ def troubles(states: Sequence[State]) -> list[Trouble]:
         # Of results that cannot be read, the reason is in the state.
         if state.result and state.state in ("flagged", "failed"):
             try:
-                metadata = read_metadata(Path(state.result))
+                metadata = read_metadata(place(state.result))
             except OutputError:
                 continue
             if metadata is not None:

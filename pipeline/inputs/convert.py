@@ -42,6 +42,7 @@ from oectflow.pipeline.inputs.readers.regular_file import check_regular
 from oectflow.pipeline.inputs.readers.sense import sensible
 from oectflow.pipeline.inputs.readers.test_info import RUNNING, read_test_info
 from oectflow.pipeline.inputs.samples import Samples, with_sample
+from oectflow.place import place
 
 OnConflict = Literal["skip", "update", "overwrite", "rename"]
 
@@ -82,7 +83,8 @@ def convert_folder(
     folder = Path(folder).absolute()
     record = IngestRecord(folder, "failed", reader=READER.name)
     try:
-        Path(out).mkdir(parents=True, exist_ok=True)
+        out = place(out, IngestError).absolute()
+        out.mkdir(parents=True, exist_ok=True)
         info = read_test_info(folder)
         recognition = f"the folder holds {info.path.name}"
         record = replace(record, recognition=recognition)
@@ -93,7 +95,7 @@ def convert_folder(
         digest = cache(partial(hash_of_test, folder, info, under_way=under_way))
         state = state_of_test(folder, info, under_way=under_way)
         names = dict(zip(NAME_KEYS, name_parts(info.tidy), strict=True))
-        wanted = Path(out).absolute() / file_name(info.tidy)
+        wanted = out / file_name(info.tidy)
         if on_conflict == "update":
             path, status, reason = _updated(wanted, folder, state, digest)
         else:

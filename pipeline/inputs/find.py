@@ -12,7 +12,7 @@ from oectflow.config_file import shorten
 from oectflow.errors import InputError
 from oectflow.local_path import walk_files
 from oectflow.pipeline.inputs.experiment import Experiment
-from oectflow.place import is_remote, place
+from oectflow.place import as_remote, place
 
 Experiments = str | os.PathLike[str] | Experiment | Iterable[str | os.PathLike[str] | Experiment]
 _SUFFIXES = {".h5", ".hdf5"}
@@ -85,8 +85,9 @@ def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
     if not isinstance(item, str | os.PathLike):
         raise InputError(f"{shorten(item)}: expected a folder, a glob, a file or an Experiment")
     path = place(item, InputError)
-    if is_remote(path):
-        return _in_store(path)
+    if (remote := as_remote(path)) is not None:
+        # Of an object from a listing all is known.
+        return [path] if remote.known is not None else _in_store(path)
     if path.is_dir():
         # What cannot be opened is found, too, so that there is a word about it.
         found = sorted(p for p in walk_files(path) if (is_hdf5(p) and _is_raw(p)) or p.is_dir())

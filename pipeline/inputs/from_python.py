@@ -22,6 +22,7 @@ from oectflow.pipeline.inputs.python_steps import steps_from
 from oectflow.pipeline.inputs.raw_format import write_measurement
 from oectflow.pipeline.inputs.readers.sense import sensible
 from oectflow.pipeline.inputs.samples import read_samples
+from oectflow.place import place
 
 
 def write_experiment(
@@ -78,7 +79,7 @@ def write_experiment(
     ...     chip_id="A", device_number=1,
     ... )
     """
-    target = Path(path).expanduser()
+    target = place(path, InputError)
     if target.exists() and not overwrite:
         raise InputError(f"{target}: exists; give overwrite=True to replace it")
     measurement = as_measurement(data, sample=sample, test_id=target.stem, **contents)

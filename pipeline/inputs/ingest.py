@@ -20,6 +20,7 @@ from oectflow.pipeline.inputs.readers.registry import plug_ins
 from oectflow.pipeline.inputs.readers.test_info import TEST_INFO, read_test_info
 from oectflow.pipeline.inputs.samples import Samples, read_samples
 from oectflow.pipeline.inputs.sources import Sources, find_sources
+from oectflow.place import is_remote, place
 
 _DIED = "the process that converted it died; did the memory run out?"
 # Starting a process takes 0.7 s, in which one converts 50 MB.
@@ -80,8 +81,9 @@ def ingest(
         raise IngestError(f"workers={workers}, expected 1 or more, or None to decide by the work")
     table = None if samples is None else read_samples(samples)
     roots = [src] if isinstance(src, str | os.PathLike) else list(src)
-    target = local_path(out, IngestError).absolute()
-    found = find_sources(roots, leave_out=target)
+    target = place(out, IngestError).absolute()
+    roots = [local_path(root, IngestError, "copy the measurements to a disk") for root in roots]
+    found = find_sources(roots, leave_out=None if is_remote(target) else target)
     if isinstance(samples, str | os.PathLike):
         found.files.pop(Path(samples).absolute(), None)
     if not found.folders and not found.files and not found.failures:

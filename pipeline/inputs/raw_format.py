@@ -40,6 +40,7 @@ from oectflow.atomic_write import atomic_write
 from oectflow.measurement import Extra, Kind, Measurement, Step, get_kind
 from oectflow.pipeline.inputs.attributes import add_attribute
 from oectflow.pipeline.inputs.step_table import find_parameter, fits_int64, plain_text, step_table
+from oectflow.place import place
 
 FORMAT_VERSION = "2.0_direct_new_storage"
 #: The root keys of ``test_info.json`` that name the file, in this order.
@@ -80,7 +81,7 @@ def write_measurement(
     OSError
         The file cannot be written.
     """
-    target = Path(path)
+    target = place(path)
     by_kind: dict[str, list[Step]] = {}
     for step in measurement.steps:
         by_kind.setdefault(step.kind, []).append(step)

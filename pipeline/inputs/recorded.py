@@ -19,6 +19,7 @@ from oectflow.atomic_write import atomic_write
 from oectflow.errors import OutputError
 from oectflow.measurement import Batch
 from oectflow.pipeline.inputs.step_layout import Layout
+from oectflow.place import place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -358,7 +359,7 @@ class Recorded:
         workflow = self.get_workflow()
         if not workflow:
             return False
-        path = Path(output_path)
+        path = place(output_path)
         text = json.dumps(workflow, indent=indent, ensure_ascii=False)
         try:
             with atomic_write(path) as temporary:

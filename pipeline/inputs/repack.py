@@ -27,7 +27,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Literal, get_args
 
 import h5py
@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 from oectflow.atomic_write import atomic_write
 from oectflow.errors import InputError, OectflowError, StorageError, did_you_mean
 from oectflow.extras import extra
-from oectflow.local_path import local_path, walk_files
+from oectflow.local_path import walk_files
 from oectflow.pipeline.inputs.chunks import need_filters, read_rows, read_slab
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.find import is_hdf5
@@ -46,6 +46,7 @@ from oectflow.pipeline.inputs.raw_format import (
     samples_per_chunk,
     sweeps_per_chunk,
 )
+from oectflow.place import place
 
 OnConflict = Literal["skip", "overwrite"]
 Status = Literal["written", "skipped", "failed"]
@@ -148,7 +149,11 @@ def repack(
     if workers is not None and workers < 1:
         raise InputError(f"workers={workers}, expected 1 or more, or None for one per core")
     _filters()
-    pairs = _pairs(local_path(source, InputError), local_path(target, InputError))
+    try:
+        pairs = _pairs(place(source, InputError), place(target, InputError))
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{source}: cannot be listed: {reason}") from error
     n = min(len(pairs), workers or os.cpu_count() or 1)
     records = []
     for record in _in_turn(pairs, on_conflict, n):
@@ -188,7 +193,7 @@ def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
         raise InputError(f"{target}: is the folder of the files themselves; choose another one")
     # A target within the source holds new files, not old ones.
     old = [path for path in files if not path.resolve().is_relative_to(target.resolve())]
-    return [(path, target / path.relative_to(root)) for path in old]
+    return [(path, target / PurePath(*path.relative_to(root).parts)) for path in old]
 
 
 def repack_file(source: Path, target: Path, on_conflict: OnConflict = "skip") -> RepackRecord:

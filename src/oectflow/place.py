@@ -3,7 +3,8 @@
 Whoever takes a place from a user turns it into a path with :func:`place`.  What lies on this
 machine is a :class:`pathlib.Path` and nothing else; what lies in a store is a :class:`RemotePath`,
 which does of that class's work what we need: names, stat, list, read, put, delete.  What it does
-not do, it has not, so that nothing falls back on the disk of this machine.
+not do, it has not, and it is no path to anything else, so that nothing falls back on the disk of
+this machine.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import IO, Any, NoReturn, cast
 
 from oectflow import object_store
@@ -66,7 +67,7 @@ def place(text: str | os.PathLike[str], error: type[OectflowError] = OectflowErr
         package = PACKAGES[protocol]
         extra = "'oectflow[cloud]'" if package == "s3fs" else package
         raise error(f"{protocol}://…: needs the package {package}; pip install {extra}")
-    return cast("Path", RemotePath(f"{protocol}:", rest))
+    return cast("Path", RemotePath(f"{protocol}:", rest.strip("/")))
 
 
 def as_remote(path: os.PathLike[str]) -> RemotePath | None:
@@ -113,28 +114,80 @@ class RemoteStatus:
         self.etag = about.etag
 
 
-class RemotePath(PurePosixPath):
+class RemotePath:
     """An object of a store, or a folder of objects, with the methods of a path.
 
-    Its parts are ``s3:``, the bucket, and the parts of the object's name.
+    Its parts are ``s3:``, the bucket, and the parts of the object's name.  It is no
+    :class:`~pathlib.PurePath`: from one of those, ``Path(...)`` makes a path of this machine.
     """
 
     _listing: Mapping[str, Info] | None = None
+
+    def __init__(self, *parts: str) -> None:
+        self._path = PurePosixPath(*parts)
 
     def __str__(self) -> str:
         protocol, *names = self.parts
         return f"{protocol}//{'/'.join(names)}"
 
+    def __repr__(self) -> str:
+        return f"RemotePath({str(self)!r})"
+
     def __fspath__(self) -> str:
         raise TypeError(f"{self}: is no file of this machine")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemotePath) and other._path == self._path
+
+    def __hash__(self) -> int:
+        return hash(self._path)
+
+    def __lt__(self, other: RemotePath) -> bool:
+        return self._path < other._path
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _of_version, (self.parts, self.known)
 
-    def __truediv__(self, name: str | os.PathLike[str]) -> RemotePath:
+    def __truediv__(self, name: str | PurePath) -> RemotePath:
         child = RemotePath(*self.parts, *PurePosixPath(name).parts)
         child._listing = self._listing
         return child
+
+    @property
+    def parts(self) -> tuple[str, ...]:  # noqa: D102
+        return self._path.parts
+
+    @property
+    def name(self) -> str:  # noqa: D102
+        return self._path.name
+
+    @property
+    def stem(self) -> str:  # noqa: D102
+        return self._path.stem
+
+    @property
+    def suffix(self) -> str:  # noqa: D102
+        return self._path.suffix
+
+    @property
+    def parent(self) -> RemotePath:  # noqa: D102
+        return RemotePath(*self._path.parent.parts)
+
+    @property
+    def parents(self) -> Sequence[RemotePath]:  # noqa: D102
+        return [RemotePath(*one.parts) for one in self._path.parents if len(one.parts) > 1]
+
+    def with_name(self, name: str) -> RemotePath:  # noqa: D102
+        return RemotePath(*self._path.with_name(name).parts)
+
+    def with_suffix(self, suffix: str) -> RemotePath:  # noqa: D102
+        return RemotePath(*self._path.with_suffix(suffix).parts)
+
+    def relative_to(self, other: RemotePath) -> PurePosixPath:  # noqa: D102
+        return self._path.relative_to(other._path)
+
+    def is_relative_to(self, other: object) -> bool:  # noqa: D102
+        return isinstance(other, RemotePath) and self._path.is_relative_to(other._path)
 
     @property
     def protocol(self) -> str:

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from oectflow.checksums import open_checked, read_text
 from oectflow.errors import CatalogError, DamagedFile, InputError
+from oectflow.local_path import local_path
 from oectflow.pipeline.inputs.catalog.facts import identity_columns, step_columns
 from oectflow.pipeline.inputs.catalog.feature_sets import intern_set
 from oectflow.pipeline.inputs.catalog.indexing import insert_experiment, refresh_features
@@ -125,6 +126,7 @@ def record_features(store: Store, paths: Iterable[str | os.PathLike[str]]) -> in
 
 def sync_features(store: Store, folder: str | os.PathLike[str]) -> SyncReport:
     """Bring the bookkeeping up to date with a folder of results."""
+    local_path(folder, CatalogError)
     top = os.path.abspath(os.path.expanduser(folder))  # noqa: PTH100, PTH111 - as stored
     if not os.path.isdir(top):  # noqa: PTH112 - as above
         raise CatalogError(f"{folder}: there is no such folder; is its disk connected?")

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ColumnElement, and_, select
 
 from oectflow.errors import CatalogError
+from oectflow.local_path import local_path
 from oectflow.pipeline.inputs.catalog.config import Discovery
 from oectflow.pipeline.inputs.catalog.discover import Found, discover
 from oectflow.pipeline.inputs.catalog.indexing import Outcome, mark_vanished, record_facts
@@ -107,6 +108,7 @@ def scan(
     if verify not in ("identity", "content"):
         raise CatalogError(f"verify={verify!r}: expected 'identity' or 'content'")
     begin = time.perf_counter()
+    local_path(root, CatalogError)
     top = os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - text throughout
     found = discover(top, discovery)
     known = _known_files(store, top)

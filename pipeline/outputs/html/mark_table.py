@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oectflow.pipeline.marks.mark import Mark, Window
@@ -13,6 +12,7 @@ from oectflow.pipeline.marks.reach import marked_cells
 from oectflow.pipeline.outputs.html.summary import File
 from oectflow.pipeline.outputs.marked import MarksWarning, origin_of, read_marks
 from oectflow.pipeline.outputs.sink import read_variables
+from oectflow.place import place
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,7 +60,7 @@ class MarkTable:
     def __init__(self, results: xr.Dataset, found: Sequence[File]) -> None:
         self.rows: dict[str, list[Row]] = {}
         self._marked: list[tuple[File, Mark, Row]] = []
-        source = Path(str(results.attrs.get("source", "")))
+        source = place(str(results.attrs.get("source", "")))
         with warnings.catch_warnings():
             # Opening the results has named what cannot be read.
             warnings.simplefilter("ignore", MarksWarning)

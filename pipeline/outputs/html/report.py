@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from oectflow.atomic_write import atomic_write
-from oectflow.errors import InputError, OectflowError, StorageError
+from oectflow.errors import InputError, OectflowError, OutputError, StorageError
 from oectflow.local_path import local_path
 from oectflow.measurement import kinds
 from oectflow.pipeline.inputs.experiment import Experiment
@@ -31,6 +31,7 @@ from oectflow.pipeline.outputs.results import open_results
 from oectflow.pipeline.outputs.slides import write_decks
 from oectflow.pipeline.outputs.states import RawFiles
 from oectflow.pipeline.outputs.trouble import sum_up
+from oectflow.place import fetch_ahead, place, snapshot
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -104,13 +105,14 @@ def report(
 
     if isinstance(results, str | os.PathLike):
         results = open_results(results)
-    source = Path(results.attrs["source"])
+    source = snapshot(place(results.attrs["source"], OutputError))
     paths = [source] if source.is_file() else _paths_of(source, results)
+    fetch_ahead(paths)
     found = [summary.read_file(path) for path in paths]
     folder = source.parent if source.is_file() else source
     experiments, unreadable = _raw_of(raw, folder) if raw is not None else ({}, [])
     features = summary.collect_features(found, results)
-    target = local_path(out, StorageError)
+    target = (local_path if Path(out).suffix == ".pptx" else place)(out, StorageError)
     if target.suffix == ".pptx":
         drawn_of = [feature.name for feature in features if feature.has_one_unit]
         there = experiments if raw is not None else _recorded(found)
@@ -121,7 +123,7 @@ def report(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
     )
     environment.filters["unit"] = lambda unit: superscript(unit) or "1"
-    environment.filters["name"] = lambda path: Path(path).name
+    environment.filters["name"] = lambda path: place(path).name
     text = package_files("oectflow.pipeline.outputs.html").joinpath("report.html.jinja")
     template = environment.from_string(text.read_text(encoding="utf-8"))
     bar = Progress(
@@ -213,8 +215,8 @@ def _without_results(run: Run | None, unreadable: Sequence[str]) -> list[str]:
 
 
 def _raw_paths(run: Run | None, found: Sequence[summary.File]) -> list[Path]:
-    named = [Path(file.metadata["source"]["path"]) for file in found]
-    return named + ([] if run is None else [Path(record.path) for record in run.experiments])
+    named = [place(file.metadata["source"]["path"]) for file in found]
+    return named + ([] if run is None else [place(record.path) for record in run.experiments])
 
 
 def _without_folders(reasons: Sequence[str], paths: Sequence[Path]) -> list[str]:

@@ -20,6 +20,7 @@ from oectflow.pipeline.outputs.plots.axes import with_unit
 from oectflow.pipeline.outputs.plots.choose import choose
 from oectflow.pipeline.outputs.sink import read_metadata, read_problems
 from oectflow.pipeline.outputs.trouble import Flag, Outcome, flags_of_result, outcome_of
+from oectflow.place import place
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -104,7 +105,7 @@ def read_file(path: Path) -> File:
     metadata = read_metadata(path)
     if metadata is None:
         raise OutputError(f"{path}: disappeared since the results were opened")
-    folder = f"{Path(metadata['source']['path']).parent}{os.sep}"
+    folder = f"{place(metadata['source']['path']).parent}{os.sep}"
     grouped: dict[tuple[str, str], list[int]] = {}
     for problem in read_problems(path):
         # A report is sent on: names of files, no folders.

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import fsspec
 import h5py
@@ -20,11 +21,19 @@ import pytest
 
 import oectflow as of
 from oectflow import object_store
-from oectflow.errors import InputError, OutputError, StorageError, UnreadableFile
+from oectflow.errors import (
+    IngestError,
+    InputError,
+    OectflowError,
+    OutputError,
+    StorageError,
+    UnreadableFile,
+)
 from oectflow.object_store import Info
 from oectflow.pipeline.execution.driving import lease
 from oectflow.pipeline.inputs import object_file
 from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.simulate import simulate_lab
 from oectflow.place import RemotePath, place
 
 pytest.importorskip("s3fs", reason="needs oectflow[cloud]")
@@ -164,6 +173,117 @@ def test_a_file_url_is_a_path(lab, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").glob("*.parquet")) == [
         "test_0.parquet", "test_1.parquet", "test_2.parquet",
     ]  # fmt: skip
+
+
+# All that reads or writes raw files or results
+
+
+def test_what_instruments_wrote_is_ingested_into_a_store(store, tmp_path):
+    simulate_lab(tmp_path / "instrument", 2)
+    here = of.ingest(tmp_path / "instrument", tmp_path / "raw", workers=1)
+    there = of.ingest(tmp_path / "instrument", "s3://lab/raw", workers=2)
+    assert not there.failed
+    names = sorted(path.name for path in (tmp_path / "raw").glob("*.h5"))
+    assert sorted(record.path.name for record in there.records) == names
+    assert len(names) == len(here.records) == 2
+    for name in names:
+        assert_same(
+            everything(Experiment(f"s3://lab/raw/{name}")),
+            everything(Experiment(tmp_path / "raw" / name)),
+        )
+    again = of.ingest(tmp_path / "instrument", "s3://lab/raw", on_conflict="update", workers=1)
+    assert {record.status for record in again.records} == {"skipped"}
+    lost = of.ingest(tmp_path / "instrument", "s3://nobucket/raw", workers=1)
+    assert {record.status for record in lost.records} == {"failed"}
+    assert "no such bucket" in lost.records[0].reason
+    with pytest.raises(IngestError, match="URLs are not supported here; copy the measurements"):
+        of.ingest("s3://lab/instrument", tmp_path / "other")
+
+
+def test_what_was_measured_is_written_into_a_store(store):
+    Vg = np.linspace(0.2, -0.8, 51)
+    of.write_experiment("s3://lab/raw/a1.h5", transfer=[{"Vg": Vg, "Id": 1e-3 * Vg**2, "Vd": -0.6}])
+    np.testing.assert_array_equal(Experiment("s3://lab/raw/a1.h5").step("transfer", 0)["Vg"], Vg)
+    with pytest.raises(InputError, match="exists"):
+        of.write_experiment("s3://lab/raw/a1.h5", transfer=[{"Vg": Vg, "Id": Vg}])
+
+
+@pytest.mark.parametrize("target", ["s3://lab/new", "disk"])
+def test_repack_from_a_store(target, lab, raw, store, tmp_path):
+    pytest.importorskip("hdf5plugin", reason="needs oectflow[repack]")
+    target = target.replace("disk", str(tmp_path / "new"))
+    report = of.repack(raw, target, workers=1)
+    assert [record.status for record in report.records] == ["written"] * 3
+    for path in lab.iterdir():
+        assert_same(everything(Experiment(f"{target}/{path.name}")), everything(Experiment(path)))
+    again = of.repack(raw, target, workers=1)
+    assert [record.status for record in again.records] == ["skipped"] * 3
+    with pytest.raises(InputError, match="no such bucket"):
+        of.repack("s3://nobucket/raw", target)
+    with pytest.raises(InputError, match="the folder of the files themselves"):
+        of.repack(raw, raw)
+
+
+def test_report_of_results_in_a_store(raw, store, tmp_path):
+    pytest.importorskip("jinja2", reason="needs oectflow[report]")
+    run(raw, "s3://lab/out")
+    forget()
+    written = of.report("s3://lab/out", "s3://lab/report.html", raw=raw, progress=False)
+    page = store.cat_file("lab/report.html").decode()
+    assert str(written) == "s3://lab/report.html"
+    assert "test_0" in page
+    of.report("s3://lab/out", tmp_path / "report.html", raw=raw, progress=False)
+    assert "test_0" in (tmp_path / "report.html").read_text()
+
+
+def test_the_command_line_takes_urls(raw, store, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("typer", reason="needs oectflow[cli]")
+    from oectflow.pipeline.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "features.yaml").write_text(json.dumps({"features": [
+        {"name": "gm", "extractor": "transfer.gm_max", "input": "transfer"}
+    ]}))  # fmt: skip
+
+    def said(*words):
+        monkeypatch.setattr(sys, "argv", ["oectflow", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        assert not ended.value.code, printed
+        return printed.out
+
+    out = ("--out", "s3://lab/out")
+    said("extract", raw, "-f", "features.yaml", *out, "--quiet")
+    assert sorted(tables(store, "lab/out")) == [f"test_{i}.parquet" for i in range(3)]
+    found = json.loads(said("status", raw, *out, "--json"))
+    assert found["out"] == "s3://lab/out"
+    assert found["unchanged"] == 3
+    assert "3 experiments: 3 done" in said("status", *out, "--quiet")
+    assert "test_1" in said("show", raw + "device1.h5")
+    said("report", "s3://lab/out", "--out", "s3://lab/page.html", "--quiet")
+    assert store.exists("lab/page.html")
+    assert not [path for path in tmp_path.iterdir() if ":" in path.name]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda out: of.watch(out, "raw", "features"),
+        lambda out: of.watch("instrument", "raw", out),
+        lambda out: of.mark(out, "bad", experiment="a"),
+        lambda out: of.publish(out, "publication"),
+        lambda out: of.export(out, out + ".xlsx"),
+        lambda out: of.Catalog("catalog.db").scan(out),
+        lambda out: of.Catalog("catalog.db").sync_features(out),
+    ],
+)
+def test_what_needs_a_disk_says_so(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "instrument").mkdir()
+    with pytest.raises(OectflowError, match="URLs are not supported here"):
+        call("s3://lab/out")
+    assert not [path for path in tmp_path.iterdir() if ":" in path.name]
 
 
 # Large files
@@ -507,8 +627,11 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
         place("gs://lab/raw", InputError)
 
 
-def test_no_place_of_a_store_is_taken_for_a_file_of_this_machine():
+def test_no_place_of_a_store_is_taken_for_a_file_of_this_machine(tmp_path):
     path = place("s3://lab/raw/a.h5")
+    for make in (Path, tmp_path.joinpath, h5py.File):
+        with pytest.raises(TypeError, match="is no file of this machine"):
+            make(path)
     with pytest.raises(TypeError, match="is no file of this machine"):
         os.fspath(path)
     with pytest.raises(TypeError, match="is no file of this machine"):
