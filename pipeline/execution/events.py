@@ -103,12 +103,15 @@ class WorkersSeen:
         Memory of all of them, and for one batch of the one that has least; 0 without a limit.
     tight
         Whether one of them is short of memory.
+    others
+        Whether some have come or gone since somebody has looked last.
     """
 
     n_workers: int
     total_bytes: float = 0.0
     least_bytes: float = 0.0
     tight: bool = False
+    others: bool = False
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,8 @@ class ClusterExecutor:
         self._sinks: dict[int, Future] = {}
         self._batches: defaultdict[int, dict[StepBatch, Future]] = defaultdict(dict)
         self._here: defaultdict[int, list[Extracted]] = defaultdict(list)
+        # Addresses of the workers at the last look; whoever comes again has another one.
+        self._seen: frozenset[str] = frozenset()
 
     @contextmanager
     def listening(self, topic: str) -> Iterator[None]:
@@ -178,7 +180,9 @@ class ClusterExecutor:
 
     def look(self) -> WorkersSeen:
         """Look at the workers and their memory."""
-        workers = workers_of(self.client).values()
+        there = workers_of(self.client)
+        before, self._seen = self._seen, frozenset(there)
+        workers = there.values()
         limited = [worker for worker in workers if worker["memory_limit"]]
         return WorkersSeen(
             ClusterProbe(self.client).expected({w["name"]: w["nthreads"] for w in workers}),
@@ -189,6 +193,7 @@ class ClusterExecutor:
                 or worker["metrics"].get("memory", 0) > PRESSURE * worker["memory_limit"]
                 for worker in limited
             ),
+            bool(before) and before != self._seen,
         )
 
     def _watch(self, index: int, future: Future) -> Future:

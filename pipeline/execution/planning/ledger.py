@@ -232,15 +232,20 @@ class Ledger:
         block = self.traits[batch.features[0]].block
         return [part for half in halves(batch, block) for part in halves(half, block)]
 
-    def bytes_in_flight(self, job: Job) -> float:
-        """Return about how much memory an experiment takes until it is written, in bytes.
+    def bytes_in_flight(self, n_rows: int, n_sample_bytes: float) -> float:
+        """Return about how much memory experiments take until they are written, in bytes.
 
-        Its results twice, as arrays and as the table that is written.  Before one experiment has
+        Their results twice, as arrays and as the table that is written.  Before one experiment has
         shown how many bytes that is for a row, they are taken to be as large as the samples.
+
+        Parameters
+        ----------
+        n_rows, n_sample_bytes
+            Rows of all their results, and bytes of all their samples.
         """
         if self._bytes_per_row is not None:
-            return 2 * self._bytes_per_row * job.task.n_rows
-        return float(sum(x.nbytes_per_sample * x.samples() for x in job.layouts.values()))
+            return 2 * self._bytes_per_row * n_rows
+        return n_sample_bytes
 
     def _cost(self, job: Job, name: str) -> float:
         return self.costs.of(name, job.samples(self.traits[name].source)) or 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from oectflow.pipeline.execution.events import (
     LEAST_MARGIN,
@@ -41,6 +41,7 @@ from oectflow.pipeline.execution.planning.costs import Costs
 from oectflow.pipeline.execution.planning.decide import Decision
 from oectflow.pipeline.execution.planning.ledger import Ledger
 from oectflow.pipeline.execution.planning.run_plan import RunPlan
+from oectflow.pipeline.execution.planning.window import Entry, Window
 from oectflow.pipeline.execution.planning.work import Job, Trait
 
 #: How often an experiment is submitted whose workers die for no reason that is in its batches.
@@ -72,26 +73,6 @@ class Workforce:
     threads: Overheads
     cluster: bool = False
     start: Overheads | None = None
-
-
-@dataclass
-class _Entry:
-    """An experiment of which something was handed out.
-
-    ``left`` counts batches that are not done, ``here`` those of them that this process computes.
-    ``divided`` have come from one that killed a worker, ``isolated`` have killed one although they
-    were divided.
-    """
-
-    job: Job
-    batches: list[StepBatch] = field(default_factory=list)
-    left: int = 0
-    here: int = 0
-    on_cluster: bool = False
-    whole: bool = False
-    divided: set[StepBatch] = field(default_factory=set)
-    isolated: set[StepBatch] = field(default_factory=set)
-    attempts: int = 0
 
 
 class RunState:
@@ -133,7 +114,7 @@ class RunState:
         self._workforce = workforce
         self._granularity = granularity
         self._queue = deque(jobs)
-        self._entries: dict[int, _Entry] = {}
+        self._window = Window()
         auto = granularity == "auto"
         self._calibration = Calibration(jobs, self.ledger) if auto else None
         self._trip = workforce.threads.round_trip
@@ -150,6 +131,8 @@ class RunState:
         self._decision: Decision | None = None
         self._begun = 0.0
         self._n_done = 0
+        # Since when the workers are judged, and what was done before.
+        self._judged = (0.0, 0, 0.0)
         self._workers: WorkersSeen | None = None
 
     # ---------------------------------------------------------------------------------- events
@@ -173,7 +156,7 @@ class RunState:
                 self.ledger.costs.book.learn("start", event.seconds)
                 self._workforce = replace(self._workforce, cluster=True, start=None)
             case WorkersSeen():
-                self._see(event)
+                self._see(event, now)
             case BatchDone():
                 return [*self._batch_done(event), *self._next(now)]
             case Ended():
@@ -206,19 +189,22 @@ class RunState:
         told = overheads or self._told if question.again else overheads
         return [*self._chosen(told, now, final=question.again), *self._fill()]
 
-    def _see(self, workers: WorkersSeen) -> None:
+    def _see(self, workers: WorkersSeen, now: float) -> None:
         self._workers = workers
+        if workers.others:
+            # Workers that were away, waiting for their turn in a batch system, say, are not slow.
+            self._judged = (now, self._n_done, self.ledger.alone_done)
         if workers.least_bytes:
             self.ledger.limit_batches(workers.least_bytes)
         if workers.tight:
             self.ledger.shrink_batches()
 
     def _batch_done(self, done: BatchDone) -> Iterator[Action]:
-        entry = self._entries.get(done.index)
+        entry = self._window.find(done.index)
         if entry is None:
             # Dask has computed it again for a worker that was lost.
             return
-        entry.left = max(0, entry.left - 1)
+        self._window.change(entry, entry.left - 1, whole=entry.whole)
         if done.is_here:
             entry.here = max(0, entry.here - 1)
             self._late = math.inf
@@ -236,7 +222,7 @@ class RunState:
             yield Submit(done.index, (), isolated=frozenset(entry.isolated))
 
     def _ended(self, end: Ended) -> None:
-        entry = self._entries.pop(end.index)
+        entry = self._window.leave(end.index)
         del self.jobs[end.index]
         self.ledger.ended(entry.job, end, costs=self._last_way != "threads")
         if self.way in ("inline", "threads") and self._granularity == "auto":
@@ -251,7 +237,8 @@ class RunState:
         Dask blames every task that waited on a worker which died, so the task may as well be
         innocent: then it simply succeeds.
         """
-        entry = self._entries[event.index]
+        entry = self._window.find(event.index)
+        assert entry is not None
         blamed = batches_of(event.key, entry.batches)
         anew: list[StepBatch] = []
         guilty = [batch for batch in blamed if batch not in entry.isolated]
@@ -274,10 +261,11 @@ class RunState:
         whole = entry.whole and not entry.here
         if whole:
             anew = entry.batches
-            entry.left = len(anew)
+            left = len(anew)
         else:
             anew = anew or blamed
-            entry.left += len(anew) - len(blamed)
+            left = entry.left + len(anew) - len(blamed)
+        self._window.change(entry, left, whole=entry.whole)
         return [
             Submit(
                 event.index,
@@ -328,7 +316,7 @@ class RunState:
                 yield self._submit(self.jobs[index], batches, whole=False)
             return
         if not self._on_workers:
-            if any(entry.here for entry in self._entries.values()):
+            if any(entry.here for entry in self._window.entries()):
                 return
             n_workers = self._n_workers if self._workforce.cluster or self._workforce.start else 1
             first = calibration.for_this_process(self._trip, n_workers)
@@ -400,14 +388,17 @@ class RunState:
         self.plan.take(way)
         if way != self._last_way:
             self._begun, self._n_done, self.ledger.alone_done = now, 0, 0.0
+            self._judged = (now, 0, 0.0)
         self.way = self._last_way = way
         self.batch_seconds = batch_seconds
 
     def _is_slow(self, now: float) -> bool:
         """Whether the workers have turned out to be slower than this process alone."""
-        if self._granularity != "auto" or self._must or self._n_done < 2 * self._n_workers:
+        begun, n_before, alone_before = self._judged
+        n_done = self._n_done - n_before
+        if self._granularity != "auto" or self._must or n_done < 2 * self._n_workers:
             return False
-        quicker = self.ledger.alone_done / max(now - self._begun, 1e-9)
+        quicker = (self.ledger.alone_done - alone_before) / max(now - begun, 1e-9)
         return quicker * (1 + LEAST_MARGIN) < 1
 
     def forecast(self, measure: Callable[[Measure], Overheads | None]) -> RunPlan:
@@ -444,7 +435,7 @@ class RunState:
         tasks are left, which should begin before the short ones.
         """
         if self.way in ("", "inline"):
-            busy = any(entry.whole and not entry.on_cluster for entry in self._entries.values())
+            busy = any(one.whole and not one.on_cluster for one in self._window.entries())
             if self.way and self._queue and not busy:
                 yield self._enter(self._queue.popleft())
             return
@@ -456,13 +447,10 @@ class RunState:
             self.batch_seconds, n_workers
         )
         while self._queue:
-            running = [entry for entry in self._entries.values() if entry.whole]
-            # Batches that are left when the first experiment is written, which is next: one that is
-            # only to be written is a task, too.
-            n_left = sum(max(1, entry.left) for entry in running[1:])
-            if len(running) >= 2 and n_left >= 2 * n_workers and not all_of_them:
+            n_whole, n_left = self._window.n_whole, self._window.n_tasks_behind_first
+            if n_whole >= 2 and n_left >= 2 * n_workers and not all_of_them:
                 return
-            if running and not self._has_room(self._queue[0]):
+            if n_whole and not self._has_room(self._queue[0]):
                 return
             yield self._enter(self._queue.popleft())
 
@@ -472,8 +460,10 @@ class RunState:
             return True
         if self._workers.tight:
             return False
-        jobs = [job, *(entry.job for entry in self._entries.values())]
-        needed = sum(map(self.ledger.bytes_in_flight, jobs))
+        under_way = self._window.find(job.index) is not None
+        n_rows = self._window.n_rows + (0 if under_way else job.task.n_rows)
+        n_bytes = self._window.n_bytes + (0.0 if under_way else job.n_sample_bytes)
+        needed = self.ledger.bytes_in_flight(n_rows, n_bytes)
         total = self._workers.total_bytes
         return not total or needed < WAITING_SHARE * total
 
@@ -481,7 +471,7 @@ class RunState:
         """Hand out all that is left of an experiment."""
         self.ledger.foresee(job)
         batches = self.ledger.batches(job, self.batch_seconds, self._granularity)
-        entry = self._entries.get(job.index)
+        entry = self._window.find(job.index)
         if self.way == "cluster" or (entry is not None and entry.on_cluster):
             return self._submit(job, batches)
         return self._run_here(job, batches)
@@ -506,17 +496,17 @@ class RunState:
         isolated = frozenset(batch for batch in batches if unseen.intersection(batch.features))
         return RunHere(job.index, tuple(batches), whole, isolated, self.way != "threads")
 
-    def _hand_out(self, job: Job, batches: Sequence[StepBatch], *, whole: bool) -> _Entry:
-        entry = self._entries.setdefault(job.index, _Entry(job))
-        entry.left += len(batches)
-        entry.whole = whole
+    def _hand_out(self, job: Job, batches: Sequence[StepBatch], *, whole: bool) -> Entry:
+        entry = self._window.enter(job)
+        self._window.change(entry, entry.left + len(batches), whole=whole)
         self.ledger.begun(job, batches)
         self.ledger.handed_out(batches)
         return entry
 
     def _stop(self, now: float) -> Iterator[Action]:
         seconds = now - self._begun
-        if self._last_way == "cluster" and self._decision is not None and self._may_divide:
+        same = self._judged[0] == self._begun
+        if self._last_way == "cluster" and self._decision and self._may_divide and same:
             yield Correct(self._decision, seconds)
         if self._last_way == "threads" and self._granularity == "auto":
             threads = self._workforce.threads

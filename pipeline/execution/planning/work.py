@@ -110,6 +110,11 @@ class Job:
         layout = self.layouts[source]
         return layout.samples() / max(layout.n_steps, 1)
 
+    @property
+    def n_sample_bytes(self) -> float:
+        """Bytes of all its samples in memory."""
+        return float(sum(x.nbytes_per_sample * x.samples() for x in self.layouts.values()))
+
 
 @dataclass(frozen=True)
 class Trait:

@@ -130,9 +130,9 @@ def test_memory__bounds_batches_and_pressure_shrinks_them():
 def test_memory__in_flight_is_known_once_an_experiment_has_shown_it():
     jobs = [job(0, 50, 1000), job(1, 100, 1000)]
     book = ledger(jobs)
-    assert book.bytes_in_flight(jobs[1]) == 100 * 1000 * 8
+    assert book.bytes_in_flight(100, jobs[1].n_sample_bytes) == 100 * 1000 * 8
     book.ended(jobs[0], Ended(0, 50, 50 * 64))
-    assert book.bytes_in_flight(jobs[1]) == 2 * 100 * 64
+    assert book.bytes_in_flight(100, jobs[1].n_sample_bytes) == 2 * 100 * 64
 
 
 def test_a_source_that_is_missing():

@@ -39,6 +39,7 @@ from oectflow.pipeline.execution.planning.actions import (
 from oectflow.pipeline.execution.planning.batches import StepBatch
 from oectflow.pipeline.execution.planning.costs import CostBook, Costs
 from oectflow.pipeline.execution.planning.state import ATTEMPTS, RunState, Workforce
+from oectflow.pipeline.execution.planning.window import Entry
 from oectflow.pipeline.execution.planning.work import Job, Trait
 from oectflow.pipeline.inputs.step_layout import Layout
 
@@ -367,6 +368,27 @@ def test_window__waits_while_a_worker_is_short_of_memory():
     assert [one.index for one in run.handle(WorkersSeen(2, 4 * GIB, 2 * GIB), 0.0)][:1] == [1]
 
 
+@pytest.mark.parametrize("n_jobs", [400, 800])
+def test_window__an_event_costs_the_same_however_many_experiments_are_under_way(
+    n_jobs, monkeypatch
+):
+    """500 workers, so that all experiments are under way at once."""
+    looked = Counter()
+
+    def counted(self):
+        looked["n_tasks"] += 1
+        return n_tasks.fget(self)
+
+    n_tasks = Entry.n_tasks
+    monkeypatch.setattr(Entry, "n_tasks", property(counted))
+    jobs = [job(i, n_steps=1, features=("tau",)) for i in range(n_jobs)]
+    run = state(jobs, {"tau": 1.0}, workforce=Workforce(THREADS, cluster=True))
+    played = play(run, jobs, lambda *_: 1.0, n_workers=500)
+    assert played.largest_window >= n_jobs - 1
+    # A batch that is handed out, one that is done, an experiment that ends.
+    assert looked["n_tasks"] <= 12 * n_jobs
+
+
 def on_the_cluster(one, costs=1e-9, seconds=1e9, **traits):
     """Return a run whose only experiment was just handed to the cluster."""
     known = dict.fromkeys(one.missing, costs)
@@ -441,6 +463,33 @@ def test_slow_cluster__does_not_get_the_rest():
     played = play(run, jobs, lambda name, step: 0.1)
     assert run.plan.ways == ["cluster", "inline"]
     assert set(played.computed) == everything(jobs)
+
+
+@pytest.mark.parametrize(("others", "way"), [(True, "cluster"), (False, "inline")])
+def test_workers_that_were_away__are_not_slow(others, way):
+    jobs = [job(i, n_steps=5) for i in range(30)]
+    run = state(jobs, {"tau": 1e-2, "peak": 1e-2}, workforce=Workforce(THREADS, cluster=True))
+    run.handle(Begun(), 0.0)
+    run.handle(Measured(CHEAP), 0.0)
+    waiting = [one for one in run.handle(WorkersSeen(2), 0.0) if isinstance(one, Submit)]
+
+    def done(now):
+        submit = waiting.pop(0)
+        for batch in submit.batches:
+            span = (batch.source, batch.start, batch.stop)
+            seconds = dict.fromkeys(batch.features, 1e-2 * (batch.stop - batch.start))
+            actions = run.handle(BatchDone(submit.index, *span, seconds, where="w"), now)
+            waiting.extend(one for one in actions if isinstance(one, Submit))
+        actions = run.handle(Ended(submit.index, 5, 1000, {}, 0.0, 1e-3), now)
+        waiting.extend(one for one in actions if isinstance(one, Submit))
+
+    for turn in range(4):
+        done(0.05 * (turn + 1))
+    # Their jobs were over, and others have waited for an hour.
+    run.handle(WorkersSeen(2, others=others), 3600.0)
+    for turn in range(4):
+        done(3600.0 + 0.05 * (turn + 1))
+    assert run.way == way
 
 
 def test_could_be_started__only_for_enough_work():
