@@ -19,6 +19,7 @@ from distributed.deploy.cluster import Cluster
 
 from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
 from oectflow.cluster.dashboard import add_page
+from oectflow.cluster.hub import lead_dashboards_through_hub
 from oectflow.cluster.jobs import Jobs, wait_for_workers
 from oectflow.cluster.kubernetes import start_kubernetes
 from oectflow.cluster.local import start_local
@@ -122,6 +123,7 @@ def connect(
     } | options
     settings = _settings(spec, {name: value for name, value in given.items() if value is not None})
     kind = settings.pop("kind")
+    lead_dashboards_through_hub(here="://" not in kind)
     if "://" in kind:
         return _existing(kind, settings, timeout, kernels)
     wanted = settings.pop("adapt", None)

@@ -101,11 +101,16 @@ def need_own_name(scheduler: Scheduler) -> None:
     # Where the notebook is behind a hub, the hub passes its own name on.
     hub = os.environ.get("JUPYTERHUB_PUBLIC_URL", os.environ.get("JUPYTERHUB_HOST", ""))
     proxies |= {urlsplit(hub).hostname} - {None}
+    # It may not tell its name: then whoever comes through the user's server has it.  A page from
+    # elsewhere does not know that path.
+    server = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
     names = {"localhost", socket.gethostname().lower(), socket.getfqdn().lower()}
     find = application.find_handler
 
     def checked(request: Any, **options: Any) -> Any:
         host, page = request.host_name, request.headers.get("Origin")
+        if len(server) > 1 and request.headers.get("X-ProxyContextPath", "").startswith(server):
+            proxies.add(host)
         origin = urlsplit(page or "")
         # Nobody can let an address lead elsewhere.
         known = host in names | proxies or _is_address(host)

@@ -57,7 +57,8 @@ def app(
     Returns
     -------
     What shows the page as the last value of a notebook cell; ``url`` opens it elsewhere, ``stop()``
-    ends it.  The browser has to run on the machine of the notebook, or reach its port (a tunnel).
+    ends it.  The browser has to run on the machine of the notebook, or reach its port (a tunnel);
+    behind a JupyterHub, it comes through jupyter-server-proxy.
 
     Raises
     ------

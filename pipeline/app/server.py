@@ -11,7 +11,9 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from oectflow.cluster.hub import hub_address
 from oectflow.errors import ConfigError
 from oectflow.extras import extra
 from oectflow.pipeline.app.index import Progress
@@ -22,6 +24,8 @@ from oectflow.pipeline.inputs.find import Experiments
 _LOOPBACK = "127.0.0.1"
 #: What a browser loads; Bokeh's own choice has 2 MB more, for formulas and WebGL.
 _SCRIPTS = ("bokeh", "bokeh-widgets", "bokeh-tables")
+#: Of the token in an address; by the first, Jupyter's server understands its own.
+_NAMES = ("token", "oectflow-token")
 _REFUSED = "open the address with the token that oectflow app has printed"
 
 
@@ -48,7 +52,8 @@ class AppServer:
     port
         0 takes a free one.
     prefix
-        Path under which a proxy shows the page.
+        Path under which a proxy shows the page; by default, where a JupyterHub runs this, the path
+        of jupyter-server-proxy.
     allow_origin
         Hosts, with their ports, under which browsers see the page; by default those of the
         server itself.
@@ -80,8 +85,17 @@ class AppServer:
         self.shared = Shared(results, raw, progress)
         self.token = secrets.token_urlsafe(24)
         self._port = port
-        self._prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
         self._origins = list(allow_origin)
+        self._base = f"http://{_LOOPBACK}:{{port}}"
+        hub = hub_address() if not prefix and not allow_origin else None
+        self._behind_hub = hub is not None
+        self._name = _NAMES[self._behind_hub]
+        if hub is not None:
+            self._port = port or _free_port()
+            server = urlsplit(hub)
+            prefix = f"{server.path}proxy/absolute/{self._port}"
+            self._base = f"{server.scheme}://{server.netloc}" if server.netloc else ""
+        self._prefix = f"/{prefix.strip('/')}" if prefix.strip("/") else ""
         self._loop: Any = None
         self._server: Any = None
         self._thread: threading.Thread | None = None
@@ -94,7 +108,8 @@ class AppServer:
     @property
     def url(self) -> str:
         """The address of the page, with its token."""
-        return f"http://{_LOOPBACK}:{self.port}{self._prefix}/?token={self.token}"
+        base = self._base.format(port=self.port)
+        return f"{base}{self._prefix}/?{self._name}={self.token}"
 
     def run(self, ready: Callable[[], None]) -> None:
         """Serve until somebody stops it.
@@ -151,7 +166,7 @@ class AppServer:
         """Make a page that nobody sees: what it imports and compiles, no visitor waits for."""
         from oectflow.pipeline.app.views.page import Page
 
-        Page(self.shared, self.token)
+        Page(self.shared, self.token, self._name)
 
     def _listen(self) -> Any:
         from bokeh.server.server import Server
@@ -159,7 +174,7 @@ class AppServer:
         from oectflow.pipeline.app.picture import picture_handler
 
         name = f"oectflow-{self._port or secrets.token_hex(4)}"
-        auth = _provider(self.token, name, f"{self._prefix}/")
+        auth = _provider(self.token, name, f"{self._prefix}/", self._seen_from)
         try:
             # Bokeh leaves a socket open where the port is taken.
             socket.create_server((_LOOPBACK, self._port)).close()
@@ -175,7 +190,7 @@ class AppServer:
             address=_LOOPBACK,
             prefix=self._prefix,
             allow_websocket_origin=self._origins or None,
-            use_xheaders=bool(self._origins),
+            use_xheaders=bool(self._origins) or self._behind_hub,
             auth_provider=auth,
             # What opens a session is signed, and only given to who has the token.
             sign_sessions=True,
@@ -194,6 +209,12 @@ class AppServer:
         server._tornado.resources = needed
         return server
 
+    def _seen_from(self, host: str) -> None:
+        """Learn the name of a hub that does not tell it, from who has the token."""
+        if self._behind_hub:
+            name = host if ":" in host else f"{host}:80"
+            self._server._tornado.websocket_origins.add(name)
+
     def _fill(self, doc: Any) -> None:
         from jinja2 import Environment, FileSystemLoader
 
@@ -204,11 +225,20 @@ class AppServer:
         templates = Environment(loader=FileSystemLoader(folder), autoescape=False)
         doc.template = templates.get_template("page.html.jinja")
         doc.title = f"{self.shared.folder.resolve().name} · oectflow"
-        Page(self.shared, self.token).add_to(doc)
+        Page(self.shared, self.token, self._name).add_to(doc)
 
 
-def _provider(token: str, cookie: str, path: str) -> Any:
-    """Return what lets a request in: the token in its address, or the cookie that it left."""
+def _free_port() -> int:
+    """Return a port that nobody has."""
+    with socket.create_server((_LOOPBACK, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def _provider(token: str, cookie: str, path: str, seen_from: Callable[[str], None]) -> Any:
+    """Return what lets a request in: the token in its address, or the cookie that it left.
+
+    What is let in by the token tells ``seen_from`` by which name it has called.
+    """
     from bokeh.server.auth_provider import AuthProvider
     from bokeh.server.views.ws import WSHandler
     from tornado.web import HTTPError
@@ -220,8 +250,9 @@ def _provider(token: str, cookie: str, path: str) -> Any:
         if isinstance(handler, WSHandler):
             # Bokeh looks at the signature of its session.
             return "reader"
-        if is_token(handler.get_query_argument("token", None)):
+        if any(is_token(handler.get_query_argument(name, None)) for name in _NAMES):
             handler.set_cookie(cookie, token, path=path, httponly=True, samesite="Strict")
+            seen_from(handler.request.host.lower())
             return "reader"
         return "reader" if is_token(handler.get_cookie(cookie)) else None
 

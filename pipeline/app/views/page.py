@@ -62,8 +62,8 @@ class Page:
     ----------
     shared
         What all visitors have in common.
-    token
-        What links to pictures carry.
+    token, name
+        What links to pictures carry, and how it is called there.
 
     Attributes
     ----------
@@ -73,8 +73,8 @@ class Page:
         The models to be placed, by their names.
     """
 
-    def __init__(self, shared: Shared, token: str) -> None:
-        self._shared, self._token = shared, token
+    def __init__(self, shared: Shared, token: str, name: str = "token") -> None:
+        self._shared, self._credentials = shared, {name: token}
         self.desk = shared.new_desk()
         self._sample = words.sample_columns(self.desk.index)
         self._shown: Place | None = None
@@ -295,7 +295,7 @@ class Page:
         )  # fmt: skip
 
     def _link(self, what: str, **about: Any) -> str:
-        url = "picture.zip?" + urlencode({**about, "token": self._token})
+        url = "picture.zip?" + urlencode({**about, **self._credentials})
         return (
             f'<a href="{escape(url)}" download>Picture of {what}</a> '
             "<small>(zip: SVG, PDF, and the data as CSV)</small>"
