@@ -201,12 +201,23 @@ def _check_columns(
         return
     # Where many small files are opened, this would take as long as all else.
     spans = {} if columns is not None and not columns else _spans(metadata)
+    asked = set(columns or ())
     for (name, (start, n)), digest in zip(spans.items(), digests, strict=False):
-        wanted = columns is None or name[1].partition(".")[0] in columns
-        # A name with a dot in it may be that of a column, too.
-        wanted = wanted or any(name[1].startswith(f"{column}.") for column in columns or ())
+        wanted = columns is None or not asked.isdisjoint(_columns_of(name[1]))
         if wanted and digest != _digest(file, start, n):
             raise _Changed(f"column {name[1]!r} is not what was written")
+
+
+def _columns_of(path: str) -> Iterator[str]:
+    """Yield what a column can be called that is stored under a path, or part of it is.
+
+    >>> list(_columns_of("a.b.list"))
+    ['a', 'a.b', 'a.b.list']
+    """
+    # A name with a dot in it may be that of a column, too.
+    parts = path.split(".")
+    for n in range(1, len(parts) + 1):
+        yield ".".join(parts[:n])
 
 
 def _digests(file: pa.NativeFile, footer: int, size: int) -> tuple[list[int], int | None]:

@@ -308,6 +308,35 @@ def test_checksums_of_any_table(tmp_path, table):
             assert file.read(columns=columns).equals(table.select(columns or table.column_names))
 
 
+def test_columns_that_are_asked_for_are_looked_at_once_however_many_there_are(tmp_path):
+    class Counted(list):
+        n = 0
+
+        def __iter__(self):
+            Counted.n += 1
+            return super().__iter__()
+
+        def __contains__(self, name):
+            Counted.n += 1
+            return super().__contains__(name)
+
+    names = [f"c{i}" if i % 2 else f"c.{i}" for i in range(300)]
+    path = tmp_path / "wide.parquet"
+    pq.write_table(pa.table({name: np.arange(2.0) for name in names}), path, compression="none")
+    add_checksums(path)
+    n_bytes = pq.read_metadata(path).row_group(0).column(298).data_page_offset
+    with open_checked(path, Counted(names)) as file:
+        assert file.read(names).num_columns == 300
+    assert Counted.n <= 3
+    content = bytearray(path.read_bytes())
+    content[n_bytes] ^= 1
+    path.write_bytes(content)
+    with open_checked(path, names[:298]):
+        pass
+    with pytest.raises(DamagedFile, match=r"column 'c\.298'"), open_checked(path, names):
+        pass
+
+
 def with_metadata(path, change):
     table = pq.read_table(path)
     metadata = copy.deepcopy(unpack(pq.read_metadata(path).metadata[b"oectflow"], path))
