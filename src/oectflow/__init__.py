@@ -6,8 +6,16 @@
 >>> results = of.open_results("features/")  # doctest: +SKIP
 """
 
+from typing import Any
+
 import lazy_loader
 
-__version__ = "0.1.0"
+_offered, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("oectflow")
+    return _offered(name)
