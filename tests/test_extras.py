@@ -34,7 +34,7 @@ def names_of(requirements: list[str]) -> set[str]:
 
 BASE = names_of(PROJECT["dependencies"])
 #: What Dask and ours bring along; the base has them, whether named or not.
-BROUGHT = {"jinja2", "tornado", "setuptools"}
+BROUGHT = {"fsspec", "jinja2", "tornado", "setuptools"}
 OPTIONAL = names_of([f"oectflow[{','.join(EXTRAS)}]"]) - BASE - BROUGHT
 
 #: Nothing that only an extra installs can be imported.
