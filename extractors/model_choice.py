@@ -91,11 +91,12 @@ class Relaxation(PerPhase):
         "noise": "the model explains the phase no better than chance or a constant",
         "too_few": "fewer samples in the phase than the fit needs",
         "step": "a time constant is shorter than a quarter of a sample, or noise hides the second",
+        "edge": "beta is at an end of the range that is searched, or both time constants are one",
         "clipped": "samples of the phase pile up where the instrument could measure no more",
         "overflow": "overflow marks of the instrument in the phase",
         "outlier": "a sample is far beyond all others from the fit",
     }
-    version = 4
+    version = 5
     Params: ClassVar[type[Params] | None] = ChoiceParams
 
     @property

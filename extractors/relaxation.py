@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from oectflow.extractors.kernels import downhill, mixtures, pairs, stretched_fit
 from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.phases import phases_of_steps, whole_phases
 from oectflow.extractors.relaxation_params import StretchedParams, TwoParams, is_restricted
+from oectflow.extractors.restricted import AT_BOUND
 from oectflow.extractors.restricted_phases import NO_WEIGHTS, Fits, fit_step, no_fits
 from oectflow.extractors.tau import TAU_WORDS
 from oectflow.measurement import Batch
@@ -228,9 +230,11 @@ class _Relaxation(PerPhase):
     ) -> dict[str, NDArray[np.bool_]]:
         """Return where a fit that was found is no answer, by word; the first that fits counts."""
         first, second = rows[..., mixtures.FIRST], rows[..., mixtures.SECOND]
-        low, high = mixtures.BETA_MIN * 1.001, mixtures.BETA_MAX * 0.999
         if at_bound is None:
-            at_bound = (self.model == downhill.STRETCHED) & ((second <= low) | (second >= high))
+            low, high = mixtures.BETA_MIN * 1.001, mixtures.BETA_MAX * 0.999
+            at_bound = (second <= low) | (second >= high)
+            if self.model == downhill.DOUBLE:
+                at_bound = second <= first * math.exp(downhill.LEAST_APART + AT_BOUND)
         fixed = params.get("fixed", {})
         known = (rows[..., mixtures.SE_FIRST] <= UNKNOWN * first) & (
             rows[..., mixtures.SE_SECOND] <= UNKNOWN * second
@@ -267,10 +271,10 @@ class TwoExponentials(_Relaxation):
     statuses: ClassVar[Mapping[str, str]] = {
         "one": "one exponential describes the phase as well (AICc)",
         **_SHARED_WORDS,
-        "edge": "a time constant is at one of the bounds given, or both are one",
+        "edge": "both time constants are one, or one of them is at a bound that was given",
         **_NO_WEIGHTS,
     }
-    version = 4
+    version = 5
     Params = TwoParams
     names = TwoParams.unknowns
     model = downhill.DOUBLE
@@ -301,11 +305,11 @@ class StretchedExponential(_Relaxation):
         r"\arg \min \sum_k (I_{d,k} - I_d(t_k))^2"
     )
     statuses: ClassVar[Mapping[str, str]] = {
-        "edge": "beta is at an end of the range that is searched, or an unknown is at a bound",
+        "edge": "beta is at an end of the range that is searched, or an unknown at a bound given",
         **_SHARED_WORDS,
         **_NO_WEIGHTS,
     }
-    version = 5
+    version = 6
     Params = StretchedParams
     names = StretchedParams.unknowns
     model = downhill.STRETCHED

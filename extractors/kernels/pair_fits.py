@@ -19,7 +19,7 @@ from oectflow.extractors.kernels.pair_starts import LANES
 
 #: Step whose square is rounding, so that it changes nothing but the unknowns, in first order; and
 #: looks at the samples, at most.
-DONE, MOST = 1e-8, 8
+DONE, MOST = 1e-7, 8
 #: Correlation of neighbouring residuals, at most.
 MOST_PHI = 0.99
 

@@ -88,11 +88,12 @@ def multiply(rows, columns, n_rows, n_inner, sums, out):
     out
         Gets the products.  Shape (n_rows * LANES,).
     """
-    whole = n_inner - n_inner % 2
+    whole = n_inner - n_inner % 4
     for k in range(0, n_rows, 4):
         for i in range(4 * LANES):
             sums[i] = 0.0
-        for j in range(0, whole, 2):
+        # Four of the inner ones a turn, since the sums are in memory.
+        for j in range(0, whole, 4):
             a0, a1, a2, a3 = (
                 columns[j, k], columns[j, k + 1], columns[j, k + 2], columns[j, k + 3]
             )  # fmt: skip
@@ -100,18 +101,28 @@ def multiply(rows, columns, n_rows, n_inner, sums, out):
                 columns[j + 1, k], columns[j + 1, k + 1], columns[j + 1, k + 2],
                 columns[j + 1, k + 3],
             )  # fmt: skip
+            c0, c1, c2, c3 = (
+                columns[j + 2, k], columns[j + 2, k + 1], columns[j + 2, k + 2],
+                columns[j + 2, k + 3],
+            )  # fmt: skip
+            d0, d1, d2, d3 = (
+                columns[j + 3, k], columns[j + 3, k + 1], columns[j + 3, k + 2],
+                columns[j + 3, k + 3],
+            )  # fmt: skip
             for i in range(LANES):
-                u = rows[j * LANES + i]
-                v = rows[(j + 1) * LANES + i]
-                sums[i] += a0 * u + b0 * v
-                sums[LANES + i] += a1 * u + b1 * v
-                sums[2 * LANES + i] += a2 * u + b2 * v
-                sums[3 * LANES + i] += a3 * u + b3 * v
-        if whole < n_inner:
+                s = rows[j * LANES + i]
+                t = rows[(j + 1) * LANES + i]
+                u = rows[(j + 2) * LANES + i]
+                v = rows[(j + 3) * LANES + i]
+                sums[i] += (a0 * s + b0 * t) + (c0 * u + d0 * v)
+                sums[LANES + i] += (a1 * s + b1 * t) + (c1 * u + d1 * v)
+                sums[2 * LANES + i] += (a2 * s + b2 * t) + (c2 * u + d2 * v)
+                sums[3 * LANES + i] += (a3 * s + b3 * t) + (c3 * u + d3 * v)
+        for j in range(whole, n_inner):
             for m in range(4):
-                a0 = columns[whole, k + m]
+                a0 = columns[j, k + m]
                 for i in range(LANES):
-                    sums[m * LANES + i] += a0 * rows[whole * LANES + i]
+                    sums[m * LANES + i] += a0 * rows[j * LANES + i]
         for i in range(4 * LANES):
             out[k * LANES + i] = sums[i]
 

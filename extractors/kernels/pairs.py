@@ -191,8 +191,11 @@ def search_valley(c, total, t, nodes, bounds, grid, gram, space, powers, work, l
 def take_best(j, first_way, c, t, boxes, ways, ends, space, work, best):
     """Take the best end of the ways of window ``j``; tell whether it is better than before."""
     a, b = first_way[j], first_way[j + 1]
-    table = space[1], space[2]
-    make_sure(c[j], t, boxes[a:b], ways[a:b], table, work, ends[a:b])
+    doubtful = False
+    for k in range(a, b):
+        doubtful |= ends[k, 3] != 0.0
+    if doubtful:
+        make_sure(c[j], t, boxes[a:b], ways[a:b], (space[1], space[2]), work, ends[a:b])
     before = best[j, 0]
     for k in range(a, b):
         if ends[k, 2] < best[j, 0]:

@@ -356,6 +356,15 @@ def test_two_exponentials__of_one_are_not_ok():
     assert share <= 0.13
 
 
+def test_two_exponentials__that_are_one_are_not_ok():
+    # The limit of two time constants that come together: amplitudes of both go to infinity.
+    step = transient(lambda t: (1.0 + t / 15e-3) * np.exp(-t / 15e-3), noise=8e-3, n_cycles=6)
+    extractor, found = features(FAST, step)
+    assert words(extractor, found).count("edge") >= 3
+    ok = found["status"] == 0
+    assert (found["slow"][ok] > 1.03 * found["value"][ok]).all()
+
+
 def test_stretched_exponential__of_a_device():
     step = transient(lambda t: stretched(t, 15e-3, 0.6, 1.0), noise=2e-3)
     extractor, found = features(SLOW, step)
