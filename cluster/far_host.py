@@ -6,10 +6,13 @@ Certificates come as text with the requests and stay in memory: no file holds a 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
 import socket
 from typing import Any
 
+import platformdirs
 import psutil
 from distributed import Security
 from distributed.comm import connect
@@ -25,7 +28,7 @@ class FarHost(Host):
     """Starts and stops a scheduler and workers, and knows its machine."""
 
     async def describe(self) -> dict[str, Any]:
-        """Return at which address SSH has reached this machine, and all that it has."""
+        """Return at which address SSH has reached this machine, all that it has, and its disk."""
         addresses = {
             name: [one.address for one in found if one.family in (socket.AF_INET, socket.AF_INET6)]
             for name, found in psutil.net_if_addrs().items()
@@ -35,7 +38,18 @@ class FarHost(Host):
         return {
             "reached_at": here[2] if len(here) == 4 else None,
             "addresses": {name: found for name, found in addresses.items() if found},
+            "machine": socket.gethostname(),
+            "kernels": _mark(),
         }
+
+    async def keep_kernels_apart(self) -> None:
+        """Compile into a folder of this machine's own, before the first worker.
+
+        Machines that write into one folder of a network disk can spoil each other's index.
+        """
+        os.environ["NUMBA_CACHE_DIR"] = str(
+            platformdirs.user_cache_path("oectflow") / f"numba-{socket.gethostname()}"
+        )
 
     async def reach(self, address: str, security: dict[str, Any] | None) -> None:
         """Connect to a scheduler, and raise what comes of it."""
@@ -66,6 +80,27 @@ async def knock(address: str, security: Security) -> None:
     """
     comm = await connect(address, timeout=_ANSWER, **security.get_connection_args("client"))
     await comm.close()
+
+
+def _mark() -> str | None:
+    """Return what stands in a file beside the compiled kernels: the same where they are the same.
+
+    None where somebody has said where they are, or nothing can be written there.
+    """
+    if "NUMBA_CACHE_DIR" in os.environ:
+        return None
+    mark = platformdirs.user_cache_path("oectflow") / "kernels" / "whose"
+    try:
+        mark.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own = mark.with_name(f"whose-{secrets.token_hex(8)}")
+        own.write_text(own.name)
+        # Of several machines one is the first, and no other finds half of a file.
+        with contextlib.suppress(FileExistsError):
+            mark.hardlink_to(own)
+        own.unlink()
+        return mark.read_text()
+    except OSError:  # a disk that is full or only to be read holds no kernels, either
+        return None
 
 
 def _own_folder(options: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 import weakref
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -62,7 +63,8 @@ def start_ssh(
     Parameters
     ----------
     hosts
-        The first runs the scheduler, all others run workers; a machine may be named twice.
+        The first runs the scheduler, all others run workers; a machine may be named twice, and as
+        ``user@machine``.
     n_workers
         Number of single-threaded worker processes on each of them.
     memory
@@ -211,6 +213,7 @@ class SSHCluster(SpecCluster):
             await self._each("SSH", self._hosts, SSHHost.connect)
             await self._each("the versions", self._hosts, SSHHost.look)
             await self._each("a process", self._hosts, lambda host: host.begin(self._config))
+            await self._each("a folder", self._with_one_disk(), _keep_kernels_apart)
             self.scheduler = await self._scheduler()
             await self._each("workers", self._hosts[1:], self._workers_of)
             await super()._start()
@@ -225,6 +228,13 @@ class SSHCluster(SpecCluster):
             raise
         for host in self._hosts:
             host.when_lost = partial(self._host_lost, host)
+
+    def _with_one_disk(self) -> list[SSHHost]:
+        """Return the machines whose kernels lie in a folder that another one has, too."""
+        users: defaultdict[str | None, set[str]] = defaultdict(set)
+        for host in self._hosts:
+            users[host.kernels].add(host.machine)
+        return [host for host in self._hosts if host.kernels and len(users[host.kernels]) > 1]
 
     async def _scheduler(self) -> SchedulerProcess:
         """Start the scheduler, and see that all reach it."""
@@ -347,6 +357,10 @@ class SSHCluster(SpecCluster):
             self.scheduler.status = Status.closed
         await super()._close()
         await asyncio.gather(*(host.close() for host in self._hosts))
+
+
+async def _keep_kernels_apart(host: SSHHost) -> None:
+    await host.request("keep_kernels_apart")
 
 
 def _tell(what: str) -> None:

@@ -38,7 +38,7 @@ class SSHHost(HostProcess):
     Parameters
     ----------
     name
-        Of the machine, as SSH knows it.
+        Of the machine, as SSH knows it; ``user@machine`` logs in as somebody else.
     python
         Its Python.
     connect_options
@@ -53,6 +53,9 @@ class SSHHost(HostProcess):
         #: At which address SSH has reached it, and all addresses by interface.
         self.reached_at: str | None = None
         self.addresses: dict[str, list[str]] = {}
+        #: Its own name, and what is the same where compiled kernels are in the same folder.
+        self.machine = ""
+        self.kernels: str | None = None
         self._options = connect_options
         self._connection: Any = None
         self._far: Any = None
@@ -75,9 +78,12 @@ class SSHHost(HostProcess):
         """
         import asyncssh  # an extra
 
+        user, _, address = self.name.rpartition("@")
         options = {"connect_timeout": _ANSWER, "login_timeout": _ANSWER} | self._options
+        if user:
+            options["username"] = user
         try:
-            self._connection = await asyncssh.connect(self.name, **options)
+            self._connection = await asyncssh.connect(address, **options)
         except asyncssh.HostKeyNotVerifiable as error:
             raise ClusterError(
                 f"{self.name}: {error}; connect once by hand, 'ssh {self.name}', and compare the "
@@ -158,6 +164,7 @@ class SSHHost(HostProcess):
         self._write({"config": config})
         found = await self.request("describe")
         self.reached_at, self.addresses = found["reached_at"], found["addresses"]
+        self.machine, self.kernels = found["machine"], found["kernels"]
 
     async def request(self, do: str, **arguments: Any) -> Any:
         """Ask the process to do something and return the result.

@@ -23,7 +23,7 @@ from typer.cli import get_docs_for_click
 import oectflow as of
 import oectflow.errors as oectflow_errors
 from oectflow.measurement import kinds
-from oectflow.pipeline.cli import main
+from oectflow.pipeline.cli.app import build_app
 
 #: Headings of the front door's page by where a name is defined; the first that fits counts.
 GROUPS = {
@@ -124,7 +124,7 @@ def public_names(module: str) -> Sequence[str]:
 
 def commands() -> str:
     """Return the Markdown page of the command line."""
-    group = typer.main.get_command(inspect.getmodule(main).build_app())
+    group = typer.main.get_command(build_app())
     with click.Context(group, info_name="oectflow") as context:
         text = get_docs_for_click(obj=group, ctx=context, name="oectflow", title="Command line")
     return str(text)

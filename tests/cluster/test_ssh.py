@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import oectflow as of
+from oectflow.cluster import far_host
 from oectflow.cluster import ssh as module
 from oectflow.cluster.connect import connect
 from oectflow.errors import ClusterError
@@ -152,6 +154,40 @@ def test_keys_are_in_no_file_and_nothing_is_left(servers, options, tmp_path):
 def test_without_tls_where_that_is_said(options):
     with connect("ssh", **options(*ADDRESSES, security=False, interface="lo")) as client:
         assert client.scheduler.address.startswith("tcp://127.0.0.1:")
+
+
+def test_machines_with_one_disk_compile_apart(options, monkeypatch):
+    async def answer(host, do, **arguments):
+        answer = await asked(host, do, **arguments)
+        if do == "describe":
+            answer |= {"machine": host.name, "kernels": "whose-1"}
+        return answer
+
+    asked = module.SSHHost.request
+    monkeypatch.setattr(module.SSHHost, "request", answer)
+    with connect("ssh", **options(*ADDRESSES)) as client:
+        (folder,) = client.run(os.getenv, "NUMBA_CACHE_DIR").values()
+        assert Path(folder).name == f"numba-{socket.gethostname()}"
+
+
+def test_whose_kernels_they_are(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "one"))
+    mark = far_host._mark()
+    assert mark == far_host._mark()
+    assert [path.name for path in (tmp_path / "one/oectflow/kernels").iterdir()] == ["whose"]
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "two"))
+    assert far_host._mark() not in (mark, None)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    assert far_host._mark() is None
+
+
+def test_a_user_in_the_name_of_a_machine(options, tmp_path):
+    given = options(*ADDRESSES)
+    given["hosts"][1] = "nobody-here@127.0.0.3"
+    why = r"nobody-here@127\.0\.0\.3: Permission denied for user nobody-here on host 127\.0\.0\.3"
+    with pytest.raises(ClusterError, match=why):
+        connect("ssh", **given)
 
 
 def test_a_scheduler_that_only_ssh_reaches(options, monkeypatch, capfd):
