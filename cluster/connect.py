@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ import dask
 from distributed import Client
 from distributed.comm import CommClosedError
 from distributed.deploy.cluster import Cluster
+from distributed.versions import VersionMismatchWarning
 
 from oectflow.cluster.batch import BATCH_SYSTEMS, start_batch
 from oectflow.cluster.dashboard import add_page
@@ -249,7 +251,10 @@ def _existing(
             "security={'ca_file': …, 'cert': …, 'key': …}"
         )
     try:
-        client = SharedClient(address, timeout=answer, security=security)
+        with warnings.catch_warnings():
+            # What differs is said below, and of the packages that matter.
+            warnings.simplefilter("ignore", VersionMismatchWarning)
+            client = SharedClient(address, timeout=answer, security=security)
     except (OSError, ValueError) as error:
         raise ClusterError(
             f"{address}: no Dask scheduler answers within {answer:g} s ({error}); "
@@ -374,9 +379,14 @@ def _wait_for_a_worker(client: Client, kind: str, timeout: float, jobs: Jobs | N
 class _OwningClient(Client):
     """A client that stops its cluster when it is closed."""
 
+    _stopped = False
+
     def close(self, *args: Any, **kwargs: Any) -> Any:
         cluster = self.cluster
         result = super().close(*args, **kwargs)
-        if cluster is not None:
+        # Python closes a client once more when it deletes it, at any time: also while this thread
+        # starts another cluster, and holds a lock that stopping one waits for.
+        if cluster is not None and not self._stopped:
+            self._stopped = True
             cluster.close()
         return result

@@ -124,6 +124,20 @@ def test_connect__address_with_local_options(running):
         connect(running.scheduler_address, n_workers=3)
 
 
+def test_connect__a_client_that_is_closed_stops_its_cluster_once():
+    with (
+        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        closed = []
+        client = module._OwningClient(cluster)
+        patch.setattr(cluster, "close", lambda: closed.append(client.status))
+        client.close()
+        # Python does so when it deletes a client, and a lock may be held at that time.
+        client.__del__()
+        assert closed == ["closed"]
+
+
 def test_connect__unknown_word():
     with pytest.raises(ClusterError, match="did you mean 'local'"):
         connect("locl")

@@ -80,10 +80,11 @@ def join(cluster, others, tmp_path):
 
 @pytest.fixture
 def without(tmp_path):
-    """Where oectflow cannot be imported."""
-    folder = tmp_path / "without" / "oectflow"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text("raise ImportError('not for this environment')\n")
+    """Where oectflow cannot be imported, nor NumPy."""
+    for name in ("oectflow", "numpy"):
+        folder = tmp_path / "without" / name
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise ImportError('not for this environment')\n")
     return str(folder.parent)
 
 
