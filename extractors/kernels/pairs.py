@@ -160,34 +160,6 @@ def fill_lowest(kinds, ends, nodes, lowest):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def search_valley(c, total, t, nodes, bounds, grid, gram, space, powers, work, lowest):
-    """Fill in where optima may be along the valley of a window; return how many there are.
-
-    Parameters
-    ----------
-    c, total
-        Coordinates of the window, shape (1, r), and their sum of squares, shape (1,).
-    t, nodes, bounds, grid, gram, space, powers
-        As in :func:`fit_pairs`.
-    lowest
-        Gets ``p`` and ``q``.  Shape (2 K, 2).
-    """
-    _, cells, low = space
-    n_nodes = nodes.size
-    gain = np.empty((n_nodes, n_nodes))
-    gains(c[0], DOUBLE, grid, gram, gain.shape, gain)
-    most = n_nodes * n_nodes
-    starts, held = np.empty((most, 2)), np.empty((most, 2, 2))
-    kinds, ends = np.empty(most, np.int64), np.empty((most, 4))
-    found = fill_held(gain, nodes, bounds, starts, held, kinds)
-    ways, boxes, to = starts[:found], held[:found], ends[:found]
-    window = np.zeros(found, np.int64)
-    go_down(c, total, powers, low, t.size, window, ways, boxes, ROUGHLY, to)
-    make_sure(c[0], t, boxes, ways, (cells, low), work, to)
-    return fill_lowest(kinds[:found], to, nodes, lowest)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
 def take_best(j, first_way, c, t, boxes, ways, ends, space, work, best):
     """Take the best end of the ways of window ``j``; tell whether it is better than before."""
     a, b = first_way[j], first_way[j + 1]
@@ -301,6 +273,12 @@ def fit_pairs(y, starts, nodes, bounds, grid, gram, space, powers, rows, codes):
     best, begins = np.empty((BLOCK, 3)), np.empty(LANES, np.int64)
     first_way = np.empty(BLOCK + 1, np.int64)
     chosen = np.empty(LANES, np.int64)
+    # Along the valley; a node has fewer maxima than every second one of the other.
+    explained = np.empty((n_nodes, n_nodes))
+    most = min(BLOCK, starts.size) * n_nodes * n_nodes
+    held_starts, held, held_ends = np.empty((most, 2)), np.empty((most, 2, 2)), np.empty((most, 4))
+    of_held, kinds = np.empty(most, np.int64), np.empty(most, np.int64)
+    first_held = np.empty(BLOCK + 1, np.int64)
     for block in range(0, starts.size, BLOCK):
         here = min(BLOCK, starts.size - block)
         of_block = starts[block : block + here]
@@ -348,7 +326,7 @@ def fit_pairs(y, starts, nodes, bounds, grid, gram, space, powers, rows, codes):
             finish(yt[g], about[g], y, of_block, some, t, bounds, best, w, work, of_rows, of_codes)
         found = 0
         for j in range(here):
-            first_way[j] = found
+            first_held[j] = found
             if not sound[j]:
                 a = of_block[j]
                 of_codes[j] = fit_window(
@@ -356,10 +334,27 @@ def fit_pairs(y, starts, nodes, bounds, grid, gram, space, powers, rows, codes):
                     limits, of_rows[j],
                 )  # fmt: skip
             elif not is_known(of_rows[j]):
-                n_lowest = search_valley(
-                    c[j : j + 1], total[j : j + 1], t, nodes, bounds, grid, gram, space, powers,
-                    work_of_c, lowest,
-                )  # fmt: skip
+                gains(c[j], DOUBLE, grid, gram, explained.shape, explained)
+                n_held = fill_held(
+                    explained, nodes, bounds, held_starts[found:], held[found:], kinds[found:]
+                )
+                of_held[found : found + n_held] = j
+                found += n_held
+        first_held[here] = found
+        # Of all windows at once: those of one would leave lanes idle.
+        go_down(
+            c, total, powers, low, n, of_held[:found], held_starts[:found], held[:found], ROUGHLY,
+            held_ends[:found],
+        )  # fmt: skip
+        found = 0
+        for j in range(here):
+            first_way[j] = found
+            a, b = first_held[j], first_held[j + 1]
+            if b > a:
+                make_sure(
+                    c[j], t, held[a:b], held_starts[a:b], (space[1], low), work_of_c, held_ends[a:b]
+                )
+                n_lowest = fill_lowest(kinds[a:b], held_ends[a:b], nodes, lowest)
                 ways[found : found + n_lowest] = lowest[:n_lowest]
                 of[found : found + n_lowest] = j
                 found += n_lowest
