@@ -10,11 +10,13 @@ import dataclasses
 import fcntl
 import functools
 import math
+import shutil
 import struct
 import time
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from oectflow.extractors.base import BaseExtractor, register
@@ -36,6 +38,18 @@ def write_lab(folder: Path, n_experiments: int, n_steps: int, seed: int = 0) -> 
             for step, row in zip(device.transient_steps, draws, strict=True)
         ]
         dataclasses.replace(device, transient_steps=steps).write(folder / f"test_{i:04d}.h5")
+    return folder
+
+
+def write_copies(folder: Path, n_experiments: int, n_steps: int) -> Path:
+    """Write many experiments of which only ``test_id`` differs, which is much quicker."""
+    (first,) = write_lab(folder.with_name(f"{folder.name}-first"), 1, n_steps).iterdir()
+    folder.mkdir()
+    for i in range(n_experiments):
+        path = folder / f"test_{i:05d}.h5"
+        shutil.copyfile(first, path)
+        with h5py.File(path, "r+") as file:
+            file.attrs["test_id"] = path.stem
     return folder
 
 

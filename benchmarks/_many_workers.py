@@ -23,6 +23,15 @@ from distributed import Client, Scheduler, Worker
 import oectflow as of
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT, as_environment
 
+#: With more workers than this, what each does in the background would be most of what a small
+#: machine does: 0.4 % of a core for each.
+MOST_AWAKE = 100
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "60s",
+    "distributed.admin.tick.interval": "60s",
+}
+
 
 @dataclass(frozen=True)
 class ManyWorkers:
@@ -37,7 +46,8 @@ class ManyWorkers:
 def many_workers(n_workers: int, n_processes: int = 4) -> Iterator[ManyWorkers]:
     """Start a scheduler process and ``n_workers`` workers in ``n_processes`` processes."""
     n_processes = min(n_processes, n_workers)
-    env = os.environ | as_environment(DASK_CONFIG) | WORKER_ENVIRONMENT
+    config = DASK_CONFIG | (QUIET if n_workers > MOST_AWAKE else {})
+    env = os.environ | as_environment(config) | WORKER_ENVIRONMENT
     processes: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> str:
@@ -55,8 +65,10 @@ def many_workers(n_workers: int, n_processes: int = 4) -> Iterator[ManyWorkers]:
                   for i in range(n_processes)]  # fmt: skip
         for i, share in enumerate(shares):
             start("workers", address, str(i), str(share))
-        # As for any scheduler that runs already: every worker loads the kernels first.
-        with of.connect(address, timeout=120) as client:
+        # As for any scheduler that runs already: every worker loads the kernels first.  What sleeps
+        # needs none, and hundreds in one process would all do that.
+        connect = of.connect if n_workers <= MOST_AWAKE else Client
+        with connect(address, timeout=120) as client:
             scheduler, *workers = (process.pid for process in processes)
             yield ManyWorkers(client, scheduler, tuple(workers))
     finally:

@@ -3,10 +3,11 @@
     python benchmarks/catalog.py [--n 100000] [--database URL] [--json PATH]
 
 Makes a catalog of synthetic experiments with as many (empty) files of the same names, then measures
-a scan that finds nothing new, and the median and the slowest of several runs of every kind of
-search, and the median of the processor time, which is what the machine needs when nothing else runs
-on it.  A search is timed until the result exists and knows its length; the median time until a
-notebook shows its table is given beside it.
+a scan and a sync of results that find nothing new, and the median and the slowest of several runs
+of every kind of search, and the median of the processor time, which is what the machine needs when
+nothing else runs on it.  A search is timed until the result exists and knows its length; the median
+time until a notebook shows its table is given beside it.  Of scan, sync and all searches together
+it is said how much memory the process has grown by at most.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import _machine
 from sqlalchemy import insert, text
 
 from oectflow.pipeline.inputs.catalog import Catalog, SearchResult
@@ -92,7 +94,11 @@ def main() -> None:
         files = make_files(root, arguments.n)
         fill(url, files)
         with Catalog(url) as catalog:
-            rows = [*measure_scan(catalog, root, arguments.n), *measure_searches(catalog)]
+            rows = [
+                *measure_scan(catalog, root, arguments.n),
+                *measure_sync(catalog, root),
+                *measure_searches(catalog),
+            ]
     kind = "PostgreSQL" if arguments.database else f"SQLite {sqlite3.sqlite_version}"
     print(f"{arguments.n:,} experiments, {kind}, {platform.machine()}, {os.cpu_count()} cores\n")
     titles = ("what", "found", "median", "slowest", "processor", "until shown", "required")
@@ -139,7 +145,10 @@ def fill(url: str, files: list[tuple[str, os.stat_result]]) -> None:
             row, place, result = synthetic_rows(i, path, status, draw, flows, sets)
             rows.append(row)
             places.append(place)
-            results += [result] if result else []
+            if result:
+                results.append(result)
+                Path(result["path"]).touch()
+                os.utime(result["path"], ns=(status.st_mtime_ns, status.st_mtime_ns))
         for table, values in (
             (experiments, rows),
             (raw_files, places),
@@ -227,19 +236,36 @@ def synthetic_rows(
 
 def measure_scan(catalog: Catalog, root: Path, n: int) -> list[dict[str, Any]]:
     """Scan unchanged files."""
-    report = catalog.scan(root)
+    with _machine.most_memory([os.getpid()]) as most:
+        report = catalog.scan(root)
     if report.counts["unchanged"] != n or report.problems:
         raise SystemExit(f"the scan should find {n} unchanged files:\n{report}")
     times = [timed(lambda: catalog.scan(root)) for _ in range(3)]
     wall = statistics.median(time[0] for time in times)
+    print(f"scan: {max(most.values()) / 1e6:,.0f} MB")
     return [
         row(f"scan, {n / wall:,.0f} files/s", n, times, times, f"≥ {_FILES_PER_S:,.0f} files/s")
     ]
 
 
+def measure_sync(catalog: Catalog, root: Path) -> list[dict[str, Any]]:
+    """Look at results that are known."""
+    with _machine.most_memory([os.getpid()]) as most:
+        report = catalog.sync_features(root)
+    if report.n_recorded or report.n_removed or report.problems:
+        raise SystemExit(f"the sync should find known results only:\n{report}")
+    times = [timed(lambda: catalog.sync_features(root)) for _ in range(3)]
+    print(f"sync: {max(most.values()) / 1e6:,.0f} MB")
+    return [row("sync", report.n_unchanged, times, times, "")]
+
+
 def measure_searches(catalog: Catalog) -> list[dict[str, Any]]:
     """Run every search several times, after a first one that does not count."""
     rows = []
+    with _machine.most_memory([os.getpid()]) as most:
+        for filters in SEARCHES.values():
+            show(catalog.search(**filters))
+    print(f"all searches: {max(most.values()) / 1e6:,.0f} MB")
     for name, filters in SEARCHES.items():
         n_found = len(catalog.search(**filters))
         times = [timed(lambda f=filters: catalog.search(**f)) for _ in range(_REPEATS)]

@@ -3,6 +3,7 @@
     python benchmarks/workers.py [--json PATH] [--workers 8 16 32 48 96] [--workloads A B few]
     python benchmarks/workers.py --workloads B --workers 48 96 --batch-seconds 0.25 --dilation 4
     python benchmarks/workers.py --workloads B --workers 96 --disk-rate 2000   (MB/s)
+    python benchmarks/workers.py --workloads many --workers 250 1000
 
 The steps sleep as long as the real kernels take, so that a small machine can hold 96 workers: each
 has one thread, as in ``of.connect``, but 24 of them share a process.  Everything else is real:
@@ -14,6 +15,8 @@ A     80 experiments × 5 steps × 9 features, slow steps: the nine features of 
 B     75 experiments × 5,000 steps of 100 cycles, the same nine features and the reading.  A step
       that sleeps stands for ten (--stands-for), so there are 500 in a file.
 few   11 experiments × 40 steps as slow as in A: fewer experiments than workers.
+many  10,000 experiments (--experiments) × 8 steps of 1 s, one feature: what all of them, and all
+      the workers, cost the scheduler and the process that asks for it.
 
 ``busy`` is the share of the workers' time, from the first task to the last, in which a task ran;
 ``useful`` the share in which one slept as prescribed.  ``ideal`` is the prescribed time divided by
@@ -21,6 +24,10 @@ the workers, or what the disk needs where that is longer; ``/ideal`` the time fr
 the last over it; ``run`` all of ``of.extract``, with the look at every file at the beginning (as it
 was; all others are undilated).  ``× by experiment`` is how many times longer the same costs take
 with one task per experiment (granularity="experiment").
+
+``first task`` is how long after the call the first task of the run begins; ``client`` the CPU time
+of this process, and by how much its memory has grown at most; ``scheduler MB`` by how much that of
+the scheduler has; ``kB/graph`` the graph of one experiment, pickled.
 
 A 96-core machine spends the workers' own overhead on 96 cores; here it competes for few.  Where
 ``machine`` is near 100 % the figures are lower bounds.  --dilation D stretches the prescribed times
@@ -31,6 +38,7 @@ longer; ``useful at 1:1`` then puts it back: batch / (batch + measured CPU of a 
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -38,9 +46,10 @@ from pathlib import Path
 from typing import Any
 
 import _machine
+import cloudpickle
 import psutil
 import pyarrow.dataset as ds
-from _lab import new_disk, timed_feature, write_lab
+from _lab import new_disk, timed_feature, write_copies, write_lab
 from _many_workers import ManyWorkers, many_workers
 from distributed import get_task_stream
 
@@ -120,6 +129,7 @@ def workloads(real: dict[str, float], options: argparse.Namespace) -> list[Workl
         Workload("A", 80, 5, slow, 0.3),
         Workload("B", 75, 5_000 // options.stands_for, fast, 0.0),
         Workload("few", 11, 40, slow, 0.3),
+        Workload("many", options.experiments, 8, {"slow": 1.0}, 0.0),
     ]
     return [one for one in known if one.name in options.workloads]
 
@@ -143,14 +153,17 @@ def run(
     cluster: ManyWorkers, raw: Path, out: Path, features: dict[str, Any], granularity: Any
 ) -> dict[str, Any]:
     """Run once, and return what the scheduler and the processes say about it."""
-    before = _machine.cpu_seconds([cluster.scheduler_pid, *cluster.worker_pids])
+    pids = [os.getpid(), cluster.scheduler_pid, *cluster.worker_pids]
+    before = _machine.cpu_seconds(pids)
     psutil.cpu_percent()
     with get_task_stream(client=cluster.client) as stream:
-        report = of.extract(
-            raw, features, out, client=cluster.client, granularity=granularity, progress=False
-        )
-    machine = psutil.cpu_percent()
-    after = _machine.cpu_seconds(before)
+        begin = time.time()
+        with _machine.most_memory(pids[:2]) as most:
+            report = of.extract(
+                raw, features, out, client=cluster.client, granularity=granularity, progress=False
+            )
+        after = _machine.cpu_seconds(before)
+        machine = psutil.cpu_percent()
     if not report.ok:
         raise SystemExit(str(report))
     spans = [
@@ -159,6 +172,10 @@ def run(
         for span in task["startstops"]
         if span["action"] == "compute"
     ]
+    first = sorted(raw.glob("*.h5"))[0]
+    with tempfile.TemporaryDirectory() as empty:
+        plan = of.plan(first, features, empty, client=cluster.client, granularity=granularity)
+        graph = len(cloudpickle.dumps(dict(plan.dask_graph(first.stem).__dask_graph__())))
     names = list(features)
     table = ds.dataset(sorted(out.glob("*.parquet"))).to_table(columns=names)
     return {
@@ -167,6 +184,11 @@ def run(
         "task_s": sum(stop - start for start, stop in spans),
         "prescribed_s": sum(float(table[name].to_numpy().sum()) for name in names),
         "n_tasks": len(spans),
+        "first_task_s": min(start for start, _ in spans) - begin,
+        "client_cpu_s": after[pids[0]] - before[pids[0]],
+        "graph_bytes": graph,
+        "client_bytes": most[pids[0]],
+        "scheduler_bytes": most[cluster.scheduler_pid],
         "scheduler_cpu_s": after[cluster.scheduler_pid] - before[cluster.scheduler_pid],
         "worker_cpu_s": sum(after[pid] - before[pid] for pid in cluster.worker_pids),
         "machine_percent": machine,
@@ -199,6 +221,11 @@ def row(load: Workload, n: int, got: dict[str, Any], options: argparse.Namespace
         else None,
         "run s": got["run_s"],
         "ms CPU/task": 1e3 * overhead,
+        "first task s": got["first_task_s"],
+        "client CPU s": got["client_cpu_s"],
+        "client MB": got["client_bytes"] / 1e6,
+        "kB/graph": got["graph_bytes"] / 1e3,
+        "scheduler MB": got["scheduler_bytes"] / 1e6,
         "µs sched./task": 1e6 * got["scheduler_cpu_s"] / got["n_tasks"],
         "scheduler %": 100 * dilation * got["scheduler_cpu_s"] / got["makespan_s"],
         "machine %": got["machine_percent"],
@@ -218,7 +245,8 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[dict[str, A
     rows = []
     small = write_lab(folder / "small", 4, 100)
     for load in workloads(real, options):
-        raw = write_lab(folder / load.name, load.n_experiments, load.n_steps)
+        write = write_copies if load.name == "many" else write_lab
+        raw = write(folder / load.name, load.n_experiments, load.n_steps)
         for n in options.workers:
             with many_workers(n, options.processes) as cluster:
                 # The first tasks of a process import what they need.
@@ -261,8 +289,11 @@ def main() -> None:
     """Run the benchmark."""
     parser = _machine.parser(__doc__)
     parser.add_argument("--workers", type=int, nargs="+", default=[8, 16, 32, 48, 96])
-    parser.add_argument("--workloads", nargs="+", choices=("A", "B", "few"), default=["A", "B"])
+    parser.add_argument(
+        "--workloads", nargs="+", choices=("A", "B", "few", "many"), default=["A", "B"]
+    )
     parser.add_argument("--processes", type=int, default=4, help="processes of the workers")
+    parser.add_argument("--experiments", type=int, default=10_000, help="of many")
     parser.add_argument("--slow-step", type=float, default=2.4, help="s per step of A; default 2.4")
     parser.add_argument("--stands-for", type=int, default=10, help="real steps per step of B")
     parser.add_argument("--step-seconds", type=float, help="s per real step of B, not measured")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from distributed import Client
 
+from oectflow.cluster.processes import ProcessCluster
 from oectflow.errors import ClusterError, OectflowError, StorageError
 from oectflow.pipeline.execution.driving.scheduler import workers_of
 from oectflow.place import as_remote, place
@@ -24,7 +25,8 @@ def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) ->
     Parameters
     ----------
     client
-        The cluster; without workers, nothing is known yet.
+        The cluster; without workers, nothing is known yet, and of those that ``connect("local")``
+        has started on this machine, nothing need be asked.
     folder
         Where results will be written.
     raw
@@ -37,11 +39,6 @@ def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) ->
     StorageError
         The folder cannot be written from here.
     """
-    workers = workers_of(client)
-    one_of_each = list({info["host"]: address for address, info in workers.items()}.values())
-    if not one_of_each:
-        return
-    sizes = dict(list(_one_per_folder(raw).items())[:_MOST_FOLDERS])
     # Workers have working folders of their own.
     mark = folder.absolute() / f".oectflow-{uuid.uuid4().hex}.tmp"
     try:
@@ -49,6 +46,13 @@ def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) ->
     except OSError as error:
         raise StorageError(f"{mark}: cannot be written ({error.strerror or error})") from error
     try:
+        if isinstance(client.cluster, ProcessCluster):
+            return
+        workers = workers_of(client)
+        one_of_each = list({info["host"]: address for address, info in workers.items()}.values())
+        if not one_of_each:
+            return
+        sizes = dict(list(_one_per_folder(raw).items())[:_MOST_FOLDERS])
         found = client.run(look, str(mark), sizes, workers=one_of_each, on_error="return")
     finally:
         mark.unlink(missing_ok=True)

@@ -82,9 +82,9 @@ class ScanReport:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Known:
-    """What the catalog knows of one file."""
+    """What the catalog knows of one file; a scan holds one for each of a million files."""
 
     size: int
     mtime_ns: int
@@ -149,16 +149,13 @@ def _known_files(store: Store, root: str) -> dict[str, _Known]:
         f.path, f.size, f.mtime_ns, f.scanned_ns, f.content_hash, experiments.c.file_state
     ).join_from(raw_files, experiments)
     others = select(o.path, o.size, o.mtime_ns, o.scanned_ns, o.content_hash, o.kind)
-    with store.read() as connection:
-        rows = [
-            *connection.execute(others.where(below(o.path, root))),
-            *connection.execute(mine.where(below(f.path, root))),
-        ]
     known: dict[str, _Known] = {}
-    for path, *values in rows:
-        # An experiment whose file was replaced remembers the path, which now is another's.
-        if values[-1] != "missing" or path not in known:
-            known[path] = _Known(*values)
+    with store.read() as connection:
+        for statement in (others.where(below(o.path, root)), mine.where(below(f.path, root))):
+            for path, *values in connection.execute(statement):
+                # An experiment whose file was replaced remembers the path, which now is another's.
+                if values[-1] != "missing" or path not in known:
+                    known[path] = _Known(*values)
     return known
 
 

@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from distributed import Client, LocalCluster
 from distributed.comm import CommClosedError
 
 import oectflow as of
-from oectflow.errors import ClusterError
+from oectflow.cluster.processes import ProcessCluster
+from oectflow.errors import ClusterError, StorageError
 from oectflow.pipeline.execution.driving.disks import check_disks, look
 from oectflow.pipeline.inputs.simulate import simulate_device
 
@@ -95,6 +97,22 @@ def test_a_worker_that_cannot_run_our_tasks_is_named(client, tmp_path, monkeypat
     monkeypatch.setattr(client, "run", run)
     with pytest.raises(ClusterError, match=r"worker tcp://127.0.0.1:1 cannot run .*oectflow'\);"):
         check_disks(client, tmp_path, [])
+
+
+def test_workers_of_this_machine_are_not_asked(tmp_path):
+    class Here(ProcessCluster):
+        def __init__(self):
+            pass
+
+        def __del__(self):
+            pass
+
+    # It has nothing else, so that whatever would be asked fails.
+    client = SimpleNamespace(cluster=Here())
+    check_disks(client, tmp_path, [(str(tmp_path / "raw.h5"), 2)])
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(StorageError, match="cannot be written"):
+        check_disks(client, tmp_path / "none", [])
 
 
 WORKER = "mount -t tmpfs none {hidden} && exec {python} -m distributed.cli.dask_worker {address} "
