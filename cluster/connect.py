@@ -345,8 +345,8 @@ def _warm_up(
             if left <= _TELL_AFTER:
                 done.cancel()
                 raise ClusterError(
-                    f"connect({spec!r}): workers have not compiled the kernels within "
-                    f"{timeout:.0f} s; wait longer with timeout=, later ones find them ready"
+                    f"connect({spec!r}): workers have not compiled the kernels in time; connect "
+                    "again, which goes on with what is left, or wait longer with timeout="
                 ) from error
             _tell(spec, f"workers compile kernels ({time.monotonic() - begin:.0f} s)")
 

@@ -95,8 +95,8 @@ def test_did_you_mean(word, known, hint):
     assert errors.did_you_mean(word, known) == hint
 
 
-def test_readme__names_every_extractor_with_its_unit():
-    text = (ROOT / "README.md").read_text()
+def test_overview__names_every_extractor_with_its_unit():
+    text = (ROOT / "docs" / "overview.md").read_text()
     for name in of.extractor_names():
         extractor = of.get_extractor(name)
         if type(extractor).__module__.startswith("oectflow."):
