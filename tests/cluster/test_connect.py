@@ -67,7 +67,7 @@ def test_connect__says_what_it_waits_for_and_no_longer_than_it_was_told(
         n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address="127.0.0.1:0"
     ) as cluster:
         try:
-            with pytest.raises(ClusterError, match="have not compiled the kernels within 1 s"):
+            with pytest.raises(ClusterError, match="have not compiled the kernels in time"):
                 connect(cluster.scheduler_address, kernels="slow_kernels", timeout=1)
         finally:
             go.touch()
