@@ -24,7 +24,7 @@ from oectflow.pipeline.cli.output import (
     tell,
 )
 from oectflow.pipeline.cli.place import CatalogOption, find_catalog
-from oectflow.place import is_remote, place, snapshot
+from oectflow.place import place, snapshot
 
 if TYPE_CHECKING:
     from oectflow.pipeline.features.feature_list import FeatureList
@@ -67,7 +67,7 @@ def status(
     else:
         paths, states = _of_catalog(catalog)
     raw = RawFiles(folder)
-    raw.look_ahead(path for path in paths if is_remote(path))
+    raw.look_ahead(paths)
     with progress_bar("status", "experiments", quiet=quiet) as progress:
         for done, path in enumerate(paths, 1):
             states.append(look_at(path, raw, folder, wanted))

@@ -254,13 +254,18 @@ def open_object(path: Path) -> Iterator[h5py.File]:
     source.verify()
 
 
+def index_of(path: Path, folder: Path) -> Path:
+    """Return where the index of a file stands, or would stand, in a folder of results."""
+    return folder / FOLDER / _name((str(path), cast("RemotePath", path).about().etag))
+
+
 def save_index(path: Path, folder: Path) -> None:
     """Put the index of a large file into a folder of results, unless it is there; OSError."""
     remote = cast("RemotePath", path)
     key = (str(path), remote.about().etag)
     pieces = _indexes.get(key)
-    target = folder / FOLDER / _name(key)
-    if pieces is None or is_small(remote) or (target in _saved):
+    target = index_of(path, folder)
+    if pieces is None or is_small(remote) or target in _saved:
         return
     (folder / FOLDER).mkdir(exist_ok=True)
     with atomic_write(target) as temporary:
@@ -274,7 +279,7 @@ def load_index(path: Path, folder: Path) -> bool:
     if is_small(remote):
         return False
     key = (str(path), remote.about().etag)
-    source = folder / FOLDER / _name(key)
+    source = index_of(path, folder)
     if source not in _saved and _indexes.get(key) is None:
         try:
             pieces = unpacked(source.read_bytes())

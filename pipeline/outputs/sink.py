@@ -19,9 +19,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,7 @@ from oectflow.atomic_write import atomic_write
 from oectflow.checksums import add_checksums, open_checked, read_text
 from oectflow.errors import DamagedFile, OutputError, StorageError
 from oectflow.extractors.base import Variable
-from oectflow.place import is_remote
+from oectflow.place import as_remote, is_remote
 from oectflow.result_metadata import (
     KEY,
     DefinitionsLost,
@@ -124,7 +126,8 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
     OutputError
         ``path`` belongs to somebody else.
     """
-    read_earlier(path, results.metadata)
+    if not is_remote(path):
+        read_earlier(path, results.metadata)
     key = partition_key(path)
     table, metadata = _to_table(results, key, expand=expand_multidim)
     few = len(table) < _FEW_ROWS
@@ -134,7 +137,7 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
             # Not the folder of all: one that is removed during a run is missed, and not made.
             path.parent.mkdir(exist_ok=True)
         text = pack(metadata, definitions_folder(path) if few else None)
-        with atomic_write(path) as temporary:
+        with _written(path, results.metadata) as temporary:
             with pq.ParquetWriter(
                 temporary,
                 table.schema,
@@ -156,6 +159,23 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
             return temporary.stat().st_size
     except OSError as error:
         raise StorageError(f"{path}: cannot be written ({error.strerror or error})") from error
+
+
+@contextmanager
+def _written(path: Path, metadata: Mapping[str, Any]) -> Iterator[Path]:
+    """Yield where a result is written; in a store one request sees to it that none was there."""
+    remote = as_remote(path)
+    if remote is None:
+        with atomic_write(path) as temporary:
+            yield temporary
+        return
+    with TemporaryDirectory(prefix="oectflow-") as folder:
+        temporary = Path(folder) / path.name
+        yield temporary
+        content = temporary.read_bytes()
+    if not remote.put_if_absent(content):
+        read_earlier(path, metadata)
+        remote.write_bytes(content)
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from oectflow.errors import DamagedFile, InputError, OectflowError, OutputError
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
 from oectflow.pipeline.inputs.guard import trust
-from oectflow.pipeline.inputs.object_file import load_index
+from oectflow.pipeline.inputs.object_file import index_of, load_index
 from oectflow.pipeline.outputs.places import partition_of, result_files, result_path
 from oectflow.pipeline.outputs.sink import read_earlier, read_metadata, read_table
 from oectflow.pipeline.outputs.trouble import Outcome, flags_of_result, in_words, outcome_of
@@ -103,8 +103,8 @@ class RawFiles:
 
     def look_ahead(self, paths: Iterable[Path]) -> None:
         """Fetch raw files of a store together, then their results; what fails, fails later."""
-        paths = list(paths)
-        fetch_ahead(paths)
+        paths = [path for path in paths if is_remote(path)]
+        fetch_ahead([*paths, *(index_of(path, self._out) for path in paths)])
         results = []
         for path in paths:
             try:

@@ -289,6 +289,9 @@ def hash_source(task: ExperimentTask, after: object = None) -> str:  # noqa: ARG
     try:
         path = place(task.path)
         digest = task.identity.content_hash(path)
+        if task.identity.etag:
+            # Whatever was read is of this version.
+            return digest
         # What was put in its place meanwhile is not what the features are of.
         return digest if task.identity.is_of(path) else ""
     except (OSError, UnreadableFile):
