@@ -274,7 +274,7 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[list[dict[str, A
                 by_plan = steps if options.batch_seconds else "auto"
                 first = run(cluster, raw, folder / f"{load.name}-{n}", features, by_plan)
                 rows.append(row(load, n, first, options))
-                if n >= COMPARED_FROM and not options.batch_seconds:
+                if n >= COMPARED_FROM and not options.batch_seconds and load.name != "many":
                     coarse = run(
                         cluster, raw, folder / f"{load.name}-{n}-e", features, "experiment"
                     )
