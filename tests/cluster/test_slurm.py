@@ -56,7 +56,7 @@ def options(**given):
         if any(one.address == "127.0.0.1" for one in found)
     )
     return {
-        "n_workers": 2, "cores": 1, "memory": "1 GiB", "dashboard_port": 0, "interface": loopback,
+        "n_workers": 2, "cores": 1, "memory": "2 GiB", "dashboard_port": 0, "interface": loopback,
         "timeout": 300,
     } | given  # fmt: skip
 
