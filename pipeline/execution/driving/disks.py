@@ -12,7 +12,7 @@ from distributed import Client
 
 from oectflow.cluster.processes import ProcessCluster
 from oectflow.errors import ClusterError, OectflowError, StorageError
-from oectflow.pipeline.execution.driving.scheduler import workers_of
+from oectflow.pipeline.execution.driving.scheduler import scheduler_needed, workers_of
 from oectflow.place import as_remote, place
 
 #: Of so many folders one raw file is looked for.
@@ -53,7 +53,8 @@ def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) ->
         if not one_of_each:
             return
         sizes = dict(list(_one_per_folder(raw).items())[:_MOST_FOLDERS])
-        found = client.run(look, str(mark), sizes, workers=one_of_each, on_error="return")
+        with scheduler_needed(OSError):
+            found = client.run(look, str(mark), sizes, workers=one_of_each, on_error="return")
     finally:
         mark.unlink(missing_ok=True)
     for address, answer in found.items():
