@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import cloudpickle
 from distributed import Client, Scheduler, SchedulerPlugin
 
 from oectflow.cluster import counters as counters_module
+from oectflow.cluster import dask_internals
 from oectflow.cluster.counters import RunCounters
 
 logger = logging.getLogger(__name__)
@@ -80,7 +82,7 @@ def add_page(client: Client, by_value: bool) -> None:
     # Not at the top: this module goes to schedulers without oectflow.
     from oectflow.measurement import kinds
 
-    modules = (counters_module, __import__(__name__, fromlist=["*"]))
+    modules = (counters_module, dask_internals, __import__(__name__, fromlist=["*"]))
     for module in modules:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -94,42 +96,18 @@ def add_page(client: Client, by_value: bool) -> None:
 
 def add_route(scheduler: Scheduler, counters: RunCounters) -> None:
     """Serve the page beside those of Dask, and put it into their menu."""
-    application = getattr(scheduler, "http_application", None)
-    pages = [app for app in getattr(application, "applications", ()) if hasattr(app, "app_paths")]
+    pages = dask_internals.dashboard_pages(scheduler)
     if not pages or any(path.endswith(f"/{PAGE}") for app in pages for path in app.app_paths):
         return
-    # Imported here: the client needs none of it, and a scheduler without Bokeh gets no page.
-    from distributed.dashboard.core import BokehApplication
-    from distributed.dashboard.scheduler import template_variables
-    from tornado.ioloop import IOLoop
 
-    variables = template_variables(scheduler)
-    if PAGE not in variables["pages"]:
-        variables["pages"].insert(1, PAGE)
+    def fill(doc: Any) -> Callable[[], None]:
+        page = Page(counters)
+        page.update()
+        doc.title = "oectflow"
+        doc.add_root(page.root)
+        return page.update
 
-    def document(scheduler: Scheduler, extra: dict[str, Any], doc: Any) -> None:  # noqa: ARG001
-        fill_document(doc, extra, counters)
-
-    ours = BokehApplication(
-        {f"/{PAGE}": document}, scheduler, pages[0].prefix, template_variables=variables
-    )
-    application.add_application(ours)  # type: ignore[union-attr]
-    ours.initialize(IOLoop.current())
-    ours.start()
-
-
-def fill_document(doc: Any, extra: dict[str, Any], counters: RunCounters) -> None:
-    """Build the page for one visitor, and keep it up to date."""
-    from distributed.dashboard.components.scheduler import BOKEH_THEME, env
-
-    page = Page(counters)
-    page.update()
-    doc.title = "oectflow"
-    doc.add_root(page.root)
-    doc.template = env.get_template("simple.html")
-    doc.template_variables.update(extra)
-    doc.theme = BOKEH_THEME
-    doc.add_periodic_callback(page.update, _UPDATE_MILLISECONDS)
+    dask_internals.new_page(scheduler, PAGE, fill, _UPDATE_MILLISECONDS)
 
 
 class Page:

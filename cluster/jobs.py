@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distributed.core import Status
 from distributed.deploy.cluster import Cluster
-from distributed.deploy.spec import ProcessInterface
+
+from oectflow.cluster.dask_internals import ProcessInterface, Status
 
 logger = logging.getLogger(__name__)
 

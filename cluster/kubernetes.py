@@ -12,7 +12,8 @@ from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT, as_enviro
 from oectflow.errors import ClusterError
 
 _NAME = "oectflow"
-#: What the user of the image may do: nothing but compute.  Its number is that of deploy/Dockerfile.
+#: What the user of the image may do: nothing but compute.  Its number is that of
+#: cluster/deploy/Dockerfile.
 _POD = {
     "runAsNonRoot": True,
     "runAsUser": 1000,
@@ -49,7 +50,7 @@ def start_kubernetes(
     security
         Must be None or False: the operator's client speaks to schedulers without TLS only.
     image
-        With the packages that this process has; built from ``deploy/Dockerfile``.
+        With the packages that this process has; built from ``cluster/deploy/Dockerfile``.
     name
         Of the cluster.
     volumes
@@ -73,8 +74,8 @@ def start_kubernetes(
     if security not in (None, False):
         raise ClusterError(
             "connect('kubernetes'): security= is not available; restrict the scheduler's port "
-            "with a network policy, or start a cluster with TLS from deploy/kubernetes and connect "
-            "to its address"
+            "with a network policy, or start a cluster with TLS from cluster/deploy/kubernetes and "
+            "connect to its address"
         )
     try:
         operator = importlib.import_module("dask_kubernetes.operator")
@@ -86,7 +87,7 @@ def start_kubernetes(
     if image is None and "custom_cluster_spec" not in options:
         raise ClusterError(
             "connect('kubernetes'): say image=, one with the packages that you have here; "
-            "deploy/Dockerfile makes it"
+            "cluster/deploy/Dockerfile makes it"
         )
     if image is not None:
         options["custom_cluster_spec"] = cluster_spec(

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Worker, WorkerPlugin
-from distributed.core import Status
 
+from oectflow.cluster.dask_internals import Status
 from oectflow.cluster.local import scratch_folder
 from oectflow.cluster.versions import installed_versions, what_differs
 from oectflow.errors import ClusterError

@@ -23,9 +23,8 @@ from typing import Any
 
 import dask
 from distributed import Security
-from distributed.core import Status
-from distributed.deploy.spec import ProcessInterface, SpecCluster
 
+from oectflow.cluster.dask_internals import ProcessInterface, SteadyCluster
 from oectflow.errors import ClusterError
 
 _SECONDS_TO_EXIT = 15.0
@@ -230,7 +229,7 @@ class WorkerProcess(ProcessInterface):
         await super().close()
 
 
-class ProcessCluster(SpecCluster):
+class ProcessCluster(SteadyCluster):
     """A scheduler and workers of this machine, all of them outside this process.
 
     Parameters
@@ -266,17 +265,9 @@ class ProcessCluster(SpecCluster):
             self._host.kill()
             raise
 
-    def _update_worker_status(self, op: str, msg: Any) -> None:
-        # A worker that dies is started again by its nanny.  SpecCluster would, some seconds after a
-        # death, close the nanny of one that has died again and is not back yet: for good.
-        super(SpecCluster, self)._update_worker_status(op, msg)
-
-    async def _close(self) -> None:
-        if not self._host.alive and self.status == Status.running:
-            # Dask would try for half a minute to reach a scheduler that is gone.
-            self.shutdown_scheduler = False
-            self.scheduler.status = Status.closed
-        await super()._close()
+    def scheduler_is_gone(self) -> bool:
+        """Whether the process of scheduler and workers has ended."""
+        return not self._host.alive
 
 
 def plain(security: Security | None) -> dict[str, Any] | None:

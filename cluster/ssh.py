@@ -19,11 +19,10 @@ from typing import Any
 
 import dask
 from distributed import Security
-from distributed.core import Status
 from distributed.deploy.cluster import Cluster
-from distributed.deploy.spec import SpecCluster
 from distributed.utils import format_dashboard_link
 
+from oectflow.cluster.dask_internals import Status, SteadyCluster
 from oectflow.cluster.far_host import knock
 from oectflow.cluster.local import LOOPBACK
 from oectflow.cluster.processes import SchedulerProcess, WorkerProcess, plain
@@ -150,7 +149,7 @@ def _for_each(hosts: Sequence[str], name: str, given: Any, one: type) -> list[An
     return found
 
 
-class SSHCluster(SpecCluster):
+class SSHCluster(SteadyCluster):
     """A scheduler on the first of some machines, and workers on the others.
 
     Parameters
@@ -346,15 +345,11 @@ class SSHCluster(SpecCluster):
             logger.error("%s: %s; no workers are left: the scheduler is stopped", host.name, why)
             self._hosts[0].kill()
 
-    def _update_worker_status(self, op: str, msg: Any) -> None:
-        # As in ProcessCluster: a worker that dies is started again by its nanny.
-        super(SpecCluster, self)._update_worker_status(op, msg)
+    def scheduler_is_gone(self) -> bool:
+        """Whether the first machine, where the scheduler is, has been lost."""
+        return not self._hosts[0].alive
 
     async def _close(self) -> None:
-        if not self._hosts[0].alive and self.status == Status.running:
-            # Dask would try for half a minute to reach a scheduler that is gone.
-            self.shutdown_scheduler = False
-            self.scheduler.status = Status.closed
         await super()._close()
         await asyncio.gather(*(host.close() for host in self._hosts))
 

@@ -20,7 +20,7 @@ from oectflow.cluster.security import given_certificates, main
 from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT, as_environment
 from oectflow.errors import ClusterError
 
-DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+DEPLOY = Path(__file__).resolve().parents[2] / "cluster" / "deploy"
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_what_is_handed_on():
 
 @pytest.mark.usefixtures("operator")
 def test_an_image_is_needed():
-    with pytest.raises(ClusterError, match=r"say image=.*deploy/Dockerfile"):
+    with pytest.raises(ClusterError, match=r"say image=.*cluster/deploy/Dockerfile"):
         start_kubernetes(1)
 
 

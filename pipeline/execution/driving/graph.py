@@ -27,12 +27,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-# Private to Dask, and the only such import: a Task that is known to produce data from nothing is
-# held back by the scheduler until a worker is free, so that memory stays bounded.
-from dask._task_spec import List, Task, TaskRef
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
+# A Task that is known to produce data from nothing is held back by the scheduler until a worker is
+# free, so that memory stays bounded.
+from oectflow.cluster.dask_internals import List, Task, TaskRef
 from oectflow.pipeline.execution.planning.actions import Submit
 from oectflow.pipeline.execution.planning.batches import Key, StepBatch
 from oectflow.pipeline.execution.planning.work import ExperimentTask
