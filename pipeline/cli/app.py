@@ -1,7 +1,7 @@
 """All commands in their order, and what happens to their errors.
 
-A command is a plain function in the module of its group.  Whatever takes long to import is imported
-inside the function, so that ``oectflow --help`` answers at once.
+A command is a plain function in the module of its group.  Modules that take long to import are
+imported inside the function, so that ``oectflow --help`` answers at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from oectflow.pipeline.cli.output import folded, messages, note, say
 
 EXIT_STATUS = (
     "Exit status: 0 all is well; 1 something failed, the rest is written; "
-    "2 the command or a configuration is wrong, or it cannot be carried out."
+    "2 the command or a configuration is wrong, or the command cannot be carried out."
 )
 
 INTERRUPTED = (
@@ -74,7 +74,7 @@ COMMANDS: dict[str, tuple[Callable[..., Any], ...]] = {
 }
 GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
     "features": (
-        "Which features there are, and whether a feature file is right.",
+        "List and show features, and check a feature file.",
         {
             "list": features.list_features,
             "show": features.show_features,
@@ -82,7 +82,7 @@ GROUPS: dict[str, tuple[str, dict[str, Callable[..., Any]]]] = {
         },
     ),
     "marks": (
-        "Mark results as bad or to be checked, undo that, and list what was marked.",
+        "Mark results as bad or to be checked, undo marks, and list them.",
         {
             "add": marks.add,
             "list": marks.list_marks,
@@ -137,7 +137,7 @@ def build_app() -> typer.Typer:
 
 
 def _interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command of which Ctrl-C is one line, not "Aborted!" or a traceback."""
+    """Return a command that answers Ctrl-C with one line, not "Aborted!" or a traceback."""
 
     @functools.wraps(function)
     def command(*arguments: Any, **options: Any) -> Any:
@@ -151,7 +151,7 @@ def _interruptible(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _paragraphs(function: Callable[..., Any]) -> str:
-    """Return a docstring with a line per paragraph, which the help then folds to the terminal."""
+    """Return a docstring with one line per paragraph; the help folds the lines to the terminal."""
     paragraphs = (inspect.getdoc(function) or "").split("\n\n")
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 

@@ -15,14 +15,14 @@ from oectflow.pipeline.cli.place import CatalogOption, need_catalog
 def sync(
     folder: Annotated[
         Path | None,
-        typer.Argument(help="Folder of results; by default the one of the configuration."),
+        typer.Argument(help="Folder of results; by default the one in the configuration."),
     ] = None,
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take note of the results in a folder: new ones, changed ones, and those that have gone.
+    """Record the results in a folder: which are new, which have changed and which are gone.
 
-    The exit status is 1 if some of them cannot be read.
+    The exit status is 1 if some results cannot be read.
     """
     place = need_catalog(catalog)
     if folder is None and place.config is None:
@@ -40,7 +40,10 @@ def validate(
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare the catalog with itself, the raw files and the results; 1 if there are problems."""
+    """Check the catalog against itself, the raw files and the results.
+
+    The exit status is 1 if there are problems.
+    """
     with messages.status("comparing"), need_catalog(catalog).open() as opened:
         report = opened.validate(content=content)
     _print(report, as_json)
@@ -48,7 +51,7 @@ def validate(
 
 
 def stats(catalog: CatalogOption = None, as_json: AsJson = False) -> None:
-    """Show what the catalog holds, in numbers."""
+    """Show the content of the catalog in numbers."""
     with need_catalog(catalog).open() as opened:
         _print(opened.stats(), as_json)
 
@@ -58,31 +61,33 @@ def backup(
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the catalog, as it is now, into one SQLite file, which is a catalog itself."""
+    """Copy the catalog, as it is now, into one SQLite file.  The copy is a catalog, too."""
     with messages.status("copying"), need_catalog(catalog).open() as opened:
         written = opened.backup(path)
     _print(f"written: {written}", as_json, {"path": written})
 
 
 def vacuum(catalog: CatalogOption = None, as_json: AsJson = False) -> None:
-    """Make the database compact."""
+    """Make the database smaller: give unused space back."""
     with messages.status("rewriting"), need_catalog(catalog).open() as opened:
         gained = opened.vacuum()
     _print(f"gained: {gained / 1e6:,.1f} MB", as_json, {"bytes_gained": gained})
 
 
 def import_catalog(
-    path: Annotated[Path, typer.Argument(help="The catalog.db of the software used until now.")],
+    path: Annotated[Path, typer.Argument(help="The catalog.db of the earlier software.")],
     raw_root: Annotated[
         Path | None,
-        typer.Option(help="Folder to which its paths are relative; by default 'raw' beside it."),
+        typer.Option(
+            help="Folder that the paths in it are relative to; by default 'raw' beside it."
+        ),
     ] = None,
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take over a catalog of the software in use until now, without altering it.
+    """Import the catalog of the earlier software.  The old catalog is not changed.
 
-    The exit status is 1 if some rows could not be taken over.
+    The exit status is 1 if some rows could not be imported.
     """
     with messages.status("importing"), need_catalog(catalog).open(make=True) as opened:
         report = opened.import_legacy(path, raw_root)
@@ -91,7 +96,7 @@ def import_catalog(
 
 
 def remove_missing(catalog: CatalogOption = None, as_json: AsJson = False) -> None:
-    """Forget the experiments whose raw files had vanished at the last scan."""
+    """Remove the experiments whose raw files were missing at the last scan."""
     with need_catalog(catalog).open() as opened:
         n = opened.remove_missing()
     _print(f"removed: {n:,} experiments", as_json, {"removed": n})

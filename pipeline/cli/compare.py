@@ -22,35 +22,44 @@ def compare(
     feature: Annotated[str, typer.Argument(help="Name of the feature.")],
     by: Annotated[
         str | None,
-        typer.Option(help="What makes the groups: chip_id, batch or any column of the samples."),
+        typer.Option(help="Group devices by this: chip_id, batch or any column of the samples."),
     ] = None,
     paired: Annotated[
         bool, typer.Option("--paired", help="The same devices were measured in each group.")
     ] = False,
     before: Annotated[
-        str | None, typer.Option(help="Instead: steps before, 0-4.", metavar="N,N-N")
+        str | None,
+        typer.Option(
+            help="Instead of groups: the steps before a change, such as 0-4.", metavar="N,N-N"
+        ),
     ] = None,
-    after: Annotated[str | None, typer.Option(help="And steps after.", metavar="N,N-N")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="The steps after that change.", metavar="N,N-N")
+    ] = None,
     select: Annotated[
         list[str] | None,
-        typer.Option(help="Entry along another axis: phase=on.", metavar="AXIS=ENTRY"),
+        typer.Option(
+            help="Take this entry along another axis, such as phase=on.", metavar="AXIS=ENTRY"
+        ),
     ] = None,
     log: Annotated[
         bool, typer.Option("--log", help="Compare logarithms: geometric means and ratios.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Picture to write, such as groups.pdf or groups.png."),
+        typer.Option("--out", "-o", help="Write a picture, such as groups.pdf or groups.png."),
     ] = None,
-    style: Annotated[str, typer.Option(help="Of the picture: strip, box or forest.")] = "strip",
+    style: Annotated[
+        str, typer.Option(help="Style of the picture: strip, box or forest.")
+    ] = "strip",
     results: Results = None,
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare a feature between groups of devices, with intervals, effect sizes and tests.
 
-    Cycles of a step, steps of a device and devices of a chip do not count as independent: whole
-    chips are drawn again, or where there is one, its devices.
+    Cycles of a step, steps of a device and devices of a chip are not treated as independent: the
+    bootstrap resamples whole chips.  If there is only one chip, it resamples the devices.
     """
     from oectflow.pipeline.outputs.results import open_results
     from oectflow.pipeline.statistics.compare import compare as run

@@ -1,4 +1,4 @@
-"""``app``: look through results in a browser, mark them, send pictures on."""
+"""``app``: look through results in a browser, mark them, share pictures."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ def app(
     results: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder that extract has written; by default the one of the configuration, else "
+            help="Folder that extract has written; by default the one in the configuration, else "
             "'features'."
         ),
     ] = None,
     raw: Annotated[
         str | None,
-        typer.Option(help="Raw files, a folder or a glob; by default those that results name."),
+        typer.Option(
+            help="Raw files, a folder or a glob; by default the files that the results name."
+        ),
     ] = None,
-    port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free port.")] = 0,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 0,
     prefix: Annotated[
-        str, typer.Option(help="Path under which a proxy shows the page, as /lab.")
+        str, typer.Option(help="Path under which a proxy shows the page, such as /lab.")
     ] = "",
     allow_origin: Annotated[
         list[str] | None,
@@ -41,9 +43,9 @@ def app(
 ) -> None:
     """Look through results in a browser: worst fits first, trends, marks, windows by hand.
 
-    The page is for this machine (127.0.0.1), and for whoever has the address with its token.
-    Nothing but marks is written, and an index beside the results (_index.arrow), which makes the
-    next start quick.
+    The page is served on this machine only (127.0.0.1), to anyone who has the address with its
+    token.  The app writes only marks, windows, and an index beside the results (_index.arrow).  The
+    index makes the next start quick.
     """
     from oectflow.pipeline.app.server import AppServer
 

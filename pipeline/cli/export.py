@@ -16,7 +16,7 @@ def export(
     results: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder that extract has written; by default the one of the configuration, else "
+            help="Folder that extract has written; by default the one in the configuration, else "
             "'features'."
         ),
     ] = None,
@@ -24,7 +24,8 @@ def export(
         Path, typer.Option("--out", "-o", help="File to write: .xlsx, .csv, .mat, .nc or .zarr.")
     ] = Path("features.xlsx"),
     feature: Annotated[
-        list[str] | None, typer.Option(help="Feature to take; several times: several.")
+        list[str] | None,
+        typer.Option(help="Feature to export; give it several times for several features."),
     ] = None,
     level: Annotated[
         Literal["experiments", "steps", "cycles"], typer.Option(help="Rows of a CSV file.")
@@ -32,19 +33,20 @@ def export(
     decimal_comma: Annotated[
         bool,
         typer.Option(
-            "--decimal-comma", help="Of a CSV file: 0,5 and semicolons, for Excel in Europe."
+            "--decimal-comma",
+            help="Write a CSV file with 0,5 and semicolons, for Excel in Europe.",
         ),
     ] = False,
     marks: Annotated[
         Literal["exclude", "flag", "ignore"],
-        typer.Option(help="What is marked as bad: left out, only named, or neither."),
+        typer.Option(help="Leave out values marked as bad, only flag them, or ignore marks."),
     ] = "exclude",
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write results as one file for Excel, Origin, MATLAB or others; its end says for which.
+    """Write results as one file for Excel, Origin, MATLAB or other programs.
 
-    An existing file is replaced.
+    The ending of the file's name decides the format.  An existing file is replaced.
     """
     from oectflow.pipeline.outputs.export import export as write
 

@@ -36,20 +36,23 @@ FeaturesOption = Annotated[
 VerifyOption = Annotated[
     str,
     typer.Option(
-        help="identity: a file of known size and time is the one it was; content: all are read."
+        help="identity: a file with the same size and time is taken as unchanged; content: all "
+        "files are read and compared."
     ),
 ]
 AllowExternal = Annotated[
     bool,
     typer.Option(
         "--allow-external",
-        help="Take raw files whose data lie in other files: these may name any that you can read.",
+        help="Accept raw files that keep their data in other files.  They can point to any file "
+        "that you can read.",
     ),
 ]
 PartitionBy = Annotated[
     str | None,
     typer.Option(
-        help="chip_id or device_id: a folder for each, which other software reads as one dataset."
+        help="chip_id or device_id: make one folder for each.  Other software reads them as one "
+        "dataset."
     ),
 ]
 Out = Annotated[
@@ -57,7 +60,7 @@ Out = Annotated[
     typer.Option(
         "--out",
         "-o",
-        help="Folder of the results; by default the one of the configuration, else 'features'.",
+        help="Folder of the results; by default the one in the configuration, else 'features'.",
     ),
 ]
 
@@ -75,8 +78,8 @@ def extract(
     experiments: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Folders, globs or HDF5 files.  Without any, the experiments of the catalog that "
-            "fit the filters: all of it without a filter."
+            help="Folders, globs or HDF5 files.  By default, the experiments of the catalog that "
+            "match the filters; without filters, all of them."
         ),
     ] = None,
     features: FeaturesOption = "all",
@@ -85,7 +88,7 @@ def extract(
         str | None,
         typer.Option(
             help="local, slurm, pbs, sge, lsf, ssh, kubernetes, the address of a Dask scheduler, "
-            "or a YAML file; by default what the Dask configuration says, else local."
+            "or a YAML file; by default the one in the Dask configuration, else local."
         ),
     ] = None,
     workers: Workers = None,
@@ -102,7 +105,7 @@ def extract(
     ] = False,
     price_per_core_hour: Annotated[
         float | None,
-        typer.Option(min=0.0, help="Say what the run has cost, and what that is per TB."),
+        typer.Option(min=0.0, help="Show the cost of the run, in total and per TB."),
     ] = None,
     catalog: CatalogOption = None,
     quiet: Quiet = False,
@@ -110,8 +113,8 @@ def extract(
 ) -> None:
     """Compute features and write one Parquet file per experiment.
 
-    What is there already, of the same raw file and definition, is not computed again.  Where a
-    catalog is in use, it is told which features there are now.
+    Results that exist already, from the same raw file and definition, are not computed again.  If
+    you use a catalog, the new features are recorded in it.
     """
     from oectflow.pipeline.features.feature_list import FeatureList
     from oectflow.pipeline.inputs.find import find_experiments
@@ -187,7 +190,7 @@ def run(
     quiet: bool = False,
     samples: Samples | None = None,
 ) -> RunReport:
-    """Extract, on a cluster that is started only if there is enough work for it."""
+    """Extract features; start a cluster only if there is enough work for it."""
     from oectflow.cluster.connect import connect
     from oectflow.pipeline.execution.driving.run import extract as run_extract
     from oectflow.pipeline.execution.driving.run import extract_lazily
@@ -223,7 +226,7 @@ def _planned(
 
 
 def default_out(catalog: str | None) -> Path:
-    """Return the folder of the results where none is given."""
+    """Return the folder of the results if none is given."""
     place = find_catalog(catalog)
     if place is None or place.config is None:
         return Path("features")
@@ -231,12 +234,12 @@ def default_out(catalog: str | None) -> Path:
 
 
 def from_catalog(filters: Filters, catalog: str | None) -> list[Path]:
-    """Return the raw files of the catalog that fit.
+    """Return the raw files of the experiments in the catalog that match the filters.
 
     Raises
     ------
     ConfigError
-        There is no catalog, or no experiment in it fits.
+        There is no catalog, or no experiment in it matches.
     """
     wanted = filters.wanted()
     if not wanted and find_catalog(catalog) is None:
@@ -253,7 +256,7 @@ def from_catalog(filters: Filters, catalog: str | None) -> list[Path]:
 
 
 def _record(catalog: Catalog | None, folder: Path) -> tuple[int | None, str]:
-    """Tell the catalog which results there are; return their number, or why it was not told."""
+    """Record the results in the catalog; return their number, or why that failed."""
     if catalog is None:
         return None, ""
     try:

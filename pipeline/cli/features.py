@@ -1,4 +1,4 @@
-"""``features``: which features there are, and whether a feature file is right."""
+"""``features``: list and show features, and check a feature file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def list_features(as_json: AsJson = False) -> None:
 
 
 def show_features(features: Which, as_json: AsJson = False) -> None:
-    """Show what a feature set computes, from what and in which units."""
+    """Show the features of a set, the data that they are computed from, and their units."""
     from oectflow.pipeline.features.feature_list import FeatureList
 
     found = FeatureList.load(features)
@@ -49,7 +49,7 @@ def show_features(features: Which, as_json: AsJson = False) -> None:
 def validate_features(
     file: Annotated[Path, typer.Argument(help="A YAML or JSON file.")], as_json: AsJson = False
 ) -> None:
-    """Check a feature file: every mistake with its line, its place and what to do.
+    """Check a feature file: show every mistake, its line, its place and how to correct it.
 
     The exit status is 0 if the file is right, 2 if not.
     """

@@ -28,22 +28,24 @@ Words = list[str] | None
 
 @dataclass(frozen=True)
 class Filters:
-    """What an experiment must be; None and empty lists do not count."""
+    """The filters that an experiment must match; None and empty lists are ignored."""
 
-    test_id: Annotated[Words, _option("Test id; several times: any of them.")] = None
+    test_id: Annotated[Words, _option("Test id; given several times: any of them.")] = None
     chip_id: Annotated[Words, _option("Chip.", "--chip-id", "--chip")] = None
     device_id: Annotated[Words, _option("Device on its chip.", "--device-id", "--device")] = None
     batch_id: Annotated[Words, _option("Batch.", "--batch-id", "--batch")] = None
     status: Annotated[Words, _option("State of the measurement, such as completed.")] = None
     device_type: Annotated[Words, _option("N, P or unknown.")] = None
     file_state: Annotated[
-        Words, _option("Of the raw file: present, missing, unreadable or unscanned.")
+        Words, _option("State of the raw file: present, missing, unreadable or unscanned.")
     ] = None
     has_features: Annotated[
-        Words, _option("Has this feature; several times: all of them; 'any': has some.")
+        Words,
+        _option("Has this feature; given several times: has all of them; 'any': has at least one."),
     ] = None
     missing_features: Annotated[
-        Words, _option("Lacks this feature, or one of several; 'all': has none.")
+        Words,
+        _option("Lacks this feature; given several times: lacks one of them; 'all': has none."),
     ] = None
     kind: Annotated[
         Words, _option("Has steps of this kind of measurement: transfer, output, transient, …")
@@ -69,17 +71,23 @@ class Filters:
     created_after: Annotated[
         str | None, _option("Begun on this date (2025-08-15) or time, or later.", metavar="DATE")
     ] = None
-    created_before: Annotated[str | None, _option("Begun earlier.", metavar="DATE")] = None
-    completed_after: Annotated[str | None, _option("Ended then or later.", metavar="DATE")] = None
-    completed_before: Annotated[str | None, _option("Ended earlier.", metavar="DATE")] = None
+    created_before: Annotated[
+        str | None, _option("Begun before this date or time.", metavar="DATE")
+    ] = None
+    completed_after: Annotated[
+        str | None, _option("Ended on this date or time, or later.", metavar="DATE")
+    ] = None
+    completed_before: Annotated[
+        str | None, _option("Ended before this date or time.", metavar="DATE")
+    ] = None
     min_completion: Annotated[
-        float | None, _option("Completed to at least so many %.", metavar="N")
+        float | None, _option("At least this many % complete.", metavar="N")
     ] = None
     max_completion: Annotated[
-        float | None, _option("Completed to at most so many %.", metavar="N")
+        float | None, _option("At most this many % complete.", metavar="N")
     ] = None
-    min_steps: Annotated[int | None, _option("At least so many steps.", metavar="N")] = None
-    max_steps: Annotated[int | None, _option("At most so many steps.", metavar="N")] = None
+    min_steps: Annotated[int | None, _option("At least this many steps.", metavar="N")] = None
+    max_steps: Annotated[int | None, _option("At most this many steps.", metavar="N")] = None
     text_search: Annotated[
         str | None,
         _option("Part of the chip, the description or the test id.", "--text-search", "--text"),
@@ -87,16 +95,17 @@ class Filters:
     workflow: Annotated[
         Words,
         _option(
-            "Parameter of the workflow: step_1_2_param_cycles=25, =5,25,50 for one of several, "
-            "=5..50 for a range, =5.. for an open one.  Several times: all must fit.",
+            "Parameter of the workflow: step_1_2_param_cycles=25, =5,25,50 for one of several "
+            "values, =5..50 for a range, =5.. for an open range.  Given several times: all must "
+            "match.",
             metavar="KEY=…",
         ),
     ] = None
     sample: Annotated[
         Words,
         _option(
-            "What is known of the device: semiconductor=PEDOT:PSS, 'W=100 µm', 'L=5 µm..20 µm'.  "
-            "Several times: all must fit.",
+            "Property of the device: semiconductor=PEDOT:PSS, 'W=100 µm', 'L=5 µm..20 µm'.  "
+            "Given several times: all must match.",
             metavar="KEY=…",
         ),
     ] = None
@@ -107,7 +116,7 @@ class Filters:
         Raises
         ------
         CatalogError
-            A workflow filter is none.
+            A workflow or sample filter cannot be understood, or is given twice.
         """
         found: dict[str, Any] = {}
         for field in fields(self):
@@ -133,7 +142,7 @@ class Filters:
 
 
 def takes_filters(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command that has a parameter ``filters`` the options of :class:`Filters` instead."""
+    """Replace the parameter ``filters`` of a command by the options of :class:`Filters`."""
     hints = get_type_hints(Filters, include_extras=True)
     options = [
         inspect.Parameter(
@@ -169,12 +178,12 @@ def parse_workflow(text: str) -> tuple[str, Any]:
     text
         ``key=value``, ``key=min..max`` (either end may be missing) or ``key=a,b,c``.  The key may
         be written without ``workflow_``.  A value is a number, ``true``, ``false``, ``null``, or a
-        text; a text in double quotes is one in any case.
+        text.  A value in double quotes is always a text.
 
     Raises
     ------
     CatalogError
-        It is none of these.
+        The text has none of these forms.
     """
     key, sign, value = text.partition("=")
     key = key.strip()
@@ -203,7 +212,7 @@ def parse_sample(text: str) -> tuple[str, Any]:
     Raises
     ------
     CatalogError
-        It is none of these.
+        The text has none of these forms.
     """
     key, sign, value = (part.strip() for part in text.partition("="))
     if not sign or not key or not value:

@@ -1,4 +1,4 @@
-"""``import``: one file of any instrument, its features at once."""
+"""``import``: read one file of any instrument and show its features."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from oectflow.errors import InputError
 from oectflow.pipeline.cli.output import AsJson, emit_json, messages, note, say
 
-_COLUMN = "Heading of the column with the {}, where it does not tell."
+_COLUMN = "Heading of the column with the {}, if the heading does not show it."
 _SHOWN = 20
 
 
@@ -30,20 +30,22 @@ def import_file(
         str | None, typer.Option(help="transfer, output, transient or impedance.")
     ] = None,
     period: Annotated[
-        float | None, typer.Option(help="Gate period in s; by default it is found.")
+        float | None, typer.Option(help="Gate period in s; by default found from the data.")
     ] = None,
     features: Annotated[
         str, typer.Option("--features", "-f", help="A bundled set, or a YAML or JSON file.")
     ] = "all",
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Keep it as a raw file (.h5), too.")
+        Path | None, typer.Option("--out", "-o", help="Save the data as a raw file (.h5), too.")
     ] = None,
-    plot: Annotated[bool, typer.Option("--plot", help="Draw it as FILE.png, here.")] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="Draw the data as FILE.png in the current folder.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read one file and show its features: no folder, no cluster.
+    """Read one file and show its features.  You need no folder and no cluster.
 
-    With --out it becomes a raw file, of which 'oectflow extract' takes as many as there are.
+    With --out, the data are saved as a raw file.  'oectflow extract' takes any number of these.
     """
     from oectflow.pipeline.inputs.find import is_hdf5
     from oectflow.pipeline.inputs.one_source import read_one

@@ -1,4 +1,4 @@
-"""``ingest``: what instruments left behind becomes raw files."""
+"""``ingest``: convert files of instruments into raw files."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ def ingest(
     source: Annotated[Path, typer.Argument(help="Folder with measurements in it, or one file.")],
     out: Annotated[
         Path | None,
-        typer.Argument(help="Folder of the HDF5 files; by default the one of the configuration."),
+        typer.Argument(help="Folder of the HDF5 files; by default the one in the configuration."),
     ] = None,
     on_conflict: Annotated[
         Literal["skip", "update", "overwrite", "rename"],
-        typer.Option(help="What to do where the file exists already."),
+        typer.Option(help="What to do if the HDF5 file exists already."),
     ] = "skip",
     workers: Annotated[
-        int | None, typer.Option(help="Processes; by default as many as are worth starting.")
+        int | None, typer.Option(help="Number of processes; by default as many as are useful.")
     ] = None,
     samples: SamplesOption = None,
     catalog: CatalogOption = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert what instruments left behind into HDF5 files, one per experiment.
+    """Convert files of instruments into HDF5 files, one per experiment.
 
-    Folders with a test_info.json are tests of the laboratory's own instrument; all other files are
-    offered to the readers.  What cannot be converted is named with the reason, as is what nobody
-    could read; the rest is converted.
+    A folder with a test_info.json is a test of the laboratory's own instrument.  All other files
+    are offered to the readers.  Files that cannot be read or converted are listed with the reason;
+    the rest is converted.
     """
     from oectflow.pipeline.inputs.ingest import ingest as run_ingest
 

@@ -1,4 +1,4 @@
-"""``inspect``: what would be read from a file, before it is."""
+"""``inspect``: show what would be read from a file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A file, or a folder that is one test.")],
     save: Annotated[
         Path | None,
-        typer.Option(help="Write what was found out about delimited text as a schema (YAML)."),
+        typer.Option(help="Save the layout that was found in delimited text as a schema (YAML)."),
     ] = None,
     schema: Annotated[
-        Path | None, typer.Option(help="Read it as delimited text, as this schema says.")
+        Path | None, typer.Option(help="Read the file as delimited text, with this schema.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what would be read from a file: its columns, steps, and what would be left out.
+    """Show what would be read from a file: its columns, its steps, and what would be left out.
 
-    Nothing is written, but the schema with --save: correct it, and give it with --schema, or leave
-    it beside the files as schema.yaml.
+    Nothing is written, except the schema with --save.  You can correct the schema and give it with
+    --schema, or put it beside the files as schema.yaml.
     """
     from oectflow.pipeline.inputs.inspection import inspect as look
 

@@ -1,4 +1,4 @@
-"""``marks``: mark results, choose windows, undo that, list what was marked and chosen."""
+"""``marks``: mark results and choose windows, undo this, and list marks and windows."""
 
 from __future__ import annotations
 
@@ -25,27 +25,28 @@ Results = Annotated[
     typer.Option(
         "--results",
         "-r",
-        help="Folder that extract has written; by default the one of the configuration, else "
+        help="Folder that extract has written; by default the one in the configuration, else "
         "'features'.",
     ),
 ]
-Reason = Annotated[str, typer.Option(help="Why.")]
-Who = Annotated[str | None, typer.Option(help="By whom; by default the name of the account.")]
+Reason = Annotated[str, typer.Option(help="The reason.")]
+Who = Annotated[str | None, typer.Option(help="Your name; by default the name of the account.")]
 
 
 def add(
     label: Annotated[
         str,
         typer.Argument(
-            help="'bad': reports and statistics leave it out.  Anything else, such as 'check', is "
-            "only shown."
+            help="'bad': reports and statistics leave the result out.  Any other word, such as "
+            "'check', is only shown."
         ),
     ],
     experiment: Annotated[
         str | None, typer.Option("--experiment", "-e", help="Id of the experiment.")
     ] = None,
     chip_id: Annotated[
-        str | None, typer.Option("--chip-id", "--chip", help="Instead: the chip.")
+        str | None,
+        typer.Option("--chip-id", "--chip", help="The chip, instead of an experiment."),
     ] = None,
     device_id: Annotated[
         str | None, typer.Option("--device-id", "--device", help="The device on that chip.")
@@ -54,11 +55,13 @@ def add(
         str | None, typer.Option(help="Steps, from 0: 3 or 3-5 or 1,3-5.", metavar="N,N-N")
     ] = None,
     cycle: Annotated[
-        str | None, typer.Option(help="Gate cycles, from 0, likewise.", metavar="N,N-N")
+        str | None,
+        typer.Option(help="Gate cycles, from 0: 3 or 3-5 or 1,3-5.", metavar="N,N-N"),
     ] = None,
-    feature: Annotated[str | None, typer.Option(help="The only feature that is meant.")] = None,
+    feature: Annotated[str | None, typer.Option(help="Mark only this feature.")] = None,
     kind: Annotated[
-        str | None, typer.Option(help="The only kind of measurement: transfer, transient, …")
+        str | None,
+        typer.Option(help="Mark only this kind of measurement: transfer, transient, …"),
     ] = None,
     reason: Reason = "",
     who: Who = None,
@@ -68,8 +71,8 @@ def add(
 ) -> None:
     """Mark an experiment, a device or a chip, or some of its steps and cycles.
 
-    What was computed stays as it is: marks stand in a folder _marks beside the results, and hold
-    when these are extracted again.
+    The results are not changed.  Marks are kept in a folder _marks beside the results, and stay
+    valid when the results are extracted again.
     """
     from oectflow.pipeline.outputs.marking import mark
 
@@ -95,8 +98,8 @@ def add(
 
 def window(
     experiment: Annotated[str, typer.Argument(help="Id of the experiment.")],
-    begin: Annotated[float, typer.Argument(help="Begin, in s from the step's first sample.")],
-    end: Annotated[float, typer.Argument(help="End, likewise; a sample there is left out.")],
+    begin: Annotated[float, typer.Argument(help="Begin, in s after the step's first sample.")],
+    end: Annotated[float, typer.Argument(help="End, counted the same way; not included.")],
     step: Annotated[int, typer.Option(help="Step, from 0.")],
     cycle: Annotated[int, typer.Option(help="Gate cycle, from 0.")],
     phase: Annotated[Literal["on", "off"], typer.Option(help="Phase of the gate.")],
@@ -106,9 +109,9 @@ def window(
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Choose the window in which the next run fits the time constant of one phase of a cycle.
+    """Choose the window for the fit of the time constant of one phase of a cycle.
 
-    The results stay as they are until extract runs again.
+    The window takes effect when you run extract again; until then, the results do not change.
     """
     from oectflow.pipeline.outputs.window_choice import set_window
 
@@ -133,8 +136,8 @@ def undo(
     ids: Annotated[
         list[str],
         typer.Argument(
-            help="Ids of marks or windows, or their first digits, as 'list' and 'windows' show "
-            "them."
+            help="Ids of marks or windows, as 'list' and 'windows' show them; the first digits are "
+            "enough."
         ),
     ],
     reason: Reason = "",
@@ -154,7 +157,7 @@ def undo(
 
 
 def list_marks(
-    history: Annotated[bool, typer.Option(help="Also those that were undone.")] = False,
+    history: Annotated[bool, typer.Option(help="Show marks that were undone, too.")] = False,
     results: Results = None,
     catalog: CatalogOption = None,
     as_json: AsJson = False,
@@ -169,7 +172,7 @@ def list_marks(
 def list_windows(
     results: Results = None, catalog: CatalogOption = None, as_json: AsJson = False
 ) -> None:
-    """List the windows that were chosen, and whether the results were computed with them."""
+    """List the chosen windows, and show whether the results were computed with them."""
     from oectflow.pipeline.outputs.window_choice import windows
 
     folder = results or default_out(catalog)
@@ -192,7 +195,7 @@ def _show(found: pd.DataFrame, without: str, *, as_json: bool) -> None:
 
 
 def numbers(option: str, text: str | None) -> list[int] | None:
-    """Return the numbers that are meant: ``1,3-5``.
+    """Return the numbers that a text such as ``1,3-5`` means.
 
     >>> numbers("--step", "1,3-5")
     [1, 3, 4, 5]

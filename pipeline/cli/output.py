@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, for people or as JSON; messages and bars on stderr."""
+"""Output of commands: results on stdout, for people or as JSON; messages and bars on stderr."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
 def say(text: object, *, style: str | None = None) -> None:
-    """Print a result for people, as it is."""
+    """Print a result for people, without folding it."""
     _console().print(
         str(text), highlight=False, markup=False, soft_wrap=True, style=style, emoji=False
     )
 
 
 def tell(text: object) -> None:
-    """Print sentences, folded between words where a terminal is narrower."""
+    """Print sentences, folded between words to the width of the terminal."""
     say(folded(text, _console().width) if sys.stdout.isatty() else text)
 
 
 def folded(text: object, width: int) -> str:
-    """Return text whose lines are folded between words; what has no blank, as a path, stays whole.
+    """Fold the lines of a text between words; a part without blanks, such as a path, stays whole.
 
     >>> print(folded("    the gate was never on; in a-very-long-name 1", 24))
         the gate was never
@@ -61,7 +61,7 @@ def folded(text: object, width: int) -> str:
 
 
 def note(text: object) -> None:
-    """Print a message that is no result, folded between words where a terminal is narrower."""
+    """Print a message that is no result, folded between words to the width of the terminal."""
     text = folded(text, messages.width) if messages.is_terminal else str(text)
     messages.print(text, highlight=False, markup=False, soft_wrap=True, emoji=False)
 
@@ -83,7 +83,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
 
 
 def cell(value: object) -> str:
-    """Return a value as a table shows it."""
+    """Return the text that a table shows for a value."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -92,7 +92,7 @@ def cell(value: object) -> str:
 
 
 def emit_json(value: Any) -> None:
-    """Print a result for scripts: pure JSON, numbers that are none as null."""
+    """Print a result for scripts as pure JSON; NaN and infinity become null."""
     json.dump(_plain(value), sys.stdout, ensure_ascii=False, indent=1, allow_nan=False)
     sys.stdout.write("\n")
 
@@ -113,7 +113,7 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def progress_bar(what: str, unit: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """Show a bar on a terminal; give the function to call with the numbers done and of all."""
+    """Show a bar on a terminal; yield the function to call with the number done and the total."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -1,4 +1,4 @@
-"""Options of a command under headings of its help."""
+"""Headings for the options in the help of a command."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Annotated, Any, get_args
 def in_panels(
     panels: Mapping[str, Sequence[str]],
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Put options of a command under headings; what is not named stays where it is.
+    """Put options of a command under headings; the other options stay where they are.
 
     Parameters
     ----------
     panels
-        Names of parameters by heading.
+        Names of parameters for each heading.
     """
     headings = {name: heading for heading, names in panels.items() for name in names}
 

@@ -1,4 +1,4 @@
-"""Where the catalog is: said in the command, in a configuration nearby, or in the environment."""
+"""Find the catalog: from the command, a configuration nearby, or the environment."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ CatalogOption = Annotated[
         "--catalog",
         metavar="PATH_OR_URL",
         help="The catalog: a database file, a PostgreSQL URL, or a configuration (.yaml).  By "
-        f"default the {CONFIG_NAME} of this folder or the nearest above it, else what the "
-        f"environment variable {VARIABLE} says.",
+        f"default, the {CONFIG_NAME} in this folder or the nearest one above it, else the value of "
+        f"the environment variable {VARIABLE}.",
     ),
 ]
 
 
 SamplesOption = Annotated[
     Path | None,
-    typer.Option(help="Table of the devices (CSV, YAML or Excel): W, L, d, materials."),
+    typer.Option(help="Table of devices (CSV, YAML or Excel) with W, L, d and materials."),
 ]
 
 
 @dataclass(frozen=True)
 class Place:
-    """A catalog that is meant.
+    """The catalog to use.
 
     Attributes
     ----------
     database
         A file or URL.
     config
-        The configuration that names it; None where it was named without one.
+        The configuration that names the database; None if there is no configuration.
     """
 
     database: str
@@ -52,7 +52,7 @@ class Place:
 
     @property
     def exists(self) -> bool:
-        """Whether the database is there; of a server nobody knows before it is asked."""
+        """Whether the database exists; always True for a URL, since a server is not asked."""
         return "://" in self.database or Path(self.database).expanduser().exists()
 
     def open(self, *, make: bool = False) -> Catalog:
@@ -66,7 +66,7 @@ class Place:
         Raises
         ------
         CatalogError
-            It is missing, or cannot be used.
+            The database is missing, or cannot be used.
         """
         from oectflow.pipeline.inputs.catalog import Catalog
 
@@ -79,7 +79,7 @@ class Place:
 
 
 def find_catalog(given: str | None) -> Place | None:
-    """Return the catalog that is meant, None if nothing names one.
+    """Return the catalog to use, or None if nothing names one.
 
     Parameters
     ----------
@@ -104,12 +104,12 @@ def find_catalog(given: str | None) -> Place | None:
 
 
 def need_catalog(given: str | None) -> Place:
-    """Return the catalog that is meant.
+    """Return the catalog to use.
 
     Raises
     ------
     CatalogError
-        Nothing names one.
+        Nothing names a catalog.
     """
     place = find_catalog(given)
     if place is None:

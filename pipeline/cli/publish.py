@@ -1,4 +1,4 @@
-"""``publish`` and ``rerun``: results that another machine computes again."""
+"""``publish`` and ``rerun``: results that another machine can compute again."""
 
 from __future__ import annotations
 
@@ -17,38 +17,41 @@ def publish(
     results: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder that extract has written; by default the one of the configuration, else "
+            help="Folder that extract has written; by default the one in the configuration, else "
             "'features'."
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="A .zip, or a folder; must not be there.")
+        Path, typer.Option("--out", "-o", help="A .zip file or a folder that does not exist yet.")
     ] = Path("publication.zip"),
     raw: Annotated[
         str | None,
         typer.Option(
-            help="Raw files, a folder or a glob; by default where they were when extracted."
+            help="Raw files, a folder or a glob; by default the place they were extracted from."
         ),
     ] = None,
     with_raw: Annotated[
         bool,
         typer.Option(
             "--with-raw",
-            help="Publish the raw files, too; else their names, sizes and SHA-256 only.",
+            help="Publish the raw files, too; otherwise only their names, sizes and SHA-256.",
         ),
     ] = False,
     names: Annotated[
         Literal["keep", "omit"] | None,
         typer.Option(
-            help="What becomes of names of people, accounts and machines; by default, those that "
-            "are found are shown, and you are asked."
+            help="Keep or omit the names of people, accounts and machines.  By default, the names "
+            "found are shown, and you are asked."
         ),
     ] = None,
-    title: Annotated[str, typer.Option(help="Title.")] = "OECT measurements",
-    description: Annotated[str, typer.Option(help="A sentence or two about it.")] = "",
+    title: Annotated[str, typer.Option(help="Title of the publication.")] = "OECT measurements",
+    description: Annotated[str, typer.Option(help="A sentence or two about the publication.")] = "",
     author: Annotated[
         list[str] | None,
-        typer.Option(help="Name of an author, and the ORCID behind it; several times: several."),
+        typer.Option(
+            help="Name of an author, followed by the ORCID.  Give it several times for several "
+            "authors."
+        ),
     ] = None,
     license: Annotated[  # noqa: A002 - the word of the standard
         str, typer.Option(help="License, such as CC-BY-4.0, or its web address.")
@@ -57,11 +60,11 @@ def publish(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write results as a publication that another machine computes again, to the same numbers.
+    """Write results as a publication.  Another machine can compute the same numbers again from it.
 
-    It has results and marks, tables with units (Frictionless), the report, configuration, versions,
-    and a manifest (RO-Crate) with the SHA-256 of every file.  Results that are broken or of several
-    configurations are refused, and then nothing is written.
+    It contains results and marks, tables with units (Frictionless), the report, configuration,
+    versions, and a manifest (RO-Crate) with the SHA-256 of every file.  Nothing is written if
+    results are broken or come from several configurations.
     """
     from oectflow.pipeline.publishing.names import NamesFound
     from oectflow.pipeline.publishing.publish import publish as write
@@ -92,16 +95,16 @@ def rerun(
     raw: Annotated[
         str | None,
         typer.Option(
-            help="Raw files, a folder or a glob, where they are not in the publication; those with "
-            "the right SHA-256 are taken."
+            help="Raw files, a folder or a glob, if they are not in the publication.  Only files "
+            "with the right SHA-256 are taken."
         ),
     ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compute a publication again, compare every number bit by bit, and say what is different.
+    """Compute a publication again, compare every number bit by bit, and show the differences.
 
-    Exit status 0: all numbers are the same.
+    The exit status is 0 if all numbers are the same.
     """
     from oectflow.pipeline.publishing.rerun import rerun as compute
 

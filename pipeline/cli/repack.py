@@ -1,4 +1,4 @@
-"""``repack``: raw files that read many times faster."""
+"""``repack``: rewrite raw files so that they read many times faster."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from oectflow.pipeline.cli.output import AsJson, Quiet, emit_json, progress_bar,
 
 def repack(
     source: Annotated[Path, typer.Argument(help="A raw file, or a folder of them.")],
-    target: Annotated[Path, typer.Argument(help="Folder of the new files, not the same.")],
+    target: Annotated[Path, typer.Argument(help="A different folder, for the new files.")],
     on_conflict: Annotated[
         Literal["skip", "overwrite"],
-        typer.Option(help="What to do where the new file exists already."),
+        typer.Option(help="What to do if the new file exists already."),
     ] = "skip",
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one per core.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Number of processes; by default one per core.")
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Rewrite raw files in chunks of whole steps and with a codec that is many times faster.
 
-    A new file is compared with the old one bit by bit before it appears; the old one is never
-    changed.  Whatever else reads the new files needs the Python package hdf5plugin, or its filters.
+    Each new file is compared with the old one bit by bit before it appears.  The old file is never
+    changed.  Other software that reads the new files needs the Python package hdf5plugin or its
+    filters.
     """
     from oectflow.pipeline.inputs.repack import repack as run_repack
 

@@ -1,4 +1,4 @@
-"""``report``: results as one HTML file."""
+"""``report``: write results as one HTML file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ def report(
     results: Annotated[
         Path | None,
         typer.Argument(
-            help="Folder that extract has written; by default the one of the configuration, else "
+            help="Folder that extract has written; by default the one in the configuration, else "
             "'features'."
         ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The HTML file.")] = Path("report.html"),
     raw: Annotated[
         str | None,
-        typer.Option(help="Raw files, a folder or a glob: to show transfer curves and fits, too."),
+        typer.Option(help="Raw files, a folder or a glob, to show transfer curves and fits, too."),
     ] = None,
     title: Annotated[str, typer.Option(help="Title of the report.")] = "OECT measurements",
     catalog: CatalogOption = None,
@@ -33,8 +33,8 @@ def report(
 ) -> None:
     """Write one HTML file to look at, print or send: runs, failures, features, pictures.
 
-    It needs no network and no other file.  An existing file is replaced.  Results that are damaged
-    are named and left out, and the exit status is then 1.
+    The file needs no network and no other file.  An existing file is replaced.  Damaged results
+    are named and left out; the exit status is then 1.
     """
     from oectflow.pipeline.outputs.html import report as write
     from oectflow.pipeline.outputs.results import DamagedResultWarning

@@ -1,4 +1,4 @@
-"""``scan``: raw files become entries of the catalog."""
+"""``scan``: record raw files in the catalog."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from oectflow.pipeline.cli.place import CatalogOption, SamplesOption, need_catal
 def scan(
     root: Annotated[
         Path | None,
-        typer.Argument(help="Folder of raw files; by default the one of the configuration."),
+        typer.Argument(help="Folder of raw files; by default the one in the configuration."),
     ] = None,
     catalog: CatalogOption = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that read; by default as many as are useful.")
+        int | None, typer.Option(help="Number of processes; by default as many as are useful.")
     ] = None,
     verify: VerifyOption = "identity",
     samples: SamplesOption = None,
@@ -29,9 +29,10 @@ def scan(
 ) -> None:
     """Bring the catalog up to date with the raw files below a folder.
 
-    Only new and changed files are read, none is written.  A file that cannot be used is named with
-    the reason, and the exit status is then 1.  The catalog is made if it is missing.  A table of
-    devices completes what the files say of theirs; the catalog keeps it for those of later scans.
+    Only new and changed files are read; no file is changed.  A file that cannot be used is named
+    with the reason, and the exit status is then 1.  The catalog is made if it is missing.  A table
+    of devices (--samples) adds to what the files say about their devices.  The catalog keeps the
+    table for later scans.
     """
     place = need_catalog(catalog)
     if root is None and place.config is None:

@@ -26,19 +26,20 @@ def search(
         bool, typer.Option("--ascending/--descending", help="Smallest or largest first.")
     ] = False,
     limit: Annotated[
-        int | None, typer.Option(help=f"At most so many; by default all, {_SHOWN} in a table.")
+        int | None,
+        typer.Option(help=f"Show at most this many; by default all, but {_SHOWN} in a table."),
     ] = None,
-    offset: Annotated[int, typer.Option(help="Pass over so many.")] = 0,
+    offset: Annotated[int, typer.Option(help="Skip this many.")] = 0,
     output: Annotated[
-        Literal["table", "json", "csv"], typer.Option("--output", help="How to print them.")
+        Literal["table", "json", "csv"], typer.Option("--output", help="Output format.")
     ] = "table",
     as_json: AsJson = False,
     catalog: CatalogOption = None,
 ) -> None:
-    """Find experiments by what they are; all filters must fit.
+    """Find experiments by their properties; all filters must match.
 
-    A filter that does not exist, and a status, feature or parameter that no experiment has, is an
-    error that names the nearest.  JSON has workflow and sample of each experiment, too.
+    If a filter does not exist, or no experiment has the status, feature or parameter, the error
+    names the nearest one.  JSON also has the workflow and the sample of each experiment.
     """
     with need_catalog(catalog).open() as opened:
         found = opened.search(

@@ -1,4 +1,4 @@
-"""``show``: everything that is known of one experiment."""
+"""``show``: show everything that is known about one experiment."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def show(
     catalog: CatalogOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show one experiment: attributes, workflow, steps, and the features that are known.
+    """Show one experiment: its attributes, workflow, steps, and known features.
 
-    A raw file needs no catalog; its features are shown where a catalog knows it.
+    You can show a raw file without a catalog.  Its features are shown if the catalog has the file.
     """
     experiment, entry, records = _find(what, catalog)
     if as_json:

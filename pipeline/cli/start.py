@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(help="The project's folder; made if missing.")] = Path(),
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of the project; made if missing.")
+    ] = Path(),
     raw: Annotated[str, typer.Option(help="Folder of the raw HDF5 files.")] = "data/raw",
     features: Annotated[str, typer.Option(help="Folder of the results.")] = "data/features_v2",
     database: Annotated[
@@ -29,7 +31,7 @@ def init(
 ) -> None:
     """Begin a project: write a catalog_config.yaml and make its folders.
 
-    Relative paths are below the project's folder.  An existing configuration is never overwritten.
+    Relative paths start at the project's folder.  An existing configuration is never overwritten.
     """
     from oectflow.pipeline.inputs.catalog import CatalogConfig
 
@@ -57,12 +59,12 @@ def init(
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to make it.")] = Path("oectflow-demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the demo.")] = Path("oectflow-demo"),
     workers: Workers = None,
 ) -> None:
     """Make eight simulated experiments, extract every feature, and write a report to look at.
 
-    One of the raw files is damaged on purpose: the exit status is 0 if that one is reported and
+    One of the raw files is damaged on purpose.  The exit status is 0 if this file is reported and
     everything else is complete.
     """
     from oectflow.cluster.connect import connect
@@ -86,7 +88,7 @@ def demo(
 
 
 def _what_next(folder: Path, run: RunReport, client: Client) -> None:
-    """Write a report of the demo, and say how to look at it and what to do with own files."""
+    """Write a report of the demo; tell users how to open it and how to use their own files."""
     page = None
     if importlib.util.find_spec("matplotlib") is not None:
         from oectflow.pipeline.outputs.html import report
@@ -122,7 +124,7 @@ def completion(
     """Print the script that completes commands and options with the TAB key.
 
     In bash: oectflow completion bash >> ~/.bashrc.  'oectflow --install-completion' installs it
-    for the shell in which it runs.
+    for the shell that you are using.
     """
     # Not exported by typer, but what its own --show-completion calls.
     from typer._completion_shared import get_completion_script

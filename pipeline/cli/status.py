@@ -1,4 +1,4 @@
-"""``status``: which results are there, good, up to date, or missing."""
+"""``status``: show which results are there, good, up to date, or missing."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ _SHOWN = 50
 def status(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(help="Folders, globs or HDF5 files; by default what the catalog has."),
+        typer.Argument(help="Folders, globs or HDF5 files; by default those in the catalog."),
     ] = None,
     out: Out = None,
     features: Annotated[
         str | None,
         typer.Option(
-            "--features", "-f", help="Compare with these features, too; by default any will do."
+            "--features", "-f", help="Check for these features, too; by default, any will do."
         ),
     ] = None,
     catalog: CatalogOption = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show which results of a folder are done, flagged, failed or missing, and which unchanged.
+    """Show which results in a folder are done, flagged, failed, missing or unchanged.
 
-    Without experiments and without a catalog, only the results that are there.  The exit status is
-    0 if a run would have nothing to do and nothing failed, else 1.
+    Without experiments and without a catalog, only the existing results are shown.  The exit status
+    is 0 if a run would have nothing to do and nothing failed, else 1.
     """
     from oectflow.pipeline.features.feature_list import FeatureList
     from oectflow.pipeline.inputs.find import find_experiments
@@ -101,13 +101,13 @@ def look_at(path: Path, raw: RawFiles, out: Path, wanted: FeatureList | None) ->
     Parameters
     ----------
     path
-        The raw file; only its metadata is read, and its bytes where just its time has changed.
+        The raw file.  Only its metadata is read; its bytes are read if only its time has changed.
     raw
-        Has looked at the files that came before.
+        Looks at raw files; it has looked at the earlier files already.
     out
         Folder of the results.
     wanted
-        Features that the result should have; None where any will do.
+        Features that the result should have; None if any will do.
     """
     state = raw.state(path)
     if wanted is None or not state.unchanged:
@@ -130,7 +130,7 @@ def look_at(path: Path, raw: RawFiles, out: Path, wanted: FeatureList | None) ->
 
 
 def troubles(states: Sequence[State]) -> list[Trouble]:
-    """Return what is wrong with the values of these experiments, by feature and status word."""
+    """Return the problems with values of these experiments, by feature and status word."""
     from oectflow.pipeline.outputs.sink import read_metadata
     from oectflow.pipeline.outputs.trouble import flags_of_result, sum_up
 

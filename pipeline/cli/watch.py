@@ -1,4 +1,4 @@
-"""``watch``: raw files and features follow what instruments write."""
+"""``watch``: keep raw files and features up to date while instruments write."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from oectflow.pipeline.cli.place import SamplesOption
 
 
 def watch(
-    instrument: Annotated[Path, typer.Argument(help="Folder in which instruments write.")],
+    instrument: Annotated[Path, typer.Argument(help="Folder that the instruments write to.")],
     raw: Annotated[Path, typer.Argument(help="Folder of the HDF5 files.")],
     out: Annotated[Path, typer.Argument(metavar="FEATURES", help="Folder of the results.")],
     features: FeaturesOption = "all",
@@ -22,19 +22,20 @@ def watch(
     notify: Annotated[
         str | None,
         typer.Option(
-            help="Who is told of complete tests and of failures: an address http(s)://… that gets "
-            "JSON by POST, or a command that gets it on its standard input."
+            help="Report complete tests and failures as JSON: to an address http(s)://… by POST, "
+            "or to a command on its standard input."
         ),
     ] = None,
     settle: Annotated[
-        float, typer.Option(help="Seconds for which a file has not changed when it is complete.")
+        float,
+        typer.Option(help="A file is complete when it has not changed for this many seconds."),
     ] = 0.5,
     quiet: Quiet = False,
 ) -> None:
-    """Ingest and extract what instruments write, as it comes, until stopped with Ctrl-C.
+    """Ingest and extract new data of instruments as they are written.  Ctrl-C stops it.
 
-    Of a test that runs, only the steps that are new are computed.  The same command goes on where
-    it was stopped, killed, or the power failed.  FEATURES/_watch.log says what has happened.
+    While a test runs, only its new steps are computed.  After a stop, a crash or a power failure,
+    run the same command again to continue.  FEATURES/_watch.log records what has happened.
     """
     from oectflow.pipeline.watching.watch import watch as run_watch
 
