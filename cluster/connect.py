@@ -1,4 +1,4 @@
-"""From one word, address or file to a Dask client whose workers are ready."""
+"""Turn one word, address or file into a Dask client whose workers are ready."""
 
 from __future__ import annotations
 
@@ -71,41 +71,44 @@ def connect(
     ----------
     spec
         ``"local"`` starts one worker process per core of this machine.  An address such as
-        ``"tcp://host:8786"`` uses a scheduler that runs already.  ``"slurm"``, ``"pbs"``,
+        ``"tcp://host:8786"`` uses a scheduler that is already running.  ``"slurm"``, ``"pbs"``,
         ``"sge"`` and ``"lsf"`` submit workers as jobs, ``"ssh"`` and ``"kubernetes"`` start them on
-        other machines.  A mapping, or the path of a YAML file that holds one, gives ``kind`` and
-        any of the arguments below.  By default the section ``oectflow.cluster`` of Dask's
+        other machines.  A mapping, or the path of a YAML file with a mapping, gives ``kind`` and
+        any of the arguments below.  By default, the section ``oectflow.cluster`` of Dask's
         configuration, else ``"local"``.
     n_workers
-        Number of single-threaded worker processes; on each machine with ``"ssh"``.
+        Number of single-threaded worker processes; with ``"ssh"``, on each machine.
     memory
-        ``"local"``: of all workers together (``"200 GiB"``).  Batch systems: of one job.
-        ``"ssh"``, ``"kubernetes"``: of one worker.
+        ``"local"``: memory of all workers together (``"200 GiB"``).  Batch systems: memory of one
+        job. ``"ssh"``, ``"kubernetes"``: memory of one worker.
     adapt
-        Smallest and largest number of workers: they come and go with the work.
+        Smallest and largest number of workers.  Workers are started and stopped as the work
+        requires.
     security
-        By default, TLS with a temporary certificate where that is possible (all but
+        By default, TLS with a temporary certificate if that is possible (for all but
         ``"kubernetes"``); ``{"ca_file": …, "cert": …, "key": …}`` or a ``distributed.Security``;
-        False for none.
+        False for no encryption.
     dashboard_port, dashboard_host
-        Where the dashboard listens, by default 127.0.0.1:8787, or another port if it is in use.
+        Where the dashboard listens; by default 127.0.0.1:8787, or another port if this one is in
+        use.
     timeout
-        How long to wait for a scheduler that runs already, by default 30 s; for the first worker,
-        and until workers have compiled the kernels, by default 600 s together.
+        How long to wait.  For a scheduler that is already running, the default is 30 s.  For the
+        first worker and until workers have compiled the kernels, the default is 600 s together.
     kernels
-        Module whose ``warm_up()`` compiles and imports what the workers will call.
+        Module with a function ``warm_up()``, which compiles and imports the code that workers will
+        call.
     **options
         Further arguments of the cluster's class, e.g. ``cores``, ``queue`` and ``walltime`` for
         ``"slurm"``, ``hosts`` for ``"ssh"``.
 
     Returns
     -------
-    A client; close it (or use ``with``) to stop a cluster that was started here.
+    A client.  Close it (or use ``with``) to stop a cluster that this call has started.
 
     Raises
     ------
     ClusterError
-        The cluster cannot be started, nobody answers at the address, or workers lack oectflow or
+        The cluster cannot be started, nothing answers at the address, or workers lack oectflow or
         have other versions.
 
     Examples

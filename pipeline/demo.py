@@ -1,4 +1,4 @@
-"""A little laboratory to try things on: simulated devices, ingested like real ones."""
+"""A small laboratory to try things out: simulated devices, ingested like real ones."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def make_demo(folder: Path) -> tuple[Path, Path]:
     Parameters
     ----------
     folder
-        Where; ``folder/raw`` is made anew if an earlier demo left it.
+        Where to make the demo; an earlier demo in ``folder/raw`` is replaced.
 
     Returns
     -------
-    The folder of the HDF5 files, and the one of them that was cut in half.
+    The folder of the HDF5 files, and the file in it that was cut in half.
 
     Raises
     ------
     InputError
-        ``folder/raw`` holds something else than a demo, or a file could not be made.
+        ``folder/raw`` contains something other than a demo, or a file could not be made.
     """
     raw = folder / "raw"
     mark = raw / ".oectflow-demo"

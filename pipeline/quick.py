@@ -31,14 +31,14 @@ _FORMATS = {"r_squared": "{:.5f}".format}
 
 @dataclass
 class Held:
-    """Steps of an experiment, kept in memory, of which the raw file was a temporary one."""
+    """Steps of an experiment, kept in memory because the raw file was temporary."""
 
     experiment_id: str
     steps: Mapping[str, Sequence[dict[str, Any]]]
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Kinds of measurement that there are."""
+        """Kinds of measurement in the experiment."""
         return tuple(self.steps)
 
     def n_steps(self, source: str) -> int:
@@ -56,20 +56,20 @@ class FeatureTable:
     Parameters
     ----------
     experiment
-        What was measured.
+        The measured experiment.
     results
-        Its features, as :func:`oectflow.open_results` returns them, in memory.
+        Its features in memory, as :func:`oectflow.open_results` returns them.
     names
         The features, in their order.
     flags
-        Every status word of a feature beside ``ok``, with the number of values.
+        Every status word of a feature except ``ok``, with the number of values.
 
     Attributes
     ----------
     experiment, results, flags
         As given.
     frame
-        The table, a pandas DataFrame: ``feature``, ``step``, ``cycle`` (missing where a feature has
+        The table, a pandas DataFrame: ``feature``, ``step``, ``cycle`` (missing if a feature has
         none), ``entry`` (``on``, ``forward``, …), ``value``, ``unit``, ``stderr``, ``r_squared``
         and ``status`` in words.  Values that do not exist (``absent``) have no row.
     """
@@ -91,9 +91,9 @@ class FeatureTable:
         feature
             Its name.  Time constants are drawn with the measured current and the fits.
         **options
-            As of :func:`oectflow.plot_transient` (``step``, ``cycles``) for time constants, of
-            :func:`oectflow.plot_transfer` for features of transfer curves, else of
-            :func:`oectflow.plot_feature`.
+            Options of :func:`oectflow.plot_transient` (``step``, ``cycles``) for time constants, of
+            :func:`oectflow.plot_transfer` for features of transfer curves, and of
+            :func:`oectflow.plot_feature` for all others.
 
         Raises
         ------
@@ -120,14 +120,14 @@ class FeatureTable:
         Parameters
         ----------
         step, cycles
-            Which ones, from 0.
+            Which steps and cycles, from 0.
         feature
-            Of ``transient.tau_on_off``; by default the first of this kind.
+            A feature computed by ``transient.tau_on_off``; by default the first one.
 
         Raises
         ------
         OutputError
-            No such feature is here.
+            There is no such feature.
         """
         fitted = [name for name in self._names if f"{name}_window_start" in self.results]
         if feature is None and not fitted:
@@ -159,26 +159,27 @@ def features(
     period: float | None = None,
     kind: str | None = None,
 ) -> FeatureTable:
-    """Compute features of one measurement here and now: no folder, no cluster.
+    """Compute features of one measurement in this process.  You need no folder and no cluster.
 
     Parameters
     ----------
     source
-        A file (raw HDF5, CSV, Excel, … : what :func:`oectflow.inspect` knows), a pandas DataFrame,
-        an Experiment, or arrays by kind: ``{"transient": {"time": t, "Id": i}}``.
+        A file (raw HDF5, CSV, Excel, …: every format that :func:`oectflow.inspect` knows), a pandas
+        DataFrame, an Experiment, or arrays by kind: ``{"transient": {"time": t, "Id": i}}``.
     features
         Name of a bundled feature set, path of a YAML or JSON file, dict, or a :class:`FeatureSet`.
     columns
-        Heading by quantity, where headings do not tell: ``{"time": "Zeit", "Id": "Kanal 2 (mA)"}``.
+        Heading for each quantity, if the headings do not show it: ``{"time": "Zeit", "Id": "Kanal 2
+        (mA)"}``.
     period
-        Gate period in s of transients, where nothing else tells it.
+        Gate period of transients in s, if it is not known otherwise.
     kind
-        Kind of the measurement; by default the columns tell.
+        Kind of measurement; by default found from the columns.
 
     Returns
     -------
-    A table with a row per value and words, not codes; ``.plot()`` draws it, ``.frame`` is a
-    DataFrame, ``.results`` an xarray Dataset.
+    A table with one row per value, and with words in place of status codes.  ``.plot()`` draws it,
+    ``.frame`` is a DataFrame, ``.results`` is an xarray Dataset.
 
     Raises
     ------
@@ -223,11 +224,11 @@ def fit_tau(
     Parameters
     ----------
     time, current
-        Time in s and drain current in A, of one length.
+        Time in s and drain current in A, of the same length.
     period
-        Gate period in s; by default it is found in the gate voltage or in the current.
+        Gate period in s; by default found from the gate voltage or the current.
     gate
-        Gate voltage in V, sample by sample, where it was recorded.
+        Gate voltage in V for each sample, if it was recorded.
     **params
         Parameters of ``transient.tau_on_off``: ``window="best_r2"``, ``polarity="negative"``, …
 
@@ -239,7 +240,7 @@ def fit_tau(
     Raises
     ------
     InputError
-        Time and current are no numbers of one length.
+        Time and current are not numbers, or differ in length.
     ConfigError
         A parameter is wrong.
 

@@ -1,4 +1,4 @@
-"""The page of a folder of results in a notebook, or wherever Python runs."""
+"""The page of a folder of results, in a notebook or any other Python session."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _HEIGHT = 900
 
 
 class RunningApp:
-    """A page that is served from this process; as the last value of a notebook cell it is shown.
+    """A page served from this process; a notebook shows it as the last value of a cell.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class RunningApp:
         self.url = server.url
 
     def stop(self) -> None:
-        """End it; it ends with this process, too."""
+        """Stop the page.  It also stops when this process ends."""
         self._server.stop()
 
     def __repr__(self) -> str:
@@ -52,13 +52,13 @@ def app(
         Folder of raw files, a glob, one file, or several of them; by default those that the
         results name.
     port
-        At which it listens, on this machine alone; 0 takes a free one.
+        Port to listen on, on this machine only; 0 takes a free one.
 
     Returns
     -------
-    What shows the page as the last value of a notebook cell; ``url`` opens it elsewhere, ``stop()``
-    ends it.  The browser has to run on the machine of the notebook, or reach its port (a tunnel);
-    behind a JupyterHub, it comes through jupyter-server-proxy.
+    An object that shows the page as the last value of a notebook cell.  ``url`` opens the page
+    elsewhere, ``stop()`` ends it.  The browser must run on the machine of the notebook, or reach
+    its port (through a tunnel).  Behind a JupyterHub, the page comes through jupyter-server-proxy.
 
     Raises
     ------

@@ -27,7 +27,7 @@ _SHOWN_FAILURES = 10
 
 @dataclass(frozen=True)
 class ExperimentRecord:
-    """What became of one experiment.
+    """The outcome of one experiment.
 
     Attributes
     ----------
@@ -38,37 +38,37 @@ class ExperimentRecord:
     reason
         Why it failed, else ``""``.
     out_path
-        Its Parquet file; ``""`` where none was written.
+        Its Parquet file; ``""`` if none was written.
     n_steps, n_flagged, n_failed
-        Rows of the file; those in which a feature has a status word other than ``ok`` and
-        ``absent``; those in which a feature raised.
+        Number of rows in the file; of rows in which a feature has a status word other than ``ok``
+        and ``absent``; and of rows in which a feature raised an error.
     computed, reused
-        Names of the features that were computed now, and of those kept from an earlier run.
+        Names of the features computed in this run, and of those kept from an earlier run.
     kept_steps
-        By feature, how many of its first steps were kept from an earlier run, since the raw file
-        has grown behind them.
+        For each feature, how many of its first steps were kept from an earlier run.  This happens
+        when the raw file has grown at its end.
     dropped
-        Features of an earlier run that were not asked for and could not stay, and why.
+        Features of an earlier run that were not requested and could not be kept, and why.
     n_bytes
         Size of the Parquet file.
     seconds
-        Worker time by feature, of those that were computed now.
+        Worker time of each feature that was computed in this run.
     reading, finishing
-        Worker time for reading the raw file, and for putting together and writing the results,
-        in s.
+        Worker time for reading the raw file, and for assembling and writing the results, in s.
     n_bytes_in_memory
         Bytes of the results as arrays.
     flags
-        Every status word of a feature beside ``ok`` and ``absent``, with the number of values.
+        Every status word of a feature except ``ok`` and ``absent``, with the number of values.
     problems, n_problems
         The first problems, and how many there are.
     warnings
-        What is odd, but did not stop anything: a table of samples that contradicts the raw file.
+        Contradictions that did not stop anything, such as a table of samples that differs from the
+        raw file.
     content_hash
-        Of the raw file that was computed; ``""`` where it could not be read or has changed.
+        Hash of the raw file that was used; ``""`` if it could not be read or has changed.
     finished
-        Seconds from the begin of the run until it was written or had failed; NaN where there was
-        nothing to do.
+        Seconds from the start of the run until the result was written or had failed; NaN if there
+        was nothing to do.
     """
 
     experiment_id: str
@@ -96,7 +96,7 @@ class ExperimentRecord:
     finished: float = math.nan
 
     def all_problems(self) -> Sequence[Problem]:
-        """Return all problems; read from the results where there are more than stand here.
+        """Return all problems; if there are more than listed here, read them from the results.
 
         Raises
         ------
@@ -112,7 +112,7 @@ class ExperimentRecord:
 
 
 def dropped_lines(experiments: Iterable[Mapping[str, str]]) -> list[str]:
-    """Return a line for every feature that cannot stay in the results of some experiments.
+    """Return a line for every feature that cannot be kept in the results of some experiments.
 
     >>> dropped_lines([{"tau_ms": "its input 'tau' is computed anew"}, {}])
     ["not kept: tau_ms of 1 experiment: its input 'tau' is computed anew; ask for it again"]
@@ -126,22 +126,22 @@ def dropped_lines(experiments: Iterable[Mapping[str, str]]) -> list[str]:
 
 @dataclass(frozen=True, repr=False)
 class RunReport:
-    """What a run did.
+    """The outcome of a run.
 
     Attributes
     ----------
     experiments
-        One record each, in the order in which they were given.
+        One record for each experiment, in the order in which they were given.
     seconds
         Wall time of the run.
     out
         Folder of the results.
     plan
-        What was planned, and what it took.
+        The plan, and the time that it took.
     core_seconds
-        Wall time of computing times the cores that were held for it.
+        Wall time of computing, multiplied by the number of cores held for it.
     n_bytes_raw
-        Bytes of the raw files of which something was computed.
+        Bytes of the raw files from which something was computed.
     """
 
     experiments: Sequence[ExperimentRecord]
@@ -181,14 +181,14 @@ class RunReport:
 
     @property
     def troubles(self) -> list[trouble.Trouble]:
-        """What is wrong with values, by feature and status word, the most frequent first."""
+        """Problems with values, by feature and status word, the most frequent first."""
         return trouble.sum_up((record.experiment_id, record.flags) for record in self.experiments)
 
     def problems_frame(self) -> pd.DataFrame:
         """Return everything that is wrong, as :func:`oectflow.problems_frame` does.
 
-        Besides, a row with the status ``failed`` for every experiment that has no result.  A record
-        holds the first problems only; of more, the results tell.
+        The table also has a row with the status ``failed`` for every experiment without a result.
+        A record keeps only the first problems; further ones are read from the results.
         """
         return trouble.frame(
             (
@@ -230,12 +230,12 @@ class RunReport:
         return "\n".join(lines)
 
     def cost(self, price_per_core_hour: float) -> str:
-        """Return in words what the run has cost.
+        """Return the cost of the run as text.
 
         Parameters
         ----------
         price_per_core_hour
-            In any currency; a core costs while it is held, whether it computes or not.
+            Price in any currency.  A core costs as long as it is held, even if it does not compute.
         """
         hours = self.core_seconds / 3600.0
         price = hours * price_per_core_hour

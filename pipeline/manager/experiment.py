@@ -15,24 +15,24 @@ from oectflow.pipeline.manager.pictures import Pictures
 class UnifiedExperiment:
     """One experiment of a catalog; :class:`UnifiedExperimentManager` returns it.
 
-    What the file holds is in :attr:`data`, what was computed in :attr:`features`, and
-    :attr:`pictures` draws both; the names that existing notebooks use lead there.
+    :attr:`data` is the content of the file, :attr:`features` are the computed features, and
+    :attr:`pictures` draws both.  The method names of existing notebooks still work.
 
     Parameters
     ----------
     entry
-        What the catalog says.
+        The entry in the catalog.
     catalog
-        Where its features are recorded.
+        The catalog that records its features.
     features_root
         Folder of the results, with one folder for each configuration.
     features_v1_root
-        Folder of feature files of the software in use until now.
+        Folder of feature files of the earlier software.
 
     Attributes
     ----------
     entry
-        What the catalog said when it was asked; see :class:`CatalogEntry`.
+        The entry in the catalog, as it was when it was read; see :class:`CatalogEntry`.
     features
         Its ``ComputedFeatures``.
     pictures
@@ -49,7 +49,7 @@ class UnifiedExperiment:
 
     @property
     def data(self) -> Experiment:
-        """The raw file, opened anew if it has changed.
+        """The raw file, opened again if it has changed.
 
         Raises
         ------
@@ -87,22 +87,22 @@ class UnifiedExperiment:
 
     @property
     def batch_id(self) -> str | None:
-        """The batch; None where the file does not say."""
+        """The batch; None if the file does not name it."""
         return self.entry.batch_id
 
     @property
     def description(self) -> str:
-        """What the operator wrote."""
+        """The description that the operator wrote."""
         return self.entry.description
 
     @property
     def status(self) -> str:
-        """Such as ``"completed"``; ``"unknown"`` where the file does not say."""
+        """State such as ``"completed"``; ``"unknown"`` if the file does not say."""
         return self.entry.status
 
     @property
     def completion_percentage(self) -> float | None:
-        """From 0 to 100; None where the file does not say."""
+        """From 0 to 100; None if the file does not say."""
         return self.entry.completion_percentage
 
     @property
@@ -122,7 +122,7 @@ class UnifiedExperiment:
 
     @property
     def duration(self) -> float | None:
-        """How long it took, in s: as the file says, or from its begin and end."""
+        """Duration in s: from the file, or else from begin and end."""
         begin, end = self.entry.created_at, self.entry.completed_at
         if self.entry.duration is not None or begin is None or end is None:
             return self.entry.duration
@@ -130,7 +130,7 @@ class UnifiedExperiment:
 
     @property
     def file_path(self) -> str | None:
-        """The raw file; None where it was never known."""
+        """The raw file; None if it was never known."""
         return None if self.entry.path is None else str(self.entry.path)
 
     @property
@@ -144,7 +144,7 @@ class UnifiedExperiment:
         return self.entry.transient_steps
 
     def get_info(self) -> dict[str, Any]:
-        """Return what the catalog says, in four parts."""
+        """Return the entry of the catalog, in four parts."""
         entry = self.entry
         return {
             "basic_info": {

@@ -1,4 +1,4 @@
-"""A feature set that can be bound to an experiment, computed, and kept as a configuration."""
+"""A feature set that can be bound to an experiment, computed, and saved as a configuration."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _USER_FOLDER = "~/.my_features"
 
 
 class Catalogued(Protocol):
-    """What a feature set needs of an experiment of a catalog."""
+    """The part of a catalog's experiment that a feature set needs."""
 
     features: ComputedFeatures
 
@@ -49,25 +49,25 @@ RawFile = Experiment | Catalogued | str | os.PathLike[str]
 class FeatureSet(FeatureList):
     """An ordered collection of features, and, with an experiment, their values.
 
-    What has been computed before from the same raw file with the same definition is not computed
-    again: for an experiment of a catalog, in any earlier session; for a file, since this object was
-    made.
+    Results from the same raw file with the same definition are not computed again.  For an
+    experiment of a catalog, this includes all earlier sessions; for a file, all calls since this
+    object was made.
 
     Parameters
     ----------
     name
-        Stands in the results and in messages.  An :class:`Experiment` is taken as ``experiment``.
+        Used in the results and in messages.  An :class:`Experiment` is taken as ``experiment``.
     description
         One line for people.
     experiment
-        A raw file; of an experiment of a catalog, its raw file.
+        A raw file.  From an experiment of a catalog, its raw file is taken.
     unified_experiment
         An experiment of a catalog.  Results are kept in the folder ``roots.features_v2`` of its
         configuration, and recorded in the catalog.
     config_name
-        Another word for ``name``.
+        Another name of the parameter ``name``.
     config_version
-        Stands in the configuration that :meth:`save_as_config` writes.
+        Version in the configuration that :meth:`save_as_config` writes.
 
     Examples
     --------
@@ -141,12 +141,12 @@ class FeatureSet(FeatureList):
         return features
 
     def set_experiment(self, experiment: RawFile) -> None:
-        """Bind the set to a raw file; what was computed for another one is forgotten.
+        """Bind the set to a raw file, and forget the results of another one.
 
         Raises
         ------
         ConfigError
-            It is no experiment and no path.
+            The argument is neither an experiment nor a path.
         InputError
             It cannot be read.
         """
@@ -161,15 +161,15 @@ class FeatureSet(FeatureList):
 
     @property
     def graph(self) -> FeatureGraph:
-        """Which feature is computed from what; ``graph.nodes`` are the features by name."""
+        """The graph of features and their inputs; ``graph.nodes`` are the features by name."""
         return FeatureGraph(self.name, self.features)
 
     def visualize_graph(self) -> FeatureGraph:
-        """Return the graph: a picture in a notebook where Graphviz is installed, else text."""
+        """Return the graph: a picture in a notebook if Graphviz is installed, else text."""
         return self.graph
 
     def compute(self, *, client: Client | None = None) -> dict[str, NDArray[Any]]:
-        """Compute what is not known yet, and return all features.
+        """Compute the features that are not known yet, and return all features.
 
         Parameters
         ----------
@@ -179,7 +179,7 @@ class FeatureSet(FeatureList):
         Returns
         -------
         Arrays by feature, shape (n_steps, …), in the units of :attr:`variables`.  A feature that
-        could not be computed for a step is NaN there, and warned of.
+        could not be computed for a step is NaN there, with a warning.
 
         Raises
         ------
@@ -194,16 +194,17 @@ class FeatureSet(FeatureList):
         return {name: values[name] for name in self.features}
 
     def to_dataframe(self, expand_multidim: bool = True) -> pd.DataFrame:
-        """Return the features as a table, computed if they are not yet.
+        """Return the features as a table; compute those that are missing.
 
         Parameters
         ----------
         expand_multidim
-            One column for each value (``cycles_0``, ``cycles_1``, …), else one column of arrays.
+            Make one column for each value (``cycles_0``, ``cycles_1``, …), otherwise one column of
+            arrays.
 
         Returns
         -------
-        ``step_index`` and the features; ``attrs["units"]`` tells the units by feature.
+        ``step_index`` and the features; ``attrs["units"]`` has the unit of each feature.
         """
         path = self._computed()
         frame = wide_frame(path, self.features, list(self.features))
@@ -223,21 +224,21 @@ class FeatureSet(FeatureList):
         merge_existing: bool = False,
         save_metadata: bool = True,
     ) -> None:
-        """Write the table of :meth:`to_dataframe` to a Parquet file, whole or not at all.
+        """Write the table of :meth:`to_dataframe` to a Parquet file, completely or not at all.
 
         Parameters
         ----------
         output_path
             The file.
         merge_existing
-            Keep the columns of a file that is there, except those that are written now.
+            Keep the columns of an existing file, except those that are written now.
         save_metadata
-            Keep ``attrs`` with units and origin, which pandas gives back.
+            Save ``attrs`` with units and origin; pandas reads them back.
 
         Raises
         ------
         OutputError
-            The file that is there has other steps, or cannot be read; it stays as it was.
+            The existing file has other steps, or cannot be read; it is not changed.
         StorageError
             The file cannot be written.
         """
@@ -258,13 +259,13 @@ class FeatureSet(FeatureList):
         write_frame(frame, path)
 
     def get_statistics(self) -> dict[str, Any]:
-        """Return what the last :meth:`compute` did.
+        """Return numbers about the last :meth:`compute`.
 
         Returns
         -------
-        ``total_features``; ``cache_hits``, those that were known; ``cache_misses``, those that were
-        computed; ``total_time_ms``, wall time; ``avg_time_per_feature_ms`` and ``slowest_feature``,
-        of the worker time of extracted features.
+        ``total_features``; ``cache_hits``, features that were known; ``cache_misses``, features
+        that were computed; ``total_time_ms``, wall time; ``avg_time_per_feature_ms`` and
+        ``slowest_feature``, of the worker time of extracted features.
 
         Raises
         ------
@@ -295,21 +296,21 @@ class FeatureSet(FeatureList):
         config_dir: str | os.PathLike[str] = "user",
         description: str = "",
     ) -> dict[str, Any]:
-        """Write the set as a configuration file, and compute what that says.
+        """Write the set as a configuration file, and compute its features.
 
-        A lambda becomes its text, with the meaning that text has: aggregates skip NaN.  Afterwards
-        this set is what the file says.
+        A lambda is saved as text and then has the meaning of this text: aggregates skip NaN.
+        Afterwards, this set has the content of the file.
 
         Parameters
         ----------
         config_name
             Name of the configuration and of its file.
         save_parquet
-            Compute the features for an experiment of a catalog, so that they are there under the
-            new name.
+            Compute the features for an experiment of a catalog, so that they exist under the new
+            name.
         append
-            Add to the configuration that is there; features of the same name are replaced, and the
-            minor version grows by one.
+            Add to the existing configuration; features of the same name are replaced, and the minor
+            version is increased by one.
         config_dir
             A folder; ``"user"`` is ``~/.my_features``.
         description
@@ -323,8 +324,8 @@ class FeatureSet(FeatureList):
         Raises
         ------
         ConfigError
-            A Python function has no text that a file could hold, or the result is no
-            configuration; no file is written.
+            A Python function cannot be saved as text, or the result is not a valid configuration;
+            no file is written.
         """
         if config_dir == "global":
             raise ConfigError(

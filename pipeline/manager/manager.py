@@ -40,18 +40,18 @@ Experiments = str | UnifiedExperiment | Iterable[UnifiedExperiment | CatalogEntr
 
 
 class UnifiedExperimentManager:
-    """A catalog of experiments, and all that is done with them.
+    """A catalog of experiments, and everything that you do with them.
 
-    Scan first, ``manager.catalog.scan()``; raw files are never written.  :attr:`convert` turns
-    instrument folders into raw files, :attr:`upkeep` keeps the catalog in order; the names that
-    existing notebooks use lead there.
+    Scan first, with ``manager.catalog.scan()``; raw files are never changed.  :attr:`convert` turns
+    instrument folders into raw files, :attr:`upkeep` keeps the catalog in order.  The method names
+    of existing notebooks still work.
 
     Parameters
     ----------
     config_path
-        A ``catalog_config.yaml``, its content as a dict, or a folder: the ``catalog_config.yaml``
-        in it if there is one, else raw files are looked for in its ``raw`` (or in itself),
-        ``features_v2`` and ``catalog.db`` are made in it.
+        A ``catalog_config.yaml``, its content as a dict, or a folder.  If the folder has a
+        ``catalog_config.yaml``, this is used.  If not, raw files are searched for in its subfolder
+        ``raw`` (or in the folder itself), and ``features_v2`` and ``catalog.db`` are made in it.
 
     Attributes
     ----------
@@ -117,11 +117,11 @@ class UnifiedExperimentManager:
         auto_extract_features
             Compute features, too.
         feature_versions
-            Which, as for :meth:`batch_extract_features`; by default ``["v1"]``.
+            Which features, as for :meth:`batch_extract_features`; by default ``["v1"]``.
 
         Returns
         -------
-        The experiment, also where it had been converted before; None where there is none.
+        The experiment, even if it had been converted before; None if there is none.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class UnifiedExperimentManager:
 
         Returns
         -------
-        The newest one that is found; None if there is none.
+        The newest experiment found; None if there is none.
 
         Raises
         ------
@@ -175,12 +175,13 @@ class UnifiedExperimentManager:
 
         Returns
         -------
-        All that fulfil every filter, the newest first.
+        All experiments that match every filter, the newest first.
 
         Raises
         ------
         CatalogError
-            There is no such filter, or a value is not one that it takes; names the nearest.
+            There is no such filter, or it does not accept the value; the message names the nearest
+            one.
         """
         return [self._unify(entry) for entry in self.catalog.search(**filters)]
 
@@ -197,20 +198,20 @@ class UnifiedExperimentManager:
         return self.search(status="completed")
 
     def get_experiments_missing_features(self) -> list[UnifiedExperiment]:
-        """Return the experiments without a feature computed from what their raw file holds."""
+        """Return the experiments without a feature computed from the present raw file."""
         return self.search(missing_features=True)
 
     def batch_extract_features(
         self, experiments: Experiments, version: str = "v1"
     ) -> dict[str, Any]:
-        """Compute the quantities of a version of the software in use until now.
+        """Compute the features of a version of the earlier software.
 
         Parameters
         ----------
         experiments
             As for :meth:`batch_extract_features_v2`.
         version
-            ``"v1"``: of transfer sweeps; ``"v2"``: time constants.
+            ``"v1"``: features of transfer sweeps; ``"v2"``: time constants.
 
         Returns
         -------
@@ -242,13 +243,14 @@ class UnifiedExperimentManager:
     ) -> dict[str, Any]:
         """Compute features of many experiments on Dask, and record them in the catalog.
 
-        What is known already, by the definition of a feature and the content of the raw file, is
+        A feature that is known already, with the same definition and content of the raw file, is
         not computed again.
 
         Parameters
         ----------
         experiments
-            What :meth:`search` has found, or a text to search for in chip, description and test id.
+            Experiments that :meth:`search` has found, or a text to search for in chip, description
+            and test id.
         feature_config
             Name of a bundled configuration, path of a file, dict, or FeatureSet.
         output_dir
@@ -259,12 +261,12 @@ class UnifiedExperimentManager:
         execution_mode
             ``"auto"``: batches of steps, chosen by measured cost; ``"step"``: one Dask task for
             every (experiment, feature, step); ``"experiment"``: one for each source of an
-            experiment.  A number is taken as ``n_workers``, which once stood here.
+            experiment.  A number is taken as ``n_workers``, which had this position in the past.
         n_workers
-            Without a ``client``, given or active: start a cluster of so many processes on this
-            machine for this call, if there is enough work to gain by it, or where
-            ``execution_mode`` is not ``"auto"``.  More than the machine has cores or memory for
-            are not started, and a warning says so.  None: this process and its threads do the work.
+            If no ``client`` is given or active: start a cluster of this many processes on this
+            machine for this call, if there is enough work for it, or if ``execution_mode`` is not
+            ``"auto"``.  If the machine has too few cores or too little memory, fewer processes are
+            started, with a warning.  None: this process and its threads do the work.
         force_recompute
             Compute everything anew.
         client
@@ -272,13 +274,13 @@ class UnifiedExperimentManager:
         show_progress, progress
             Show a progress bar.
         use_parallel_executor, n_step_workers
-            Without effect, as Dask does it.
+            Without effect, because Dask does this.
 
         Returns
         -------
-        ``successful``, numbers of experiments in the catalog; ``failed``, pairs of number and
-        reason, also where only some steps failed and the rest was written; ``skipped``, those of
-        which nothing was to be computed; ``timings``, worker time in ms by number;
+        ``successful``, the catalog numbers of experiments; ``failed``, pairs of number and reason,
+        even if only some steps failed and the rest was written; ``skipped``, the numbers of
+        experiments that had nothing to compute; ``timings``, worker time in ms by number;
         ``total_time_ms``, wall time.
 
         Raises
@@ -286,7 +288,7 @@ class UnifiedExperimentManager:
         ConfigError
             The features or an argument are wrong.
         StorageError
-            The results cannot be written; what was written is complete.
+            The results cannot be written; files that were written are complete.
         ClusterError
             No cluster can be started, or the scheduler is gone.
         """
@@ -350,7 +352,7 @@ class UnifiedExperimentManager:
         Parameters
         ----------
         experiments
-            What :meth:`search` has found.
+            Experiments that :meth:`search` has found.
         feature_names, data_type
             As for :meth:`UnifiedExperiment.get_features`.
         include_workflow
@@ -386,7 +388,7 @@ class UnifiedExperimentManager:
     def export_experiments_info(
         self, experiments: Sequence[UnifiedExperiment], output_path: str | os.PathLike[str]
     ) -> bool:
-        """Write what the catalog says of experiments to a CSV file, one row each; return True.
+        """Write the catalog entries of experiments to a CSV file, one row each; return True.
 
         Raises
         ------

@@ -23,7 +23,7 @@ def process_data_pipeline(
     *,
     config_path: str | os.PathLike[str] | Mapping[str, Any] = CONFIG_NAME,
 ) -> dict[str, Any]:
-    """Take instrument folders to HDF5 files, the catalog, and features, in one call.
+    """Convert instrument folders to HDF5, record them in the catalog, and compute features.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def process_data_pipeline(
     v1_feature_versions, v2_feature_configs, show_progress
         As there.
     config_path
-        As for :class:`UnifiedExperimentManager`: where HDF5 files, catalog and features go.
+        As for :class:`UnifiedExperimentManager`: the place of HDF5 files, catalog and features.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Write a publication, whole or not at all."""
+"""Write a publication: completely, or not at all."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ compares them bit by bit.{notes}
 
 @dataclass(frozen=True)
 class Publication:
-    """What was published.
+    """A publication that was written.
 
     Attributes
     ----------
     path
         The folder or zip.
     n_experiments, n_bytes
-        How much it is; bytes of all files, before they are packed.
+        Number of experiments, and bytes of all files before they are packed.
     notes
-        What whoever computes it again has to know.
+        Notes for people who compute it again.
     """
 
     path: Path
@@ -97,43 +97,45 @@ def publish(
     license: str = "",  # noqa: A002 - the word of the standard
     progress: bool = True,
 ) -> Publication:
-    """Write results as a publication that another machine computes again, to the same numbers.
+    """Write results as a publication from which another machine can compute the same numbers.
 
-    It has the results with their marks, tables (Frictionless data package, with units), the report,
-    the configuration, the versions of the software, and a manifest (RO-Crate, Process Run Crate)
-    with the SHA-256 of every file.  :func:`oectflow.rerun` computes and compares.
+    It contains the results with their marks, tables (Frictionless data package, with units), the
+    report, the configuration, the versions of the software, and a manifest (RO-Crate, Process Run
+    Crate) with the SHA-256 of every file.  :func:`oectflow.rerun` computes the results again and
+    compares them.
 
     Parameters
     ----------
     results
         Folder that :func:`oectflow.extract` has written.
     out
-        A name that ends in ``.zip``, or that of a folder; neither may be there.
+        A name that ends in ``.zip``, or the name of a folder.  It must not exist yet.
     raw
-        Raw files, folder or glob; by default those that the results name.  They have to be there,
-        and be those of which the features are.
+        Raw files, folder or glob; by default the files that the results name.  They must exist, and
+        the features must have been computed from them.
     with_raw
-        Publish the raw files, too.  Without them the manifest has name, size and SHA-256 of each.
+        Publish the raw files, too.  Otherwise, the manifest only has the name, size and SHA-256 of
+        each.
     names
-        What becomes of names of people, accounts and machines, in marks, messages and raw files:
-        ``"keep"``, or ``"omit"``.  By default it is an error if there are any, which lists them.
-        Folders of this machine are always left out.
+        ``"keep"`` or ``"omit"`` the names of people, accounts and machines in marks, messages and
+        raw files.  By default, such names are an error, and the message lists them.  Folder names
+        of this machine are always left out.
     title, description
-        Of the publication.
+        Title of the publication, and a sentence or two about it.
     authors
-        Names, each with its ORCID behind it where there is one.
+        Names, each followed by the ORCID if there is one.
     license
-        Identifier of SPDX, such as ``"CC-BY-4.0"``, or a web address.
+        SPDX identifier, such as ``"CC-BY-4.0"``, or a web address.
     progress
         Show a progress bar while the report is drawn.
 
     Raises
     ------
     OutputError
-        Results are broken or of several configurations, raw files are not there or have changed,
-        names were found and ``names`` is not given, or ``out`` exists.
+        Results are broken or come from several configurations, raw files are missing or have
+        changed, names were found and ``names`` is not given, or ``out`` exists.
     StorageError
-        ``out`` cannot be written; nothing of it is there then.
+        ``out`` cannot be written; no part of it is left.
     OectflowError
         rocrate is not installed.
     """

@@ -36,20 +36,20 @@ _MOST_NAMED = 20
 
 @dataclass(frozen=True)
 class Rerun:
-    """How a publication that was computed again compares.
+    """Comparison of a publication with the results of computing it again.
 
     Attributes
     ----------
     n_experiments, n_values
-        What was compared.
+        Number of experiments and values that were compared.
     changed
-        Files of the publication that are not what its manifest says.
+        Files of the publication that do not agree with its manifest.
     missing
         Experiments that could not be computed again, each with the reason.
     differences
-        What is different, by experiment and variable.
+        The differences, by experiment and variable.
     versions
-        Packages of which there is another version here: name, then, now.
+        Packages that have another version on this machine: name, version then, version now.
     """
 
     n_experiments: int
@@ -101,23 +101,23 @@ def rerun(
     publication
         Folder or zip that :func:`oectflow.publish` has written.
     raw
-        Raw files, folder or glob, where they are not part of the publication.  Those are used that
-        have the size and the SHA-256 of the manifest, whatever their names are.
+        Raw files, folder or glob, if they are not part of the publication.  Files are used if they
+        have the size and the SHA-256 in the manifest; their names do not matter.
     progress
         Show a progress bar.
 
     Returns
     -------
-    What is different; print it.
+    The differences; print them.
 
     Raises
     ------
     OutputError
-        It is no publication, or raw files are needed and not given.
+        This is not a publication, or raw files are needed but not given.
     ConfigError
-        Its configuration cannot be used here, as where an extractor is missing.
+        Its configuration cannot be used here, for example because an extractor is missing.
     InputError
-        ``raw`` was given, and nothing is there.
+        ``raw`` was given, but there are no files.
     """
     with _unpacked(local_path(publication, OutputError)) as folder:
         digests, described = read_manifest(folder)

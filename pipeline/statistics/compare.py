@@ -68,30 +68,30 @@ def compare(
 ) -> xr.Dataset:
     """Compare a feature between groups of devices, or before and after on the same devices.
 
-    The value of a device is the mean of its steps, each the mean of its cycles; that of a group is
-    the mean of its devices.  Standard errors come from a hierarchical bootstrap that draws whole
-    chips again, with their devices, steps and cycles; of one chip, its devices; of one device, its
-    steps.  Intervals are those of Student's t with the degrees of freedom of these units, and tests
-    those of Welch.
+    The value of a step is the mean of its cycles, the value of a device is the mean of its steps,
+    and the value of a group is the mean of its devices.  Standard errors come from a hierarchical
+    bootstrap that resamples whole chips, with their devices, steps and cycles.  If a group has only
+    one chip, it resamples the devices; if it has only one device, the steps.  Intervals use
+    Student's t with the degrees of freedom of these units; tests are Welch's.
 
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, or a part of it.  Only values with the status
+        A Dataset from :func:`oectflow.open_results`, or a part of it.  Only values with the status
         ``ok`` count.
     feature
         Name of a variable.
     by
-        Column that makes the groups: ``"chip_id"``, ``"device_id"``, or what is known of samples,
-        such as ``"batch"``.
+        Column that defines the groups: ``"chip_id"``, ``"device_id"``, or a property of the
+        samples, such as ``"batch"``.
     paired
-        The same devices were measured in each group, and their differences are what counts.
+        The same devices were measured in each group; compare the differences of each device.
     before, after
-        In place of ``by``: steps that are compared on each device, ``slice(0, 5)``.
+        In place of ``by``: the steps to compare on each device, such as ``slice(0, 5)``.
     log
-        Compare logarithms: geometric means and ratios, for what scatters by factors.
+        Compare logarithms: geometric means and ratios, for values that vary by factors.
     n_draws, seed
-        Of the bootstrap.
+        Number of draws and seed of the bootstrap.
     selection
         Entries along other axes, such as ``phase="on"``.
 
@@ -99,20 +99,21 @@ def compare(
     -------
     Per ``group``: ``estimate`` with ``_stderr``, ``_low`` and ``_high`` (95 %), ``sd`` between
     devices, ``n_chips``, ``n_devices``, ``n_steps``, ``n_values``, ``n_without`` (devices without a
-    good value), the ``level`` that was drawn, and ``status``.  Per ``pair`` of groups:
-    ``difference``, second less first (with ``log``: ``ratio``), with the same; ``effect_size``
-    (Hedges' g between devices) with its interval; ``p_value``, and ``p_corrected`` for the number
-    of pairs (Holm); ``n_pairs``, and ``pair_status``.  ``p_all``: probability of such groups if
-    all are alike (Alexander & Govern (1994), J. Educ. Stat. 19, 91; three groups or more).  Per
-    ``device``: ``device_value``, ``device_group``, ``device_chip``, ``device_name``.
-    Experiments that belong to no group are in ``attrs["left_out"]``.
+    good value), the ``level`` that was resampled, and ``status``.  Per ``pair`` of groups:
+    ``difference``, second minus first (with ``log``: ``ratio``), with the same companions;
+    ``effect_size`` (Hedges' g between devices) with its interval; ``p_value``, and ``p_corrected``
+    for the number of pairs (Holm); ``n_pairs``, and ``pair_status``.  ``p_all``: probability of
+    such groups if there is no difference between them (Alexander & Govern (1994), J. Educ. Stat.
+    19, 91; three groups or more).  Per ``device``: ``device_value``, ``device_group``,
+    ``device_chip``, ``device_name``.  Experiments that belong to no group are in
+    ``attrs["left_out"]``.
 
     Raises
     ------
     OutputError
-        There is no such feature, column, axis or entry, or no two groups.
+        There is no such feature, column, axis or entry, or there are fewer than two groups.
     ParameterError
-        Neither or both of ``by`` and before and after are given, or numbers make no sense.
+        Both or neither of ``by`` and ``before``/``after`` are given, or a number is impossible.
     """
     if (by is None) == (before is None or after is None) or (before is None) != (after is None):
         raise ParameterError("expected by='…', or before=… and after=…, and not both")
@@ -175,7 +176,7 @@ def compare(
 def estimate(
     group: Group, n_draws: int, rng: np.random.Generator, *, by_chip: bool
 ) -> dict[str, Any]:
-    """Return what :func:`compare` says of one group."""
+    """Return the result of :func:`compare` for one group."""
     devices = group.devices
     about = {
         "n_chips": len({one.chip for one in devices}),

@@ -1,4 +1,4 @@
-"""Resistance of the contacts, from devices that differ in their length."""
+"""Resistance of the contacts, from devices of different length."""
 
 from __future__ import annotations
 
@@ -43,17 +43,18 @@ _MIXED = {
 def contact_resistance(results: xr.Dataset, resistance: str = "on_resistance") -> xr.Dataset:
     """Return the resistance of the contacts by the transfer-line method: R W against L.
 
-    ``R W = R_c W + R_sheet L`` over devices of one material that differ in their length: what is
-    left at L = 0 are both contacts.  The line is fitted with the errors of both axes (York et al.
-    (2004), Am. J. Phys. 72, 367, doi:10.1119/1.1632486): that of R by the noise of the curve, u_W
-    and u_L of the geometry.  An error of L weighs much (Wollandt et al. (2025), ACS Nano,
-    doi:10.1021/acsnano.4c15828).
+    The model is ``R W = R_c W + R_sheet L`` for devices of one material and different length.  The
+    value at L = 0 is the resistance of both contacts.  The fit of the line includes the errors of
+    both axes (York et al. (2004), Am. J. Phys. 72, 367, doi:10.1119/1.1632486): the error of R from
+    the noise of the curve, and u_W and u_L of the geometry.  An error of L has a large effect
+    (Wollandt et al. (2025), ACS Nano, doi:10.1021/acsnano.4c15828).
 
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, or a part of it: one experiment per device.  A
-        step is an output curve, and has to be at the same gate voltage in all of them.
+        A Dataset from :func:`oectflow.open_results`, or a part of it, with one experiment per
+        device. Each step is an output curve.  A step must have the same gate voltage in all
+        experiments.
     resistance
         Name of the resistance at Vd = 0, in Ω.
 
@@ -61,9 +62,9 @@ def contact_resistance(results: xr.Dataset, resistance: str = "on_resistance") -
     -------
     ``contact_resistance``, R_c W of both contacts, in Ω m (1 Ω cm is 0.01 Ω m);
     ``sheet_resistance`` in Ω; ``transfer_length``, R_c W / (2 R_sheet), in m; each with ``_stderr``
-    and with ``_low`` and ``_high`` of the 95 % interval.  A contact resistance of 0 within its
-    interval is an answer, too.  One ``status``; ``chi2``, ``freedom``, ``p_value``, ``devices``,
-    ``device``, ``x``, ``y`` as :func:`mobility_capacitance` has them.
+    and with ``_low`` and ``_high`` of the 95 % interval.  An interval of the contact resistance
+    that includes 0 is a valid result.  One ``status``; ``chi2``, ``freedom``, ``p_value``,
+    ``devices``, ``device``, ``x``, ``y`` as :func:`mobility_capacitance` has them.
 
     Raises
     ------

@@ -52,27 +52,27 @@ class _Series(NamedTuple):
 def fit_degradation(
     results: xr.Dataset, feature: str, against: str = STEP, **selection: Any
 ) -> xr.Dataset:
-    """Describe how a feature falls with age, by four models, and say which does it best.
+    """Fit four models to the decline of a feature with age, and show which one fits best.
 
-    Age counts from the first step that has a value, where the model is ``a``: ``a (1 - k x)``,
-    ``a exp(-k x)``, ``a (1 + x / x1)^-b`` with x1 the distance of two steps, and
-    ``a exp(-(k x)^beta)``.  The noise of neighbouring steps may be alike (autoregression of the
-    first order), and AICc compares the models: Hurvich & Tsai (1989), Biometrika 76, 297.
+    Age starts at the first step that has a value; there, each model is ``a``.  The models are ``a
+    (1 - k x)``, ``a exp(-k x)``, ``a (1 + x / x1)^-b`` where x1 is the distance between two steps,
+    and ``a exp(-(k x)^beta)``.  The noise of neighbouring steps may be correlated (first-order
+    autoregression).  AICc compares the models: Hurvich & Tsai (1989), Biometrika 76, 297.
 
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, or a part of it.
+        A Dataset from :func:`oectflow.open_results`, or a part of it.
     feature
         Name of a variable with the axis ``step``; steps whose status is not ``ok`` are left out.
     against
-        ``"step"``, or the variable that has the age of each step.
+        ``"step"``, or the variable that contains the age of each step.
     selection
         Entries along other axes, such as ``phase="on"``.
 
     Returns
     -------
-    Axes: those of the feature other than ``step``, and ``model`` (``linear``, ``exponential``,
+    The axes are those of the feature except ``step``, and ``model`` (``linear``, ``exponential``,
     ``power``, ``stretched``).
 
     - ``half_life`` with ``_low`` and ``_high`` of its 95 % interval, given the model, and
@@ -150,22 +150,23 @@ def fit_degradation(
 def forecast_degradation(
     results: xr.Dataset, feature: str, at: ArrayLike, against: str = STEP, **selection: Any
 ) -> xr.Dataset:
-    """Say what a feature will be at later ages.
+    """Forecast the values of a feature at later ages.
 
-    The models of :func:`fit_degradation` together, by their weights: where they differ, the
-    interval is longer (Burnham & Anderson (2002)).  It is that of a single value measured then.
+    The forecast averages the models of :func:`fit_degradation` by their weights.  Where the models
+    differ, the interval is longer (Burnham & Anderson (2002)).  It is the interval for a single
+    value measured at that age.
 
     Parameters
     ----------
     results, feature, against, selection
         As for :func:`fit_degradation`.
     at
-        Steps, or values of ``against``, not before the first that was used.  Shape (n,).
+        Steps, or values of ``against``, not before the first one that was used.  Shape (n,).
 
     Returns
     -------
     ``forecast`` with ``_low`` and ``_high`` of the 95 % interval, in the unit of the feature, and
-    ``status``; axes those of the feature other than ``step``, and ``at``.
+    ``status``.  The axes are those of the feature except ``step``, and ``at``.
 
     Raises
     ------

@@ -34,14 +34,16 @@ def intrinsic_gain(
 ) -> xr.Dataset:
     """Return the intrinsic gain of every transfer sweep, ``gm / gd``.
 
-    The output conductance ``gd`` at the gate voltage of the largest ``gm`` is that of the device's
-    output curves, linear between the gate voltages of two of them.  Both have to be measured at
-    the same drain voltage: ``gd`` is the slope at the largest ``|Vd|`` of an output curve.
+    The output conductance ``gd`` comes from the output curves of the same device.  It is taken at
+    the gate voltage of the largest ``gm``, by linear interpolation between the gate voltages of two
+    output curves.  ``gd`` is the slope at the largest ``|Vd|`` of an output curve, so the transfer
+    sweep must have been measured at this drain voltage.
 
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, or a part of it, with transfer and output curves.
+        A Dataset from :func:`oectflow.open_results`, or a part of it, with transfer and output
+        curves.
     gm, coords
         Names of the largest transconductance, and of the gate voltage (entry ``Vg`` of its axis
         ``quantity``) at which it is largest.
@@ -51,7 +53,7 @@ def intrinsic_gain(
     Returns
     -------
     ``intrinsic_gain`` (a pure number) with ``_stderr`` and ``_status``, and ``conductance`` in S
-    with its standard error, at the gate voltage of the largest gm; axes of gm.
+    with its standard error, at the gate voltage of the largest gm.  The axes are those of gm.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""µC* of a material, from devices that differ in their geometry."""
+"""µC* of a material, from devices of different geometry."""
 
 from __future__ import annotations
 
@@ -42,17 +42,19 @@ def mobility_capacitance(
     Vth: str = "Vth_forward",
     coords: str = "gm_max_coords",
 ) -> xr.Dataset:
-    """Return µC* of a material: the slope, over devices, of gm against W d / L times the overdrive.
+    """Return µC* of a material: the slope of gm against W d / L times the overdrive of devices.
 
     In saturation ``gm = (W d / L) µC* |Vg - Vth|`` (Inal, Malliaras & Rivnay (2017), Nat. Commun.
-    8, 1767, doi:10.1038/s41467-017-01812-w).  The line is fitted with the errors of both axes (York
-    et al. (2004), Am. J. Phys. 72, 367, doi:10.1119/1.1632486): those of gm, Vth and Vg by the
-    noise of the sweeps, and u_W, u_L and u_d of the geometry, which count as independent.
+    8, 1767, doi:10.1038/s41467-017-01812-w).  The fit of the line includes the errors of both axes
+    (York et al. (2004), Am. J. Phys. 72, 367, doi:10.1119/1.1632486): the errors of gm, Vth and Vg
+    from the noise of the sweeps, and u_W, u_L and u_d of the geometry.  They are treated as
+    independent.
 
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, or a part of it: one experiment per device.
+        A Dataset from :func:`oectflow.open_results`, or a part of it, with one experiment per
+        device.
     gm, Vth, coords
         Names of the largest transconductance, of the threshold voltage, and of the gate voltage
         (entry ``Vg`` of its axis ``quantity``) at which gm is largest.
@@ -60,11 +62,12 @@ def mobility_capacitance(
     Returns
     -------
     ``mobility_capacitance`` in F/(m V s) (1 F/(cm V s) is 100 F/(m V s)) with ``_stderr``, with
-    ``_low`` and ``_high`` of the 95 % interval, and with ``_status``; ``intercept`` in S, the same;
-    ``chi2``, ``freedom``, ``p_value``, ``devices``.  Axes ``line`` (``through_zero``, which the
-    formula says, and ``free``: an intercept away from 0 tells that it does not hold) and those of
-    ``results`` other than ``experiment``.  ``device`` says of each device whether it is a point of
-    the line, or why not; ``x``, ``y`` and their standard errors are the points.
+    ``_low`` and ``_high`` of the 95 % interval, and with ``_status``; ``intercept`` in S, with the
+    same companions; ``chi2``, ``freedom``, ``p_value``, ``devices``. The axes are ``line`` and
+    those of ``results`` except ``experiment``.  ``line`` has two entries: ``through_zero``, as in
+    the formula, and ``free``.  If the intercept of ``free`` is away from 0, the formula does not
+    hold.  ``device`` says for each device whether it is a point of the line, or why not; ``x``,
+    ``y`` and their standard errors are the points.
 
     Raises
     ------

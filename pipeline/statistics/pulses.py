@@ -1,4 +1,4 @@
-"""What a train of gate pulses says: how its later pulses compare with the first."""
+"""Trains of gate pulses: compare later pulses with the first one."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ def pulse_ratios(
     pulses: Sequence[int] = (2, 10),
     **selection: Any,
 ) -> xr.Dataset:
-    """Return the amplitudes of later pulses of a train over that of the first.
+    """Return the amplitudes of later pulses in a train, divided by the first amplitude.
 
-    ``A2 / A1`` is the index of paired-pulse facilitation, ``A10 / A1`` that of post-tetanic
+    ``A2 / A1`` is the index of paired-pulse facilitation, ``A10 / A1`` is the index of post-tetanic
     potentiation: Ji et al. (2021), Nat. Commun. 12, 2480, doi:10.1038/s41467-021-22680-5.
 
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, or a part of it.
+        A Dataset from :func:`oectflow.open_results`, or a part of it.
     amplitude
-        Variable with a value for each gate cycle, counted from the level before the pulse; a peak
-        current (``cycles``) holds the current that flows without a pulse, too.
+        Variable with a value for each gate cycle, measured from the level before the pulse.  A peak
+        current (``cycles``) includes the current that flows without a pulse.
     pulses
-        Which pulses, the first is 1.
+        Numbers of the pulses; the first pulse is 1.
     selection
         Entries along other axes, such as ``phase="on"``.
 
     Returns
     -------
-    ``pulse_ratio`` with ``_stderr`` (by that of the amplitudes; NaN where these have none) and
-    ``_status``: axes of the amplitude, with ``pulse`` in place of ``cycle``; and, where gate period
-    and duty cycle are known, ``pulse_interval``: the time in s without a pulse between two.
+    ``pulse_ratio`` with ``_stderr`` (from the errors of the amplitudes; NaN if they have none) and
+    ``_status``.  The axes are those of the amplitude, with ``pulse`` in place of ``cycle``.  If
+    gate period and duty cycle are known, also ``pulse_interval``: the time in s between two pulses.
 
     Raises
     ------

@@ -46,26 +46,26 @@ def watch(
 ) -> None:
     """Keep raw files and features up to date with a folder of the instrument, until interrupted.
 
-    What is there, what comes and what grows is ingested and extracted; of a test that grows, only
-    what is new is computed.  Whatever ends the process, the next call goes on from there.
+    Existing, new and growing measurements are ingested and extracted.  When a test grows, only its
+    new steps are computed.  If the process ends for any reason, the next call continues from there.
 
     Parameters
     ----------
     instrument
-        The folder in which instruments leave their measurements; never changed.
+        The folder that instruments write to; it is never changed.
     raw, out
-        Folders of the raw files and of the results, made where absent.  ``_watch.json`` and
+        Folders of the raw files and of the results, made if missing.  ``_watch.json`` and
         ``_watch.log`` in ``out`` say what happens.
     features, samples, client
         As in :func:`oectflow.extract`.
     notify
-        Whom to tell of tests that are complete and of what fails: an address ``https://…`` that
-        gets JSON by POST, or a command that gets it on its standard input.
+        Where to report complete tests and failures as JSON: an address ``https://…``, by POST, or a
+        command, on its standard input.
     settle
-        A file that has not changed for so long is complete, in s.  What is measured just now is
-        read when its step is described, or when nothing has come for a minute.
+        A file is complete when it has not changed for this time, in s.  A running measurement is
+        read when its step is described, or when no data have come for a minute.
     on_turn
-        Called with the status, and with the same in one line, a few times in a second.
+        Called a few times per second, with the status and with one line of text about it.
 
     Raises
     ------

@@ -2,24 +2,19 @@
 
 ::
 
-    OectflowError
-    ├── InputError          a file or folder cannot be used
-    │   ├── UnreadableFile      it is damaged, locked, or no HDF5 at all
-    │   ├── NotAnExperiment     it is HDF5, but not a raw experiment
-    │   └── IngestError         an instrument folder cannot be converted
-    ├── ConfigError         a feature configuration is wrong
-    │   ├── UnknownExtractor    no extractor has this name
-    │   ├── ParameterError      an extractor does not take this parameter or value
-    │   └── ExpressionError     a derived feature's expression is refused
-    ├── OutputError         results cannot be written or read
-    │   ├── DamagedFile         a result file was cut or changed
-    │   ├── StorageError        the disk is full, the folder gone or not writable
-    │   └── UnknownFeature      results do not hold the feature asked for
-    ├── CatalogError        a catalog cannot be opened, searched or changed
-    ├── ClusterError        no usable Dask cluster
-    └── RunFailed           a run with ``on_error="raise"`` had failures
+    OectflowError ├── InputError          a file or folder cannot be used │   ├── UnreadableFile
+    it is damaged, locked, or not HDF5 │   ├── NotAnExperiment     it is HDF5, but not a raw
+    experiment │   └── IngestError         an instrument folder cannot be converted ├── ConfigError
+    a feature configuration is wrong │   ├── UnknownExtractor    no extractor has this name │   ├──
+    ParameterError      an extractor does not take this parameter or value │   └── ExpressionError
+    a derived feature's expression is refused ├── OutputError         results cannot be written or
+    read │   ├── DamagedFile         a result file was cut or changed │   ├── StorageError
+    the disk is full, the folder gone or not writable │   └── UnknownFeature      results do not
+    hold the feature asked for ├── CatalogError        a catalog cannot be opened, searched or
+    changed ├── ClusterError        no usable Dask cluster └── RunFailed           a run with
+    ``on_error="raise"`` had failures
 
-This module imports nothing of ours, so every floor of the house may import it.  Errors take one
+This module imports no other module of oectflow, so every module may import it.  Errors take one
 positional argument, the message: they cross process borders by pickle.
 """
 
@@ -42,7 +37,7 @@ class UnreadableFile(InputError):
 
 
 class NotAnExperiment(InputError):
-    """The file is HDF5, but not a raw experiment in a format that we know."""
+    """The file is HDF5, but not a raw experiment in a known format."""
 
 
 class IngestError(InputError):
@@ -55,8 +50,8 @@ class ConfigError(OectflowError, ValueError):
     Attributes
     ----------
     mistakes
-        Where that is known: for each mistake its place, as the keys and positions that lead to it
-        (``("features", "gm", "params")``: features go by name), and what is wrong.
+        The place of each mistake and what is wrong there, if they are known.  A place is the keys
+        and positions that lead to it, such as ``("features", "gm", "params")``; features are named.
     """
 
     mistakes: tuple[tuple[tuple[str | int, ...], str], ...] = ()
@@ -71,7 +66,7 @@ class ParameterError(ConfigError):
 
 
 class ExpressionError(ConfigError):
-    """The expression of a derived feature is not one that we evaluate."""
+    """The expression of a derived feature is not allowed."""
 
 
 class OutputError(OectflowError):
@@ -87,7 +82,7 @@ class StorageError(OutputError):
 
 
 class UnknownFeature(OutputError, KeyError):
-    """Results do not hold a feature of this name; the message names the nearest."""
+    """The results have no feature with this name; the message names the nearest one."""
 
     # KeyError would show the message as a quoted key.
     __str__ = Exception.__str__
@@ -117,7 +112,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     Returns
     -------
-    ``"; did you mean 'x'?"`` where something is near, else ``"; known: a, b, c"``, else ``""``.
+    ``"; did you mean 'x'?"`` if a known word is similar, else ``"; known: a, b, c"``, else ``""``.
     """
     options = sorted(set(known))
     folded = {option.lower(): option for option in reversed(options)}

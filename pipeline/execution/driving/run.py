@@ -60,7 +60,7 @@ from oectflow.place import is_remote, place, snapshot
 
 @dataclass(frozen=True)
 class Options:
-    """How a run is wanted, as :func:`extract` describes it."""
+    """Options of a run, as :func:`extract` describes them."""
 
     granularity: Granularity = "auto"
     on_error: Literal["record", "raise"] = "record"
@@ -73,7 +73,7 @@ class Options:
     partition_by: str | None = None
 
     def check(self) -> None:
-        """Raise ConfigError where an option cannot be what it is."""
+        """Raise ConfigError if an option has an impossible value."""
         check_granularity(self.granularity)
         if self.on_error not in ("record", "raise"):
             raise ConfigError(f"on_error={self.on_error!r}: expected 'record' or 'raise'")
@@ -105,79 +105,80 @@ def extract(
 ) -> RunReport:
     """Compute features of experiments and write one Parquet file for each.
 
-    What an earlier run has computed from the same raw file with the same definition is kept: a
-    second call does nothing, a call with one more feature computes that one, and a run that was
-    interrupted goes on where it stopped.
+    Results that an earlier run has computed from the same raw file with the same definition are
+    kept.  A second call does nothing.  A call with one more feature computes only this feature.
+    After an interruption, the next call continues where the run stopped.
 
     Parameters
     ----------
     experiments
         A folder (searched with its subfolders), a glob, a file, an Experiment, or several of them;
-        or what is in memory, as :func:`oectflow.write_experiment` takes it: an xarray DataTree, or
-        a mapping such as ``{"transfer": frame, "test_id": "a1"}``.
+        or data in memory, as :func:`oectflow.write_experiment` takes them: an xarray DataTree, or a
+        mapping such as ``{"transfer": frame, "test_id": "a1"}``.
     features
         Name of a bundled feature set, path of a YAML or JSON file, dict, or a :class:`FeatureSet`.
     out
         Folder of the results; made if missing.
     client
-        A Dask client, as :func:`oectflow.connect` returns.  By default the client that is active
-        in this process; without one, this process and its threads do the work.
+        A Dask client, as :func:`oectflow.connect` returns it.  By default, the client that is
+        active in this process; if there is none, this process and its threads do the work.
     granularity
-        ``"auto"``: from what steps cost and what the cluster costs, both measured, follows whether
-        it is worth being used, and how long its tasks should be; little work is done in this
-        process.  An extractor that is not part of the package runs here only if it has computed
-        an experiment before without ending a worker.  ``"step"``: one Dask task for every
-        (experiment, feature, step), derived features included whose steps can be computed apart.
-        ``"experiment"``: one for each source of an experiment.  A number: so many steps in a task.
+        ``"auto"``: measure the cost of steps and of the cluster, then decide whether to use the
+        cluster and how long its tasks should be.  A small amount of work is done in this process.
+        An extractor that is not part of the package runs in this process only if it has computed an
+        experiment before without ending a worker.  ``"step"``: one Dask task for every (experiment,
+        feature, step); this includes derived features if their steps can be computed separately.
+        ``"experiment"``: one task for each source of an experiment.  A number: this many steps in a
+        task.
     on_error
-        ``"record"`` reports failures; ``"raise"`` raises RunFailed when everything else is done.
+        ``"record"`` reports failures; ``"raise"`` raises RunFailed after everything else is done.
     verify
-        What tells that a raw file is the one of an earlier run.  ``"identity"``: its size and time,
-        and its content only where the time is another one.  ``"content"``: all raw files are
-        read, and the results, too; what was changed without a trace is computed anew.
+        How to recognise the raw file of an earlier run.  ``"identity"``: by its size and time; its
+        content is compared only if the time is different.  ``"content"``: all raw files and results
+        are read, and data that were changed without a trace are computed again.
     force
-        Compute everything that is asked for anew.  Other features of earlier results stay, but for
-        those that were computed from it; the report names them.
+        Compute all requested features again.  Other features of earlier results stay, except those
+        that were computed from the requested ones; the report names these.
     progress
         Show a progress bar.
     expand_multidim
         Write ``name_0``, ``name_1``, … instead of list columns.
     performance_report
-        An HTML file to write, in which Dask shows what every worker did when.
+        An HTML file to write.  In it, Dask shows what every worker did, and when.
     samples
         Geometry and materials of the devices: a table (``devices.csv``, ``.yaml``, ``.xlsx``), a
-        DataFrame or a mapping, see :func:`oectflow.read_samples`.  Raw files stay as they are; what
-        one says itself counts, and a contradiction is a warning.
+        DataFrame or a mapping, see :func:`oectflow.read_samples`.  Raw files are not changed.  If a
+        raw file and the table disagree, the raw file counts, and you get a warning.
     step_timeout
-        How long one feature of one step may take, in s.  What takes longer gets the status
-        ``error``, and the others are computed; also a step that starts hundreds of threads or
-        exits.  ``"auto"``: ten minutes for extractors that are not part of the package, no limit
-        for those that are.  None: no limit.
+        How long one feature of one step may take, in s.  A step that takes longer gets the status
+        ``error``, and the others are computed.  The same happens to a step that starts hundreds of
+        threads or exits.  ``"auto"``: ten minutes for extractors that are not part of the package,
+        no limit for those that are.  None: no limit.
     allow_external
-        Take raw files whose data lie in other files, by external links, external storage or virtual
-        datasets.  Such a file can name any file that you can read.  What it names belongs to it: a
-        change there is a change of the raw file.
+        Accept raw files that keep their data in other files, through external links, external
+        storage or virtual datasets.  Such a file can point to any file that you can read.  The
+        other files count as part of the raw file: if one of them changes, the raw file has changed.
     partition_by
-        ``"chip_id"`` or ``"device_id"``: the results of each chip stand in a folder
-        ``chip_id=…``, and pyarrow, pandas, Polars and DuckDB read all together as one dataset.  A
-        folder whose results stand so stays so.
+        ``"chip_id"`` or ``"device_id"``: the results of each chip (or device) are put in a folder
+        ``chip_id=…``.  pyarrow, pandas, Polars and DuckDB read all of them as one dataset.  A
+        folder of results keeps this layout in later runs.
 
     Returns
     -------
-    What happened; print it.  Its ``explain()`` says how the work was done, and why.
+    A report of the run; print it.  Its ``explain()`` says how the work was done, and why.
 
     Raises
     ------
     InputError
-        There is no experiment at the place named.
+        There is no experiment at this place.
     ConfigError
         The features, the samples or an option are wrong.
     StorageError
-        The output folder cannot be made or written; what was written is complete.
+        The output folder cannot be made or written; files that were written are complete.
     OutputError
         Another run is writing in the folder.
     ClusterError
-        The scheduler is gone; what was written is complete.
+        The scheduler is gone; files that were written are complete.
     RunFailed
         With ``on_error="raise"``, if anything failed.
 
@@ -205,7 +206,7 @@ def extract(
 
 
 def extract_here(experiments: Experiments, features: Any, out: Path) -> RunReport:
-    """Do what :func:`extract` does in this process, whatever cluster there is, without a bar."""
+    """Do the work of :func:`extract` in this process, even if there is a cluster; show no bar."""
     return _extract(
         experiments, features, out, LazyCluster(None), False, Options()
     )  # fmt: skip
@@ -227,14 +228,14 @@ def extract_lazily(
     allow_external: bool = False,
     partition_by: str | None = None,
 ) -> RunReport:
-    """Do what :func:`extract` does, on a cluster that is started only if there is enough work.
+    """Do the work of :func:`extract`, and start a cluster only if there is enough work.
 
     Parameters
     ----------
     connect
-        Starts the cluster; called once at most.  The caller closes what it has returned.
+        Starts the cluster; called at most once.  The caller closes the client that it returned.
     n_workers
-        How many workers the cluster will have; by default those of ``connect("local")``.
+        How many workers the cluster will have; by default as many as ``connect("local")`` starts.
     experiments, features, out, granularity, force, progress, expand_multidim, samples, verify, \
     allow_external, partition_by
         As in :func:`extract`.
@@ -262,7 +263,7 @@ def plan(
     samples: Any = None,
     allow_external: bool = False,
 ) -> RunPlan:
-    """Say what :func:`extract` would do, without computing or writing anything.
+    """Show what :func:`extract` would do, without computing or writing anything.
 
     Parameters
     ----------
@@ -270,13 +271,12 @@ def plan(
     allow_external
         As in :func:`extract`.
     n_workers
-        Without a client: how many workers a cluster would have that could be started; by default
-        there is none.
+        Without a client: how many workers a cluster could have; by default, there is no cluster.
 
     Returns
     -------
-    The plan; print it.  Costs are those that earlier runs in the same folder have measured; where
-    there are none, ``extract`` begins by timing the first steps, and nothing can be predicted now.
+    The plan; print it.  Its costs were measured by earlier runs in the same folder.  If there were
+    none, ``extract`` begins by timing the first steps, and the plan cannot predict a time.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What was planned for a run and what became of it, as text."""
+"""The plan of a run and its outcome, as text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oectflow.pipeline.execution.events import Overheads
 
 @dataclass
 class FeaturePlan:
-    """What was planned for a feature and what became of it, over the whole run.
+    """The plan for a feature and its outcome, over the whole run.
 
     Attributes
     ----------
@@ -22,7 +22,7 @@ class FeaturePlan:
     timed
         Whether its cost was known from a measurement.
     n_steps, n_tasks
-        Steps to compute, and batches that they were divided into.
+        Number of steps to compute, and of the batches that they were divided into.
     predicted_seconds, actual_seconds
         Worker time.
     """
@@ -37,31 +37,31 @@ class FeaturePlan:
 
 @dataclass(repr=False)
 class RunPlan:
-    """What is to be done, how, and why.
+    """What a run will do, how, and why.
 
     Attributes
     ----------
     n_todo, n_unchanged
-        Experiments to compute, and those of which everything is there.
+        Number of experiments to compute, and of those that are already complete.
     unusable
-        Why experiments cannot be used, a reason for each.
+        Experiments that cannot be used, each with the reason.
     features
-        What is planned for each feature, and what it took.
+        The plan for each feature, and the time that it took.
     dropped
-        What cannot stay of earlier results, a line for each feature.
+        Earlier results that cannot be kept, one line for each feature.
     damaged
-        Results of earlier runs that were cut or changed, and are computed anew: file, place and
+        Results of earlier runs that were cut or changed and are computed again: file, place and
         remedy.
     ways
         How the work is done, in this order: ``"inline"`` (one step after the other in this
         process), ``"threads"`` (of this process), ``"cluster"``.
     overheads
-        Of the cluster or threads, as measured; None where they were not asked.
+        Measured overheads of the cluster or threads; None if they were not measured.
     batch_seconds
-        Length of a batch; None where the caller has chosen it, or nothing is divided.
+        Length of a batch; None if the caller has chosen it, or nothing is divided.
     alone_seconds, predicted_seconds, actual_seconds
-        Wall time of one process alone, and as planned, None as long as costs are unknown; and of
-        the run, None before it.
+        Wall time of one process alone, wall time as planned, and wall time of the run.  The first
+        two are None as long as costs are unknown, the last is None before the run.
     graph_of
         Builds the graph of an experiment; None once the run is over.
     """
@@ -96,7 +96,7 @@ class RunPlan:
         Raises
         ------
         ConfigError
-            Nothing is to be computed of the experiment, or the plan is that of a run which is over.
+            The experiment has nothing to compute, or the run of this plan is over.
         """
         if self.graph_of is None:
             raise ConfigError(
@@ -106,22 +106,22 @@ class RunPlan:
         return self.graph_of(experiment)
 
     def visualize(self, experiment: str, filename: str = "graph.svg", **options: Any) -> Any:
-        """Draw the Dask graph of an experiment; the picture is returned, too, for a notebook.
+        """Draw the Dask graph of an experiment; also return the picture, for a notebook.
 
         Parameters
         ----------
         experiment
-            Its id.  Choose one of few steps, or a ``granularity`` of many: there is a node for each
-            task.
+            Its id.  The graph has a node for each task, so choose an experiment with few steps, or
+            a ``granularity`` of many steps.
         filename
-            Where to write the picture; its ending says which kind.
+            Where to write the picture; the ending of the name decides the format.
         **options
-            As ``dask.visualize`` takes them, e.g. ``engine="cytoscape"``.
+            Options of ``dask.visualize``, e.g. ``engine="cytoscape"``.
 
         Raises
         ------
         ConfigError
-            As :meth:`dask_graph`; or what draws is not installed.
+            As for :meth:`dask_graph`; or no drawing software is installed.
         """
         graph = self.dask_graph(experiment)
         try:
@@ -134,7 +134,7 @@ class RunPlan:
             ) from error
 
     def take(self, way: str) -> None:
-        """Add a way, unless it is the one that was taken last."""
+        """Add a way, unless it was also the last one."""
         if self.ways[-1:] != [way]:
             self.ways.append(way)
 
