@@ -169,8 +169,8 @@ def features(
     features
         Name of a bundled feature set, path of a YAML or JSON file, dict, or a :class:`FeatureSet`.
     columns
-        Heading for each quantity, if the headings do not show it: ``{"time": "Zeit", "Id": "Kanal 2
-        (mA)"}``.
+        Heading for each quantity, if the headings do not show it:
+        ``{"time": "Zeit", "Id": "Kanal 2 (mA)"}``.
     period
         Gate period of transients in s, if it is not known otherwise.
     kind

@@ -1,4 +1,4 @@
-"""The transfer curve of a device over its steps, as a film."""
+"""Films of the transfer curves of a device over its steps."""
 
 from __future__ import annotations
 
@@ -46,18 +46,19 @@ def animate_transfer(
     raw
         A folder (searched with its subfolders), a glob, a file, an Experiment, or several of them.
     out
-        The film of a single experiment: ``.mp4``, which needs the program ffmpeg, or ``.gif``.  For
-        several experiments its name is that of a folder with a suffix: ``films.gif`` makes
+        File name of the film: ``.mp4``, which needs the program ffmpeg, or ``.gif``.  For several
+        experiments, give the name of a folder with a suffix: ``films.gif`` makes
         ``films/<experiment id>.gif``.
     fps
         Pictures per second.
     every
         Show only each ``every``-th step.
     device_type
-        Of the onset voltage that is marked, as in :func:`oectflow.plot_transfer`.
+        Device type for the onset voltage that is marked, as in :func:`oectflow.plot_transfer`.
     client
-        A Dask client, whose workers make one film each at a time; they have to see the raw files
-        and ``out`` under the same paths.  By default this process makes them one after the other.
+        A Dask client.  Each of its workers makes one film at a time; all workers must see the raw
+        files and ``out`` under the same paths.  By default, this process makes the films one after
+        the other.
     progress
         Show a progress bar.
 
@@ -68,11 +69,11 @@ def animate_transfer(
     Raises
     ------
     OutputError
-        The suffix is another one, or ffmpeg is not installed.
+        The suffix is not one of these, or ffmpeg is not installed.
     InputError
         No experiment can be used, or it has no transfer step.
     StorageError
-        A film cannot be written.  A film is written whole or not at all.
+        A film cannot be written.  A film is written completely or not at all.
     OectflowError
         matplotlib is not installed.
     """
@@ -121,12 +122,12 @@ def animate_transfer(
 
 
 def need_writer(suffix: str) -> None:
-    """Say what to install where films of this kind cannot be written.
+    """Raise an error that says what to install if films of this kind cannot be written.
 
     Raises
     ------
     OutputError
-        The program is not there.
+        The program is missing.
     """
     from matplotlib.animation import FFMpegWriter
 
@@ -140,7 +141,7 @@ def need_writer(suffix: str) -> None:
 def film(
     raw: str, out: str, fps: int, every: int, device_type: DeviceType = "auto"
 ) -> Iterator[int]:
-    """Make one film, and yield after every picture the step that it shows.
+    """Make one film; after every picture, yield the step that it shows.
 
     Parameters
     ----------

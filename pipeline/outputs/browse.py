@@ -1,4 +1,4 @@
-"""Look through experiments in a notebook: by name, step and cycle, or from flag to flag."""
+"""Look through experiments in a notebook by name, step and cycle, or from flag to flag."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def browse(raw: Experiments, results: Any, *, feature: str = "tau") -> Any:
     raw
         Folder of raw files, one file, an Experiment, or several of them.
     results
-        What :func:`oectflow.open_results` returned, or the folder of results.
+        A Dataset from :func:`oectflow.open_results`, or the folder of results.
     feature
         Name of the feature computed by ``transient.tau_on_off`` whose fits are drawn.
 
     Returns
     -------
-    An ipywidgets ``VBox``, shown as the last value of a notebook cell.  Its widgets
-    ``experiment``, ``step`` and ``cycle`` may also be set by code; ``picture`` holds the PNG,
-    ``table`` the features of the step.  The buttons ``next_flagged`` and ``next_worst`` lead to
-    the next value with a status word other than ``ok`` and ``absent``, and from the fit with the
-    least R² to the next better one.  ``zoom`` shows the step with ipympl, whose tools zoom and
-    pan, where that is installed.
+    An ipywidgets ``VBox``, shown as the last value of a notebook cell.  Its widgets ``experiment``,
+    ``step`` and ``cycle`` may also be set by code; ``picture`` holds the PNG, ``table`` the
+    features of the step.  The button ``next_flagged`` leads to the next value with a status word
+    other than ``ok`` and ``absent``.  The button ``next_worst`` starts at the fit with the lowest
+    R² and leads to the next better one.  If ipympl is installed, ``zoom`` shows the step with its
+    tools for zooming and panning.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def browse(raw: Experiments, results: Any, *, feature: str = "tau") -> Any:
 
 
 class Pages:
-    """What there is to see: the experiments that have both a raw file and results.
+    """The experiments to look at: those that have both a raw file and results.
 
     Parameters
     ----------
@@ -74,9 +74,9 @@ class Pages:
     experiments
         By experiment id, in the order of the results.
     results
-        All of them.
+        All results.
     unreadable
-        Why raw files were left out.
+        Raw files that were left out, and why.
     """
 
     def __init__(self, raw: Experiments, results: Any, feature: str) -> None:
@@ -98,7 +98,7 @@ class Pages:
         self._rank = -1
 
     def next_flagged(self, at: At) -> At | None:
-        """Return where the next flagged value is, from the last one on the first; None without any.
+        """Return the place of the next flagged value; after the last, the first; None without any.
 
         Parameters
         ----------
@@ -117,13 +117,13 @@ class Pages:
         return None
 
     def next_worst(self, at: At) -> tuple[At, str] | None:
-        """Return where the fit with the next better R² is, and a line on it; None without fits.
+        """Return the place of the fit with the next better R² and a line on it; None without fits.
 
         Parameters
         ----------
         at
-            Experiment, step and cycle that are shown; where that is not the fit that was found
-            last, the worst of all is the next.
+            Experiment, step and cycle that are shown.  If this is not the fit that was found last,
+            the worst of all is next.
         """
         if self._worst is None:
             self._worst = self._find_worst()
@@ -171,7 +171,7 @@ class Pages:
         return sorted(found)[:_MOST_WORST]
 
     def sizes(self, name: str) -> tuple[int, int]:
-        """Return the numbers of steps and of gate cycles of an experiment, at least 1 each."""
+        """Return the numbers of steps and gate cycles of an experiment, each at least 1."""
         experiment = self.experiments[name]
         n_steps = max((experiment.n_steps(source) for source in experiment.sources), default=0)
         if self.feature not in self.results:

@@ -42,29 +42,29 @@ def comparison_table(
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, or a part of it.
+        A Dataset from :func:`oectflow.open_results`, or a part of it.
     features
-        Names of variables; or for each the entries along its other axes:
+        Names of variables; or a mapping from each name to the entries along its other axes:
         ``{"tau": {"phase": "on"}}``.
     by
-        Column that makes the groups, as :func:`oectflow.compare` takes it.
+        Column that defines the groups, as in :func:`oectflow.compare`.
     out
-        File to write, too: ``.tex`` (a table of booktabs, numbers with SI prefixes), ``.csv`` or
-        ``.xlsx`` (plain numbers).
+        File to write the table to: ``.tex`` (a booktabs table, numbers with SI prefixes), ``.csv``
+        or ``.xlsx`` (plain numbers).
 
     Returns
     -------
     A row per feature: ``feature``, ``unit``, and for each group ``mean``, ``SD``, ``n`` (devices)
-    and ``chips``; the columns have two levels, the group first.
+    and ``chips``.  The columns have two levels; the group is the first.
 
     Raises
     ------
     OutputError
-        As :func:`oectflow.compare` raises, or the name of the file ends otherwise.
+        As for :func:`oectflow.compare`, or the file name has another ending.
     OectflowError
-        openpyxl is not installed, and the file is one of Excel.
+        The file is an Excel file, and openpyxl is not installed.
     StorageError
-        The file cannot be written; what was there before is unchanged.
+        The file cannot be written; an existing file is unchanged.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Feature files of the software in use until now: columns in HDF5 (v1), tables in Parquet (v2)."""
+"""Feature files of the earlier software: columns in HDF5 (v1), tables in Parquet (v2)."""
 
 from __future__ import annotations
 
@@ -42,18 +42,19 @@ def open_legacy_features(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Returns
     -------
-    One variable per feature along ``step``; in an HDF5 file those of transients along
-    ``transient_entry``: such a file does not say whether their entries are steps, or cycles of the
-    whole experiment, of which those without a fit were left out.  Columns ``name_0``, ``name_1``, …
-    are one variable with a second axis ``name_entry``.  ``units`` is ``"unknown"`` where the file
-    does not say; that of a coordinate (``…_Vg``, ``…_Id``) is V or A, whatever the file says.
-    ``attrs`` holds what the file, or its name, tells of chip, device and configuration; ``test_id``
-    is ``"unknown"`` in a Parquet file, which does not tell two tests of one device apart.
+    One variable per feature along ``step``.  Transient features of an HDF5 file are along
+    ``transient_entry``: the file does not say whether their entries are steps, or cycles of the
+    whole experiment without those that have no fit.  Columns ``name_0``, ``name_1``, … are one
+    variable with a second axis ``name_entry``.  ``units`` is ``"unknown"`` if the file does not
+    name the unit.  The unit of a coordinate (``…_Vg``, ``…_Id``) is always V or A, even if the file
+    says something else.  ``attrs`` has the chip, the device and the configuration, from the file or
+    its name.  ``test_id`` is ``"unknown"`` for a Parquet file, because such a file does not
+    distinguish two tests of one device.
 
     Raises
     ------
     OutputError
-        The file is something else, or damaged.
+        The file is of another kind, or damaged.
 
     Examples
     --------
@@ -69,12 +70,12 @@ def open_legacy_features(path: str | os.PathLike[str]) -> xr.Dataset:
 
 
 def read_legacy_table(path: Path) -> pd.DataFrame:
-    """Read a features v2 Parquet file as the table that was written, with its ``attrs``.
+    """Read a features v2 Parquet file as a table, with its ``attrs``.
 
     Raises
     ------
     OutputError
-        The file is no such table, or damaged.
+        The file is not such a table, or damaged.
     """
     if read_metadata(path) is not None:
         raise OutputError(f"{path}: is a result file of oectflow; open it with open_results")

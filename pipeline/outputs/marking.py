@@ -1,4 +1,4 @@
-"""Mark results as bad, to be checked, or in own words; undo that; and list what was marked."""
+"""Mark results as bad, to be checked, or in your own words; undo marks; and list them."""
 
 from __future__ import annotations
 
@@ -44,43 +44,44 @@ def mark(
 ) -> list[str]:
     """Mark an experiment, a device or a chip, or some of its steps and cycles.
 
-    What was computed stays as it is: marks stand in a folder ``_marks`` beside the results, and
-    come to bear when these are opened.  They name experiments by their id and steps by their
-    number, so that they hold when features are extracted again.
+    The results are not changed.  Marks are kept in a folder ``_marks`` beside the results, and take
+    effect when the results are opened.  Marks name experiments by id and steps by number, so they
+    stay valid when features are extracted again.
 
     Parameters
     ----------
     out
         Folder that :func:`oectflow.extract` has written.
     label
-        ``"bad"``: :func:`oectflow.open_results`, reports and statistics leave it out.  Anything
-        else, such as ``"check"``, is only shown; up to 40 characters without a comma.
+        ``"bad"``: :func:`oectflow.open_results`, reports and statistics leave the result out.  Any
+        other word, such as ``"check"``, is only shown; up to 40 characters without a comma.
     experiment
         Id of the experiment.
     chip_id, device_id
-        Instead: of the device, or of the chip alone; also what will be measured of it later.
+        The device, or the chip alone, instead of an experiment.  Later measurements of it are
+        marked, too.
     step, cycle
-        Numbers as in the results, from 0: one or several; by default all.
+        One or several numbers as in the results, from 0; by default all.
     feature
-        Name of the only feature that is meant, with its companions; by default all.
+        Mark only this feature and its companions; by default all features.
     kind
-        Kind of measurement that is meant, as there may be a transfer curve and a transient of one
-        number; by default all, and where cycles are named the kind that has them.
+        Mark only this kind of measurement, because a transfer curve and a transient may have the
+        same step number.  By default all kinds; if you name cycles, the kind that has cycles.
     reason
-        Why.
+        The reason.
     who
-        By default the name of the account.
+        Who marks it; by default the name of the account.
 
     Returns
     -------
-    The id of each mark that was made: one for each combination of step and cycle.
+    The id of each new mark; there is one mark for each combination of step and cycle.
 
     Raises
     ------
     OutputError
-        There are no such results, or no such step, cycle, feature or kind in them.
+        There are no such results, or they have no such step, cycle, feature or kind.
     ParameterError
-        The label is none, a number is not whole, or neither or both of experiment and chip are
+        The label is not valid, a number is not whole, or both or neither of experiment and chip are
         named.
     StorageError
         The marks cannot be written.
@@ -117,15 +118,15 @@ def unmark(
     out
         Folder that :func:`oectflow.extract` has written.
     ids
-        Of the marks, as :func:`oectflow.mark` returned them or :func:`oectflow.marks` lists them,
-        or of windows, as :func:`oectflow.windows` does; the first digits will do.
+        Ids of marks, from :func:`oectflow.mark` or :func:`oectflow.marks`, or of windows, from
+        :func:`oectflow.windows`.  The first digits are enough.
     reason, who
-        As of a mark.
+        As for a mark.
 
     Raises
     ------
     OutputError
-        No mark has such an id, or several begin with it; then none is undone.
+        No mark has such an id, or several ids begin with it; no mark is undone then.
     StorageError
         The folder cannot be written.
     """
@@ -147,21 +148,21 @@ def unmark(
 
 
 def marks(out: str | os.PathLike[str], *, history: bool = False) -> pd.DataFrame:
-    """Return all marks of results as a table, a row each.
+    """Return all marks of results as a table, one row each.
 
     Parameters
     ----------
     out
         Folder that :func:`oectflow.extract` has written.
     history
-        Also those that were undone, with ``undone_by``, ``undone_when`` and ``undone_reason``.
+        Include marks that were undone, with ``undone_by``, ``undone_when`` and ``undone_reason``.
 
     Returns
     -------
-    ``id``, ``label``, what it is about (``experiment_id``, or ``chip_id`` and ``device_id``;
-    ``kind``, ``step``, ``cycle``, ``feature``; missing: all), ``reason``, ``who``, ``when`` (UTC),
-    and whether it ``applies`` to anything in these results.  A warning names lines that are no
-    marks.
+    ``id``, ``label``, the target (``experiment_id``, or ``chip_id`` and ``device_id``; ``kind``,
+    ``step``, ``cycle``, ``feature``; missing: all), ``reason``, ``who``, ``when`` (UTC), and
+    whether the mark ``applies`` to anything in these results.  A warning names lines that are not
+    valid marks.
 
     Raises
     ------
@@ -259,12 +260,12 @@ def _readable(path: Path) -> dict[str, Any] | None:
 
 
 def described_by(folder: Path, mark: Mark) -> list[dict[str, Any]]:
-    """Return the metadata of the results that a mark is about.
+    """Return the metadata of the results that a mark applies to.
 
     Raises
     ------
     OutputError
-        There are none; the message names the nearest.
+        There are no such results; the message names the nearest ones.
     """
     results = _Results(folder)
     found = results.of(mark)
@@ -288,7 +289,7 @@ def _kind_with_cycles(described: Iterable[Mapping[str, Any]]) -> str | None:
 
 
 def need_there(folder: Path, mark: Mark, described: Iterable[Mapping[str, Any]]) -> None:
-    """Raise :class:`OutputError` where no result has what a mark is about."""
+    """Raise :class:`OutputError` if no result has the target of a mark."""
     reasons = [_missing(mark, metadata) for metadata in described]
     if all(reasons):
         raise OutputError(f"{folder}: {mark.place}: {reasons[0]}")

@@ -1,4 +1,4 @@
-"""Open a folder of results: as one xarray Dataset, or as a Dask DataFrame."""
+"""Open a folder of results as one xarray Dataset, or as a Dask DataFrame."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class DamagedResultWarning(UserWarning):
-    """Results that cannot be read are left out; the message names each, and why."""
+    """Results that cannot be read are left out; the message names each one and the reason."""
 
 
 @dataclass(frozen=True)
@@ -63,34 +63,34 @@ class _File:
 def open_results(out: str | os.PathLike[str], *, marks: Treatment = "exclude") -> xr.Dataset:
     """Return all results of a folder as one Dataset.
 
-    Nothing but metadata is read until values are asked for; then only the columns needed.
+    At first, only metadata is read.  When you ask for values, only the columns needed are read.
 
     Parameters
     ----------
     out
         Folder that :func:`oectflow.extract` has written, or one of its files.
     marks
-        What becomes of values that were marked (:func:`oectflow.mark`), where some were.
-        ``"exclude"``: what is ``bad`` has no value, and the status ``marked``; what rests on it,
-        as a median over cycles does, has the status ``partly``.  ``"flag"``: all values are as they
-        were computed.  Either way a variable such as ``tau_mark`` has the labels.  ``"ignore"``: as
-        if there were no marks.
+        How to treat marked values (:func:`oectflow.mark`).  ``"exclude"``: a ``bad`` value becomes
+        NaN and gets the status ``marked``; a value computed from it, such as a median over cycles,
+        gets the status ``partly``.  ``"flag"``: all values stay as they were computed.  In both
+        cases, a variable such as ``tau_mark`` has the labels.  ``"ignore"``: ignore all marks.
 
     Returns
     -------
-    One variable per feature under the feature's name, and its companions such as ``tau_status``
-    and ``tau_r_squared``; dimensions ``experiment``, ``step`` and, where a feature has them,
-    ``cycle``, ``phase``, ``direction``, …; coordinates ``experiment`` (its id), ``chip_id``,
-    ``device_id``, and what is known of the sample (``sample_W`` in m, ``sample_semiconductor``, …;
-    NaN or ``""`` where it is not known); ``units``, ``description`` and the name of the ``feature``
-    in ``attrs``.  NaN where an experiment has fewer steps or cycles than the largest one.
-    ``results.oect.plot`` draws them.  Files that cannot be read are left out: a warning names them,
-    and ``unreadable`` in ``attrs`` has the reasons; where there are marks, ``marks`` counts them.
+    One variable per feature with the feature's name, and its companions such as ``tau_status`` and
+    ``tau_r_squared``.  Dimensions: ``experiment``, ``step`` and, if a feature has them, ``cycle``,
+    ``phase``, ``direction``, …  Coordinates: ``experiment`` (its id), ``chip_id``, ``device_id``,
+    and the properties of the sample (``sample_W`` in m, ``sample_semiconductor``, …; NaN or ``""``
+    if not known).  The ``attrs`` of a variable have its ``units``, its ``description`` and the name
+    of the ``feature``.  Values are NaN where an experiment has fewer steps or cycles than the
+    largest one.  ``results.oect.plot`` draws the results.  Files that cannot be read are left out:
+    a warning names them, and ``unreadable`` in ``attrs`` has the reasons.  If there are marks,
+    ``marks`` counts them.
 
     Raises
     ------
     OutputError
-        There are no results, or two files disagree about what a feature is.
+        There are no results, or two files define the same feature differently.
     ParameterError
         ``marks`` is none of the three words.
     """
@@ -181,14 +181,14 @@ def results_frame(out: str | os.PathLike[str], *, marks: Treatment = "exclude") 
     out
         Folder that :func:`oectflow.extract` has written, or one of its files.
     marks
-        As :func:`open_results` takes it.
+        As for :func:`open_results`.
 
     Returns
     -------
-    One row per step with the columns of the Parquet files, and what is known of the sample
-    (``sample_W`` in m, ``sample_semiconductor``, …); a column that a file lacks is missing values
-    there.  Where there are marks, a column ``marks`` has in words those of each row.  Files that
-    cannot be read are left out, and a warning names them.
+    One row per step with the columns of the Parquet files, and the properties of the sample
+    (``sample_W`` in m, ``sample_semiconductor``, …).  If a file lacks a column, its values are
+    missing there.  If there are marks, a column ``marks`` has the marks of each row in words.
+    Files that cannot be read are left out, and a warning names them.
 
     Raises
     ------
@@ -224,7 +224,7 @@ def results_frame(out: str | os.PathLike[str], *, marks: Treatment = "exclude") 
 
 
 def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
-    """Return everything that is wrong with the results of a folder, and why.
+    """Return all problems with the results of a folder, and their reasons.
 
     Parameters
     ----------
@@ -233,10 +233,10 @@ def problems_frame(out: str | os.PathLike[str]) -> pd.DataFrame:
 
     Returns
     -------
-    A row for every step in which a feature raised or that could not be read (``step``, ``status``,
-    ``error_type``, ``message``); and one for every feature and other status word of an experiment,
-    without a step, with the number ``n`` of values and the meaning of the word as ``message``.  The
-    words of all steps are in :func:`oectflow.open_results`.
+    One row for every step that could not be read or in which a feature raised an error (``step``,
+    ``status``, ``error_type``, ``message``).  Other status words have one row for each feature and
+    word of an experiment, without a step; this row has the number ``n`` of values and the meaning
+    of the word as ``message``.  :func:`oectflow.open_results` has the words of all steps.
     """
     found = []
     for file in _files(out)[0]:

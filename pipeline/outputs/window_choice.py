@@ -35,12 +35,13 @@ def set_window(
     reason: str = "",
     who: str | None = None,
 ) -> str:
-    """Choose the window in which the next run fits the time constant of one phase of a cycle.
+    """Choose the window for the fit of the time constant of one phase of a cycle.
 
-    The results stay as they are until :func:`oectflow.extract` runs again, which then computes the
-    time constants of this experiment anew.  The fit in the window is judged as any other: a window
-    that was chosen is no ``ok`` in itself.  What a result was computed with stands in its metadata.
-    The last choice for a phase counts; :func:`oectflow.unmark` takes one back.
+    The results do not change until you run :func:`oectflow.extract` again; it then computes the
+    time constants of this experiment again.  The fit in the window is judged like any other fit: a
+    chosen window does not by itself give the status ``ok``.  The metadata of a result name the
+    windows that were used.  The last choice for a phase counts; :func:`oectflow.unmark` undoes a
+    choice.
 
     Parameters
     ----------
@@ -49,12 +50,12 @@ def set_window(
     experiment
         Id of the experiment.
     step, cycle, phase
-        Which phase; numbers as in the results, from 0.
+        The phase; numbers as in the results, from 0.
     begin, end
-        Of the window, in s from the first sample of the step, as ``window_start`` has it; a sample
-        at ``end`` is not part of it.
+        Begin and end of the window, in s after the first sample of the step, as in
+        ``window_start``. A sample at ``end`` is not part of the window.
     reason, who
-        Why, and by whom; by default the name of the account.
+        The reason, and who chose the window; by default the name of the account.
 
     Returns
     -------
@@ -63,10 +64,10 @@ def set_window(
     Raises
     ------
     OutputError
-        There are no such results, or no such step or cycle in them, or they have no feature that
-        fits in windows.
+        There are no such results, or they have no such step or cycle, or no feature that fits in
+        windows.
     ParameterError
-        The window has no length, or a number is none.
+        The window has no length, or a number is not valid.
     StorageError
         The choice cannot be written.
     """
@@ -89,7 +90,7 @@ def set_window(
 
 
 def windows(out: str | os.PathLike[str]) -> pd.DataFrame:
-    """Return the windows that were chosen for results, a row each.
+    """Return the windows that were chosen for results, one row each.
 
     Parameters
     ----------
@@ -98,9 +99,9 @@ def windows(out: str | os.PathLike[str]) -> pd.DataFrame:
 
     Returns
     -------
-    ``id``, ``experiment_id``, ``step``, ``cycle``, ``phase``, ``begin`` and ``end`` (s from the
+    ``id``, ``experiment_id``, ``step``, ``cycle``, ``phase``, ``begin`` and ``end`` (s after the
     first sample of the step), ``reason``, ``who``, ``when`` (UTC), and whether the results were
-    computed with it (``used``).  A warning names lines that cannot be read.
+    computed with the window (``used``).  A warning names lines that cannot be read.
 
     Raises
     ------
@@ -115,9 +116,9 @@ def windows(out: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def windows_of_experiments(folder: Path) -> dict[str, list[list[Any]]]:
-    """Return the windows that were chosen, by experiment, as extractors take them.
+    """Return the chosen windows of each experiment, in the form that extractors take.
 
-    Each has step, cycle, ``"on"`` or ``"off"``, begin and end in s; in a fixed order.
+    Each window has step, cycle, ``"on"`` or ``"off"``, and begin and end in s.  The order is fixed.
     """
     found: dict[str, list[list[Any]]] = {}
     for one in read_marks(folder).chosen:

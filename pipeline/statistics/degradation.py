@@ -54,10 +54,11 @@ def fit_degradation(
 ) -> xr.Dataset:
     """Fit four models to the decline of a feature with age, and show which one fits best.
 
-    Age starts at the first step that has a value; there, each model is ``a``.  The models are ``a
-    (1 - k x)``, ``a exp(-k x)``, ``a (1 + x / x1)^-b`` where x1 is the distance between two steps,
-    and ``a exp(-(k x)^beta)``.  The noise of neighbouring steps may be correlated (first-order
-    autoregression).  AICc compares the models: Hurvich & Tsai (1989), Biometrika 76, 297.
+    Age starts at the first step that has a value; there, each model is ``a``.  The models are
+    ``a (1 - k x)``, ``a exp(-k x)``, ``a (1 + x / x1)^-b`` where x1 is the distance between two
+    steps, and ``a exp(-(k x)^beta)``.  The noise of neighbouring steps may be correlated
+    (first-order autoregression).  AICc compares the models: Hurvich & Tsai (1989), Biometrika 76,
+    297.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Results as files of other programs: Excel, Origin, MATLAB, NetCDF, Zarr."""
+"""Results as files for other programs: Excel, Origin, MATLAB, NetCDF, Zarr."""
 
 from oectflow.pipeline.outputs.export.export import export
 

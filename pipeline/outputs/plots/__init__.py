@@ -1,9 +1,9 @@
-"""Pictures of measurements and of what was computed from them.
+"""Pictures of measurements and of their features.
 
-Every function draws into the axes that it is given, or into those of a new figure, and returns
-them.  None of them shows a window or keeps a figure: nothing is registered with pyplot, so that a
-loop over a thousand devices holds one picture at a time.  New axes show themselves as the last
-value of a notebook cell; elsewhere, ``ax.figure.savefig("picture.png")``.
+Every function draws into the given axes, or into the axes of a new figure, and returns them.  No
+function shows a window or keeps a figure.  Nothing is registered with pyplot, so a loop over a
+thousand devices keeps only one picture in memory at a time.  A notebook shows new axes as the last
+value of a cell; elsewhere, use ``ax.figure.savefig("picture.png")``.
 """
 
 from oectflow.pipeline.outputs.plots.comparison import plot_comparison

@@ -1,4 +1,4 @@
-"""``results.oect.plot``: the pictures, as methods of the results that they are of."""
+"""``results.oect.plot``: the pictures as methods of results."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class Plots:
-    """Pictures of these results; each takes what the function of its name takes.
+    """Pictures of these results; each method takes the arguments of the function of its name.
 
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, or a part of it.
+        A Dataset from :func:`oectflow.open_results`, or a part of it.
 
     Examples
     --------
@@ -58,7 +58,7 @@ class Plots:
 
 @xr.register_dataset_accessor("oect")  # type: ignore[no-untyped-call]
 class Oect:
-    """What oectflow adds to a Dataset of results.
+    """The attributes that oectflow adds to a Dataset of results.
 
     Attributes
     ----------

@@ -26,7 +26,7 @@ _PREFIXED = re.compile(r"(A|V|S|s|F|Hz|Ω|W|C|J|m)(/[A-Za-z]+)?")
 
 
 def need_matplotlib() -> None:
-    """Say what to install where matplotlib is missing, before any data are read.
+    """Raise an error that says what to install if matplotlib is missing, before data are read.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def need_matplotlib() -> None:
 
 
 def new_axes(ax: Axes | None, *, width: float = 7.0, height: float = 4.0) -> Axes:
-    """Return the axes given, or those of a new figure (size in inches)."""
+    """Return the given axes, or the axes of a new figure (size in inches)."""
     if ax is not None:
         return ax
     from matplotlib.figure import Figure
@@ -50,7 +50,7 @@ def new_axes(ax: Axes | None, *, width: float = 7.0, height: float = 4.0) -> Axe
 
 
 def set_unit(axis: Any, unit: str) -> None:
-    """Write the ticks of an axis with SI prefixes, or the unit behind the label where none fit."""
+    """Write the ticks of an axis with SI prefixes, or the unit after the label if none fits."""
     from matplotlib.ticker import EngFormatter, NullFormatter
 
     if _PREFIXED.fullmatch(unit):
@@ -63,7 +63,7 @@ def set_unit(axis: Any, unit: str) -> None:
 
 
 def whole_ticks(axis: Any) -> None:
-    """Write ticks as the numbers that they are, not as differences from a ``+1`` elsewhere."""
+    """Write ticks as full numbers, not as differences from an offset such as ``+1``."""
     from matplotlib.ticker import ScalarFormatter
 
     formatter = axis.get_major_formatter()
@@ -91,11 +91,12 @@ def widened(low: float, high: float, least: float = 0.0) -> tuple[float, float]:
     low, high
         The smallest and the largest value.
     least
-        Of what is known to be no difference, such as the spread of a device's own values.
+        Span that is known to be no real difference, such as the spread of a device's own values.
 
     Returns
     -------
-    The same, or limits around them that span a tenth of the largest magnitude, and ``least``.
+    The same limits, or limits around them that span at least a tenth of the largest magnitude, and
+    ``least``.
     """
     wanted = max(_LEAST_SPAN * max(abs(low), abs(high)), least)
     if high - low >= wanted:
@@ -105,7 +106,7 @@ def widened(low: float, high: float, least: float = 0.0) -> tuple[float, float]:
 
 
 def room_for_units(ax: Axes) -> None:
-    """Put so few ticks on the axis to the right that their units fit between them."""
+    """Put few ticks on the right axis, so that their units fit between them."""
     ax.locator_params(axis="x", nbins=6)
 
 
@@ -132,12 +133,12 @@ def with_unit(value: float, unit: str, digits: int = 3) -> str:
 
 
 def superscript(unit: str) -> str:
-    """Return a unit as it is printed: ``A^2`` as A²."""
+    """Return a unit in its printed form: ``A^2`` as A²."""
     return unit.replace("^2", "²").replace("^3", "³").replace("ohm", "Ω")
 
 
 def literal(text: object) -> str:
-    """Return text of a user so that matplotlib takes it for no formula and no hidden label."""
+    """Return a user's text so that matplotlib does not read it as a formula or a hidden label."""
     words = str(text).replace("$", r"\$")
     return words if not words.startswith("_") else f"\u200b{words}"
 

@@ -1,4 +1,4 @@
-"""What to draw: a variable of the results, its status, and the devices that it belongs to."""
+"""Choose what to draw: a variable of the results, its status and its devices."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
 
 
 class Chosen(NamedTuple):
-    """A variable with one entry per experiment, step and cycle, and what is known of it.
+    """A variable with one entry per experiment, step and cycle, and information about it.
 
     Attributes
     ----------
     values
-        Dimensions ``experiment`` and those that were asked for.
+        Dimensions ``experiment`` and the requested ones.
     flagged
-        Where the status is neither ``ok`` nor ``absent``, or somebody has marked it, same
-        dimensions; False where the variable has neither.
+        True if the status is neither ``ok`` nor ``absent``, or somebody has marked the value; same
+        dimensions.  False if the variable has neither status nor marks.
     unit
         SI unit, ``""`` for a pure number.
     label
-        The feature's name and what was selected: ``tau on``.
+        The feature's name and the selection, such as ``tau on``.
     description
-        What the number is, in one line.
+        Meaning of the number, in one line.
     """
 
     values: xr.DataArray
@@ -52,18 +52,18 @@ def choose(
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, or a part of it.
+        A Dataset from :func:`oectflow.open_results`, or a part of it.
     feature
         Name of a variable.
     selection
-        Entries along axes, also along ``experiment``.
+        Entries along axes, including ``experiment``.
     dims
-        Dimensions that may be left beside ``experiment``.
+        Dimensions that may remain besides ``experiment``.
 
     Raises
     ------
     OutputError
-        There is no such variable or entry, or an axis is left of which one entry has to be chosen.
+        There is no such variable or entry, or you must choose one entry of a remaining axis.
     """
     if feature not in results.data_vars:
         raise OutputError(
@@ -107,7 +107,7 @@ def choose(
 
 
 def select(variable: xr.DataArray, name: str, selection: Mapping[str, Any]) -> xr.DataArray:
-    """Return the entries selected along labelled axes; an error names what there is."""
+    """Return the entries selected along labelled axes; an error names the available ones."""
     for dim, entry in selection.items():
         if dim not in variable.dims:
             raise OutputError(
@@ -121,7 +121,7 @@ def select(variable: xr.DataArray, name: str, selection: Mapping[str, Any]) -> x
 
 
 def with_experiments(results: xr.Dataset) -> xr.Dataset:
-    """Return results with an axis of experiments, also where a single one was selected."""
+    """Return results with an axis of experiments, even if a single one was selected."""
     if "experiment" in results.dims:
         return results
     return results.expand_dims("experiment").assign_coords(
@@ -135,7 +135,7 @@ def one_experiment(results: xr.Dataset, experiment_id: str | None = None) -> xr.
     Raises
     ------
     OutputError
-        It is not there, or several are and none was named.
+        The experiment is missing, or there are several and none was named.
     """
     results = with_experiments(results)
     names = [str(name) for name in results["experiment"].values]
@@ -154,7 +154,7 @@ def one_experiment(results: xr.Dataset, experiment_id: str | None = None) -> xr.
 
 
 def device_names(values: xr.DataArray) -> list[str]:
-    """Return a name for each experiment: its chip and device, and its id where that is not enough.
+    """Return a name for each experiment: its chip and device, and its id if they are not enough.
 
     Parameters
     ----------

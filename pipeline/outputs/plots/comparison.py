@@ -36,19 +36,19 @@ _LEAST_P = 1e-4
 def plot_comparison(
     comparison: xr.Dataset, ax: Axes | None = None, *, style: Style = "strip"
 ) -> Axes:
-    """Draw what :func:`oectflow.compare` found.
+    """Draw the result of :func:`oectflow.compare`.
 
     Parameters
     ----------
     comparison
-        As it returned that.
+        The result.
     ax
         Where to draw; by default a new figure.
     style
         ``"strip"``: a point for every device, and the mean of each group with its 95 % interval.
-        ``"box"``: quartiles of the devices in place of the mean; whiskers reach the last device
-        within 1.5 times the distance of the quartiles.  ``"forest"``: the difference of every pair
-        of groups with its interval, effect size and corrected p value.
+        ``"box"``: quartiles of the devices in place of the mean; whiskers reach to the last device
+        within 1.5 times the distance between the quartiles.  ``"forest"``: the difference of every
+        pair of groups with its interval, effect size and corrected p value.
 
     Raises
     ------

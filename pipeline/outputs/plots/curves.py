@@ -1,4 +1,4 @@
-"""Steps of any kind of measurement, as they were recorded."""
+"""Pictures of the recorded steps of any kind of measurement."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plot_curves(
     steps: Sequence[int] | None = None,
     y: str = "",
 ) -> Axes:
-    """Draw the curves of one kind of measurement: output curves, impedance spectra, any plug-in's.
+    """Draw the curves of one kind of measurement: output, impedance, or any kind of a plug-in.
 
     Parameters
     ----------
@@ -48,17 +48,17 @@ def plot_curves(
     steps
         Which steps; by default all.
     y
-        The array to draw; by default the one that the kind names.
+        The array to draw; by default the one that the kind defines.
 
     Returns
     -------
-    The axes, in the units of the arrays.  The colour is the number that tells the curves apart, as
-    the gate voltage of output curves, or else the step.
+    The axes, in the units of the arrays.  The colour shows the number in which the curves differ,
+    such as the gate voltage of output curves, or else the step.
 
     Raises
     ------
     OectflowError
-        The experiment has no step of this kind, or the kind no such array.
+        The experiment has no step of this kind, or the kind has no such array.
     """
     need_matplotlib()
     try:

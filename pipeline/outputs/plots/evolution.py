@@ -1,4 +1,4 @@
-"""How features change over steps and cycles."""
+"""Pictures of features over steps and cycles."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def plot_feature(
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns, with the experiments to be compared.
+        A Dataset from :func:`oectflow.open_results`, with the experiments to compare.
     feature
         Name of a variable.
     ax
         Where to draw; by default a new figure.
     along
-        ``"step"`` or ``"cycle"``.  Over the other one the median is drawn, and the band from the
-        10th to the 90th percentile.
+        ``"step"`` or ``"cycle"``.  The picture shows the median over the other one, and the band
+        from the 10th to the 90th percentile.
     normalise
         Divide by each device's first value.
     selection
@@ -61,14 +61,14 @@ def plot_feature(
 
     Returns
     -------
-    The axes.  Hollow points carry a status word other than ``ok`` and ``absent`` (of a median, at
-    least one value does); crosses at the lower edge have no value for such a reason.  Of more than
-    eight devices the colour is the chip, and there are no bands.
+    The axes.  Hollow points have a status word other than ``ok`` and ``absent`` (in a median, at
+    least one value has).  Crosses at the lower edge stand for values that are missing for such a
+    reason.  With more than eight devices, the colour shows the chip, and there are no bands.
 
     Raises
     ------
     OutputError
-        There is no such variable or entry, or one of an axis has to be chosen.
+        There is no such variable or entry, or you must choose one entry of an axis.
     """
     need_matplotlib()
     if along not in ("step", "cycle"):
@@ -131,8 +131,8 @@ def plot_degradation(
 
     Returns
     -------
-    The axes; crosses mark values with a status word other than ``ok`` and ``absent``, grey is no
-    value.
+    The axes.  Crosses mark values with a status word other than ``ok`` and ``absent``; grey means
+    no value.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def plot_bands(
 
     Returns
     -------
-    The axes, logarithmic; hollow points carry a status word other than ``ok`` and ``absent``.
+    The axes, logarithmic.  Hollow points have a status word other than ``ok`` and ``absent``.
 
     Raises
     ------

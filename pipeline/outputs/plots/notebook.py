@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 
 class ShownAxes(Axes):
-    """Axes of a figure that pyplot does not know; as the last value of a cell they are seen."""
+    """Axes of a figure unknown to pyplot; a notebook shows them as the last value of a cell."""
 
     def _repr_png_(self) -> bytes:
         return png(self)

@@ -45,7 +45,7 @@ _DECADE = 10
 
 
 class Record(Protocol):
-    """What a picture needs of an experiment's record in a run."""
+    """The part of an experiment's record in a run that a picture needs."""
 
     experiment_id: str
     outcome: str
@@ -54,7 +54,7 @@ class Record(Protocol):
 
 
 class Run(Protocol):
-    """What a picture needs of a run's report."""
+    """The part of a run's report that a picture needs."""
 
     @property
     def experiments(self) -> Sequence[Any]:
@@ -75,7 +75,7 @@ class Tile(NamedTuple):
     Attributes
     ----------
     value, deviation, n
-        Median, standard deviation (NaN of less than two) and number of its values.
+        Median, standard deviation (NaN for fewer than two values) and number of its values.
     """
 
     chip: str
@@ -88,7 +88,7 @@ class Tile(NamedTuple):
     flagged: bool
 
     def words(self, unit: str, *, low: bool) -> str:
-        """Return what the tile says, in one line where rows are low."""
+        """Return the text of the tile; in one line if rows are low."""
         name, value = f"device {literal(self.device)}", with_unit(self.value, unit)
         if low or not self.n:
             return (": " if low else "\n").join((name, value))
@@ -117,24 +117,24 @@ def plot_chip(
     ax
         Where to draw; by default a new figure.
     columns
-        Tiles side by side; the devices of a chip, in the order of their numbers, fill row after
-        row.  By default those of the largest chip in one row, or a square where there is one chip;
-        twelve at most.
+        Number of tiles side by side.  The devices of a chip fill row after row, in the order of
+        their numbers.  By default, the largest chip fits in one row, or a single chip makes a
+        square; at most twelve.
     selection
-        Entries along axes, such as ``phase="on"`` or ``step=0``.  Over steps and cycles that are
-        left, and over repeated experiments of a device, the tile is the median.
+        Entries along axes, such as ``phase="on"`` or ``step=0``.  The tile is the median over the
+        remaining steps and cycles, and over repeated experiments of a device.
 
     Returns
     -------
-    The axes; a tile says device, median, standard deviation and number of values (of more than 16
-    rows, device and median), and a dot in its corner that a value behind it carries a status word
-    other than ``ok`` and ``absent``.  The colours span at least a tenth of the largest value, and
-    the spread that a device has by itself: devices that hardly differ look alike.
+    The axes.  A tile shows device, median, standard deviation and number of values (with more than
+    16 rows, only device and median).  A dot in its corner means that one of its values has a status
+    word other than ``ok`` and ``absent``.  The colours span at least a tenth of the largest value,
+    and at least the spread within a device, so devices that hardly differ look alike.
 
     Raises
     ------
     OutputError
-        There is no such variable or entry, or one of an axis has to be chosen.
+        There is no such variable or entry, or you must choose one entry of an axis.
     """
     need_matplotlib()
     chosen = choose(results, feature, selection)
@@ -200,15 +200,15 @@ def plot_run(report: Run, ax: Axes | None = None) -> Axes:
     Parameters
     ----------
     report
-        What :func:`oectflow.extract` returned.
+        The report that :func:`oectflow.extract` returned.
     ax
         Where to draw; by default a new figure.
 
     Returns
     -------
     The axes: steps written per second, by the outcome of their experiment, against seconds since
-    the begin of the run; to the right all steps written until then.  Experiments that failed
-    before they began, and those unchanged since an earlier run, are in the title only.
+    the start of the run.  The right axis shows all steps written until then.  Experiments that
+    failed before they began, and those unchanged since an earlier run, are only in the title.
 
     Raises
     ------

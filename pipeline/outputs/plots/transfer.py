@@ -1,4 +1,4 @@
-"""Transfer sweeps."""
+"""Pictures of transfer sweeps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _RIGHT = ("log", "gm")
 
 
 class Measured(Protocol):
-    """What a picture needs of an :class:`oectflow.Experiment`."""
+    """The part of an :class:`oectflow.Experiment` that a picture needs."""
 
     experiment_id: str
 
@@ -41,7 +41,7 @@ class Measured(Protocol):
 
 
 class Branch(NamedTuple):
-    """One direction of a sweep: its points, and those at which |gm| and the onset are found.
+    """One direction of a sweep: its points, and the points of largest |gm| and of the onset.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Branch(NamedTuple):
     gm_at, gm
         |dId/dVg| in S, as ``transfer.gm_max`` computes it.  Shape (k,).
     gm_max, Von
-        (Vg, Id) there; NaN where there is none.
+        (Vg, Id) at these points; NaN if there is no such point.
     """
 
     direction: str
@@ -129,21 +129,21 @@ def plot_transfer(
     ax
         Where to draw; by default a new figure.
     steps
-        Which transfer steps; by default all, and of more than ten ten of them, evenly spaced from
-        the first to the last.
+        Which transfer steps; by default all.  If there are more than ten, ten of them, evenly
+        spaced from the first to the last.
     right
-        What a second axis to the right shows, in thin lines: ``"log"``, |Id| on a logarithmic
+        Quantity on a second axis to the right, in thin lines: ``"log"``, |Id| on a logarithmic
         scale; ``"gm"``, |dId/dVg| as the extractors compute it; None, nothing.
     marks
-        Mark the largest transconductance (circles) and the onset voltage (triangles), where
+        Mark the largest transconductance (circles) and the onset voltage (triangles), as
         ``transfer.gm_max_coords`` and ``transfer.Von_coords`` find them.
     device_type
-        Of the onset, as in ``transfer.Von``.
+        Device type for the onset, as in ``transfer.Von``.
 
     Returns
     -------
-    The axes of the current, in A against V; forward sweeps are solid, reverse ones dashed, the
-    colour is the step.
+    The axes of the current, in A against V.  Forward sweeps are solid, reverse sweeps are dashed,
+    and the colour shows the step.
 
     Raises
     ------
