@@ -1,8 +1,9 @@
 """One raw HDF5 file, read-only: its metadata, its steps, and ranges of steps in one read.
 
-The file holds one experiment: a group for each kind of measurement, sweeps padded with NaN to the
-longest one, traces one after the other, each with a table of its steps.  No handle outlives a call,
-so an :class:`Experiment` may be pickled, kept, and used in any thread or process.
+The file has one experiment, with a group for each kind of measurement.  Sweeps are padded with NaN
+to the longest one; traces are stored one after the other.  Each group has a table of its steps.  No
+file handle stays open after a call, so an :class:`Experiment` may be pickled, kept, and used in any
+thread or process.
 """
 
 from __future__ import annotations
@@ -53,20 +54,20 @@ class Experiment(Recorded):
     path
         The HDF5 file.  Only metadata is read now.
     cache_size
-        Accepted; nothing is kept from call to call.
+        Accepted, but without effect; nothing is kept from call to call.
     allow_external
-        Whether its data may lie in other files: external links, external storage, virtual datasets.
+        Whether its data may be in other files: external links, external storage, virtual datasets.
 
     Attributes
     ----------
     path
         The file.
     identity
-        Size and modification time when the metadata was read, also of the other files.
+        Size and modification time of the file, and of its other files, when the metadata was read.
     experiment_id
         The attribute ``test_id``, or the file's name without suffix.
     chip_id, device_id
-        The attributes ``chip_id`` and ``device_number``, ``""`` where absent.
+        The attributes ``chip_id`` and ``device_number``; ``""`` if absent.
     attributes
         All attributes of the file's root, as str, int, float or bool.
     format_version
@@ -74,13 +75,13 @@ class Experiment(Recorded):
     sources
         Kinds of measurement with at least one step: ``"transfer"``, ``"output"``, …
     sample
-        What the file says of the device: ``W``, ``L``, ``d`` (m), materials; ``{}`` where nothing.
+        Properties of the device from the file: ``W``, ``L``, ``d`` (m), materials; ``{}`` if none.
 
     Raises
     ------
     UnreadableFile
-        The file is missing, empty, truncated, damaged, no HDF5, another process writes it, or its
-        data lie in other files.
+        The file is missing, empty, truncated, damaged or not HDF5, another process is writing it,
+        or its data are in other files.
     NotAnExperiment
         It is HDF5 of another kind.
 
@@ -123,19 +124,19 @@ class Experiment(Recorded):
         self.sources: tuple[str, ...] = tuple(name for name in found if self.n_steps(name))
 
     def n_steps(self, source: str) -> int:
-        """Return the number of steps of a kind of measurement, 0 where it is absent."""
+        """Return the number of steps of a kind of measurement; 0 if it is absent."""
         get_kind(source)
         return len(self._sources[source].table) if source in self._sources else 0
 
     def layout(self, source: str) -> Layout:
-        """Return how the steps of a kind lie in the file, without reading a sample."""
+        """Return the layout of the steps of a kind in the file, without reading a sample."""
         if not self.n_steps(source):
             nothing = np.zeros(0, np.int64)
             return Layout(0, nothing, np.zeros(1, np.int64), 8 * len(get_kind(source).rows))
         return self._sources[source].layout()
 
     def oddities(self) -> list[str]:
-        """Say where step tables contradict the samples: steps that overlap, samples of none."""
+        """List contradictions of step tables and samples: overlapping steps, samples of no step."""
         return [line for found in self._sources.values() for line in found.oddities()]
 
     def step_table(self, source: str) -> pd.DataFrame:
@@ -148,7 +149,7 @@ class Experiment(Recorded):
         return pd.DataFrame({name: _text(table[name]) for name in table.dtype.names or ()})
 
     def declared_values(self, source: str) -> dict[str, NDArray[np.float64]]:
-        """Return the numbers of all steps of a kind that the step table tells, NaN elsewhere."""
+        """Return the numbers of all steps of a kind from the step table; NaN if not given there."""
         if not self.n_steps(source):
             return {}
         return step_values(get_kind(source), self._sources[source].table)
@@ -164,7 +165,7 @@ class Experiment(Recorded):
         return self._read_json("raw/json")
 
     def content_hash(self) -> str:
-        """Return the XXH3-128 hash of the bytes of the file and its others, in hexadecimal."""
+        """Return the XXH3-128 hash of the bytes of the file and its other files, in hexadecimal."""
         try:
             return self.identity.content_hash(self.path)
         except OSError as error:
@@ -182,10 +183,10 @@ class Experiment(Recorded):
 
         Returns
         -------
-        Float64 arrays and numbers by name, and the ``sample``, as
-        :meth:`oectflow.Batch.step` gives them; NaN where a number is unknown.  A
-        sweep has no padding: points without a value of its first array are dropped, so a step of
-        nothing but NaN has arrays of length 0.  A trace keeps every sample, NaN or not.
+        Float64 arrays and numbers by name, and the ``sample``, as in :meth:`oectflow.Batch.step`;
+        an unknown number is NaN.  A sweep has no padding: points without a value of its first array
+        are dropped, so a step that has only NaN has arrays of length 0.  A trace keeps every
+        sample, NaN or not.
 
         Raises
         ------
@@ -201,14 +202,14 @@ class Experiment(Recorded):
         return self.batch(source, start, start + 1).step(0)
 
     def extra(self, source: str, index: int) -> dict[str, Extra]:
-        """Read the columns of one step that its kind does not know, with heading and unit.
+        """Read the columns of one step that its kind does not define, with heading and unit.
 
         Raises
         ------
         IndexError
             There is no such step.
         UnreadableFile
-            They are damaged.
+            The columns are damaged.
         """
         if not 0 <= index < self.n_steps(source):
             raise IndexError(f"{self.path}: {source} has no step {index}")
@@ -231,7 +232,7 @@ class Experiment(Recorded):
     def batch(
         self, source: str, start: int, stop: int, arrays: Collection[str] | None = None
     ) -> Batch:
-        """Read the steps ``start:stop`` of a source, in one read of one contiguous range.
+        """Read the steps ``start:stop`` of a source in one contiguous read.
 
         Parameters
         ----------
@@ -240,8 +241,8 @@ class Experiment(Recorded):
         start, stop
             Range of the steps.
         arrays
-            Names or aliases of the arrays to read; None for all that there are.  Beyond them is
-            read what the timing takes where it is not declared.
+            Names or aliases of the arrays to read; None for all.  If the timing is not declared,
+            the arrays that it is found from are read, too.
 
         Returns
         -------
@@ -313,11 +314,11 @@ class Experiment(Recorded):
 
         Returns
         -------
-        A node for each kind, with its arrays along (step, point) or (step, sample), what the file
-        has beside them (``extra_…``), and the numbers of the steps as coordinates along (step,).
-        Where an array and a number have one name, the array has its alias: ``Vd_measured``.
-        Shorter steps are padded with NaN.  Units are in the attributes of each variable, the
-        file's attributes and the sample (``sample_…``) at the root.
+        A node for each kind, with its arrays along (step, point) or (step, sample), further columns
+        of the file (``extra_…``), and the numbers of the steps as coordinates along (step,). If an
+        array and a number have the same name, the array gets its alias: ``Vd_measured``. Shorter
+        steps are padded with NaN.  The units are in the attributes of each variable.  The file's
+        attributes and the sample (``sample_…``) are at the root.
         """
         # xarray is not worth its import to workers.
         from oectflow.pipeline.inputs.labelled import labelled

@@ -1,4 +1,4 @@
-"""Measurements that are in memory: arrays, DataFrames and xarray become a raw file."""
+"""Write measurements in memory (arrays, DataFrames, xarray) as a raw file."""
 
 from __future__ import annotations
 
@@ -33,29 +33,30 @@ def write_experiment(
     overwrite: bool = False,
     **contents: Any,
 ) -> Path:
-    """Write measurements that are in memory as one raw file, for :func:`oectflow.extract`.
+    """Write measurements in memory as one raw file, for :func:`oectflow.extract`.
 
     Parameters
     ----------
     path
-        The HDF5 file; its folder is made where absent.
+        The HDF5 file; its folder is made if missing.
     data
-        All of it in one: an xarray DataTree as :meth:`oectflow.Experiment.to_xarray` returns it, or
-        a mapping of what else would be keywords.
+        All contents in one object: an xarray DataTree as :meth:`oectflow.Experiment.to_xarray`
+        returns it, or a mapping with the keywords of ``contents``.
     sample
         Geometry and materials of the device, as :func:`oectflow.read_samples` takes them.
     overwrite
-        Replace a file that is there.
+        Replace an existing file.
     **contents
-        The name of a kind of measurement (``transfer``, ``output``, ``transient``, ``impedance``)
-        has its steps, one or a list of them.  A step is a dict of arrays, a pandas DataFrame, an
-        xarray Dataset (with a dimension ``step``, several), or a pair of one of these and a dict of
-        numbers such as ``{"Vd": -0.6}``, which may stand among the arrays as well.  Names are the
-        kind's (``Vg``, ``Id``, ``Ig``, ``Vd``, ``time``, ``frequency``, …) or such as instruments
-        write; units are in the names (``"Id (mA)"``) or the attribute ``units`` of an xarray
-        variable, SI units where there is none.  A column that no kind knows is kept, with a
-        warning.  Every other keyword is an attribute of the experiment: ``test_id`` (by default the
-        name of the file), ``chip_id``, ``device_number``, ``description``, ``created_at``, …
+        A keyword with the name of a kind of measurement (``transfer``, ``output``, ``transient``,
+        ``impedance``) gives one step or a list of steps.  A step is a dict of arrays, a pandas
+        DataFrame, an xarray Dataset (with a dimension ``step``, several steps), or a pair of one of
+        these and a dict of numbers such as ``{"Vd": -0.6}``.  The numbers may also be among the
+        arrays.  Use the names of the kind (``Vg``, ``Id``, ``Ig``, ``Vd``, ``time``, ``frequency``,
+        …) or names that instruments write.  Put units into the names (``"Id (mA)"``) or into the
+        attribute ``units`` of an xarray variable; without a unit, numbers are in SI.  A column that
+        the kind does not define is kept, with a warning.  Every other keyword is an attribute of
+        the experiment: ``test_id`` (by default the name of the file), ``chip_id``,
+        ``device_number``, ``description``, ``created_at``, …
 
     Returns
     -------
@@ -64,7 +65,8 @@ def write_experiment(
     Raises
     ------
     InputError
-        Something is missing, no number, or of another length; names the step: ``transfer[2]``.
+        Something is missing, not a number, or of another length; the message names the step:
+        ``transfer[2]``.
     ConfigError
         The sample is wrong.
 
@@ -90,14 +92,14 @@ def write_experiment(
 
 
 def as_measurement(data: Any, *, sample: Any, test_id: str, **contents: Any) -> Measurement:
-    """Return what :func:`write_experiment` would write; parameters and errors as there.
+    """Return the measurement that :func:`write_experiment` would write, with the same errors.
 
     Parameters
     ----------
     data, sample, **contents
         As there.
     test_id
-        Where the data have none.
+        Test id to use if the data have none.
     """
     given = _unpacked(data) | contents
     if sample is None:
@@ -126,21 +128,21 @@ def as_measurement(data: Any, *, sample: Any, test_id: str, **contents: Any) -> 
 
 @contextmanager
 def on_disk(experiments: Any, folder: Path | None) -> Iterator[Experiments]:
-    """Give raw files for what is in memory, as long as the context lasts; paths stay as they are.
+    """Give raw files for data in memory, as long as the context lasts; paths are not changed.
 
     Parameters
     ----------
     experiments
-        As :func:`~oectflow.pipeline.inputs.find.find_experiments` takes them; besides, what
+        As for :func:`~oectflow.pipeline.inputs.find.find_experiments`, or objects that
         :func:`write_experiment` takes as ``data``.
     folder
-        Where the files are put, in a hidden folder of its own: all workers must see it.  None for
-        the usual one for temporary files.
+        Folder for the files, which are put into a separate hidden folder in it.  All workers must
+        see it.  None: the usual folder for temporary files.
 
     Raises
     ------
     InputError
-        An object is no measurement; names what is missing.
+        An object is not a measurement; the message names what is missing.
     """
     items = [experiments] if _is_object(experiments) else experiments
     if isinstance(items, str | os.PathLike | Experiment):

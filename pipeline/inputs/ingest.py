@@ -1,4 +1,4 @@
-"""Turn folders of the instrument and files of others into raw HDF5 files, one per experiment."""
+"""Convert instrument folders and files of other instruments into raw HDF5 files."""
 
 from __future__ import annotations
 
@@ -40,37 +40,39 @@ def ingest(
 ) -> IngestReport:
     """Convert every measurement below ``src`` to one HDF5 file in ``out``.
 
-    A folder with a ``test_info.json`` is one test of the laboratory's instrument; all other files
-    are offered to the readers, of which the one that recognises a file best reads it.  What cannot
-    be converted is a record with a reason; the others are converted.
+    A folder with a ``test_info.json`` is one test of the laboratory's instrument.  All other files
+    are offered to the readers; the reader that recognises a file best reads it.  A measurement that
+    cannot be converted becomes a record with a reason; the others are converted.
 
     Parameters
     ----------
     src
-        One folder or file, or several; folders are searched at any depth, and never changed.
+        One or several folders or files.  Folders are searched at any depth and never changed.
     out
-        Folder of the HDF5 files, made where absent.
+        Folder of the HDF5 files, made if missing.
     on_conflict
-        What to do where a file of the same name exists: keep it (``"skip"``), replace it where
-        what it was made of has changed since (``"update"``) or in any case (``"overwrite"``), or
-        write beside it with ``_2``, ``_3``, … (``"rename"``).  A file made while its test was
-        running is brought up to date where others are kept.
+        What to do if a file of the same name exists: keep it (``"skip"``), replace it if its source
+        has changed since (``"update"``), always replace it (``"overwrite"``), or write a new file
+        with ``_2``, ``_3``, … (``"rename"``).  A file that was made while its test was running is
+        updated even if other files are kept.
     workers
-        Processes; 1 converts in this process.  By default one per core where there is enough to do.
+        Number of processes; 1 converts in this process.  By default one per core, if there is
+        enough work.
     progress
-        Called with the number of folders and files done and of all.
+        Called with the number of folders and files done, and the number of all.
     samples
-        Geometry and materials of the devices, as :func:`oectflow.read_samples` takes them; written
-        into the files.  What a measurement says itself counts, and a contradiction is a warning.
+        Geometry and materials of the devices, as :func:`oectflow.read_samples` takes them.  They
+        are written into the files.  If a measurement and the table disagree, the measurement
+        counts, and you get a warning.
 
     Returns
     -------
-    One record per experiment, and the files that nobody could read.
+    One record per experiment, and the files that no reader could read.
 
     Raises
     ------
     IngestError
-        ``src`` holds nothing, an argument is wrong, or no process can be started.
+        ``src`` has no measurements, an argument is wrong, or no process can be started.
     ConfigError
         The samples are wrong.
     """

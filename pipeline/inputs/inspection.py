@@ -1,4 +1,4 @@
-"""What would be read from a file, before it is: by whom, what its columns are, what is lost."""
+"""Show what would be read from a file: the reader, the columns, and what would be left out."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class InspectedColumn:
     Attributes
     ----------
     table
-        The file, sheet or record in which it stands.
+        The file, sheet or record that has the column.
     heading, unit
         As written.
     quantity
-        What it is taken for: ``Vg``, ``Id``, …; ``""`` where that is unknown.
+        Quantity that was recognised: ``Vg``, ``Id``, …; ``""`` if unknown.
     scale
-        What one unit of it is in SI.
+        Value of one unit in SI.
     first
         Its first values, as written.
     """
@@ -63,13 +63,13 @@ class InspectedStep:
     Attributes
     ----------
     kind, n_points
-        Of the step.
+        Kind of measurement, and number of points.
     values
         Its numbers, in SI units.
     arrays
         Its arrays, each with unit, smallest and largest value.
     extra
-        Columns that are kept beside them.
+        Further columns that are kept.
     """
 
     kind: str
@@ -81,30 +81,30 @@ class InspectedStep:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What would be read from a file or folder, made by :func:`oectflow.inspect`.
+    """The data that would be read from a file or folder, made by :func:`oectflow.inspect`.
 
     Attributes
     ----------
     path
-        What was looked at.
+        The file or folder that was inspected.
     reader
-        Name of who reads it, ``""`` where nobody does.
+        Name of the reader; ``""`` if no reader reads it.
     reason
-        What it was recognised by, or why nobody does.
+        How it was recognised, or why no reader reads it.
     candidates
         All readers that were asked: name, confidence and reason, the most confident first.
     columns
-        What stands in the file.
+        The columns of the file.
     steps
-        What would be written.
+        The steps that would be written.
     attributes, sample
-        Of the experiment, and of its device in SI units.
+        Attributes of the experiment, and properties of its device in SI units.
     warnings
-        What would be left out or assumed.
+        Data that would be left out, and assumptions.
     problem
-        Why it cannot be read, ``""`` where it can.
+        Why it cannot be read; ``""`` if it can.
     schema
-        Of delimited text: what was found out, to be saved, corrected and used instead.
+        The layout found in delimited text.  You can save it, correct it and use it instead.
     """
 
     path: Path
@@ -120,12 +120,12 @@ class Inspection:
     schema: Mapping[str, Any] | None = None
 
     def save_schema(self, path: str | os.PathLike[str]) -> Path:
-        """Write what was found out as a schema, to be corrected and given to :func:`inspect`.
+        """Save the layout that was found as a schema; correct it, and give it to :func:`inspect`.
 
         Raises
         ------
         InputError
-            It was not read as delimited text; other formats need no schema.
+            The file was not read as delimited text; other formats need no schema.
         """
         if self.schema is None:
             raise InputError(
@@ -212,20 +212,20 @@ class Inspection:
 def inspect(
     path: str | os.PathLike[str], schema: str | os.PathLike[str] | None = None
 ) -> Inspection:
-    """Say what would be read from a file or folder, and change nothing.
+    """Show what would be read from a file or folder, without changing anything.
 
     Parameters
     ----------
     path
         A file of any instrument, a folder of the laboratory's own instrument, or a raw HDF5 file.
     schema
-        YAML file that says how to read delimited text; it is then read as such.
+        YAML file that says how to read delimited text.  The file is then read as delimited text.
 
     Returns
     -------
-    Who reads it and why, its columns and what they are taken for, the steps that would be written,
-    and everything that would be left out or assumed.  Nothing is raised for what cannot be read:
-    :attr:`Inspection.problem` says why.
+    The reader and why it was chosen, the columns and their quantities, the steps that would be
+    written, and everything that would be left out or assumed.  If the file cannot be read, no error
+    is raised: :attr:`Inspection.problem` says why.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Rewrite raw files so that they read many times faster; not a bit of what they hold changes.
+"""Rewrite raw files so that they read many times faster; not a bit of their data changes.
 
 The samples get chunks that follow the steps, and Blosc with LZ4 and shuffle in place of gzip.
 Measured on one core, per step of 10,000 samples like those of a real device (80 kB per array):
@@ -57,14 +57,14 @@ _SLAB = 32 * 2**20
 
 @dataclass(frozen=True)
 class RepackRecord:
-    """What became of one file.
+    """The outcome for one file.
 
     Attributes
     ----------
     source
-        The file as it was.
+        The old file.
     path
-        The file made from it.
+        The new file.
     status
         ``"written"``, ``"skipped"`` (``path`` exists) or ``"failed"``.
     reason
@@ -83,13 +83,13 @@ class RepackRecord:
 
 @dataclass(frozen=True)
 class RepackReport:
-    """What became of every file, in the order of their paths."""
+    """The outcome for every file, in the order of their paths."""
 
     records: tuple[RepackRecord, ...]
 
     @property
     def failed(self) -> list[RepackRecord]:
-        """The files of which there is no new one."""
+        """The files that have no new file."""
         return [record for record in self.records if record.status == "failed"]
 
     def __str__(self) -> str:
@@ -115,28 +115,29 @@ def repack(
 ) -> RepackReport:
     """Rewrite raw files so that they read many times faster.
 
-    All groups, links, attributes and types stay, and all other datasets as they are stored.  A new
-    file is compared with the old one bit by bit before it appears; the old one is never changed.
-    To :func:`oectflow.extract` the new file is another one: what was computed from the old file is
-    computed again where both have the same output folder.
+    All groups, links, attributes and types are kept, and all other datasets stay as they are
+    stored.  Each new file is compared with the old one bit by bit before it appears; the old file
+    is never changed.  :func:`oectflow.extract` treats the new file as a different raw file: results
+    of the old file are computed again if both have the same output folder.
 
     Parameters
     ----------
     source
         A raw file, or a folder that is searched with its subfolders.
     target
-        Folder of the new files, which keep their names and subfolders; made where absent.
+        Folder of the new files, made if missing.  The files keep their names and subfolders.
     on_conflict
-        What to do where a file of the same name exists: keep it (``"skip"``) or replace it
+        What to do if a file of the same name exists: keep it (``"skip"``) or replace it
         (``"overwrite"``).
     workers
-        Processes; 1 works in this process.  By default one per core, and no more than files.
+        Number of processes; 1 works in this process.  By default one per core, but not more than
+        files.
     progress
-        Called with the number of files done and of all files.
+        Called with the number of files done, and the number of all files.
 
     Returns
     -------
-    One record per file; one that cannot be read or written is a record with a reason.
+    One record per file.  If a file cannot be read or written, its record has the reason.
 
     Raises
     ------
@@ -197,7 +198,7 @@ def _pairs(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
 
 def repack_file(source: Path, target: Path, on_conflict: OnConflict = "skip") -> RepackRecord:
-    """Rewrite one raw file; whatever is wrong with it is said in the record."""
+    """Rewrite one raw file; the record says if something is wrong with it."""
     if target.exists() and on_conflict == "skip":
         return RepackRecord(source, target, "skipped", f"{target}: a file of this name exists")
     try:

@@ -1,4 +1,4 @@
-"""What is known of a device beside its measurements: geometry and materials, from a table.
+"""Geometry and materials of devices, from a table.
 
 A *sample* is a mapping.  These keys have a meaning; any further one is a number or a text that only
 the user knows, whose unit, as written, stands under ``units`` (in a raw file, ``/sample`` has it
@@ -74,7 +74,7 @@ class Samples:
             self.of(chip, device)
 
     def of(self, chip_id: Any, device_id: Any) -> Sample:
-        """Return what the table says of a device; empty where it says nothing.
+        """Return what the table says about a device; empty if it says nothing.
 
         Parameters
         ----------
@@ -91,18 +91,18 @@ class Samples:
     def complete(
         self, chip_id: Any, device_id: Any, own: Mapping[str, Any]
     ) -> tuple[Sample, list[str]]:
-        """Put together what a raw file says of its device and what the table says.
+        """Combine what a raw file says about its device with what the table says.
 
         Parameters
         ----------
         chip_id, device_id
             As in :meth:`of`.
         own
-            From the raw file; it counts where both say something.
+            Sample of the raw file.  If both have a value, the raw file counts.
 
         Returns
         -------
-        Both together; and a sentence for each contradiction.
+        The combined sample, and a sentence for each contradiction.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class Samples:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the table that :meth:`to_json` wrote."""
+        """Return the table that :meth:`to_json` has written."""
         rows = []
         for row in json.loads(text):
             values = {
@@ -205,9 +205,9 @@ def read_samples(source: Any) -> Samples:
     source
         A file: text with any usual delimiter, encoding and decimal sign (``.csv``, ``.txt``),
         ``.yaml`` or ``.xlsx``; or a pandas DataFrame; or a mapping such as ``{"W": 1e-4}`` for all
-        devices, or several with ``chip_id`` and ``device_id``.  Numbers have their unit in the
-        heading (``W (µm)``), in a row of units below it, or in the cell; only in a mapping, a
-        number without unit is in SI.
+        devices, or several with ``chip_id`` and ``device_id``.  Give the unit of a number in the
+        heading (``W (µm)``), in a row of units below it, or in the cell.  Only in a mapping,
+        numbers without a unit are in SI.
 
     Returns
     -------
@@ -216,8 +216,8 @@ def read_samples(source: Any) -> Samples:
     Raises
     ------
     ConfigError
-        It cannot be read, a unit is missing or unknown, a number is impossible, or two rows
-        contradict each other; names the line.
+        The table cannot be read, a unit is missing or unknown, a number is impossible, or two rows
+        contradict each other.  The message names the line.
 
     Examples
     --------
@@ -238,19 +238,19 @@ def read_samples(source: Any) -> Samples:
 
 
 def sample_of(experiment: Experiment, samples: Samples | None) -> tuple[Sample, list[str]]:
-    """Return what is known of the device of an experiment, and what is odd about it.
+    """Return the known properties of the device of an experiment, and contradictions in them.
 
     Parameters
     ----------
     experiment
-        What its file says counts.
+        The experiment; values in its file take precedence.
     samples
-        Completes it.
+        Table that adds missing values.
 
     Returns
     -------
-    The sample: numbers are finite and possible; and a sentence for each contradiction, and for each
-    value of the file that cannot be.
+    The sample, with finite and possible numbers only; and a sentence for each contradiction and for
+    each impossible value in the file.
 
     Raises
     ------
@@ -282,14 +282,14 @@ def sample_of(experiment: Experiment, samples: Samples | None) -> tuple[Sample, 
 def with_sample(
     measurement: Measurement, attributes: Mapping[str, Any], samples: Samples | None
 ) -> Measurement:
-    """Return a measurement with what a table says of its device, and what is odd in its warnings.
+    """Add the properties of its device from a table to a measurement; contradictions are warnings.
 
     Parameters
     ----------
     measurement
-        What it says itself counts.
+        The measurement; its own values take precedence.
     attributes
-        Have ``chip_id`` and ``device_number``.
+        Attributes with ``chip_id`` and ``device_number``.
     samples
         The table; None changes nothing.
 
@@ -307,14 +307,14 @@ def with_sample(
 
 
 def alike(a: Any, b: Any) -> bool:
-    """Whether two values of a sample are the same: numbers to nine digits."""
+    """Whether two values of a sample are equal; numbers are compared to nine digits."""
     if isinstance(a, Share | str) or isinstance(b, Share | str):
         return bool(a == b)
     return math.isclose(a, b, rel_tol=1e-9)
 
 
 def unit_of(name: str, sample: Mapping[str, Any]) -> str:
-    """Return the unit in which a key of a sample stands, ``""`` where it has none."""
+    """Return the unit of a key of a sample; ``""`` if it has none."""
     quantity = QUANTITIES.get(name) or QUANTITIES.get(name.removeprefix("u_"))
     return quantity.unit if quantity else str(sample.get("units", {}).get(name, ""))
 

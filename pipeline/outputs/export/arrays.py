@@ -29,12 +29,12 @@ def write_netcdf(results: xr.Dataset, path: Path) -> None:
 
 
 def write_zarr(results: xr.Dataset, target: Path) -> None:
-    """Write a Zarr folder, whole or not at all.
+    """Write a Zarr folder, completely or not at all.
 
     Raises
     ------
     StorageError
-        Something else stands there, or there is no such folder.
+        Something else is at this place, or there is no such folder.
     """
     if target.exists() and not (target / ".zgroup").is_file():
         raise StorageError(f"{target}: exists and is no Zarr folder; choose another name")
@@ -57,12 +57,12 @@ def write_zarr(results: xr.Dataset, target: Path) -> None:
 def write_matlab(results: xr.Dataset, path: Path) -> None:
     """Write a MATLAB file: ``data``, ``coords``, ``units``, ``dims``, ``description``, ``words``.
 
-    Words are numbers from 1 on, whose meanings are in ``words``, as ``categorical`` takes them.
+    Words are stored as numbers from 1; ``words`` has their meanings, as ``categorical`` takes them.
 
     Raises
     ------
     OutputError
-        An array is larger than such a file holds.
+        An array is too large for such a file.
     """
     from scipy.io import savemat
 

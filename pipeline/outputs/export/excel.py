@@ -33,12 +33,12 @@ _WIDEST = 40
 
 
 def write_excel(results: xr.Dataset, path: Path) -> None:
-    """Write all levels of results that there are.
+    """Write all levels of results that exist.
 
     Raises
     ------
     OutputError
-        There are more columns than a sheet has.
+        There are more columns than a sheet can have.
     """
     book = Workbook(write_only=True)
     tables = [(level, Table(results, level)) for level in LEVELS]

@@ -1,4 +1,4 @@
-"""Write results as one file that another program opens."""
+"""Write results as one file for another program."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ def export(
     decimal: Literal[".", ","] = ".",
     marks: Treatment = "exclude",
 ) -> Path:
-    """Write results as one file for another program, named by its end.
+    """Write results as one file for another program; the ending of its name decides which.
 
     ``.xlsx``: sheets of experiments (medians of the good values), steps and cycles, coloured by
-    status, and one that says what each column is.  ``.csv``: one of these tables.  ``.mat``
+    status, and a sheet that explains each column.  ``.csv``: one of these tables.  ``.mat``
     (MATLAB), ``.nc`` (NetCDF) and ``.zarr``: all arrays with their axes and units.
 
     Parameters
     ----------
     results
-        Folder that :func:`oectflow.extract` has written; or what :func:`oectflow.open_results`
-        returned, or a part of it.
+        Folder that :func:`oectflow.extract` has written, or a Dataset from
+        :func:`oectflow.open_results`, or a part of it.
     out
-        The file, replaced if it is there.
+        The file; an existing one is replaced.
     features
-        Names of features to take with their companions, by default all.
+        Names of features to export with their companions; by default all.
     level
-        Of a CSV file: a row for each of ``"experiments"``, ``"steps"`` or ``"cycles"``.
+        Rows of a CSV file: ``"experiments"``, ``"steps"`` or ``"cycles"``.
     decimal
-        Of a CSV file: with ``","``, columns are separated by semicolons, as Excel in most of Europe
-        wants it.
+        Decimal sign of a CSV file.  With ``","``, columns are separated by semicolons, as Excel in
+        most of Europe expects.
     marks
-        As :func:`oectflow.open_results` takes it; for a folder.
+        As for :func:`oectflow.open_results`; only for a folder.
 
     Returns
     -------
@@ -68,16 +68,16 @@ def export(
     Raises
     ------
     OutputError
-        There are no results, the name ends otherwise, or what there is does not fit into such a
+        There are no results, the name has another ending, or the results do not fit into such a
         file.
     UnknownFeature
         There is no such feature.
     ParameterError
-        ``level`` or ``decimal`` is none.
+        ``level`` or ``decimal`` is not one of these values.
     OectflowError
         openpyxl or zarr is not installed.
     StorageError
-        The file cannot be written; what was there before is unchanged.
+        The file cannot be written; an existing file is unchanged.
     """
     target = local_path(out, StorageError)
     end = target.suffix.lower()

@@ -37,9 +37,10 @@ class Column:
     Attributes
     ----------
     name, unit, description, words
-        What it is; ``words`` what its status words mean.
+        Description of the column; ``words`` has the meanings of its status words.
     status
-        Position of the column with its status, that of a status its own; None where it has none.
+        Position of the column with its status; for a status column, its own position; None if there
+        is no status.
     """
 
     name: str
@@ -69,16 +70,16 @@ class Table:
     Parameters
     ----------
     results
-        What is written.
+        The results to write.
     level
-        Of :data:`LEVELS`.
+        One of :data:`LEVELS`.
 
     Attributes
     ----------
     columns
         In their order.
     key_lengths
-        The longest text of the columns that say which row it is.
+        Length of the longest text in each column that identifies the row.
     """
 
     def __init__(self, results: xr.Dataset, level: Level) -> None:
@@ -201,7 +202,7 @@ def write_csv(results: xr.Dataset, path: Path, level: Level, decimal: str) -> No
 
 
 def is_good(word: object) -> bool:
-    """Whether a status word is that of a value with which nothing is wrong."""
+    """Whether a status word means that nothing is wrong with the value."""
     return word in GOOD or word is None
 
 

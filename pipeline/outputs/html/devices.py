@@ -1,4 +1,4 @@
-"""The sections of the devices: drawn one after the other, or on the workers of a cluster."""
+"""Sections of devices, drawn one after the other, or on the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Drawn(NamedTuple):
     Attributes
     ----------
     pictures, small
-        Of half a page each, and one for every feature.
+        Pictures of half a page each, and one small picture for every feature.
     notes
-        Why there are none of its raw file.
+        Why there are no pictures of its raw file.
     worst, worst_small
-        The worst fits, and a picture of each where there is the raw file.
+        The worst fits, and a picture of each if the raw file exists.
     """
 
     pictures: list[pictures.Picture]
@@ -39,20 +39,20 @@ class Drawn(NamedTuple):
 
 
 class Devices:
-    """The sections of a report, each made when it is asked for; workers begin at once.
+    """The sections of a report, each made on request; workers begin at once.
 
     Parameters
     ----------
     files
         The result files.
     features
-        What is drawn of each.
+        Features to draw for each experiment.
     rows
-        The summary of all experiments, complete when the first section is asked for.
+        The summary of all experiments; it must be complete when the first section is requested.
     raw
-        Raw experiments by their id, those that there are.
+        Existing raw experiments by their id.
     client
-        Whose workers draw; None draws here.
+        Client whose workers draw; None draws in this process.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Statistics over devices in a report: of all of them, of batches and of chips."""
+"""Statistics over devices in a report: over all devices, over batches and over chips."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def statistics_of(
     loaded
         Results with this feature in memory.
     feature, by
-        Which one, and the columns that make groups.
+        The feature, and the columns that define the groups.
     """
     if not feature.was_measured or feature.name not in loaded:
         return

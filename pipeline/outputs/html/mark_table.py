@@ -1,4 +1,4 @@
-"""What people have said of the results of a report, and how many values that is about."""
+"""The marks on the results of a report, and the number of values that they apply to."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Row:
     Attributes
     ----------
     label, place, reason, who, when
-        As of the mark.
+        As in the mark.
     n
-        Values that it is about, in how many features; None of a window.
+        Number of values that it applies to, and of their features; None for a window.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Row:
 
     @property
     def values(self) -> str:
-        """What it is about, in words."""
+        """The target of the mark, in words."""
         if self.n is None:
             return ""
         said = f"{self.n[0]:,} of {self.n[1]} feature{'' if self.n[1] == 1 else 's'}"
@@ -47,12 +47,12 @@ class Row:
 
 
 class MarkTable:
-    """The marks of every experiment that has some, as the results respect them.
+    """The marks of every experiment that has any, as they apply to the results.
 
     Parameters
     ----------
     results
-        What the report is about.
+        The results in the report.
     found
         Their files.
     """
@@ -83,7 +83,7 @@ class MarkTable:
         self.rows.setdefault(file.experiment_id, []).append(row)
 
     def count(self, loaded: xr.Dataset, feature: str) -> None:
-        """Count the values of a feature that marks are about.
+        """Count the values of a feature that marks apply to.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The pictures of a report, as PNG: their size does not depend on how long was measured."""
+"""The pictures of a report as PNG; their size does not depend on the length of a measurement."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _TWO_DECADES = 100
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with what a reader who does not see it has to know."""
+    """A picture with a text for readers who cannot see it."""
 
     png: bytes
     width: int
@@ -76,7 +76,7 @@ class Picture:
 
 
 def take(figure: Any, alt: str, caption: str) -> Picture:
-    """Draw a figure in 256 colours, which makes the file a third and is hardly seen."""
+    """Draw a figure in 256 colours.  The file shrinks to a third, and the change is hardly seen."""
     return _packed(_drawn(figure), alt, caption)
 
 
@@ -154,7 +154,7 @@ def of_device(one: xr.Dataset, features: Sequence[FeatureSummary]) -> Iterator[P
 
 
 def of_run(run: Run) -> Picture:
-    """Draw how many steps a run has written when."""
+    """Draw the number of steps that a run has written over time."""
     ax = plot_run(run, _new_axes())
     alt = "Steps per second over the time of the run, by outcome"
     return take(ax.figure, alt, "Throughput of the run")
@@ -178,7 +178,7 @@ def of_sweeps(experiment: Experiment, device_type: Any) -> Iterator[Picture]:
 
 
 def of_curves(experiment: Experiment) -> Iterator[Picture]:
-    """Draw every kind of measurement that has no picture of its own."""
+    """Draw every kind of measurement that has no special picture."""
     for source in experiment.sources:
         if source not in ("transfer", "transient"):
             ax = plot_curves(experiment, source, _new_axes())
@@ -227,7 +227,7 @@ def _drawable(one: xr.Dataset, features: Sequence[FeatureSummary]) -> list[Featu
 
 
 def of_steps(one: xr.Dataset, features: Sequence[FeatureSummary]) -> Iterator[Picture]:
-    """Draw every feature of one experiment against the step, each on a small picture of its own."""
+    """Draw every feature of one experiment against the step, each in a separate small picture."""
     drawn = _drawable(one, features) if one.sizes["step"] else []
     name = str(one["experiment"].item())
     alts = [f"{feature.name} of {name} against the step" for feature in drawn]
@@ -237,16 +237,16 @@ def of_steps(one: xr.Dataset, features: Sequence[FeatureSummary]) -> Iterator[Pi
 def small_pictures(
     drawn: Sequence[_T], draw: Callable[[Any, _T], None], alts: Sequence[str]
 ) -> Iterator[Picture]:
-    """Draw each of several things on a small picture of its own.
+    """Draw each of several things in a separate small picture.
 
     Parameters
     ----------
     drawn
-        What is drawn.
+        The things to draw.
     draw
         Draws one of them on axes.
     alts
-        What a reader who does not see the picture has to know, for each.
+        A text for readers who cannot see the picture, for each thing.
     """
     from matplotlib.figure import Figure
 

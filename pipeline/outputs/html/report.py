@@ -52,36 +52,36 @@ def report(
     client: Client | None = None,
     progress: bool = True,
 ) -> Path:
-    """Write a report of a batch: one HTML file that needs nothing else and no network, or slides.
+    """Write a report of a batch: slides, or one HTML file that needs no other file and no network.
 
-    It says what was computed from which files by which versions, what was flagged and what failed
-    and why, what was marked, and defines every feature with its unit; there are statistics over
-    devices, batches and chips, pictures of every feature over all devices and of every device with
-    its worst fits, and the summary as a CSV file to save.
+    The report lists the files, the computed features and the software versions.  It shows which
+    values were flagged, failed or marked, and why, and defines every feature with its unit.  It has
+    statistics over devices, batches and chips, pictures of every feature over all devices, pictures
+    of every device with its worst fits, and the summary as a CSV file to save.
 
     Parameters
     ----------
     results
-        Folder that :func:`oectflow.extract` has written; or what :func:`oectflow.open_results`
-        returned, or a part of its experiments.
+        Folder that :func:`oectflow.extract` has written, or a Dataset from
+        :func:`oectflow.open_results`, or some of its experiments.
     out
-        The HTML file, replaced if it is there.  A name that ends in ``.pptx``: a deck of slides of
-        the chip, or where there are several chips one for each, in a folder ``out`` without the
-        suffix.
+        The HTML file; an existing one is replaced.  With a name that ends in ``.pptx``: a deck of
+        slides of the chip.  If there are several chips, one deck for each is written into the
+        folder ``out`` without the suffix.
     raw
-        Raw files, folder or glob: with them, transfer curves and fits are shown.
+        Raw files, folder or glob.  With them, the report shows transfer curves and fits.
     run
-        What :func:`oectflow.extract` returned: with it, raw files of which there are no results
-        are listed, and the throughput is shown.
+        The report that :func:`oectflow.extract` returned.  With it, raw files without results are
+        listed, and the throughput is shown.
     title
         Title of the report.
     slides
-        Which slides a deck has: a YAML file as that of oect-infra, or its content.  By default
-        transfer curves, linear and logarithmic, the first and the last transient, films where
-        ffmpeg is installed, and every feature.
+        Slides of a deck: a YAML file like that of oect-infra, or its content.  By default, transfer
+        curves, linear and logarithmic, the first and the last transient, films if ffmpeg is
+        installed, and every feature.
     client
-        A Dask client whose workers draw the devices; they have to see the results and the raw
-        files under the same paths.  By default this process draws them.
+        A Dask client whose workers draw the devices.  They must see the results and the raw files
+        under the same paths.  By default, this process draws the devices.
     progress
         Show a progress bar.
 
@@ -94,11 +94,11 @@ def report(
     OutputError
         There are no results.
     InputError
-        ``raw`` was given, and none of it can be used.
+        ``raw`` was given, but no file of it can be used.
     StorageError
-        The file cannot be written; what was there before is unchanged.
+        The file cannot be written; an existing file is unchanged.
     OectflowError
-        matplotlib, or for slides python-pptx, is not installed.
+        matplotlib is not installed, or python-pptx, which slides need.
     """
     need_matplotlib()
     from jinja2 import Environment, StrictUndefined

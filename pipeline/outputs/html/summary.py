@@ -1,4 +1,4 @@
-"""What the results of a batch come to: numbers per device, flags by word, files and versions."""
+"""Summary of the results of a batch: numbers per device, flags by word, files and versions."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ _CSV = (
 
 @dataclass(frozen=True)
 class File:
-    """One Parquet file: what it is of, and what went wrong in it.
+    """One Parquet file: its experiment, and the problems in it.
 
     Attributes
     ----------
     metadata
-        As :func:`oectflow.pipeline.outputs.sink.read_metadata` returns.
+        The result of :func:`oectflow.pipeline.outputs.sink.read_metadata`.
     flags
-        Every status word beside ``ok`` and ``absent``.
+        Every status word except ``ok`` and ``absent``.
     problems
-        The messages of what raised, with the number of steps and the first of them.
+        The messages of errors, each with the number of steps and the first of them.
     """
 
     path: Path
@@ -53,7 +53,7 @@ class File:
 
     @property
     def experiment_id(self) -> str:
-        """The experiment that it is of."""
+        """The experiment of the file."""
         return str(self.metadata["identity"]["experiment_id"])
 
     @property
@@ -64,14 +64,14 @@ class File:
 
 @dataclass
 class FeatureSummary:
-    """A feature of the batch: what it is, and how often it carries which status word.
+    """A feature of the batch: its description, and how often it has each status word.
 
     Attributes
     ----------
     parameters
         Every set of parameters with which it was computed, as text.
     entries
-        Selections along its labelled axes, ``[{}]`` where it has none.
+        Selections along its labelled axes; ``[{}]`` if it has none.
     """
 
     name: str
@@ -85,13 +85,13 @@ class FeatureSummary:
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def unit_of(self, entry: Mapping[str, Any]) -> str:
-        """Return the unit of an entry: of a point (Vg, Id) each has its own."""
+        """Return the unit of an entry; the entries of a point (Vg, Id) have different units."""
         units = self.unit.split(", ")
         return units[self.entries.index(dict(entry))] if len(units) > 1 else self.unit
 
     @property
     def was_measured(self) -> bool:
-        """Whether there is anything that it could be computed from."""
+        """Whether there are any data to compute it from."""
         return self.counts.total() > self.counts["absent"]
 
     @property
@@ -101,7 +101,7 @@ class FeatureSummary:
 
 
 def read_file(path: Path) -> File:
-    """Read what a result file says about itself; of its rows only the problems."""
+    """Read the metadata of a result file, and the problems in its rows."""
     metadata = read_metadata(path)
     if metadata is None:
         raise OutputError(f"{path}: disappeared since the results were opened")
@@ -147,7 +147,7 @@ def collect_features(files: Sequence[File], results: xr.Dataset) -> list[Feature
 
 
 def versions(files: Sequence[File]) -> dict[str, str]:
-    """Return the versions of the software that computed the results; several where they differ."""
+    """Return the versions of the software that computed the results; several if they differ."""
     found: dict[str, list[str]] = {}
     for file in files:
         for name, version in file.metadata["versions"].items():
@@ -168,7 +168,7 @@ def statistics(loaded: xr.Dataset, feature: FeatureSummary) -> Iterator[dict[str
 
     Yields
     ------
-    The columns of the CSV file; numbers in the feature's unit, NaN where there is no value.
+    The columns of the CSV file; numbers in the feature's unit, NaN if there is no value.
     """
     for entry in feature.entries:
         chosen = choose(loaded, feature.name, entry)
@@ -196,7 +196,7 @@ def statistics(loaded: xr.Dataset, feature: FeatureSummary) -> Iterator[dict[str
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the summary as CSV text; no number is an empty field."""
+    """Return the summary as CSV text; a missing number is an empty field."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _CSV, lineterminator="\n")
     writer.writeheader()

@@ -41,9 +41,9 @@ class Worst(NamedTuple):
 
 
 def worst_fits(one: xr.Dataset, fitted: str) -> list[Worst]:
-    """Return the fits of one experiment that gave a value and have the least R², the worst first.
+    """Return the fits of one experiment with a value and the lowest R², the worst first.
 
-    Those without a value are counted as flags, and what is marked as bad is none of them.
+    Fits without a value are counted as flags instead.  Fits marked as bad are left out.
     """
     name = f"{fitted}_r_squared"
     if name not in one or fitted not in one:
@@ -68,7 +68,7 @@ def worst_fits(one: xr.Dataset, fitted: str) -> list[Worst]:
 def of_worst(
     experiment: Experiment, one: xr.Dataset, fitted: str, worst: Sequence[Worst]
 ) -> Iterator[Picture]:
-    """Draw fits of one experiment, each on a small picture of its own."""
+    """Draw fits of one experiment, each in a separate small picture."""
     name = experiment.experiment_id
     n_steps = experiment.n_steps("transient")
     drawn = [fit for fit in worst if fit.step < n_steps]

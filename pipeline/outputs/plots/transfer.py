@@ -186,7 +186,7 @@ def plot_transfer(
 def draw_branch(
     ax: Axes, other: Axes | None, branch: Branch, colour: Any, *, right: str | None, marks: bool
 ) -> None:
-    """Draw one direction of one sweep, and on the other axes what is wanted there."""
+    """Draw one direction of one sweep, and the chosen quantity on the other axes."""
     style = "-" if branch.direction == "forward" else "--"
     ax.plot(branch.Vg, branch.Id, style, color=colour, linewidth=1.4)
     if other is not None and right == "log":

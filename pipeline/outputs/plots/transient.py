@@ -1,4 +1,4 @@
-"""Cycles of a transient step, with the fits of its time constants."""
+"""Pictures of the cycles of a transient step, with the fits of its time constants."""
 
 from __future__ import annotations
 
@@ -40,22 +40,23 @@ _NEARLY_ONE = 0.9999
 
 
 class Fit(NamedTuple):
-    """What was fitted to one phase of one cycle: one exponential, two, or a stretched one.
+    """The fit of one phase of one cycle: one exponential, two, or a stretched one.
 
     Attributes
     ----------
     cycle, phase, status
-        Which one, and how it ended.
+        Which phase, and the status of the fit.
     start, duration
-        The window in s from the step's first sample; NaN where there is none.
+        The window in s after the step's first sample; NaN if there is none.
     tau, amplitude, offset
-        In s and A; NaN where there is no result.
+        In s and A; NaN if there is no result.
     stderr, r_squared
-        Standard error of tau in s, and R² of the fit; NaN where unknown.
+        Standard error of tau in s, and R² of the fit; NaN if unknown.
     slow, slow_amplitude
-        Of two exponentials, the slower one, in s and A; NaN where there is one.
+        Time constant and amplitude of the slower of two exponentials, in s and A; NaN if there is
+        only one.
     beta
-        Exponent of a stretched one; NaN of others.
+        Exponent of a stretched exponential; NaN for others.
     """
 
     cycle: int
@@ -78,7 +79,7 @@ class Fit(NamedTuple):
         return bool(np.isnan(self.slow) and np.isnan(self.beta))
 
     def current(self, t: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the fitted current (A) at times ``t`` (s) from the begin of the window."""
+        """Return the fitted current (A) at times ``t`` (s) after the begin of the window."""
         if np.isfinite(self.slow):
             slow: NDArray[np.float64] = self.slow_amplitude * np.exp(-t / self.slow)
             return self.offset + self.amplitude * np.exp(-t / self.tau) + slow
@@ -107,7 +108,7 @@ def plot_transient(
     experiment
         The raw experiment.
     results
-        Results that this experiment is among.
+        Results that include this experiment.
     step
         Which transient step.
     ax
@@ -118,19 +119,19 @@ def plot_transient(
     cycles
         Which gate cycles, from 0.
     residuals
-        Draw measured minus fitted current below, on axes of their own that take a quarter of the
-        room of ``ax``.
+        Draw measured minus fitted current below, on separate axes that take a quarter of the space
+        of ``ax``.
 
     Returns
     -------
-    The axes of the current, in A against s from the step's first sample.  Each fitted curve is
-    drawn over its window; above it are the time constant with its standard error and R², and the
-    status word where that is not ``ok``.
+    The axes of the current, in A against s after the step's first sample.  Each fitted curve is
+    drawn over its window.  Above it are the time constant with its standard error, R², and the
+    status word if it is not ``ok``.
 
     Raises
     ------
     OectflowError
-        The experiment, the step, the feature or a cycle is not there.
+        The experiment, the step, the feature or a cycle does not exist.
     """
     need_matplotlib()
     if not 0 <= step < experiment.n_steps("transient"):
@@ -187,7 +188,7 @@ def read_fits(
     Raises
     ------
     OutputError
-        The feature is no fit of phases, or a cycle is not there.
+        The feature is not a fit of phases, or a cycle does not exist.
     """
     one = one_experiment(results, experiment_id)
     missing = [name for name in _COMPANIONS if f"{feature}_{name}" not in one]
@@ -208,7 +209,7 @@ def read_fits(
 
 
 def fit_variables(feature: str) -> list[str]:
-    """Return the variables from which fits are drawn; results of others may lack the last ones."""
+    """Return the variables to draw fits from; the last ones may be missing in some results."""
     return [feature, *(f"{feature}_{name}" for name in (*_COMPANIONS, *_FURTHER))]
 
 
@@ -220,7 +221,7 @@ def fits_of(
     Parameters
     ----------
     arrays
-        Those of :func:`fit_variables` that there are, shape (n_cycles, n_phases).
+        The existing variables of :func:`fit_variables`, shape (n_cycles, n_phases).
     feature
         Its name.
     phases
