@@ -1,1 +1,1 @@
-"""What drives a run: the front door, the cluster, the threads and the clock."""
+"""Modules that drive a run: its public functions, the cluster, the threads and the clock."""

@@ -32,16 +32,16 @@ _START = 3.0
 
 
 class LazyCluster:
-    """The cluster that there is, or could be.
+    """A cluster that is running, or could be started.
 
     Parameters
     ----------
     client
-        A cluster that runs.
+        A running cluster.
     connect
-        Starts one; called only if there is enough work.
+        Starts a cluster; called only if there is enough work.
     n_workers
-        How many workers that one would have.
+        How many workers a cluster started by ``connect`` would have.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LazyCluster:
 
     @property
     def start(self) -> Overheads | None:
-        """What it would cost to start it; None where it runs, or there is none."""
+        """Cost of starting the cluster; None if it is running, or there is none."""
         if self.client is not None or self._connect is None:
             return None
         n = self._n_workers
@@ -67,12 +67,12 @@ class LazyCluster:
 
     @property
     def meter(self) -> ClusterMeter:
-        """What measures the cluster that runs."""
+        """The meter of the running cluster."""
         assert self.client is not None
         return meter_of(self.client)
 
     def connect(self) -> float:
-        """Start it, and return how long that took, in s."""
+        """Start the cluster, and return how long this took, in s."""
         assert self._connect is not None
         begin = time.perf_counter()
         self.client = self._connect()
@@ -106,7 +106,7 @@ class ClusterExecutor:
 
     @contextmanager
     def listening(self, topic: str) -> Iterator[None]:
-        """Hear what the workers announce; at the end, cancel whatever is left."""
+        """Listen to the workers; at the end, cancel all tasks that are left."""
 
         def on_event(event: tuple[Any, dict[str, Any]]) -> None:
             self._wake(Announced(event[1]))
@@ -122,16 +122,16 @@ class ClusterExecutor:
                     self.client.cancel([*self._sinks.values(), *batches])
 
     def submit(self, task: ExperimentTask, submit: Submit, here: Sequence[Extracted]) -> None:
-        """Hand out batches of an experiment, and its end where they are all.
+        """Submit batches of an experiment, and its last task if these are all its batches.
 
         Parameters
         ----------
         task
             The experiment.
         submit
-            Which batches, and how.
+            The batches, and how to submit them.
         here
-            What this process has computed of it since the last call.
+            Parts of it that this process has computed since the last call.
         """
         index = task.index
         self._here[index] += here
@@ -155,25 +155,25 @@ class ClusterExecutor:
         self._batches[index] = before
 
     def knows(self, index: int) -> bool:
-        """Whether anything of an experiment was handed out."""
+        """Whether any part of an experiment was submitted."""
         return index in self._batches
 
     def is_retry(self, index: int) -> bool:
-        """Whether the end of an experiment was handed out before."""
+        """Whether the last task of an experiment was submitted before."""
         return index in self._sinks
 
     def is_current(self, wakeup: FutureDone) -> bool:
-        """Whether a future belongs to the last attempt at its experiment."""
+        """Whether a future belongs to the latest attempt at its experiment."""
         return self._sinks.get(wakeup.index) is wakeup.future or any(
             future is wakeup.future for future in self._batches[wakeup.index].values()
         )
 
     def is_sink(self, wakeup: FutureDone) -> bool:
-        """Whether a future is the end of its experiment."""
+        """Whether a future is the last task of its experiment."""
         return self._sinks.get(wakeup.index) is wakeup.future
 
     def release(self, index: int) -> None:
-        """Forget an experiment that is over."""
+        """Forget an experiment that is finished."""
         self._sinks.pop(index, None)
         self._batches.pop(index, None)
         self._here.pop(index, None)

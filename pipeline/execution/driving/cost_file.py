@@ -1,4 +1,4 @@
-"""The costs that runs have learnt, in a file beside the results."""
+"""The costs that runs have measured, in a file beside the results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DAMAGE = (ValueError, TypeError, KeyError, AttributeError, OverflowError, Recur
 
 
 def load_costs(folder: Path, fingerprints: Mapping[str, str]) -> CostBook:
-    """Return what runs into a folder have learnt; nothing where the file is missing or damaged.
+    """Return the costs measured by runs into a folder; none if the file is missing or damaged.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def load_costs(folder: Path, fingerprints: Mapping[str, str]) -> CostBook:
 
 
 def save_costs(book: CostBook, folder: Path) -> None:
-    """Write what was learnt; a folder that cannot be written any more keeps the old file."""
+    """Write the measured costs; if the folder cannot be written any more, the old file stays."""
     if not book.changed:
         return
     try:

@@ -1,4 +1,4 @@
-"""See to it that workers see raw files and the folder of results, before anything is computed."""
+"""Check that workers see raw files and the folder of results, before anything is computed."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _MOST_FOLDERS = 100
 
 
 def check_disks(client: Client, folder: Path, raw: Iterable[tuple[str, int]]) -> None:
-    """Let a worker of every machine look for raw files, and for a file that was written just now.
+    """Let a worker of every machine look for raw files, and for a new file among the results.
 
     Parameters
     ----------
     client
-        The cluster; without workers, nothing is known yet, and of those that ``connect("local")``
-        has started on this machine, nothing need be asked.
+        The cluster.  Without workers, nothing is known yet.  Workers that ``connect("local")`` has
+        started on this machine need not be asked.
     folder
         Where results will be written.
     raw
-        Path and size in bytes of every raw file; one of each folder is looked for.
+        Path and size in bytes of every raw file.  Workers look for one file of each folder.
 
     Raises
     ------
     ClusterError
-        A machine does not see what this one sees; the message names it, and what it does not see.
+        A machine does not see the same files; the message names the machine and the files.
     StorageError
-        The folder cannot be written from here.
+        The folder cannot be written from this machine.
     """
     # Workers have working folders of their own.
     mark = folder.absolute() / f".oectflow-{uuid.uuid4().hex}.tmp"
@@ -83,7 +83,7 @@ def _one_per_folder(raw: Iterable[tuple[str, int]]) -> Mapping[str, int]:
 
 
 def look(mark: str, sizes: Mapping[str, int]) -> tuple[str, Sequence[str]]:
-    """Return the name of this machine, and in words what it does not see of some files.
+    """Return the name of this machine, and a text about the files that it does not see.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""What earlier runs have found unchanged, so that a run with nothing to do opens no file.
+"""Files that earlier runs found unchanged, so that a run with nothing to do opens no file.
 
-Looking at a raw file and at its result takes some 10 ms, asking the file system about both some
-10 µs.  The book says of which state of both files a run has found that nothing is to be done, for
-one question: the features with their definitions, the table of samples, the layout.  It is a cache:
-wherever anything differs, and where the book is lost or damaged, files are looked at as before.
+Opening a raw file and its result takes some 10 ms; asking the file system about both takes some 10
+µs.  The book records the state of both files in which a run had nothing to do.  It does so for one
+question: the features with their definitions, the table of samples, the layout.  The book is a
+cache: if anything differs, or the book is lost or damaged, the files are opened as before.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class FileBook:
     Parameters
     ----------
     folder
-        Output folder, in which the book is kept.
+        Output folder; the book is kept in it.
     question
-        From :func:`question`; what was found for another one does not count.
+        From :func:`question`; entries for another question do not count.
     apart
-        Experiments of which it remembers nothing, since something is asked of them alone.
+        Experiments that the book does not remember, because they have a question of their own.
     """
 
     def __init__(self, folder: Path, question: str, apart: Container[str] = ()) -> None:
@@ -63,9 +63,9 @@ class FileBook:
         self._changed = False
 
     def find(self, path: Path) -> ExperimentRecord | None:
-        """Return the record of an experiment of which neither raw file nor result has changed.
+        """Return the record of an experiment if neither its raw file nor its result has changed.
 
-        None where they have to be looked at.
+        None if the files must be opened.
         """
         key = str(path.absolute())
         raw = _state_of(path.absolute())
@@ -93,14 +93,14 @@ class FileBook:
         )
 
     def note(self, record: ExperimentRecord, features: FeatureList) -> None:
-        """Remember what the next run will find of an experiment.
+        """Remember the state in which the next run will find an experiment.
 
         Parameters
         ----------
         record
-            What this run has found, or has written.
+            The record that this run has found or written.
         features
-            What was asked for.
+            The requested features.
         """
         path, out_path = place(record.path).absolute(), place(record.out_path).absolute()
         key = str(path)
@@ -138,7 +138,7 @@ class FileBook:
         self._changed = True
 
     def save(self) -> None:
-        """Write the book; a folder that cannot be written any more keeps the old one."""
+        """Write the book; if the folder cannot be written any more, the old book stays."""
         if not self._changed:
             return
         # A run that is refused by the disk has said so; the next one is slower, no more.
@@ -171,7 +171,7 @@ class FileBook:
 
 
 def question(features: FeatureList, samples: Samples | None, *, expand_multidim: bool) -> str:
-    """Return a text for everything beside the files that decides what is to be done."""
+    """Return a text of everything, apart from the files, that decides what to compute."""
     asked = {
         "version": [oectflow.__version__, RESULT_FORMAT],
         "expand_multidim": expand_multidim,

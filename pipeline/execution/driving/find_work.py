@@ -1,4 +1,4 @@
-"""Before anything runs: which experiments there are, and what is missing of each."""
+"""Find the experiments, and what is missing for each, before anything runs."""
 
 from __future__ import annotations
 
@@ -48,15 +48,15 @@ def find_work(
     book: FileBook | None = None,
     windows: Mapping[str, Sequence[Sequence[Any]]] | None = None,
 ) -> Iterator[Job | ExperimentRecord]:
-    """Look at every experiment and say what is to be done, or why nothing is.
+    """Look at every experiment and find out what to do, or why there is nothing to do.
 
-    Reads metadata only, of the raw file and of the results that an earlier run left, and of what
-    the book knows nothing.
+    This reads only the metadata of raw files and of earlier results, and only for experiments that
+    are not in the book.
 
     Yields
     ------
-    For each path, in order, a job; or a record where the file cannot be used, belongs to an
-    experiment that came before, or is unchanged.
+    For each path, in order, a job; or a record if the file cannot be used, belongs to an earlier
+    experiment in the list, or is unchanged.
     """
     fingerprints = features.fingerprints()
     windows = windows or {}

@@ -7,12 +7,12 @@
                       cycle_peaks ─┘                 ▲
     hash ────────────────────────────────────────────┘
 
-A derived feature whose steps can be computed apart is a task for each of them where every step is
-one: ``tau ─► tau_ratio ─► derive``.
+If every step is a task, a derived feature whose steps can be computed separately is also one task
+per step: ``tau ─► tau_ratio ─► derive``.
 
 Every edge is a true dependency; there is no barrier between layers and nothing is gathered in the
-client.  A range of steps whose features all run in one task is read inside that task, and so is
-one for a task that takes long.
+client.  If all features of a range of steps run in one task, this task also reads the range.  A
+task that takes long reads its range, too.
 
 Keys are ``(label-submission, experiment, start, size)``, where the size is the number of logical
 tasks, or for a read the step at which it ends: the dashboard groups tasks by the
@@ -63,7 +63,7 @@ class GraphBuilder:
     Parameters
     ----------
     specs
-        What computes the features, by name.
+        The extractors of the features, by name.
     features
         The feature set, for the derived ones.
     by_step
@@ -82,7 +82,7 @@ class GraphBuilder:
         self._by_step = by_step
 
     def batches(self, task: ExperimentTask, submit: Submit) -> tuple[Graph, dict[StepBatch, Key]]:
-        """Build what computes some batches of an experiment.
+        """Build the graph of some batches of an experiment.
 
         Returns
         -------
@@ -133,7 +133,7 @@ class GraphBuilder:
         submit
             Its batches.
         others
-            What was computed of it before, or the keys of what computes it.
+            Parts of it that were computed before, or the keys of the tasks that compute them.
 
         Returns
         -------
@@ -195,8 +195,9 @@ def delayed(
 ) -> list[Delayed]:
     """Make a graph of one experiment ready for ``client.compute``.
 
-    Earlier experiments go first.  Before all of them goes what takes long and cannot be divided, so
-    that short tasks are left for the end of a run, and to derive and write, which makes room.
+    Earlier experiments go first.  Two kinds of tasks go before all of them: tasks that take long
+    and cannot be divided, so that short tasks are left for the end of a run; and tasks that derive
+    and write, because they free memory.
 
     Few layers per experiment keep Dask's optimisation linear in the number of experiments; with a
     layer per task it is quadratic.
@@ -204,9 +205,9 @@ def delayed(
     Parameters
     ----------
     graph, keys
-        The graph, and what is wanted of it.
+        The graph, and the keys to compute.
     batches
-        Those in the graph.
+        The batches in the graph.
     index
         Position of the experiment in the run.
     """

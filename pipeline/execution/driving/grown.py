@@ -1,4 +1,4 @@
-"""Of a raw file that has grown: which steps are proved to be those of an earlier run."""
+"""Find the steps of a grown raw file that are proved to be those of an earlier run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BYTES = 64 * 2**20
 
 
 def trails_of(metadata: Mapping[str, Any]) -> dict[str, dict[str, Trail]]:
-    """Return the trails that a result keeps of its steps; ``{}`` where it keeps none."""
+    """Return the trails that a result keeps of its steps; ``{}`` if it keeps none."""
     return {
         kind: {name: {int(n): mark for n, mark in marks.items()} for name, marks in named.items()}
         for kind, named in metadata["source"].get("trails", {}).items()
@@ -33,7 +33,7 @@ def trails_of(metadata: Mapping[str, Any]) -> dict[str, dict[str, Trail]]:
 def kept_steps(
     metadata: Mapping[str, Any], experiment: Experiment, extractors: Mapping[str, BaseExtractor]
 ) -> tuple[dict[str, int], Trails]:
-    """Say how many steps of an earlier result are still what they were.
+    """Return how many steps of an earlier result are unchanged.
 
     The samples are read and compared by their digests.
 
@@ -44,12 +44,12 @@ def kept_steps(
     experiment
         The raw file as it is now.
     extractors
-        By feature: of those whose definition is the one of the earlier result.
+        By feature, for features with the same definition as in the earlier result.
 
     Returns
     -------
-    By feature, the number of its first steps that need not be computed again, none where there is
-    no such step; and what is proved of the raw file.
+    By feature, the number of first steps that need not be computed again (features without such
+    steps are left out); and what is proved about the raw file.
     """
     sources = {one.source for one in extractors.values()} & set(experiment.sources)
     trails: dict[str, dict[str, Trail]] = {}

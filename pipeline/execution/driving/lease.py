@@ -1,9 +1,9 @@
-"""The lock of a folder in an object store, where nothing ends with the process that made it.
+"""The lock of a folder in an object store, where objects outlive the process that made them.
 
-A lock is an object that is put only if there is none of its name.  Its holder puts it again every
-few seconds; one that was not put again for a while, or whose process has gone from this machine, is
-no lock any more.  Whoever takes over puts the next number, which only one can, and withdraws where
-a lock is there that was not dead when it looked.
+A lock is an object that is put only if there is no object with its name.  Its holder puts it again
+every few seconds.  If it is not put again for a while, or its process has gone from this machine,
+the lock is dead.  A process that takes over puts the next number, which only one process can do.
+It withdraws if there is a lock that was not dead when it looked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def only_one_with(lock: RemotePath) -> Iterator[None]:
     Parameters
     ----------
     lock
-        Folder of the lock's objects, in the folder that it is for.
+        Folder of the lock's objects, inside the locked folder.
 
     Raises
     ------

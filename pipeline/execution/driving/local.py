@@ -37,7 +37,7 @@ _TRIPS = 3
 
 
 class LocalThreads:
-    """Threads that compute batches, and write what is complete.
+    """Threads that compute batches and write complete experiments.
 
     Parameters
     ----------
@@ -84,11 +84,11 @@ class LocalThreads:
                 self._begin(task, self._compute, *call)
 
     def take_parts(self, index: int) -> list[Extracted]:
-        """Return what was computed of an experiment, for whoever puts it together."""
+        """Return the computed parts of an experiment, to be assembled elsewhere."""
         return self._parts.pop(index, [])
 
     def close(self) -> None:
-        """Begin nothing any more; what is being computed is left to itself."""
+        """Start nothing new; running computations are left to themselves."""
         self._closed = True
         for _ in self._threads:
             self._work.put(None)
@@ -139,10 +139,10 @@ class LocalThreads:
 
 
 def thread_overheads() -> Overheads:
-    """Return what the threads of this process cost; ``effective`` is only an upper bound.
+    """Return the overheads of this process's threads; ``effective`` is only an upper bound.
 
-    A round trip is taken as the upper bound of everything.  How much threads do together depends on
-    how long an extractor holds the interpreter's lock, so it is learnt from what they have done.
+    A round trip is taken as the upper bound of all overheads.  The joint speed of threads depends
+    on how long an extractor holds the interpreter's lock, so it is learnt from finished work.
     """
     return _overheads(_n_threads())
 

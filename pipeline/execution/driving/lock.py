@@ -41,7 +41,7 @@ def only_one_in(folder: Path, name: str, taken: Callable[[Path], OutputError]) -
     folder, name
         The folder, and the file in it.
     taken
-        Returns the error to raise where another process holds the lock.
+        Returns the error to raise if another process holds the lock.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The one loop of a run: what happens goes into the state, what it asks for is done."""
+"""The loop of a run: it passes events to the state, and carries out what the state asks for."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Loop:
     specs, features
         What computes the features, by name, and the set of them.
     cluster
-        The cluster that there is, or could be.
+        A cluster that is running, or could be started.
     listener
         Called with every progress event.
     by_step
@@ -100,7 +100,7 @@ class Loop:
 
         Yields
         ------
-        The index and the record of every experiment that is over.
+        The index and the record of every finished experiment.
 
         Raises
         ------
@@ -272,7 +272,7 @@ class Loop:
 
 
 def answer(question: Measure, meter: ClusterMeter) -> Overheads | None:
-    """Return what a cluster costs, measured as far as is asked for."""
+    """Return the overheads of a cluster, measured as far as requested."""
     if question.again:
         return meter.measured_again(question.seconds)
     if question.needed:

@@ -1,7 +1,7 @@
-"""When to measure what a cluster needs to do some work, and how long to believe it.
+"""When to measure the overheads of a cluster, and how long to trust the result.
 
-A measurement takes some round trips, so it is made once for each client, and only where there is
-enough work to gain by it.
+A measurement takes some round trips, so it is made once for each client, and only if there is
+enough work to make it worthwhile.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class _Known:
 
 
 class ClusterMeter:
-    """Knows what a cluster costs: has it measured where that is worth it, and remembers.
+    """Knows the overheads of a cluster: measures them if this is worthwhile, and remembers them.
 
     Parameters
     ----------
@@ -63,14 +63,15 @@ class ClusterMeter:
 
     @scheduler_needed(OSError)
     def overheads(self, seconds: float) -> Overheads:
-        """Return what the cluster costs; measured where that is worth it.
+        """Return the overheads of the cluster; measure them if this is worthwhile.
 
         Parameters
         ----------
         seconds
-            What the work takes one process.  A full measurement takes some ten round trips.  Where
-            these are not small against what the workers could save, one round trip is taken as the
-            upper bound of everything, and all workers are believed to be effective.
+            Time that one process needs for the work.  A full measurement takes some ten round
+            trips.  If these are not short compared with the time that the workers could save, one
+            round trip is taken as the upper bound of all overheads, and all workers are assumed to
+            be effective.
 
         Raises
         ------
@@ -81,9 +82,9 @@ class ClusterMeter:
 
     @scheduler_needed(OSError)
     def overheads_if_worth_it(self, seconds: float) -> Overheads | None:
-        """Return the same, or None where the cluster could not be quicker at the very best.
+        """Return the same, or None if the cluster could not be quicker even at best.
 
-        For little work it is not asked again whether its workers are still those of before.
+        For little work, it is not checked again whether the workers are still the same.
         """
         if self._last is not None:
             known, ping = self._last
@@ -97,19 +98,19 @@ class ClusterMeter:
 
     @scheduler_needed(OSError)
     def measured_again(self, seconds: float) -> Overheads | None:
-        """Measure a cluster anew whose workers seemed to do little together.
+        """Measure a cluster again if its workers seemed to be slow together.
 
-        Somebody else may have used their cores for just that moment.
+        Another program may have used their cores at that moment.
 
         Parameters
         ----------
         seconds
-            What the work takes one process.
+            Time that one process needs for the work.
 
         Returns
         -------
-        None where the workers do all that they can, where it does not pay, or where it would take
-        more than a small share of the time since the last measurement.
+        None if the workers do all that they can, if a measurement does not pay, or if it would take
+        more than a small share of the time since the last one.
         """
         if self._last is None:
             return None
@@ -125,15 +126,15 @@ class ClusterMeter:
 
     @scheduler_needed(OSError)
     def correct(self, decision: Decision, seconds: float) -> None:
-        """Remember what a run has shown of how much work the workers do together.
+        """Remember what a run has shown about the joint speed of the workers.
 
         Parameters
         ----------
         decision
-            What was decided.  Where not every worker had a batch, or most of the time was for
-            handing them out, it shows nothing.
+            The decision of the run.  If not every worker had a batch, or most of the time was spent
+            on handing out batches, the run shows nothing.
         seconds
-            What it took.
+            Time that the run took.
         """
         known = self._known.get(self.count_workers())
         if known is None or decision.n_batches < known.overheads.n_workers:
@@ -152,7 +153,7 @@ class ClusterMeter:
 
     @scheduler_needed(OSError)
     def count_workers(self) -> int:
-        """Return how many tasks run at the same time, or will when there is work.
+        """Return how many tasks can run at the same time, now or when there is work.
 
         Raises
         ------
@@ -162,14 +163,14 @@ class ClusterMeter:
         return self._probe.expected(self._probe.threads())
 
     def remember(self, overheads: Overheads, *, complete: bool = True) -> _Known:
-        """Take overheads for those of the cluster from now on.
+        """Use these overheads for the cluster from now on.
 
         Parameters
         ----------
         overheads
             As measured.
         complete
-            False where they are only upper bounds.
+            False if they are only upper bounds.
         """
         known = self._known[overheads.n_workers] = _Known(overheads, self._clock(), complete)
         self._last = None
@@ -201,7 +202,7 @@ class ClusterMeter:
 
 
 def meter_of(client: Client) -> ClusterMeter:
-    """Return the meter of a cluster; what it has found counts for all runs of its client."""
+    """Return the meter of a cluster; its results are used by all runs of its client."""
     meter = client.extensions.get(_NAME)
     if meter is None:
         meter = client.extensions[_NAME] = ClusterMeter(ClusterProbe(client))

@@ -1,4 +1,4 @@
-"""Measure what a cluster needs to do some work, by empty batches."""
+"""Measure the overheads of a cluster with empty batches."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ TRIPS_OF_ALL = 12
 
 
 class ClusterProbe:
-    """Measures what batches cost on a cluster, by empty ones.
+    """Measures the cost of batches on a cluster with empty ones.
 
     Parameters
     ----------
     client
-        Whose cluster.
+        Client of the cluster.
     """
 
     def __init__(self, client: Client) -> None:
@@ -48,7 +48,7 @@ class ClusterProbe:
         return threads
 
     def expected(self, threads: Mapping[Any, int]) -> int:
-        """Return how many tasks such workers run at the same time, or will when there is work."""
+        """Return how many tasks such workers can run at once, now or when there is work."""
         adaptive = getattr(self._client.cluster, "_adaptive", None)
         to_come = adaptive.maximum if adaptive is not None else 1
         return max(sum(threads.values()), int(to_come) if math.isfinite(to_come) else 1)
@@ -70,11 +70,11 @@ class ClusterProbe:
         threads
             Of all workers.
         known
-            What is known: a round trip, and the number of workers.
+            Known values: a round trip, and the number of workers.
 
         Returns
         -------
-        None where every worker is computing something: it would only tell how long that takes.
+        None if every worker is busy: a measurement would only show how long its work takes.
         """
         processing = self._client.processing()
         idle = {name: threads[name] for name in threads if not processing.get(name, True)}

@@ -1,4 +1,4 @@
-"""A progress bar in steps; one of whose features only some are computed counts in part.
+"""A progress bar in steps; a step with only some of its features computed counts in part.
 
 In a terminal it is drawn by rich, in a notebook by ipywidgets if that is installed.
 """
@@ -36,14 +36,14 @@ class _Bar(Protocol):
 
 
 class RunProgress:
-    """Shows steps done, their rate and the time left, and ends with the truth.
+    """Shows steps done, their rate and the time left, and ends with the true numbers.
 
     Parameters
     ----------
     total
         Logical steps in the run, one for each (feature, step), by experiment.
     n_steps
-        Steps of all of them.
+        Steps of all experiments.
     shown
         False shows nothing.
     console
@@ -96,7 +96,7 @@ class RunProgress:
             self._bar.close(self._steps(), text, kind is not None)
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Count a batch that was computed; one that ran twice counts once at most."""
+        """Count a computed batch; a batch that ran twice counts at most once."""
         if event["kind"] != "batch":
             return
         name = event["experiment_id"]
@@ -107,7 +107,7 @@ class RunProgress:
             self._advance(n)
 
     def finish(self, experiment_id: str) -> None:
-        """Count whatever of an experiment was not announced: it is over, in one way or another."""
+        """Count the rest of an experiment that is finished, whatever the outcome."""
         with self._lock:
             self._advance(self._remaining.pop(experiment_id, 0))
 

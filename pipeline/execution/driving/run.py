@@ -281,7 +281,7 @@ def plan(
     Raises
     ------
     InputError
-        There is no experiment at the place named.
+        There is no experiment at this place.
     ConfigError
         The features, the samples or an option are wrong.
 

@@ -1,7 +1,7 @@
-"""``_report.json`` beside the results: what a run has done, on what, and why.
+"""``_report.json`` beside the results: what a run has done, on which machines, and why.
 
-The file is that of the last run that had something to do; earlier ones are in ``_runs``.  Who reads
-a folder of Parquet files passes over what begins with an underscore.
+The file belongs to the last run that had something to do; earlier ones are in ``_runs``.  Readers
+of a folder of Parquet files skip names that begin with an underscore.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _FORMAT = 1
 
 
 def machines_of(client: Client | None, n_threads: int) -> dict[str, Any]:
-    """Return where a run computes: machines, their workers, and all cores that it holds.
+    """Return where a run computes: its machines, their workers, and all cores that it holds.
 
     Parameters
     ----------
     client
-        The cluster, None for this process alone.
+        The cluster; None for this process alone.
     n_threads
-        Cores of this process, where it computes.
+        Cores of this process, if it computes.
     """
     here = {"client": platform.node(), "system": platform.platform()}
     if client is None:
@@ -57,9 +57,9 @@ def write_run_file(
     machines: Mapping[str, Any],
     why: Mapping[str, Mapping[str, str]],
 ) -> None:
-    """Write what a run has done; of one that had nothing to do, nothing.
+    """Write what a run has done; a run that had nothing to do writes no file.
 
-    The results are complete by then: where it cannot be written, a warning says so.
+    The results are complete by then.  If the file cannot be written, a warning says so.
 
     Parameters
     ----------
@@ -68,11 +68,11 @@ def write_run_file(
     report
         The run.
     began, looking
-        When it began (UTC), and how long it took to find what there was to do, in s.
+        When the run began (UTC), and how long it took to find the work, in s.
     machines
         From :func:`machines_of`.
     why
-        Of each experiment, the features that were to be computed, and why.
+        For each experiment, the features to compute, and why.
     """
     records = [record for record in report.experiments if record.outcome != "unchanged"]
     if not records:

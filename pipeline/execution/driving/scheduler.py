@@ -1,4 +1,4 @@
-"""What to say when the scheduler of a cluster does not answer any more, or has no workers."""
+"""Errors and warnings if the scheduler of a cluster is gone, or has no workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INTERVAL = 15.0
 
 
 def scheduler_lost() -> ClusterError:
-    """Return the error of a run whose scheduler does not answer any more."""
+    """Return the error of a run whose scheduler no longer answers."""
     return ClusterError(
         "the Dask scheduler is gone; the files that were written are complete: "
         "connect again and repeat the call, it goes on from there"
@@ -30,7 +30,7 @@ def scheduler_lost() -> ClusterError:
 
 
 def workers_of(client: Client) -> Mapping[str, Mapping[str, Any]]:
-    """Return what the scheduler knows of all workers, by address.
+    """Return what the scheduler knows about all workers, by address.
 
     Raises
     ------
@@ -46,12 +46,12 @@ def workers_of(client: Client) -> Mapping[str, Mapping[str, Any]]:
 
 @contextmanager
 def scheduler_needed(*also: type[Exception]) -> Iterator[None]:
-    """Let what Dask raises where its scheduler does not answer end as ClusterError.
+    """Turn the errors of Dask whose scheduler does not answer into ClusterError.
 
     Parameters
     ----------
     also
-        Further errors that mean this, where nothing else can raise them: a connection that cannot
+        Further errors with this meaning, if nothing else can raise them: a connection that cannot
         be made is a plain OSError.
 
     Raises
@@ -69,12 +69,12 @@ def scheduler_needed(*also: type[Exception]) -> Iterator[None]:
 def workers_missed(client: Client) -> Iterator[None]:
     """Log a warning while a cluster has no workers, and once more when it has some again.
 
-    Tasks wait for workers without an end: a batch system may start them in an hour.
+    Tasks wait for workers without limit, because a batch system may start them in an hour.
 
     Parameters
     ----------
     client
-        Whose cluster.
+        Client of the cluster.
     """
     over = threading.Event()
 

@@ -1,4 +1,4 @@
-"""What the loop of a run hears, beside events: experiments that are over, and what has failed."""
+"""Messages to the loop of a run, besides events: finished experiments, and failures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class FutureDone:
-    """A future of the cluster is done, in whatever way."""
+    """A future of the cluster is done, with any outcome."""
 
     index: int
     future: Future

@@ -1,4 +1,4 @@
-"""The catalog: an index of experiments that finds them by what they are."""
+"""The catalog: an index that finds experiments by their properties."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ _NEIGHBOURS = 20
 class Catalog:
     """An index of experiments in a database.
 
-    The raw files and the results are the truth: a catalog can be deleted and made again by
-    :meth:`scan` and :meth:`sync_features`.  Several processes may use one at the same time.
+    All its content comes from the raw files and the results.  You can delete a catalog and make it
+    again with :meth:`scan` and :meth:`sync_features`.  Several processes may use it at the same
+    time.
 
     Parameters
     ----------
     url_or_path
         A SQLite file, made if missing, for the processes of one machine; or
-        ``"postgresql+psycopg://user@host/database"`` for a group.  All machines of a group must
-        see the raw files under the same paths.  A ``catalog.db`` of the software in use until now
-        is not touched: its content is taken over into ``catalog.oectflow.db`` beside it, and again
+        ``"postgresql+psycopg://user@host/database"`` for a group.  All machines of a group must see
+        the raw files under the same paths.  A ``catalog.db`` of the earlier software is not
+        changed.  Its content is imported into ``catalog.oectflow.db`` beside it, and imported again
         whenever it has changed.
     config
-        Where the raw files are and how they are found; by default the defaults.
+        Where the raw files are and how they are found; by default the default configuration.
 
     Attributes
     ----------
@@ -58,7 +59,7 @@ class Catalog:
     Raises
     ------
     CatalogError
-        The database cannot be reached, is something else, or was written by a newer version.
+        The database cannot be reached, is not a catalog, or was written by a newer version.
 
     Examples
     --------
@@ -105,22 +106,23 @@ class Catalog:
     ) -> ScanReport:
         """Bring the catalog up to date with the raw files below a folder.
 
-        A file of known size and time is not opened; one with another time is, and its content
-        decides.  Files that have vanished are marked, and keep their entries.  A file that cannot
-        be used is a line of the report.  Raw files are never written.
+        A file with the same size and time as before is not opened.  A file with another time is
+        opened, and its content decides whether it has changed.  Missing files are marked, and keep
+        their entries.  Each file that cannot be used has a line in the report.  Raw files are never
+        changed.
 
         Parameters
         ----------
         root
             The folder, by default ``roots.raw_data`` of the configuration.
         workers
-            Processes that read; 1 reads in this one.  By default as many as the work and
-            ``discovery.parallel_workers`` make sensible.
+            Number of processes that read; 1 reads in this process.  By default as many as are
+            useful for the work, at most ``discovery.parallel_workers``.
         verify
-            ``"content"``: files of known size and time are read, too, and what was changed without
-            a trace is found.
+            ``"content"``: files with the same size and time are read, too.  This finds files that
+            were changed without a trace.
         progress
-            Called with the number of files done and of all files.
+            Called with the number of files done, and the number of all files.
 
         Returns
         -------
@@ -138,14 +140,14 @@ class Catalog:
         )
 
     def set_samples(self, source: Any) -> SamplesReport:
-        """Make a table of devices known; it completes what raw files say of theirs.
+        """Add a table of devices; it completes what raw files say about their devices.
 
-        The table is kept: files that are scanned later are completed from it, too.
+        The table is kept, so files that are scanned later are completed from it, too.
 
         Parameters
         ----------
         source
-            A file, DataFrame or mapping, as :func:`oectflow.read_samples` takes it; None forgets
+            A file, DataFrame or mapping, as :func:`oectflow.read_samples` takes it; None removes
             the table.
 
         Returns
@@ -155,7 +157,7 @@ class Catalog:
         Raises
         ------
         ConfigError
-            The table is wrong; the one before stays.
+            The table is wrong; the previous table stays.
         """
         return set_samples(self._store, None if source is None else read_samples(source))
 
@@ -168,42 +170,41 @@ class Catalog:
     def search(self, **filters: Any) -> SearchResult:
         """Find experiments.
 
-        All filters must be fulfilled; one that is None does not count.
+        An experiment must match all filters; a filter that is None is ignored.
 
         Parameters
         ----------
         **filters
-            ``test_id``, ``chip_id``, ``device_id``, ``batch_id``, ``status``, ``device_type``:
-            a text, or a list of which one must fit.
-            ``has_features``, ``missing_features``: True or False, or the name of a feature, or a
-            list of names, all of which an experiment must have, or not have all of; what was
-            computed from an older raw file does not count.
-            ``kind``: has steps of this kind of measurement, or of one of several.
-            ``has_transfer_data``, ``has_transient_data``: True or False.
-            ``created_after``, ``created_before``, ``completed_after``, ``completed_before``: a
-            datetime, a date, or its ISO text, on the instrument's wall clock; *after* includes
-            that moment, *before* does not.
+            ``test_id``, ``chip_id``, ``device_id``, ``batch_id``, ``status``, ``device_type``: a
+            text, or a list of texts, one of which must match.  ``has_features``,
+            ``missing_features``: True or False, the name of a feature, or a list of names.
+            ``has_features``: the experiment has all of them; ``missing_features``: it lacks at
+            least one.  Features computed from an older raw file do not count.  ``kind``: has steps
+            of this kind of measurement, or of one of several.  ``has_transfer_data``,
+            ``has_transient_data``: True or False.  ``created_after``, ``created_before``,
+            ``completed_after``, ``completed_before``: a datetime, a date, or its ISO text, on the
+            instrument's wall clock; *after* includes this moment, *before* does not.
             ``min_completion``, ``max_completion`` (percent), ``min_steps``, ``max_steps`` (of
-            ``total_steps``): numbers, included.
-            ``text_search``: part of the chip id, the description or the test id, in capital or
-            small letters.
-            ``file_state``: ``"present"``, ``"missing"``, ``"unreadable"`` or ``"unscanned"``.
+            ``total_steps``): numbers, included.  ``text_search``: part of the chip id, the
+            description or the test id; upper and lower case are the same.  ``file_state``:
+            ``"present"``, ``"missing"``, ``"unreadable"`` or ``"unscanned"``.
             ``workflow_step_<i>…``: a parameter of the workflow: a value, a list of values, or a
-            range ``(low, high)``, both included, None where it is open.
-            A key of the samples (``W``, ``L``, ``d``, ``semiconductor``, …, see
+            range ``(low, high)``, both included, None where it is open.  A key of the samples
+            (``W``, ``L``, ``d``, ``semiconductor``, …, see
             :mod:`oectflow.pipeline.inputs.samples`): a value, a list of values, or a range
             ``(low, high)``; numbers are in SI units, or texts with a unit (``"100 µm"``).
             ``order_by`` (``"created_at"``), ``order_desc`` (True), ``limit``, ``offset``.
 
         Returns
         -------
-        A sequence of :class:`CatalogEntry` that shows as a table, with ``to_frame()`` and
-        ``paths``.  Experiments whose raw file has vanished are found, too.
+        A sequence of :class:`CatalogEntry`, shown as a table, with ``to_frame()`` and ``paths``. It
+        includes experiments whose raw file is missing.
 
         Raises
         ------
         CatalogError
-            There is no such filter, or a value is not one that it takes; names the nearest.
+            There is no such filter, or it does not accept the value; the message names the nearest
+            one.
 
         Examples
         --------
@@ -224,7 +225,7 @@ class Catalog:
         Raises
         ------
         CatalogError
-            There is none; names the nearest.
+            There is no such experiment; the message names the nearest one.
         """
         column: ColumnElement[Any] = experiments.c.id if isinstance(key, int) else _TEST_ID
         with self._store.read() as connection:
@@ -248,10 +249,10 @@ class Catalog:
     def record_features(
         self, results: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     ) -> int:
-        """Note which features one or several result files hold.
+        """Record the features in one or several result files.
 
-        One small transaction each fifty files.  An experiment that was never scanned gets an entry
-        from what its results say.
+        Every fifty files are one small transaction.  An experiment that was never scanned gets an
+        entry from the metadata of its results.
 
         Parameters
         ----------
@@ -265,18 +266,19 @@ class Catalog:
         Raises
         ------
         CatalogError
-            A file cannot be read, or is no result file.
+            A file cannot be read, or is not a result file.
         """
         paths = [results] if isinstance(results, str | os.PathLike) else results
         return features.record_features(self._store, paths)
 
     def sync_features(self, folder: str | os.PathLike[str] | None = None) -> SyncReport:
-        """Bring the bookkeeping of features up to date with a folder of results.
+        """Bring the record of features up to date with a folder of results.
 
         Parameters
         ----------
         folder
-            Searched at any depth; by default ``roots.features_v2`` of the configuration.
+            The folder, searched at any depth; by default ``roots.features_v2`` of the
+            configuration.
 
         Returns
         -------
@@ -292,19 +294,19 @@ class Catalog:
         )
 
     def features(self, key: str | int) -> list[FeatureRecord]:
-        """Return the features of one experiment, by name; parameters and errors as for :meth:`get`.
+        """Return the features of one experiment by name; parameters and errors as for :meth:`get`.
 
-        A name that stands in several result files comes several times, the newest first.
+        A feature that is in several result files is listed several times, the newest first.
         """
         entry = self.get(key)
         with self._store.read() as connection:
             return features.load_features(connection, entry.id)
 
     def forget_features(self, key: str | int) -> int:
-        """Forget which features an experiment has, and return the number of files forgotten.
+        """Remove the record of an experiment's features; return the number of files removed.
 
-        The files stay: :meth:`sync_features` finds them again.  Parameters and errors as for
-        :meth:`get`.
+        The files themselves stay; :meth:`sync_features` finds them again.  Parameters and errors as
+        for :meth:`get`.
         """
         entry = self.get(key)
         with self._store.write() as connection:
@@ -313,38 +315,38 @@ class Catalog:
     def import_legacy(
         self, path: str | os.PathLike[str], raw_root: str | os.PathLike[str] | None = None
     ) -> ImportReport:
-        """Take over a ``catalog.db`` of the software in use until now, without altering it.
+        """Import a ``catalog.db`` of the earlier software, without changing it.
 
-        Experiments keep their numbers where these are free.  Those that are known already stay as
-        they are.  A scan of the raw files completes the entries.
+        Experiments keep their numbers if these are free.  Experiments that are already known do not
+        change.  A scan of the raw files completes the entries.
 
         Parameters
         ----------
         path
-            That file.
+            The ``catalog.db`` file.
         raw_root
-            The folder to which its paths are relative; by default ``raw`` beside it, or the folder
-            in which it lies.
+            The folder that its paths are relative to; by default ``raw`` beside the file, or the
+            folder of the file.
 
         Returns
         -------
-        What was taken over; print it.
+        A report of what was imported; print it.
 
         Raises
         ------
         CatalogError
-            The file is none, or cannot be read.
+            The file is not such a catalog, or cannot be read.
         """
         return legacy.import_legacy(self._store, path, raw_root)
 
     def validate(self, *, content: bool = False) -> ValidationReport:
-        """Compare the catalog with itself, with the raw files and with the results.
+        """Check the catalog against itself, the raw files and the results.
 
         Parameters
         ----------
         content
-            Read every raw file and compare its bytes with those at the scan, to find what a failing
-            disk has changed.
+            Read every raw file and compare its bytes with those at the scan.  This finds changes by
+            a failing disk.
 
         Returns
         -------
@@ -353,9 +355,9 @@ class Catalog:
         return integrity.validate(self._store, content=content)
 
     def backup(self, path: str | os.PathLike[str]) -> Path:
-        """Copy the catalog, as it is at this moment, into one SQLite file, and return its path.
+        """Copy the catalog, as it is now, into one SQLite file, and return its path.
 
-        The copy is a catalog itself, also of one in PostgreSQL.
+        The copy is a catalog, too, even if the original is in PostgreSQL.
 
         Raises
         ------
@@ -365,19 +367,19 @@ class Catalog:
         return integrity.backup(self._store, path)
 
     def vacuum(self) -> int:
-        """Make the database compact, and return the bytes gained."""
+        """Make the database smaller, and return the number of bytes gained."""
         return integrity.vacuum(self._store)
 
     def remove_missing(self) -> int:
-        """Forget the experiments whose raw files have vanished, and return their number."""
+        """Remove the experiments whose raw files are missing, and return their number."""
         return integrity.remove_missing(self._store)
 
     def stats(self) -> CatalogStats:
-        """Return what the catalog holds, in numbers; print it."""
+        """Return the content of the catalog in numbers; print it."""
         return integrity.stats(self._store)
 
     def close(self) -> None:
-        """Close the database.  What a search has found can still be looked at."""
+        """Close the database.  You can still look at the results of a search."""
         self._store.close()
 
     def __enter__(self) -> Self:

@@ -1,9 +1,9 @@
 """``catalog_config.yaml``: where the raw files and the database are, and how files are found.
 
-Every key of existing configuration files is accepted; a key that is none of them is an error that
-names the nearest.  ``roots``, ``database.path`` and ``discovery`` have an effect.  The sections
-``sync`` and ``logging`` and the other keys of ``database`` are checked and have none: the raw files
-are the truth, they are never written, and there is nothing to reconcile.
+Every key of existing configuration files is accepted.  An unknown key is an error that names the
+nearest key.  ``roots``, ``database.path`` and ``discovery`` have an effect.  The sections ``sync``
+and ``logging`` and the other keys of ``database`` are checked, but have no effect: all content
+comes from the raw files, which are never changed, so there is nothing to reconcile.
 
 Relative paths are relative to the current directory, as they have always been.  ``${NAME}`` stands
 for an environment variable.
@@ -36,7 +36,7 @@ class _Section(BaseModel):
 
 
 class Roots(_Section):
-    """Folders: of raw files, of old feature files, and of the results."""
+    """Folders of raw files, of old feature files, and of the results."""
 
     raw_data: str = "data/raw"
     features: str = "data/features"
@@ -45,7 +45,7 @@ class Roots(_Section):
     @model_validator(mode="before")
     @classmethod
     def _other_name(cls, given: Any) -> Any:
-        """Accept ``features_v1``, as published examples call ``features``."""
+        """Accept ``features_v1``, the name of ``features`` in published examples."""
         if isinstance(given, dict) and "features_v1" in given and "features" not in given:
             given = dict(given)
             given["features"] = given.pop("features_v1")
@@ -72,7 +72,7 @@ class Sync(_Section):
 
 
 class FilePatterns(_Section):
-    """Names of raw files, and of feature files that lie beside them."""
+    """Names of raw files, and of feature files beside them."""
 
     raw: str = "*-test_*.h5"
     features: str = "*-feat_*.h5"
@@ -81,8 +81,9 @@ class FilePatterns(_Section):
 class Discovery(_Section):
     """How raw files are found.
 
-    ``recursive`` and ``max_depth`` say how far below the root; ``parallel_workers`` read new files;
-    names of files or folders that match one of ``ignore_patterns`` are passed over.
+    ``recursive`` and ``max_depth`` say how far to search below the root; ``parallel_workers`` is
+    the number of processes that read new files; files and folders whose names match one of
+    ``ignore_patterns`` are skipped.
     """
 
     recursive: bool = True
@@ -111,9 +112,9 @@ class CatalogConfig(_Section):
     logging: Logging = Logging()
 
     def below(self, folder: Path) -> CatalogConfig:
-        """Return the configuration with its relative paths taken from a folder.
+        """Return the configuration with its relative paths starting at a folder.
 
-        A configuration that was found in a folder above the current one means its own.
+        The paths of a configuration found above the current folder start at its own folder.
         """
 
         def place(path: str) -> str:
@@ -131,12 +132,12 @@ class CatalogConfig(_Section):
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the configuration as YAML to a file that does not exist yet.
 
-        What has no effect is left out, unless it is set to something.
+        Keys without effect are left out, unless they are set.
 
         Raises
         ------
         CatalogError
-            There is such a file, or it cannot be written.
+            The file exists already, or cannot be written.
         """
         target = Path(path)
         content = self.model_dump(mode="json")
@@ -181,7 +182,7 @@ def load_catalog_config(
 
     Returns
     -------
-    The configuration, with defaults for what it does not say.
+    The configuration, with defaults for missing keys.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a catalog says about one experiment."""
+"""The entry of one experiment in a catalog."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ class CatalogEntry:
     id
         Number of the entry in its catalog.
     test_id
-        Which experiment: two tests of one device are two experiments.
+        Id of the experiment; two tests of one device are two experiments.
     chip_id, device_id, batch_id, description, test_unit_id
-        As in the raw file; ``""`` or None where it does not say.
+        As in the raw file; ``""`` or None if not given.
     status
-        As in the raw file, such as ``"completed"``; ``"unknown"`` where it does not say.
+        As in the raw file, such as ``"completed"``; ``"unknown"`` if not given.
     device_type, sample_type, temperature, duration
-        As in the raw file; ``"unknown"`` or None where it does not say.  Duration in s.
+        As in the raw file; ``"unknown"`` or None if not given.  Duration in s.
     completion_percentage, completed_steps, total_steps
-        As in the raw file; without a declared total, the number of measured steps.
+        As in the raw file.  If it does not give a total, the number of measured steps.
     transfer_steps, transient_steps
-        Steps in the file.
+        Number of steps in the file.
     n_steps
-        Steps in the file by kind of measurement: ``{"output": 4, "transfer": 1}``.
+        Number of steps in the file by kind of measurement: ``{"output": 4, "transfer": 1}``.
     created_at, completed_at
         The instrument's wall clock, without time zone.
     total_data_points
-        Numbers in the file, voltages, times and padding included.
+        Count of all numbers in the file, including voltages, times and padding.
     path
-        The raw file; None where it was never known.
+        The raw file; None if it was never known.
     file_state
-        ``"present"``, ``"missing"`` (it had vanished at the last scan), ``"unreadable"``, or
-        ``"unscanned"`` (known from results or another catalog only).
+        ``"present"``, ``"missing"`` (not found at the last scan), ``"unreadable"``, or
+        ``"unscanned"`` (known only from results or another catalog).
     problem
         What is wrong with the file, else ``""``.
     raw_file_size, raw_file_modified
@@ -57,13 +57,13 @@ class CatalogEntry:
     content_hash
         XXH3-128 of the file's bytes; None before the first scan.
     has_features
-        Whether features have been computed from what the file holds now.
+        Whether features have been computed from the present content of the file.
     workflow
         The flattened parameters of the workflow, ``workflow_step_<i>…``.
     sample
-        What is known of the device: see :mod:`oectflow.pipeline.inputs.samples`.
+        Known properties of the device, see :mod:`oectflow.pipeline.inputs.samples`.
     legacy
-        What an imported catalog knew beyond all this.
+        Further data of an imported catalog.
     """
 
     id: int
@@ -100,12 +100,12 @@ class CatalogEntry:
 
     @property
     def has_transfer_data(self) -> bool:
-        """Whether the file holds a transfer step."""
+        """Whether the file has a transfer step."""
         return self.transfer_steps > 0
 
     @property
     def has_transient_data(self) -> bool:
-        """Whether the file holds a transient step."""
+        """Whether the file has a transient step."""
         return self.transient_steps > 0
 
     def open(self) -> Experiment:
@@ -116,7 +116,7 @@ class CatalogEntry:
         InputError
             It cannot be read.
         CatalogError
-            The catalog does not know where it is.
+            The catalog does not know where the file is.
         """
         if self.path is None:
             raise CatalogError(f"{self.test_id}: its raw file is not known; scan its folder")
@@ -179,7 +179,7 @@ def load_entries(connection: Connection, ids: Sequence[int]) -> list[CatalogEntr
 def load_workflows(
     connection: Connection, ids: Iterable[int | None]
 ) -> dict[int | None, dict[str, Any]]:
-    """Return the parameters of workflows by id; those of None are empty."""
+    """Return the parameters of workflows by id; None has no parameters."""
     wanted = {i for i in ids if i is not None}
     rows = connection.execute(
         select(workflows.c.id, workflows.c.parameters).where(workflows.c.id.in_(wanted))

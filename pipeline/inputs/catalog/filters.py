@@ -38,29 +38,29 @@ ORDERS = {name: _c[name] for name in ("created_at", "test_id", "id", *SORTED_BY)
 
 
 def unindexed(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a column, so written that no index of its own is used for it.
+    """Return a column in a form for which SQLite does not use an index of this column.
 
-    SQLite takes an index of this one column for better than it is: it then looks up row after row
-    in the table, in no order, which takes ten times as long as reading ``ix_scan`` from one end to
-    the other.
+    SQLite overrates an index of this one column.  With it, SQLite looks up row after row in the
+    table, in no order.  This takes ten times as long as reading ``ix_scan`` from one end to the
+    other.
     """
     return func.coalesce(column, None)
 
 
 def conditions(connection: Connection, filters: Mapping[str, Any]) -> list[Condition]:
-    """Return what an experiment must fulfil.
+    """Return the conditions that an experiment must meet.
 
     Parameters
     ----------
     connection
-        To look up which words the catalog knows.
+        Connection to look up which words the catalog knows.
     filters
-        By name; a filter whose value is None does not count.
+        Values by name of the filter; a filter whose value is None is ignored.
 
     Raises
     ------
     CatalogError
-        There is no such filter, or a value is not one that it takes; names the nearest.
+        There is no such filter, or it does not accept the value; the message names the nearest one.
     """
     found = []
     for name, value in filters.items():
@@ -343,7 +343,7 @@ def ordering(order_by: Any, order_desc: Any, n_found: int | None) -> list[Column
     order_by, order_desc
         As given by the user.
     n_found
-        How many experiments there are to sort; not needed for those in ``WALKED``.
+        Number of experiments to sort; not needed for columns in ``WALKED``.
     """
     check_order(order_by, order_desc)
     column: ColumnElement[Any] = ORDERS[order_by]
@@ -360,7 +360,7 @@ def ordering(order_by: Any, order_desc: Any, n_found: int | None) -> list[Column
 
 
 def check_order(order_by: Any, order_desc: Any) -> None:
-    """Raise CatalogError where a result cannot be sorted like this."""
+    """Raise CatalogError if a result cannot be sorted like this."""
     if order_by not in ORDERS:
         hint = did_you_mean(str(order_by), ORDERS)
         raise CatalogError(f"cannot order by {order_by!r}{hint}")

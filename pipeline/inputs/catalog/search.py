@@ -1,4 +1,4 @@
-"""Search a catalog, and look at what was found."""
+"""Search a catalog, and look at the experiments found."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ class _Query:
 
 
 class SearchResult(Sequence[CatalogEntry]):
-    """Experiments that a search has found; a table in a notebook.
+    """Experiments that a search has found; shown as a table in a notebook.
 
     It is a sequence of :class:`CatalogEntry`: it has a length, can be indexed, sliced and looped
-    over.  The rows are read when they are looked at, some hundred at a time.
+    over.  Rows are read when you look at them, some hundred at a time.
     """
 
     def __init__(self, query: _Query, n: int, first: list[int]) -> None:
@@ -123,7 +123,7 @@ class SearchResult(Sequence[CatalogEntry]):
 
     @property
     def paths(self) -> list[Path]:
-        """The raw files, in order, for ``oectflow.extract``; vanished and unreadable ones apart."""
+        """The raw files, in order, for ``oectflow.extract``, without missing or unreadable ones."""
         ids = self._all_ids()
         c = experiments.c
         statement = (
@@ -146,7 +146,7 @@ class SearchResult(Sequence[CatalogEntry]):
         workflow
             Add the parameters of the workflows as columns ``workflow_step_…``.
         sample
-            Add what is known of the devices as columns ``sample_…``, numbers in SI units.
+            Add the known properties of the devices as columns ``sample_…``, numbers in SI units.
         """
         import pandas as pd
 
