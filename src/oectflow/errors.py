@@ -2,17 +2,22 @@
 
 ::
 
-    OectflowError ├── InputError          a file or folder cannot be used │   ├── UnreadableFile
-    it is damaged, locked, or not HDF5 │   ├── NotAnExperiment     it is HDF5, but not a raw
-    experiment │   └── IngestError         an instrument folder cannot be converted ├── ConfigError
-    a feature configuration is wrong │   ├── UnknownExtractor    no extractor has this name │   ├──
-    ParameterError      an extractor does not take this parameter or value │   └── ExpressionError
-    a derived feature's expression is refused ├── OutputError         results cannot be written or
-    read │   ├── DamagedFile         a result file was cut or changed │   ├── StorageError
-    the disk is full, the folder gone or not writable │   └── UnknownFeature      results do not
-    hold the feature asked for ├── CatalogError        a catalog cannot be opened, searched or
-    changed ├── ClusterError        no usable Dask cluster └── RunFailed           a run with
-    ``on_error="raise"`` had failures
+    OectflowError
+    ├── InputError          a file or folder cannot be used
+    │   ├── UnreadableFile      it is damaged, locked, or not HDF5
+    │   ├── NotAnExperiment     it is HDF5, but not a raw experiment
+    │   └── IngestError         an instrument folder cannot be converted
+    ├── ConfigError         a feature configuration is wrong
+    │   ├── UnknownExtractor    no extractor has this name
+    │   ├── ParameterError      an extractor does not take this parameter or value
+    │   └── ExpressionError     a derived feature's expression is refused
+    ├── OutputError         results cannot be written or read
+    │   ├── DamagedFile         a result file was cut or changed
+    │   ├── StorageError        the disk is full, the folder gone or not writable
+    │   └── UnknownFeature      results do not hold the feature asked for
+    ├── CatalogError        a catalog cannot be opened, searched or changed
+    ├── ClusterError        no usable Dask cluster
+    └── RunFailed           a run with ``on_error="raise"`` had failures
 
 This module imports no other module of oectflow, so every module may import it.  Errors take one
 positional argument, the message: they cross process borders by pickle.

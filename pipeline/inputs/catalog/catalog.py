@@ -175,22 +175,25 @@ class Catalog:
         Parameters
         ----------
         **filters
-            ``test_id``, ``chip_id``, ``device_id``, ``batch_id``, ``status``, ``device_type``: a
-            text, or a list of texts, one of which must match.  ``has_features``,
-            ``missing_features``: True or False, the name of a feature, or a list of names.
-            ``has_features``: the experiment has all of them; ``missing_features``: it lacks at
-            least one.  Features computed from an older raw file do not count.  ``kind``: has steps
-            of this kind of measurement, or of one of several.  ``has_transfer_data``,
-            ``has_transient_data``: True or False.  ``created_after``, ``created_before``,
-            ``completed_after``, ``completed_before``: a datetime, a date, or its ISO text, on the
-            instrument's wall clock; *after* includes this moment, *before* does not.
+            ``test_id``, ``chip_id``, ``device_id``, ``batch_id``, ``status``, ``device_type``:
+            a text, or a list of texts, one of which must match.
+            ``has_features``, ``missing_features``: True or False, the name of a feature, or a
+            list of names.  ``has_features``: the experiment has all of them;
+            ``missing_features``: it lacks at least one.  Features computed from an older raw
+            file do not count.
+            ``kind``: has steps of this kind of measurement, or of one of several.
+            ``has_transfer_data``, ``has_transient_data``: True or False.
+            ``created_after``, ``created_before``, ``completed_after``, ``completed_before``: a
+            datetime, a date, or its ISO text, on the instrument's wall clock; *after* includes
+            this moment, *before* does not.
             ``min_completion``, ``max_completion`` (percent), ``min_steps``, ``max_steps`` (of
-            ``total_steps``): numbers, included.  ``text_search``: part of the chip id, the
-            description or the test id; upper and lower case are the same.  ``file_state``:
-            ``"present"``, ``"missing"``, ``"unreadable"`` or ``"unscanned"``.
+            ``total_steps``): numbers, included.
+            ``text_search``: part of the chip id, the description or the test id; upper and
+            lower case are the same.
+            ``file_state``: ``"present"``, ``"missing"``, ``"unreadable"`` or ``"unscanned"``.
             ``workflow_step_<i>…``: a parameter of the workflow: a value, a list of values, or a
-            range ``(low, high)``, both included, None where it is open.  A key of the samples
-            (``W``, ``L``, ``d``, ``semiconductor``, …, see
+            range ``(low, high)``, both ends included, None for an open end.
+            A key of the samples (``W``, ``L``, ``d``, ``semiconductor``, …, see
             :mod:`oectflow.pipeline.inputs.samples`): a value, a list of values, or a range
             ``(low, high)``; numbers are in SI units, or texts with a unit (``"100 µm"``).
             ``order_by`` (``"created_at"``), ``order_desc`` (True), ``limit``, ``offset``.
