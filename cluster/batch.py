@@ -48,7 +48,7 @@ def start_batch(
     security: Any = None,
     **options: Any,
 ) -> tuple[Cluster, Jobs]:
-    """Start a scheduler here whose workers will be jobs; none is submitted yet.
+    """Start a scheduler on this machine whose workers will be jobs; no job is submitted yet.
 
     Parameters
     ----------
@@ -59,22 +59,22 @@ def start_batch(
     dashboard_port, dashboard_host
         Where the dashboard listens.
     security
-        None or True: TLS with a temporary certificate, which lies in ``~/.oectflow`` for the jobs
-        while the cluster runs; False: none, so that everybody on the network can run code under
-        your name.
+        None or True: TLS with a temporary certificate, which is kept in ``~/.oectflow`` for the
+        jobs while the cluster runs.  False: no TLS; then everybody on the network can run code
+        under your name.
     **options
         Arguments of the cluster class in dask-jobqueue: ``cores`` (of one job), ``queue``,
-        ``account``, ``walltime``, ``interface``, ``job_extra_directives`` …; those that are not
-        given are taken from Dask's configuration, ``jobqueue.<kind>``.
+        ``account``, ``walltime``, ``interface``, ``job_extra_directives`` …; missing ones are taken
+        from Dask's configuration, ``jobqueue.<kind>``.
 
     Returns
     -------
-    The cluster, whose ``job_script()`` shows what will be submitted, and its jobs.
+    The cluster and its jobs.  ``job_script()`` of the cluster shows what will be submitted.
 
     Raises
     ------
     ClusterError
-        dask-jobqueue is missing, or refuses an option.
+        dask-jobqueue is missing, or does not accept an option.
     """
     with extra("batch", f"connect({kind!r})", ClusterError):
         jobqueue = importlib.import_module("dask_jobqueue")

@@ -1,7 +1,7 @@
-"""What the page on the dashboard shows, counted from the events of a run.
+"""Counts for the page on the dashboard, made from the events of a run.
 
-This module and :mod:`oectflow.cluster.dashboard` are sent to the scheduler as they are, so that
-a scheduler needs no oectflow.
+This module and :mod:`oectflow.cluster.dashboard` are sent to the scheduler by value, so a scheduler
+needs no oectflow.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class ExperimentRow:
     state
         ``"waiting"``, ``"running"``, then ``"done"``, ``"flagged"`` or ``"failed"``.
     logical_done, n_errors
-        Pairs computed, and those among them in which an extractor raised.
+        Number of pairs computed, and of pairs in which an extractor raised an error.
     n_flagged, n_failed
         Steps, known when the experiment is written.
     seconds
-        Time spent in extractors, in s, all workers together.
+        Time spent in extractors by all workers together, in s.
     bytes_computed, bytes_written
-        Values computed, as they are in memory, and size of the Parquet file.
+        Size in memory of the computed values, and size of the Parquet file.
     entered, last_event
         Time since the epoch, in s.
     """
@@ -57,12 +57,12 @@ class ExperimentRow:
 
     @property
     def open(self) -> bool:
-        """Whether it has not been written."""
+        """Whether the experiment has not been written yet."""
         return self.state in ("waiting", "running")
 
     @property
     def steps_done(self) -> float:
-        """Steps done; one of whose features only half are computed counts half."""
+        """Steps done; a step with half of its features computed counts half."""
         if not self.open:
             return float(self.n_steps)
         share = min(1.0, self.logical_done / self.n_logical) if self.n_logical else 0.0
@@ -70,7 +70,7 @@ class ExperimentRow:
 
     @property
     def per_cent(self) -> int:
-        """How much is done: 0 only where nothing is, and 100 only where everything is."""
+        """Share done in %: 0 only if nothing is done, and 100 only if everything is done."""
         if not (self.n_steps and self.steps_done):
             return 0
         if self.steps_done >= self.n_steps:
@@ -80,18 +80,18 @@ class ExperimentRow:
 
 @dataclass
 class RunTotals:
-    """One run: what it began with, and what has become of it.
+    """One run: its work at the start, and its progress.
 
     Attributes
     ----------
     n_experiments, n_steps
-        Of which there are no results yet when the cluster begins to work; 0 where unknown.
+        Experiments and steps without results when the cluster begins to work; 0 if unknown.
     outcomes
-        Experiments that are over, by outcome.
+        Finished experiments, by outcome.
     steps_over
-        Steps of these.
+        Steps of the finished experiments.
     n_errors
-        (feature, step) pairs in which an extractor raised.
+        Number of (feature, step) pairs in which an extractor raised an error.
     """
 
     n_experiments: int = 0
@@ -103,7 +103,7 @@ class RunTotals:
 
 @dataclass(frozen=True)
 class BatchDot:
-    """Size of one batch: when it ended (s since the epoch), which, and how long it took (s)."""
+    """One batch: when it ended (s since the epoch), its label, and how long it took (s)."""
 
     ended: float
     source: str
@@ -114,18 +114,18 @@ class BatchDot:
 
 @dataclass
 class RunCounters:
-    """Counts what happens, in bounded memory.
+    """Counts events in bounded memory.
 
     Parameters
     ----------
     n_rows
-        How many experiments are kept: those that are open, and of the others the last ones.
+        How many experiments are kept: the open ones, and the last ones of the others.
     bin_seconds, n_bins
         Length in s and number of the intervals in which throughput is counted.
     n_dots
         How many batches are kept.
     n_runs
-        How many runs are kept, the last ones.
+        How many runs are kept; older ones are dropped.
     sources
         Kinds of measurement.
     clock
@@ -148,7 +148,7 @@ class RunCounters:
         self.dots: deque[BatchDot] = deque(maxlen=self.n_dots)
 
     def event(self, topic: str, event: Any) -> None:
-        """Count an event of a topic; those of other people's topics are left alone."""
+        """Count an event of a topic; topics of others are ignored."""
         if not topic.startswith(TOPIC_PREFIX) or not isinstance(event, Mapping):
             return
         run = topic.removeprefix(TOPIC_PREFIX)
@@ -180,12 +180,12 @@ class RunCounters:
         return totals
 
     def steps_done(self, run: str) -> int:
-        """Return the steps of a run that are done, those of open experiments in part."""
+        """Return the number of steps of a run that are done; open experiments count in part."""
         rows = [row for (its, _), row in self.rows.items() if its == run and row.open]
         return self.runs[run].steps_over + int(sum(row.steps_done for row in rows))
 
     def n_open(self, run: str) -> int:
-        """Return the number of experiments of a run that workers have been given, and not ended."""
+        """Return the number of experiments of a run that workers have started but not finished."""
         return sum(row.open for (its, _), row in self.rows.items() if its == run)
 
     def _entered(self, row: ExperimentRow, event: Mapping[str, Any], now: float) -> None:
@@ -239,7 +239,7 @@ class RunCounters:
             self.rows.popitem(last=False)
 
     def newest_first(self) -> list[ExperimentRow]:
-        """Return the experiments that are open, then those that are over, the newest first."""
+        """Return the open experiments, then the finished ones, the newest first."""
         rows = sorted(self.rows.values(), key=lambda row: row.last_event, reverse=True)
         return sorted(rows, key=lambda row: not row.open)
 
@@ -249,12 +249,12 @@ class RunCounters:
         Parameters
         ----------
         n_named
-            How many features are named, those with most steps; the others become one.
+            How many features are named: those with most steps.  The others are combined into one.
 
         Returns
         -------
-        Begin of the intervals, without a gap, in s since the epoch; and by feature, steps/s in
-        each.  The interval that is not over is left out.
+        Begin of the intervals, without a gap, in s since the epoch; and for each feature, steps/s
+        in each interval.  The unfinished interval is left out.
         """
         now = self.clock()
         counted = {begin: steps for begin, steps in self.bins if begin + self.bin_seconds <= now}

@@ -1,7 +1,7 @@
 """The page ``/oectflow`` on the Dask dashboard: experiments, throughput and batch sizes.
 
-The plugin that counts is registered from the client, so the page comes to any scheduler, also one
-that ran before; it is sent by value, so the scheduler needs no oectflow.
+The client registers the plugin that counts, so every scheduler gets the page, even one that was
+already running.  The plugin is sent by value, so the scheduler needs no oectflow.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class RunPage(SchedulerPlugin):
     Parameters
     ----------
     sources
-        Kinds of measurement, which the scheduler need not know.
+        Kinds of measurement; the scheduler does not need to know them.
     """
 
     name = "oectflow-page"
@@ -65,9 +65,9 @@ class RunPage(SchedulerPlugin):
 
 
 def add_page(client: Client, by_value: bool) -> None:
-    """Bring the page to the scheduler of a client, unless it is there.
+    """Add the page to the scheduler of a client, unless it is already there.
 
-    A scheduler without a dashboard, or with another version of Python, does without the page.
+    A scheduler without a dashboard, or with another version of Python, gets no page.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def add_page(client: Client, by_value: bool) -> None:
 
 
 def add_route(scheduler: Scheduler, counters: RunCounters) -> None:
-    """Serve the page beside those of Dask, and put it into their menu."""
+    """Serve the page beside the pages of Dask, and add it to their menu."""
     pages = dask_internals.dashboard_pages(scheduler)
     if not pages or any(path.endswith(f"/{PAGE}") for app in pages for path in app.app_paths):
         return
@@ -111,12 +111,12 @@ def add_route(scheduler: Scheduler, counters: RunCounters) -> None:
 
 
 class Page:
-    """What one visitor sees.
+    """The page of one visitor.
 
     Parameters
     ----------
     counters
-        What to show.
+        Counters to show.
     """
 
     def __init__(self, counters: RunCounters) -> None:
@@ -141,7 +141,7 @@ class Page:
         )
 
     def update(self) -> None:
-        """Show how things stand."""
+        """Show the present state."""
         counters = self.counters
         begins, rates = counters.throughput(len(COLOURS) - 1)
         now = sum(series[-1] for series in rates.values()) if begins else 0.0

@@ -1,4 +1,4 @@
-"""What we use of Dask although it does not promise to keep it, in one place.
+"""Parts of Dask that oectflow uses although Dask does not promise to keep them, in one place.
 
 ``tests/cluster/test_dask_internals.py`` names what is gone, and in which version of Dask.
 """
@@ -24,10 +24,10 @@ __all__ = [
 
 
 class SteadyCluster(SpecCluster):
-    """A cluster whose workers are started again by their nannies, and by nobody else."""
+    """A cluster whose workers are restarted by their nannies only."""
 
     def scheduler_is_gone(self) -> bool:
-        """Whether the process of the scheduler has ended without being asked to."""
+        """Whether the process of the scheduler has ended unexpectedly."""
         raise NotImplementedError
 
     def _update_worker_status(self, op: str, msg: Any) -> None:
@@ -50,18 +50,18 @@ def dashboard_pages(scheduler: Any) -> list[Any]:
 
 
 def new_page(scheduler: Any, name: str, fill: Any, update_ms: int) -> None:
-    """Serve a page beside those of the dashboard, which has some, and put it into their menu.
+    """Serve a page beside the other pages of the dashboard, and add it to their menu.
 
     Parameters
     ----------
     scheduler
-        Of this process.
+        Scheduler in this process.
     name
-        The last part of its address.
+        The last part of the page's address.
     fill
-        Called with the document of each visitor; returns what brings it up to date.
+        Called with the document of each visitor; returns the function that updates it.
     update_ms
-        How often that is called, in ms.
+        How often this function is called, in ms.
     """
     from distributed.dashboard.components.scheduler import BOKEH_THEME, env
     from distributed.dashboard.core import BokehApplication

@@ -1,4 +1,4 @@
-"""The process of :mod:`oectflow.cluster.host` on a machine that is reached by SSH.
+"""The process of :mod:`oectflow.cluster.host` on a machine reached by SSH.
 
 It is started as a module by :mod:`oectflow.cluster.ssh`, and ends with the connection.
 Certificates come as text with the requests and stay in memory: no file holds a key.
@@ -25,10 +25,10 @@ _ANSWER = 5.0
 
 
 class FarHost(Host):
-    """Starts and stops a scheduler and workers, and knows its machine."""
+    """Starts and stops a scheduler and workers, and describes its machine."""
 
     async def describe(self) -> dict[str, Any]:
-        """Return at which address SSH has reached this machine, all that it has, and its disk."""
+        """Return the address that SSH has reached, all addresses of this machine, and its disk."""
         addresses = {
             name: [one.address for one in found if one.family in (socket.AF_INET, socket.AF_INET6)]
             for name, found in psutil.net_if_addrs().items()
@@ -45,14 +45,14 @@ class FarHost(Host):
     async def keep_kernels_apart(self) -> None:
         """Compile into a folder of this machine's own, before the first worker.
 
-        Machines that write into one folder of a network disk can spoil each other's index.
+        Machines that write into the same folder of a network disk can damage each other's index.
         """
         os.environ["NUMBA_CACHE_DIR"] = str(
             platformdirs.user_cache_path("oectflow") / f"numba-{socket.gethostname()}"
         )
 
     async def reach(self, address: str, security: dict[str, Any] | None) -> None:
-        """Connect to a scheduler, and raise what comes of it."""
+        """Connect to a scheduler, and raise the error if this fails."""
         await knock(address, Security(**security or {}))
 
     async def start_scheduler(
@@ -76,7 +76,7 @@ async def knock(address: str, security: Security) -> None:
     Raises
     ------
     OSError
-        Nobody answers, or they do not trust each other.
+        Nothing answers, or the two sides do not trust each other.
     """
     comm = await connect(address, timeout=_ANSWER, **security.get_connection_args("client"))
     await comm.close()

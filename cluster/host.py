@@ -1,8 +1,8 @@
-"""A process that holds a Dask scheduler and the nannies of this machine's workers.
+"""A process that runs a Dask scheduler and the nannies of this machine's workers.
 
 It is started as a script by :mod:`oectflow.cluster.processes` and obeys one JSON request per line
 of its standard input; each is answered by a line of its standard output.  When the input ends, for
-whatever reason, everything that was started here ends.
+any reason, everything that this process has started ends.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Host:
     async def start_scheduler(
         self, options: dict[str, Any], remove_at_end: str | None = None
     ) -> str:
-        """Start the scheduler and return its address; a folder that only it needs ends with it."""
+        """Start the scheduler and return its address; its own folder is removed when it ends."""
         self.remove_at_end = remove_at_end
         self.scheduler = await Scheduler(**options)
         need_own_name(self.scheduler)
@@ -58,7 +58,7 @@ class Host:
         return str(nanny.worker_address)
 
     async def stop_worker(self, name: int | str) -> None:
-        """Stop a worker; one that is not there has been stopped."""
+        """Stop a worker; a missing worker has already been stopped."""
         nanny = self.nannies.pop(name, None)
         if nanny is not None:
             await nanny.close(timeout=SECONDS_TO_CLOSE)
@@ -88,10 +88,11 @@ class Refused(RequestHandler):
 
 
 def need_own_name(scheduler: Scheduler) -> None:
-    """Let the dashboard answer only those who ask this machine by a name of its own.
+    """Let the dashboard answer only requests that use a name of this machine.
 
-    A page from elsewhere could otherwise read it in the user's browser: by a name of its own that
-    it lets lead here, or by a WebSocket, which browsers open across origins.
+    Otherwise, a foreign web page could read the dashboard in the user's browser: through its own
+    host name that it points to this machine, or through a WebSocket, which browsers open across
+    origins.
     """
     application = getattr(scheduler, "http_application", None)
     if application is None:
@@ -131,13 +132,13 @@ def _is_address(host: str) -> bool:
 
 
 def in_words(error: BaseException) -> str:
-    """Return an error and what it was raised from: Dask names the cause there only."""
+    """Return the text of an error and of its cause: Dask names the cause only there."""
     words = f"{type(error).__name__}: {error}"
     return f"{words} {in_words(error.__cause__)}" if error.__cause__ is not None else words
 
 
 async def serve(host: Host, requests: AsyncIterator[str], answer_file: Any) -> None:
-    """Obey requests until there are no more, then close everything."""
+    """Answer requests until there are no more, then close everything."""
     running = set()
 
     async def obey(request: dict[str, Any]) -> None:
@@ -159,7 +160,7 @@ async def serve(host: Host, requests: AsyncIterator[str], answer_file: Any) -> N
 
 
 async def lines_of_standard_input() -> AsyncIterator[str]:
-    """Yield lines as they arrive; read in a thread, as Windows cannot wait for a pipe otherwise."""
+    """Yield lines as they arrive, read in a thread: Windows cannot wait for a pipe otherwise."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[str] = asyncio.Queue()
 
@@ -184,7 +185,7 @@ def main(host: Host) -> None:
     Parameters
     ----------
     host
-        What obeys.
+        The host that answers requests.
     """
     # Whatever prints must not be taken for an answer.
     answers = os.fdopen(os.dup(1), "w")

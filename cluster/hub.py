@@ -1,6 +1,6 @@
-"""Links that work where the notebook is behind a JupyterHub.
+"""Links that work if the notebook is behind a JupyterHub.
 
-A port of the machine of a notebook is seen through the hub by jupyter-server-proxy, under the path
+jupyter-server-proxy shows a port of the notebook's machine through the hub, under the path
 ``proxy/<port>`` of the user's server.
 """
 
@@ -17,10 +17,10 @@ _HERE, _ELSEWHERE = "proxy/{port}/status", "proxy/{host}:{port}/status"
 
 
 def hub_address() -> str | None:
-    """Return where browsers see the server of this notebook, with a slash at its end.
+    """Return the address at which browsers see this notebook's server, with a slash at its end.
 
-    It begins with a path where the hub does not tell its name, which links of a page understand;
-    None where there is no hub.
+    If the hub does not tell its name, the address begins with a path, which links of a page
+    understand.  None if there is no hub.
     """
     prefix = os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
     if not prefix:
@@ -29,10 +29,10 @@ def hub_address() -> str | None:
 
 
 def lead_dashboards_through_hub(*, here: bool) -> None:
-    """Let links to dashboards lead through the hub, where there is one.
+    """Let links to dashboards go through the hub, if there is one.
 
-    That is Dask's own setting, ``distributed.dashboard.link``; what somebody else has written there
-    is left.
+    This uses Dask's setting ``distributed.dashboard.link``.  A value that somebody else has set is
+    kept.
 
     Parameters
     ----------

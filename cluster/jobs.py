@@ -1,7 +1,7 @@
 """The jobs of a batch system: refused, ended before their workers came, or ended and replaced.
 
-A job says at its end, in a folder that all nodes see, that it has ended; that is the same for every
-batch system.  What it cannot say, that it was refused, the command that submits it says.
+At its end, a job writes into a folder that all nodes see.  This works in the same way for every
+batch system.  If a job is refused, the command that submits it says so.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _LINES, _CHARACTERS = 12, 2000
 
 
 def script_lines(folder: Path) -> list[str]:
-    """Return shell lines with which a job says that it has ended, and with which status.
+    """Return shell lines that let a job say that it has ended, and with which status.
 
     Parameters
     ----------
     folder
-        Where; all nodes see it.
+        Folder for these messages; all nodes must see it.
     """
     place = shlex.quote(str(folder))
     return [
@@ -57,9 +57,9 @@ class Ended:
     job_id
         Its number.
     status
-        With which it ended; empty where that is not known.
+        Its exit status; empty if unknown.
     log
-        The end of what it wrote, and where that is.
+        The end of its output, and the place of the output.
     """
 
     job_id: str
@@ -68,14 +68,14 @@ class Ended:
 
 
 class Jobs:
-    """What has become of the jobs of one cluster.
+    """The state of the jobs of one cluster.
 
     Parameters
     ----------
     folder
-        Where jobs say that they have ended.
+        Folder where jobs say that they have ended.
     logs
-        Where the batch system writes what they say.
+        Folder where the batch system writes their output.
     processes
         Workers of a job.
     """
@@ -91,7 +91,7 @@ class Jobs:
         self._cluster: Cluster | None = None
 
     def watched(self, job_cls: type) -> type:
-        """Return a kind of job of dask-jobqueue that tells of a refusal instead of raising it."""
+        """Return a job class of dask-jobqueue that reports a refusal instead of raising it."""
         jobs = self
 
         class Watched(job_cls):
@@ -111,14 +111,14 @@ class Jobs:
         return Watched
 
     def keep(self, cluster: Cluster, n_workers: int | None) -> None:
-        """Look at the jobs from now on; submit others for those that end while there is work.
+        """Watch the jobs from now on; replace jobs that end while there is work.
 
         Parameters
         ----------
         cluster
             Of dask-jobqueue.
         n_workers
-            How many workers there should be; None where somebody else sees to that.
+            How many workers there should be; None if something else controls this.
         """
         self._cluster = cluster
         if n_workers is not None:
@@ -128,7 +128,7 @@ class Jobs:
 
     @property
     def problem(self) -> str:
-        """Why no workers will come, or nothing."""
+        """The reason why no workers will come; empty if there is none."""
         if self.refusal:
             return f"the batch system refuses the job: {self.refusal}"
         if self.dead:
@@ -138,7 +138,7 @@ class Jobs:
         return ""
 
     def tell(self) -> None:
-        """Log the problem; before the first worker came, somebody waits for it and says it."""
+        """Log the problem; before the first worker comes, the waiting call reports it."""
         if self._came:
             logger.error("%s", self.problem)
 
@@ -212,22 +212,22 @@ class Jobs:
 def wait_for_workers(
     came: Callable[[], bool], jobs: Jobs, timeout: float, tell: Callable[[str], None]
 ) -> str:
-    """Wait until a worker has come, or it is certain that none will.
+    """Wait until a worker has come, or it is certain that none will come.
 
     Parameters
     ----------
     came
-        Whether one has.
+        Returns whether a worker has come.
     jobs
         Which jobs.
     timeout
         In s.
     tell
-        Is told every ten seconds what is waited for.
+        Called every ten seconds with a text that says what the wait is for.
 
     Returns
     -------
-    Why none will come; empty when one has.
+    The reason why no worker will come; empty when one has come.
     """
     begin = told = time.monotonic()
     while not came():
@@ -253,10 +253,11 @@ def _said(error: BaseException) -> str:
 
 
 def lifetime_options(kind: str, walltime: str | None) -> list[str]:
-    """Return options of a worker with which it ends in time, none where there is no limit.
+    """Return options that let a worker end in time; none if there is no limit.
 
-    A worker that is told its lifetime finishes its task and gives back what it holds; the batch
-    system would kill it in the middle.  Workers of a job do not all end at once.
+    A worker that knows its lifetime finishes its task and hands over its results.  Otherwise, the
+    batch system would kill it in the middle of a task.  The workers of a job do not all end at
+    once.
 
     Parameters
     ----------
@@ -273,7 +274,7 @@ def lifetime_options(kind: str, walltime: str | None) -> list[str]:
 
 
 def walltime_seconds(kind: str, walltime: str | None) -> float | None:
-    """Return the time limit of a job in s; None where there is none, or it is not understood.
+    """Return the time limit of a job in s; None if there is none, or it cannot be parsed.
 
     >>> walltime_seconds("slurm", "1-02:00:00"), walltime_seconds("lsf", "00:30")
     (93600.0, 1800.0)

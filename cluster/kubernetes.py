@@ -48,17 +48,17 @@ def start_kubernetes(
     memory
         Memory of one worker, in the notation of Kubernetes, e.g. ``"4Gi"``.
     security
-        Must be None or False: the operator's client speaks to schedulers without TLS only.
+        Must be None or False: the operator's client can only talk to schedulers without TLS.
     image
-        With the packages that this process has; built from ``cluster/deploy/Dockerfile``.
+        Image with the packages of this process; built from ``cluster/deploy/Dockerfile``.
     name
         Of the cluster.
     volumes
-        Path under which all pods see a volume, by the name of its claim.
+        For each volume claim, the path under which all pods see the volume.
     scheduler_memory
-        Memory of the scheduler, which also has a core.
+        Memory of the scheduler, which also gets one core.
     worker_command
-        What a worker pod runs.
+        Command that a worker pod runs.
     resources
         Of one worker, instead of ``memory`` and a core.
     env
@@ -69,7 +69,7 @@ def start_kubernetes(
     Raises
     ------
     ClusterError
-        dask-kubernetes is missing, no image is named, or an option is refused.
+        dask-kubernetes is missing, no image is given, or an option is not accepted.
     """
     if security not in (None, False):
         raise ClusterError(
@@ -107,7 +107,7 @@ def start_kubernetes(
 
 
 def one_core(memory: str | None) -> dict[str, Any]:
-    """Return what a pod with one core has, and all of its memory for sure."""
+    """Return the resources of a pod with one core and all of its memory guaranteed."""
     if memory is None:
         return {"requests": {"cpu": "1"}}
     return {"requests": {"cpu": "1", "memory": memory}, "limits": {"memory": memory}}
@@ -123,14 +123,14 @@ def cluster_spec(
     volumes: Mapping[str, str],
     env: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return a ``DaskCluster`` as the operator takes it.
+    """Return a ``DaskCluster`` for the operator.
 
     Parameters
     ----------
     name, image, n_workers, worker_command, volumes, env
         As of :func:`start_kubernetes`.
     of_worker, of_scheduler
-        What a pod of each asks for and may have.
+        Requests and limits of a worker pod and of the scheduler pod.
     """
     environment = WORKER_ENVIRONMENT | as_environment(DASK_CONFIG) | dict(env)
     shared = {

@@ -1,4 +1,4 @@
-"""A Dask cluster on this machine, set up for tasks of a fraction of a second."""
+"""A Dask cluster on this machine, set up for tasks that take a fraction of a second."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def default_workers(n_cores: int = CPU_COUNT) -> int:
-    """Return how many worker processes suit a machine: 2 for 2 cores, 47 for 48, 95 for 96."""
+    """Return a suitable number of worker processes: 2 for 2 cores, 47 for 48, 95 for 96."""
     return n_cores - 1 if n_cores >= CORES_TO_SPARE_ONE else max(1, n_cores)
 
 
@@ -40,7 +40,7 @@ def start_local(
 ) -> ProcessCluster:
     """Start one single-threaded worker process per core, and a scheduler process.
 
-    Processes, not threads: h5py reads one file at a time per process.
+    It uses processes, not threads, because h5py reads one file at a time per process.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def start_local(
     memory
         Memory of all workers together, e.g. ``"200 GiB"``; by default 90 % of the machine's.
     dashboard_port
-        Port of the dashboard on this machine; another free one is taken where it is in use.
+        Port of the dashboard on this machine; if it is in use, another free port is taken.
     dashboard_host
         Address on which the dashboard listens; by default only this machine can see it.
     security
@@ -62,7 +62,7 @@ def start_local(
     Raises
     ------
     ClusterError
-        It does not start.
+        The cluster does not start.
     """
     n_workers = default_workers() if n_workers is None else n_workers
     if n_workers < 1:
@@ -99,9 +99,9 @@ def start_local(
 
 
 def scratch_folder() -> Path:
-    """Return a folder of ours that no other account can write.
+    """Return a private folder that no other account can write.
 
-    Not the current folder, which may be a slow or read-only network disk.
+    It is not the current folder, which may be on a slow or read-only network disk.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def scratch_folder() -> Path:
 
 
 def free_port(wanted: int, host: str = LOOPBACK) -> int:
-    """Return the port if nobody listens there, else 0, which means any."""
+    """Return the port if nothing listens on it, else 0, which means any port."""
     address = LOOPBACK if host in ("", "0.0.0.0") else host
     with socket.socket() as probe:
         return 0 if probe.connect_ex((address, wanted)) == 0 else wanted

@@ -1,4 +1,4 @@
-"""What every worker needs before its first task."""
+"""Plugins that prepare every worker before its first task."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def plugin(*given):
 def keep_freed_memory() -> None:
     """Make glibc reuse the memory of one batch for the next.
 
-    Dask has it give every 64 kB back at once, which also fixes 128 kB as the size from which every
-    array is mapped anew, page by page, filled with zeros.  That took 40 % of the time of reading
-    and a tenth of that of fitting.  C libraries without ``mallopt`` are left as they are.
+    Dask makes glibc give every 64 kB back at once.  As a side effect, every array of 128 kB or more
+    is mapped again, page by page, and filled with zeros.  This took 40 % of the time of reading and
+    a tenth of the time of fitting.  C libraries without ``mallopt`` are not changed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
@@ -76,7 +76,7 @@ def warm_up(module: str) -> None:
 
 
 def warm_up_here(module: str, beside: str) -> None:
-    """Do the same in the process of a user, who is told of a wait and what stands ``beside`` it."""
+    """Do the same in a user's process; a message about a long wait includes ``beside``."""
     found = importlib.import_module(module)
     if hasattr(found, "warm_up_here"):
         found.warm_up_here(beside=beside)
@@ -86,10 +86,10 @@ def warm_up_here(module: str, beside: str) -> None:
 
 @contextlib.contextmanager
 def one_compiles_first(lock_path: Path) -> Iterator[None]:
-    """Let the first process of a machine through alone, and then all others together.
+    """Let the first process of a machine compile alone, and then all others load together.
 
-    The first compiles and fills Numba's cache on disk, from which the others load.  Without this,
-    every worker of a machine that meets new kernels compiles all of them at the same time.
+    The first process compiles and fills Numba's cache on disk; the others load from it.  Without
+    this, every worker of a machine with new kernels would compile all of them at the same time.
     """
     if sys.platform == "win32":
         yield
@@ -110,21 +110,22 @@ def one_compiles_first(lock_path: Path) -> Iterator[None]:
 
 
 class WarmUp(WorkerPlugin):
-    """Make a worker ready before its first task, also one that joins late or replaces a dead one.
+    """Prepare a worker before its first task, even if it joins late or replaces a dead one.
 
     It compares versions with the driver's, keeps freed memory, and compiles or loads the kernels.
-    When the worker closes, its process ends at once.  In a worker that cannot import oectflow it
-    does nothing: Dask gives it to all that join, and one that cannot read it cannot join.
+    When the worker closes, its process ends at once.  In a worker that cannot import oectflow, it
+    does nothing: Dask gives the plugin to all workers that join, and a worker that cannot read it
+    cannot join.
 
     Parameters
     ----------
     module
         Name of a module with a function ``warm_up()``.
     versions
-        Version by package that the worker must have; none are compared by default.
+        Version of each package that the worker must have; by default, none are compared.
     resource
-        What a worker has, in Dask's sense, when it is ready, and never has with other versions;
-        nothing where the worker is ours, and ends with other versions.
+        Name of the Dask resource that a worker gets when it is ready; it never gets it with other
+        versions.  Empty if the worker is our own; such a worker ends if its versions are different.
     """
 
     name = "oectflow-warm-up"
@@ -176,11 +177,12 @@ class WarmUp(WorkerPlugin):
 
 
 def leave_at_once() -> None:
-    """End this process, which has done all that it had to do.
+    """End this process, which has finished its work.
 
-    The interpreter would first look for garbage in everything that was imported and compiled: 2 s
-    of computing for every worker, all of them at once.  A nanny that has waited 4 s kills, and says
-    so.  What others have registered for the end is called.
+    Otherwise, the interpreter would first look for garbage in everything that was imported and
+    compiled.  This takes every worker 2 s of computing, all at the same time.  A nanny that has
+    waited 4 s kills the worker and logs it.  Functions that others have registered for the end are
+    called.
     """
     atexit.unregister(leave_at_once)
     atexit._run_exitfuncs()
@@ -192,8 +194,8 @@ def leave_at_once() -> None:
 class PinToSocket(WorkerPlugin):
     """Keep each worker on the cores of one socket, so that its memory is near.
 
-    The workers of a machine take the sockets in turn.  On a machine with one socket, or where the
-    batch system has given only cores of one, nothing is changed.
+    The workers of a machine take the sockets in turn.  On a machine with one socket, or if the
+    batch system has given only cores of one socket, nothing is changed.
     """
 
     name = "oectflow-pin"
@@ -211,12 +213,12 @@ class PinToSocket(WorkerPlugin):
 
 
 def cores_by_socket(system: Path = Path("/sys/devices/system/node")) -> list[set[int]]:
-    """Return the cores that this process may use, by NUMA node; nothing where that is unknown.
+    """Return the cores that this process may use, by NUMA node; empty if unknown.
 
     Parameters
     ----------
     system
-        Where Linux describes its NUMA nodes.
+        Folder where Linux describes its NUMA nodes.
     """
     if not hasattr(os, "sched_getaffinity"):
         return []

@@ -1,10 +1,10 @@
-"""A scheduler and workers in processes of their own, beside the one of the notebook.
+"""A scheduler and workers in their own processes, separate from the notebook's process.
 
-Dask's ``LocalCluster`` runs the scheduler in a thread of the notebook's process, where it waits
-whenever a cell computes, and interrupting a cell interrupts the workers too.  Here a child process
-(:mod:`oectflow.cluster.host`) holds the scheduler and the nannies.  It belongs to a session of its
-own, so Ctrl-C does not reach it, and it ends when its standard input ends: with ``close``, with
-the interpreter, or when the notebook's kernel is killed.
+Dask's ``LocalCluster`` runs the scheduler in a thread of the notebook's process.  There it waits
+whenever a cell computes, and interrupting a cell also interrupts the workers.  Here, a child
+process (:mod:`oectflow.cluster.host`) runs the scheduler and the nannies.  It has its own session,
+so Ctrl-C does not reach it.  It ends when its standard input ends: with ``close``, with the
+interpreter, or when the notebook's kernel is killed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SECONDS_TO_EXIT = 15.0
 
 
 class HostProcess:
-    """The child process, and the requests that it has not answered yet."""
+    """The child process, and its unanswered requests."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -72,7 +72,7 @@ class HostProcess:
         Raises
         ------
         ClusterError
-            It failed, or the child has ended.
+            The request failed, or the child has ended.
         """
         number = next(self._numbers)
         self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -136,7 +136,7 @@ def _read_answers(
 
 
 class SchedulerProcess(ProcessInterface):
-    """A scheduler in a process of its own, for any ``SpecCluster``.
+    """A scheduler in its own process, for any ``SpecCluster``.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class SchedulerProcess(ProcessInterface):
     security
         TLS, or none.
     remove_at_end
-        A folder that is of no use without the scheduler, and ends with its process.
+        A folder that only the scheduler needs; it is removed when the process ends.
     **options
         Arguments of ``distributed.Scheduler``.
     """
@@ -271,7 +271,7 @@ class ProcessCluster(SteadyCluster):
 
 
 def plain(security: Security | None) -> dict[str, Any] | None:
-    """Return what JSON can carry of a Security; it never appears in a list of processes."""
+    """Return a Security in a form for JSON; it never appears in a list of processes."""
     if security is None:
         return None
     names = [name for name in Security.__slots__ if name.startswith("tls_")]

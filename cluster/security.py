@@ -1,8 +1,8 @@
-"""Who may talk to a cluster: TLS certificates from one word, or from files.
+"""Access to a cluster: TLS certificates from one word, or from files.
 
-Whoever reaches the port of a Dask scheduler can run code as the one who started it, also from
-another account of the same machine.  So clusters that are started here ask for a certificate,
-unless told not to.
+Anyone who reaches the port of a Dask scheduler can run code as the user who started it, even from
+another account of the same machine.  Therefore, clusters started by this package ask for a
+certificate, unless this is turned off.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def temporary_certificates(security: Any) -> Security | None:
     Parameters
     ----------
     security
-        None or True makes a certificate that lives in memory and dies with the cluster; False is
-        no TLS; otherwise as in :func:`given_certificates`.
+        None or True makes a certificate that is kept in memory and disappears with the cluster;
+        False means no TLS; otherwise as in :func:`given_certificates`.
 
     Raises
     ------
     ClusterError
-        The package that makes certificates is missing, or the files are not named correctly.
+        The package that makes certificates is missing, or the files are not given correctly.
     """
     if security is False:
         return None
@@ -54,7 +54,7 @@ def given_certificates(security: Any) -> Security | None:
     ----------
     security
         A ``distributed.Security``; the paths ``{"ca_file": …, "cert": …, "key": …}``; None takes
-        them from Dask's configuration, ``distributed.comm.tls``, if they are there.
+        them from Dask's configuration, ``distributed.comm.tls``, if it has them.
 
     Raises
     ------
@@ -84,18 +84,18 @@ def given_certificates(security: Any) -> Security | None:
 
 
 def written_certificates(security: Security, folder: Path) -> Security:
-    """Write certificates that live in memory to files that only we can read.
+    """Write certificates from memory to files that only this account can read.
 
     Parameters
     ----------
     security
-        As :func:`temporary_certificates` makes it: one certificate for all.
+        From :func:`temporary_certificates`: one certificate for all.
     folder
-        Exists, and only we can enter it.
+        An existing folder that only this account can enter.
 
     Returns
     -------
-    The same, by path.
+    The same certificates, as paths.
     """
     contents = {
         "ca_file": security.tls_ca_file,

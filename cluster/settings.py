@@ -1,4 +1,4 @@
-"""What every cluster is told: Dask's settings and the environment of the workers."""
+"""Settings of every cluster: Dask's settings and the environment of the workers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WORKER_ENVIRONMENT: dict[str, str] = {
 
 
 def as_environment(config: dict[str, Any]) -> dict[str, str]:
-    """Return Dask settings as environment variables, for workers that other programs start.
+    """Return Dask settings as environment variables, for workers started by other programs.
 
     >>> as_environment({"distributed.admin.tick.interval": "500ms"})
     {'DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL': '500ms'}

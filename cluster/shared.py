@@ -1,7 +1,7 @@
-"""A scheduler that others use, too: its workers may lack our packages, or join later without them.
+"""A scheduler that others use, too: its workers may lack our packages, even if they join later.
 
-A worker that can run our tasks has a resource, in Dask's sense, that is named after our versions;
-the tasks of our client need it, so that others are never given one.
+A worker that can run our tasks has a Dask resource named after our versions.  The tasks of our
+client need this resource, so other workers never get one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from oectflow.errors import ClusterError
 
 
 def resource_for(versions: Mapping[str, str | None]) -> str:
-    """Return the name of what a worker with our versions has."""
+    """Return the name of the resource of a worker with our versions."""
     told = json.dumps(versions, sort_keys=True).encode()
     return f"oectflow-{hashlib.blake2b(told, digest_size=4).hexdigest()}"
 
 
 class SharedClient(Client):
-    """A client whose tasks run, and which sees, only workers that have a resource."""
+    """A client that sees only workers with a resource, and runs its tasks only on them."""
 
     #: Its name; empty while all workers are seen.
     needed = ""
@@ -91,18 +91,18 @@ def find_able(
     Parameters
     ----------
     client, spec
-        Of the scheduler, and its address for messages.
+        Client of the scheduler, and its address for messages.
     ours
         Version by package.
     answer, patience
-        How long in s workers are waited for while others have answered, and while none has.
+        How long to wait for workers, in s, after others have answered, and while none has answered.
     tell
-        Is told of workers that are left out.
+        Called with a text about workers that are left out.
 
     Raises
     ------
     ClusterError
-        There are no workers, or none has our versions, or none answers.
+        There are no workers, none has our versions, or none answers.
     """
 
     async def ask() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A scheduler and workers on machines that are reached by SSH.
+"""A scheduler and workers on machines reached by SSH.
 
 Each machine holds one process (:mod:`oectflow.cluster.far_host`) that obeys requests through the
 connection, as the one of this machine does, and ends with it: no machine keeps anything.

@@ -1,6 +1,6 @@
 """One machine that is reached by SSH: connect, look at its Python, hold a process there.
 
-What goes wrong is said with the machine's name, the words of SSH or of its Python, and what to do.
+Every error has the machine's name, the words of SSH or of its Python, and what to do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FAR = "oectflow.cluster.far_host"
 
 
 class SSHHost(HostProcess):
-    """A process on another machine that holds a scheduler or workers, and the way to it.
+    """A process on another machine that runs a scheduler or workers, and the connection to it.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class SSHHost(HostProcess):
 
     @property
     def alive(self) -> bool:
-        """Whether the process runs, as far as is known."""
+        """Whether the process is running, as far as known."""
         return self._far is not None and not self._readers[0].done()
 
     async def connect(self) -> None:
@@ -74,7 +74,7 @@ class SSHHost(HostProcess):
         Raises
         ------
         ClusterError
-            There is nobody, or one of the two does not trust the other.
+            Nothing answers, or one of the two does not trust the other.
         """
         import asyncssh  # an extra
 
@@ -112,7 +112,7 @@ class SSHHost(HostProcess):
         Raises
         ------
         ClusterError
-            There is no such Python, packages are missing, or have other versions.
+            There is no such Python, or packages are missing or have other versions.
         """
         code = "\n".join(
             [
@@ -152,7 +152,7 @@ class SSHHost(HostProcess):
         Raises
         ------
         ClusterError
-            It has ended.
+            The process has ended.
         """
         self._far = await self._connection.create_process(
             shlex.join([self.python, "-P", "-m", _FAR]), errors="replace"
@@ -172,7 +172,7 @@ class SSHHost(HostProcess):
         Raises
         ------
         ClusterError
-            It failed, or the process has ended; with the name of the machine.
+            The request failed, or the process has ended; the message names the machine.
         """
         try:
             return await super().request(do, **arguments)
@@ -180,7 +180,7 @@ class SSHHost(HostProcess):
             raise ClusterError(f"{self.name}: {error}") from error
 
     async def forward(self, host: str, port: int) -> int:
-        """Return a port of this machine that leads to an address there."""
+        """Return a port of this machine that forwards to an address there."""
         listener = await self._connection.forward_local_port("127.0.0.1", 0, host, port)
         return int(listener.get_port())
 
@@ -196,7 +196,7 @@ class SSHHost(HostProcess):
             reader.cancel()
 
     def kill(self) -> None:
-        """Cut the connection; what runs there notices and ends, too."""
+        """Cut the connection; the processes there notice this and end, too."""
         self._told_to_end = True
         if self._connection is not None:
             self._connection.abort()
@@ -243,19 +243,19 @@ class SSHHost(HostProcess):
 
 
 def listening_address(host: SSHHost, interface: str | None) -> str:
-    """Return at which of its addresses a machine listens.
+    """Return the address at which a machine listens.
 
     Parameters
     ----------
     host
         After :meth:`SSHHost.begin`.
     interface
-        Name of a network interface; None is where SSH has reached the machine.
+        Name of a network interface; None means the address that SSH has reached.
 
     Raises
     ------
     ClusterError
-        It has no such interface, or it is not known where SSH has reached it.
+        The machine has no such interface, or the address that SSH has reached is unknown.
     """
     if interface is None and host.reached_at is not None:
         return host.reached_at
@@ -266,12 +266,12 @@ def listening_address(host: SSHHost, interface: str | None) -> str:
 
 
 def addresses_in_words(host: SSHHost) -> str:
-    """Name the interfaces of a machine with their addresses."""
+    """Return the interfaces of a machine and their addresses as text."""
     return ", ".join(f"{name} ({found[0]})" for name, found in sorted(host.addresses.items()))
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only the machine itself reaches an address."""
+    """Whether an address can be reached only from the machine itself."""
     return address == "::1" or address.startswith("127.")
 
 

@@ -1,4 +1,4 @@
-"""Which versions of which packages a process has, and whether two processes agree."""
+"""Versions of the packages of a process, and whether two processes agree."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ CHECKED_PACKAGES = ("oectflow", "dask", "distributed", "numba", "numpy", "scipy"
 
 
 def installed_versions(packages: Sequence[str]) -> dict[str, str | None]:
-    """Return the versions of packages, and of ``"python"``; None where there is none.
+    """Return the versions of packages, and of ``"python"``; None if a package is missing.
 
-    That of oectflow is in words why it cannot be imported, where that is so.
+    If oectflow cannot be imported, its version is a text with the reason.
     """
     import importlib
     import importlib.metadata
@@ -36,17 +36,17 @@ def installed_versions(packages: Sequence[str]) -> dict[str, str | None]:
 
 
 def probe_expression(packages: Sequence[str]) -> str:
-    """Return what another process evaluates to find its versions.
+    """Return an expression that another process evaluates to find its versions.
 
-    It is text: byte code is understood by one version of Python only, and a function by those that
-    can import oectflow.
+    It is text, because byte code works only in one version of Python, and a function only in
+    processes that can import oectflow.
     """
     code = "from __future__ import annotations\n" + inspect.getsource(installed_versions)
     return f"(lambda it: exec({code!r}, it) or it['installed_versions']({tuple(packages)!r}))({{}})"
 
 
 def differences(ours: Mapping[str, str | None], found: Mapping[str, str | None]) -> str:
-    """Return what differs, in words; ``""`` where nothing does."""
+    """Return the differences as text; ``""`` if there are none."""
     return ", ".join(
         f"{name} {found[name]} (here {version})"
         for name, version in ours.items()
@@ -55,12 +55,12 @@ def differences(ours: Mapping[str, str | None], found: Mapping[str, str | None])
 
 
 def what_differs(ours: Mapping[str, str | None], found: Mapping[str, str | None]) -> str:
-    """Return what a process lacks or has in another version, and what to do; ``""`` for nothing.
+    """Return missing packages and other versions of a process, and what to do; ``""`` if none.
 
     Parameters
     ----------
     ours, found
-        Version by package, here and there.
+        Version of each package, here and in the other process.
     """
     table = differences(ours, found)
     missing = [name for name in ours if found[name] is None]
@@ -86,7 +86,7 @@ def check_versions(
     spec
         Address of the scheduler, for the message.
     ours, theirs
-        Version by package, here and for each worker; None where a package is missing.
+        Version of each package, here and for each worker; None if a package is missing.
     """
     if not theirs:
         raise ClusterError(f"{spec}: the scheduler has no workers; start some and connect again")

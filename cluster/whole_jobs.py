@@ -1,4 +1,4 @@
-"""Jobs of a batch system that come and go with the work, whole ones, and not at every breath."""
+"""Adaptive jobs of a batch system: whole jobs, which are not changed too often."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ _PATIENCE = 60
 
 
 def job_of(worker: WorkerState) -> str:
-    """Return what the workers of one job have in common: all of their names but the last number."""
+    """Return the common part of the names of one job's workers: all but the last number."""
     return str(worker.name).rpartition("-")[0]
 
 
 class WholeJobs(Adaptive):
     """Dask's adaptive scaling in units of jobs.
 
-    It would otherwise ask for three workers where a job has two, find four, and end the job that
-    has one too many: workers of a job come and end together.
+    The workers of a job start and end together.  Otherwise, Dask would ask for three workers when a
+    job has two, find four, and end the job that has one too many.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ class WholeJobs(Adaptive):
         super().__init__(cluster, interval="1s", wait_count=_PATIENCE, worker_key=key, **options)
 
     async def safe_target(self) -> int:
-        """Return how many workers there should be: whole jobs."""
+        """Return how many workers there should be, in whole jobs."""
         return whole(await super().safe_target(), self._processes, self.maximum)
 
 
 def whole(target: int, processes: int, most: float) -> int:
-    """Return the workers of the fewest jobs that have so many, at most ``most`` in one job or more.
+    """Return the number of workers in the fewest jobs for ``target``, within ``most`` if possible.
 
     >>> whole(3, 2, 8), whole(3, 2, 3), whole(1, 48, 10), whole(0, 48, 10)
     (4, 2, 48, 0)
