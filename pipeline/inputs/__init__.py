@@ -1,1 +1,1 @@
-"""What goes in: experiments in HDF5, instrument folders, simulated devices."""
+"""The input: experiments in HDF5, instrument folders, simulated devices."""

@@ -1,4 +1,4 @@
-"""One folder of the instrument, or one file of another, becomes raw HDF5 files."""
+"""Convert one instrument folder, or one file of another instrument, into raw HDF5 files."""
 
 from __future__ import annotations
 
@@ -63,21 +63,21 @@ def convert_folder(
     *,
     under_way: bool = True,
 ) -> IngestRecord:
-    """Convert one folder of the instrument; whatever is wrong with it is said in the record.
+    """Convert one instrument folder; the record says if something is wrong with it.
 
     Parameters
     ----------
     folder
-        Holds ``test_info.json`` (``test_info_temp.json`` while the test runs, or one JSON file of
-        another name), CSV files and, if there is one, ``workflow.json``.
+        A folder with ``test_info.json`` (``test_info_temp.json`` while the test runs, or one JSON
+        file of another name), CSV files and, optionally, ``workflow.json``.
     out
-        Folder of the HDF5 files, made where absent.
+        Folder of the HDF5 files, made if missing.
     on_conflict, samples
         As in :func:`oectflow.ingest`.
     made
-        Raw files made before, and of what: they are not overwritten.  What is made is added.
+        Raw files made before, and their sources.  They are not overwritten.  New files are added.
     under_way
-        Whether the step that a running test is measuring is read, too, as far as it is there.
+        Whether to read the existing part of a step that a running test is still measuring.
     """
     made = {} if made is None else made
     folder = Path(folder).absolute()
@@ -127,7 +127,7 @@ def convert_files(
     on_conflict: OnConflict = "skip",
     samples: Samples | None = None,
 ) -> list[IngestRecord | Unread]:
-    """Convert files that may belong together; one that is read along with another is not repeated.
+    """Convert files that may belong together; a file read along with another is not repeated.
 
     Parameters
     ----------

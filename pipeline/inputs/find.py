@@ -1,4 +1,4 @@
-"""Find the raw files that are meant by a folder, a glob, a file, or several of them."""
+"""Find raw files from a folder, a glob, a file, or several of them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SUFFIXES = {".h5", ".hdf5"}
 
 
 def is_hdf5(path: Path) -> bool:
-    """Whether a file is named like HDF5, in capital letters or not."""
+    """Whether a file has a name of HDF5, in upper or lower case."""
     return path.suffix.lower() in _SUFFIXES
 
 
 def find_experiments(experiments: Experiments) -> list[Path]:
-    """Return the raw files that are meant.
+    """Return the raw files that the argument names.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ def find_experiments(experiments: Experiments) -> list[Path]:
 
     Returns
     -------
-    Paths without repetition; those found in a folder in alphabetical order.
+    Paths without repetition; files found in a folder are in alphabetical order.
 
     Raises
     ------
     InputError
-        Nothing is there.
+        There are no files at this place.
     """
     if isinstance(experiments, str | os.PathLike | Experiment):
         experiments = [experiments]
@@ -49,7 +49,7 @@ def find_experiments(experiments: Experiments) -> list[Path]:
 
 
 def open_experiments(experiments: Experiments) -> tuple[dict[str, Experiment], list[str]]:
-    """Open the raw files that are meant, and leave out those that cannot be used.
+    """Open the raw files that the argument names, and leave out unusable ones.
 
     Parameters
     ----------
@@ -58,12 +58,13 @@ def open_experiments(experiments: Experiments) -> tuple[dict[str, Experiment], l
 
     Returns
     -------
-    The experiments by their id, of several with one id the first; and why others were left out.
+    The experiments by their id (the first one, if several have the same id); and why others were
+    left out.
 
     Raises
     ------
     InputError
-        There is none, or none can be used.
+        There are no experiments, or none can be used.
     """
     found: dict[str, Experiment] = {}
     problems = []

@@ -1,4 +1,4 @@
-"""What became of everything that was to be ingested."""
+"""Report of an ingest."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ _LISTED = 50
 
 @dataclass(frozen=True)
 class IngestRecord:
-    """What became of one experiment: a folder of the instrument, or a measurement in a file.
+    """The outcome for one experiment: an instrument folder, or a measurement in a file.
 
     Attributes
     ----------
     source
         The folder or file.
     status
-        ``"written"``; ``"updated"``, where what it was made of has grown or changed since;
-        ``"skipped"``, where a file of this name exists; or ``"failed"``.
+        ``"written"``; ``"updated"``, if its source has grown or changed; ``"skipped"``, if a file
+        of this name exists; or ``"failed"``.
     path
-        The HDF5 file, None where there is none.
+        The HDF5 file; None if there is none.
     reason
         Why it was skipped or failed.
     reader
-        Who read it.
+        The reader that read it.
     recognition
-        What that reader recognised it by.
+        How the reader recognised it.
     n_steps
         Steps written, by kind.
     warnings
-        Everything that was left out or assumed, with the step it concerns.
+        Everything that was left out or assumed, with the step.
     files
         Further files that were read for it.
     """
@@ -75,14 +75,14 @@ class IngestRecord:
 
 @dataclass(frozen=True)
 class Unread:
-    """A file that nobody could read.
+    """A file that no reader could read.
 
     Attributes
     ----------
     path
         The file.
     reason
-        Why not, in the words of those that were asked.
+        The reasons given by the readers.
     """
 
     path: Path
@@ -91,16 +91,16 @@ class Unread:
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What became of every folder and file, in the order of their paths.
+    """The outcome for every folder and file, in the order of their paths.
 
     Attributes
     ----------
     records
         One for each experiment.
     unread
-        Files that nobody could read.
+        Files that no reader could read.
     notes
-        What else there is to know: readers that could not be loaded, linked and hidden folders.
+        Further information: readers that could not be loaded, linked and hidden folders.
     """
 
     records: tuple[IngestRecord, ...]
@@ -109,17 +109,17 @@ class IngestReport:
 
     @property
     def written(self) -> list[IngestRecord]:
-        """The experiments that became a file, or whose file was brought up to date."""
+        """The experiments whose file was written or updated."""
         return [record for record in self.records if record.status in ("written", "updated")]
 
     @property
     def skipped(self) -> list[IngestRecord]:
-        """The experiments whose file was there already."""
+        """The experiments whose file existed already."""
         return [record for record in self.records if record.status == "skipped"]
 
     @property
     def failed(self) -> list[IngestRecord]:
-        """The folders and files that were recognised, and could not be converted."""
+        """The folders and files that were recognised, but could not be converted."""
         return [record for record in self.records if record.status == "failed"]
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
-"""What a raw file was made of, and whether that has changed since.
+"""The source of a raw file, and whether it has changed since.
 
-A raw file keeps where it comes from, the hash of that content, and the names, sizes and times of
-the files, by which it is known without being read.
+A raw file keeps the place of its source, a hash of the content, and the names, sizes and times of
+the files.  With these, the source can be recognised without reading it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NAMES = ("status", "source_hash", "source_state", "source_folder_path", "source
 
 
 def origin_of(path: Path) -> dict[str, str]:
-    """Return what a raw file says of its origin, ``""`` where it says nothing."""
+    """Return what a raw file says about its origin; ``""`` if it says nothing."""
     try:
         with open_file(path, "the metadata") as file:
             return {name: str(plain(file.attrs.get(name, ""))) for name in _NAMES}
@@ -37,7 +37,7 @@ def state_of_test(folder: Path, info: FolderInfo, *, under_way: bool) -> str:
     folder, info
         The test, and its description.
     under_way
-        Whether files that a running test has not described yet count.
+        Whether to include files that a running test has not described yet.
     """
     return state_of_files(_files_of(folder, info, under_way=under_way))
 
@@ -61,7 +61,7 @@ def state_of_files(paths: Sequence[Path]) -> str:
 
 
 def hash_of_test(folder: Path, info: FolderInfo, *, under_way: bool) -> str:
-    """Return a hash of the files of which :func:`state_of_test` says how they stand."""
+    """Return a hash of the files that :func:`state_of_test` describes."""
     digest = xxhash.xxh3_128()
     for path in _files_of(folder, info, under_way=under_way):
         digest.update(f"{path.name}={content_hash(path)};".encode())

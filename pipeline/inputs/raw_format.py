@@ -57,12 +57,12 @@ _LONGEST_STEM_BYTES = 248
 def write_measurement(
     path: str | os.PathLike[str], measurement: Measurement, *, compression: int = 4
 ) -> Path:
-    """Write one experiment; the file appears whole, or not at all.
+    """Write one experiment; the file appears completely or not at all.
 
     Parameters
     ----------
     path
-        The file, which is replaced where it exists.
+        The file; an existing one is replaced.
     measurement
         Its attributes (text, numbers and booleans), steps, sample and documents.  A kind without
         steps gets no group.

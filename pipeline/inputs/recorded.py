@@ -1,4 +1,4 @@
-"""What a raw file tells, as the dicts and tables that existing notebooks expect."""
+"""Content of a raw file as the dicts and tables that existing notebooks expect."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ class Attributes(SimpleNamespace):
     """The attributes of a raw file by name: ``attributes.chip_id``."""
 
     def model_dump(self) -> dict[str, Any]:
-        """Return them as a dict."""
+        """Return the attributes as a dict."""
         return dict(vars(self))
 
 
 class Recorded:
-    """Names by which existing notebooks ask a raw file for what it holds.
+    """Methods of a raw file with the names that existing notebooks use.
 
     Attributes
     ----------
@@ -93,19 +93,19 @@ class Recorded:
         return Attributes(**self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the attributes of the file, None for those of ``ATTRIBUTES`` it lacks."""
+        """Return the attributes of the file; None for missing ones of ``ATTRIBUTES``."""
         return dict.fromkeys(ATTRIBUTES) | self.attributes
 
     def get_test_info(self) -> dict[str, Any]:
-        """Return what the file says of the test."""
+        """Return what the file says about the test."""
         return self._part("sync_mode", "batch_id", "test_id", "name", "description")
 
     def get_device_info(self) -> dict[str, Any]:
-        """Return what the file says of chip and device."""
+        """Return what the file says about chip and device."""
         return self._part("chip_id", "device_number")
 
     def get_test_unit_info(self) -> dict[str, Any]:
-        """Return what the file says of the instrument's unit."""
+        """Return what the file says about the instrument's unit."""
         return self._part("test_unit_id", "port", "baudrate")
 
     def get_progress_info(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Recorded:
         return self._part(*names) | {"is_completed": self.attributes.get("status") == "completed"}
 
     def get_timing_info(self) -> dict[str, Any]:
-        """Return begin, end and duration of the test, as text; None where it is not known."""
+        """Return begin, end and duration of the test as text; None if not known."""
         info = self._part("created_at", "completed_at")
         begin, end = (_moment(info[name]) for name in ("created_at", "completed_at"))
         return info | {"duration": str(end - begin) if begin and end else None}
@@ -131,7 +131,7 @@ class Recorded:
         return self.n_steps("transient") > 0
 
     def get_batch_data(self) -> BatchData:
-        """Return the steps of both kinds, read when they are asked for."""
+        """Return the steps of both kinds; they are read on request."""
         from oectflow.pipeline.inputs.batch_data import BatchData
 
         return BatchData(self)
@@ -232,18 +232,18 @@ class Recorded:
         return dict(self.batch("transient", 0, n_steps, TRACE).arrays) if n_steps else None
 
     def get_transfer_step_info_table(self) -> pd.DataFrame | None:
-        """Return the table of transfer steps, None if there is none."""
+        """Return the table of transfer steps; None if there is none."""
         return self._step_table("transfer")
 
     def get_transient_step_info_table(self) -> pd.DataFrame | None:
-        """Return the table of transient steps, None if there is none."""
+        """Return the table of transient steps; None if there is none."""
         return self._step_table("transient")
 
     def _step_table(self, source: str) -> pd.DataFrame | None:
         return self.step_table(source) if self.n_steps(source) else None
 
     def get_transfer_summary(self) -> dict[str, Any] | None:
-        """Return number, shape and columns of the transfer steps, None if there is none."""
+        """Return number, shape and columns of the transfer steps; None if there are none."""
         n_steps = self.n_steps("transfer")
         if not n_steps:
             return None
@@ -256,7 +256,7 @@ class Recorded:
         }
 
     def get_transient_summary(self) -> dict[str, Any] | None:
-        """Return number, shape and columns of the transient steps, None if there is none."""
+        """Return number, shape and columns of the transient steps; None if there are none."""
         n_steps = self.n_steps("transient")
         if not n_steps:
             return None
@@ -269,7 +269,7 @@ class Recorded:
         }
 
     def get_data_summary(self) -> dict[str, Any]:
-        """Return what there is, without reading a sample."""
+        """Return a summary of the data, without reading a sample."""
         transfer, transient = self.get_transfer_summary(), self.get_transient_summary()
         summary = {
             "has_transfer_data": transfer is not None,
@@ -281,7 +281,7 @@ class Recorded:
         return summary | {name: value for name, value in found.items() if value is not None}
 
     def get_experiment_summary(self) -> dict[str, Any]:
-        """Return what the file says about test, device and progress, and what it holds."""
+        """Return what the file says about test, device and progress, and a summary of its data."""
         return {
             "basic_info": self.get_test_info(),
             "device_info": self.get_device_info(),
@@ -294,7 +294,7 @@ class Recorded:
         }
 
     def has_workflow(self) -> bool:
-        """Whether the file holds the workflow that the instrument ran."""
+        """Whether the file has the workflow that the instrument ran."""
         return bool(self.workflow)
 
     def get_workflow(self) -> list[dict[str, Any]] | None:
@@ -308,7 +308,7 @@ class Recorded:
         return [workflow] if isinstance(workflow, dict) else list(workflow)
 
     def get_workflow_summary(self) -> dict[str, Any]:
-        """Return how many steps of which type the workflow has."""
+        """Return the number of workflow steps of each type."""
         workflow = self.get_workflow()
         if not workflow:
             return {"has_workflow": False}
@@ -329,7 +329,7 @@ class Recorded:
         Parameters
         ----------
         indent
-            Levels by which everything is moved to the right.
+            Number of levels to indent everything.
         show_all_params
             Print parameters that are 0, too.
         """
@@ -349,7 +349,7 @@ class Recorded:
 
         Returns
         -------
-        Whether there is one.
+        Whether there is a workflow.
 
         Raises
         ------

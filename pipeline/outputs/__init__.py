@@ -1,1 +1,1 @@
-"""What comes out: Parquet files and the ways to open them."""
+"""The output: Parquet files and the ways to open them."""

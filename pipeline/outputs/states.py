@@ -31,7 +31,7 @@ _LONGEST_NAME = 1000
 
 @dataclass(frozen=True)
 class State:
-    """How one experiment stands.
+    """The state of one experiment.
 
     Attributes
     ----------
@@ -167,7 +167,7 @@ class RawFiles:
                 )
 
     def state(self, path: Path) -> State:
-        """Say how the experiment of a raw file stands."""
+        """Return the state of the experiment of a raw file."""
         try:
             found = self.look(path)
             name, result = found.experiment.experiment_id, found.result

@@ -1,4 +1,4 @@
-"""What is wrong with results, in which words: all that show it take it from here."""
+"""Problems of results in words; every output that shows problems uses this module."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Find the raw files below a folder, with the size and time by which a change shows."""
+"""Find the raw files below a folder, with the size and time that show a change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _Match = Callable[[str], object]
 
 @dataclass
 class Found:
-    """What lies below a folder.
+    """The content of a folder.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Found:
     problems
         Path and reason, for folders that cannot be listed and files that cannot be catalogued.
     unlisted
-        Folders of which nothing is known now.
+        Folders whose present content is unknown.
     n_unmatched
         HDF5 files whose names do not match the pattern.
     """

@@ -1,4 +1,4 @@
-"""What a scan reads from one raw file: small, picklable, ready for the database."""
+"""The data that a scan reads from one raw file: small, picklable, ready for the database."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ _TRIES = 3
 
 @dataclass(frozen=True)
 class Facts:
-    """One file that a scan has looked into.
+    """One file that a scan has read.
 
     Attributes
     ----------
     path, size, mtime_ns
-        Which file, as it was.
+        The file, and its size and time when it was read.
     scanned_ns
         When it was read.
     content_hash
-        XXH3-128 of its bytes; None where they could not be read.
+        XXH3-128 of its bytes; None if they could not be read.
     kind
-        ``"experiment"``; ``"same"`` where the content is what it had been; ``"unreadable"``, or
-        ``"foreign"`` where it is HDF5 of another kind.
+        ``"experiment"``; ``"same"`` if the content has not changed; ``"unreadable"``; or
+        ``"foreign"`` if it is HDF5 of another kind.
     reason
-        Why it is no experiment, or what is wrong with it otherwise.
+        Why it is not an experiment, or what else is wrong with it.
     columns
         Values for the table of experiments.
     workflow
         Flattened.
     sample
-        What the file says of the device.
+        Properties of the device in the file.
     """
 
     path: str
@@ -64,15 +64,15 @@ class Facts:
 
 
 def read_facts(path: str, known_hash: str | None = None) -> Facts:
-    """Read the metadata of one raw file; whatever is wrong with it is said in the result.
+    """Read the metadata of one raw file; the result says if something is wrong with it.
 
     Parameters
     ----------
     path
         The file.
     known_hash
-        Hash of the content that the catalog has read already: if it is still that, the metadata
-        need not be read again.
+        Hash of the content that the catalog has read before.  If it is the same, the metadata need
+        not be read again.
     """
     for _ in range(_TRIES):
         facts = _read_once(path, known_hash)
@@ -128,7 +128,7 @@ def _identity(path: str) -> tuple[int, int] | None:
 
 
 def experiment_columns(experiment: Experiment) -> dict[str, Any]:
-    """Return what goes into the table of experiments.
+    """Return the values for the table of experiments.
 
     Raises
     ------
@@ -162,8 +162,8 @@ def step_columns(counts: Mapping[str, int]) -> dict[str, Any]:
 def attribute_columns(attributes: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
     """Return the columns that come from attributes, or from a row of another catalog.
 
-    A value that is not what its column holds (a completion of 250 %, a date that is none) is left
-    out; the raw file keeps it.
+    A value that does not fit its column (a completion of 250 %, an invalid date) is left out; the
+    raw file keeps it.
     """
     completion = _number(attributes.get("completion_percentage"))
     if completion is not None and not 0 <= completion <= 100:
@@ -188,7 +188,7 @@ def attribute_columns(attributes: Mapping[str, Any], counts: Mapping[str, int]) 
 
 
 def identity_columns(test_id: str, chip_id: str, device_id: str) -> dict[str, Any]:
-    """Return the columns that say which experiment it is, as text that any database stores.
+    """Return the columns that identify the experiment, as text that any database can store.
 
     Raises
     ------
@@ -208,13 +208,13 @@ def identity_columns(test_id: str, chip_id: str, device_id: str) -> dict[str, An
 
 
 def search_text(columns: Mapping[str, Any]) -> str:
-    """Return the text in which ``text_search`` looks."""
+    """Return the text that ``text_search`` searches."""
     words = (columns["chip_id"], columns["test_id"], columns["description"])
     return "\n".join(words).casefold()[:_LONGEST_SEARCHED]
 
 
 def wall_clock(value: Any) -> datetime | None:
-    """Return an ISO time as the clock on the wall showed it; None where it is no time."""
+    """Return an ISO time as wall-clock time; None if it is not a time."""
     if not isinstance(value, str):
         return None
     try:

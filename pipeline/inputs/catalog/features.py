@@ -1,6 +1,6 @@
-"""Which experiment has which features: what the result files say, in the catalog.
+"""Features of each experiment in the catalog, from the result files.
 
-The Parquet files are the truth.  All that stands here can be read from them again at any time.
+All these data come from the Parquet files, and can be read from them again at any time.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class FeatureRecord:
     Attributes
     ----------
     name, fingerprint
-        Which feature, and by which definition and code.
+        The feature, and a fingerprint of its definition and code.
     path
-        The Parquet file that holds it.
+        The Parquet file that has it.
     created_at
         When the file was written, in UTC.
     config
@@ -52,7 +52,7 @@ class FeatureRecord:
     counts
         Number of values by status word.
     is_current
-        Whether it was computed from what the raw file holds now.
+        Whether it was computed from the present content of the raw file.
     """
 
     name: str
@@ -66,14 +66,14 @@ class FeatureRecord:
 
 @dataclass
 class SyncReport:
-    """What was found in a folder of results.
+    """Report of reading a folder of results.
 
     Attributes
     ----------
     folder
         The folder.
     n_recorded, n_unchanged, n_removed
-        Result files that were new or had changed; that were known; that have gone.
+        Number of result files that were new or had changed; that were known; and that are gone.
     n_foreign
         Parquet files of other software.
     problems
@@ -108,7 +108,7 @@ class _ResultFile:
 
 
 def record_features(store: Store, paths: Iterable[str | os.PathLike[str]]) -> int:
-    """Note what result files hold; see :meth:`oectflow.pipeline.inputs.catalog.Catalog`."""
+    """Record the content of result files; see :meth:`oectflow.pipeline.inputs.catalog.Catalog`."""
     n = 0
     for batch in _batches([os.path.abspath(path) for path in paths]):  # noqa: PTH100 - as stored
         results = []
@@ -125,7 +125,7 @@ def record_features(store: Store, paths: Iterable[str | os.PathLike[str]]) -> in
 
 
 def sync_features(store: Store, folder: str | os.PathLike[str]) -> SyncReport:
-    """Bring the bookkeeping up to date with a folder of results."""
+    """Bring the record of features up to date with a folder of results."""
     local_path(folder, CatalogError)
     top = os.path.abspath(os.path.expanduser(folder))  # noqa: PTH100, PTH111 - as stored
     if not os.path.isdir(top):  # noqa: PTH112 - as above
@@ -164,7 +164,7 @@ def sync_features(store: Store, folder: str | os.PathLike[str]) -> SyncReport:
 
 
 def load_features(connection: Connection, experiment_id: int) -> list[FeatureRecord]:
-    """Return the features of one experiment, by name, the newest of each name first."""
+    """Return the features of one experiment by name; for each name, the newest first."""
     f, m = feature_files.c, feature_set_members.c
     rows = connection.execute(
         select(m.name, m.fingerprint, f.path, f.created_at, f.config, f.counts, f.is_current)
@@ -187,7 +187,7 @@ def load_features(connection: Connection, experiment_id: int) -> list[FeatureRec
 
 
 def forget_features(connection: Connection, experiment_id: int) -> int:
-    """Forget all result files of one experiment, and return their number."""
+    """Remove the record of all result files of one experiment, and return their number."""
     f = feature_files.c
     known = connection.scalars(select(f.path).where(f.experiment_id == experiment_id))
     paths = list(known)
@@ -196,7 +196,7 @@ def forget_features(connection: Connection, experiment_id: int) -> int:
 
 
 def read_result_metadata(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Return what a result file says about itself, or None where it is not ours.
+    """Return the metadata of a result file, or None if it is from other software.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Put what was read from one raw file into the catalog.
+"""Write the data read from one raw file into the catalog.
 
-All functions run in a writing transaction, so what they find out about the catalog stays true until
-they are done, whoever else scans at the same time.
+All functions run in a writing transaction.  Therefore, the catalog does not change until they are
+done, even if others scan at the same time.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ _KEPT = ("device_type", "sample_type", "temperature", "duration", "batch_id", "t
 
 
 def record_facts(connection: Connection, facts: Facts) -> tuple[Outcome, str]:
-    """Write what a scan has read from one file.
+    """Write the data that a scan has read from one file.
 
     Returns
     -------
-    What became of it, and the reason where it is no experiment or not the first of its name.
+    The outcome, and the reason if it is not an experiment or not the first of its name.
     """
     if facts.kind == "same":
         return _record_same(connection, facts), ""
@@ -86,7 +86,7 @@ def insert_experiment(
     workflow
         Its flattened parameters.
     sample
-        All that is known of the device.
+        All known properties of the device.
     row_id
         The id to give it.
     """
@@ -105,7 +105,7 @@ def insert_experiment(
 
 
 def refresh_features(connection: Connection, ids: Sequence[int]) -> None:
-    """Find out anew which results were computed from what the raw files hold now."""
+    """Find out again which results were computed from the present raw files."""
     f = feature_files.c
     same_hash = raw_files.c.content_hash == f.source_hash
     unknown = or_(raw_files.c.content_hash.is_(None), f.source_hash.is_(None))
@@ -134,9 +134,9 @@ def refresh_features(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def mark_vanished(connection: Connection, paths: Sequence[str]) -> int:
-    """Note that files are gone; return how many experiments that concerns.
+    """Record that files are missing; return the number of experiments affected.
 
-    Nothing is forgotten: the entry stays, with its features, until the file comes back.
+    Nothing is deleted: the entry stays, with its features, until the file comes back.
     """
     owners = select(raw_files.c.experiment_id).where(raw_files.c.path.in_(paths))
     result = connection.execute(

@@ -1,4 +1,4 @@
-"""Whether a catalog is sound and agrees with the disks, and its upkeep."""
+"""Check that a catalog is sound and agrees with the disks; maintain it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class CatalogProblem:
-    """One thing that is not as it should be.
+    """One problem of a catalog.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class ValidationReport:
 
     @property
     def ok(self) -> bool:
-        """Whether there is none."""
+        """Whether there are no problems."""
         return not self.problems
 
     def __str__(self) -> str:
@@ -80,16 +80,16 @@ class ValidationReport:
 
 @dataclass(frozen=True)
 class CatalogStats:
-    """What a catalog holds, in numbers.
+    """The content of a catalog in numbers.
 
     Attributes
     ----------
     n_experiments, n_chips, n_devices, n_workflows
-        Devices are counted on each chip by themselves.
+        Devices are counted separately on each chip.
     by_status, by_device_type, by_file_state, by_chip, by_feature
-        Number of experiments; features that were computed from what the raw file holds now.
+        Number of experiments; for features, only those computed from the present raw file.
     other_files
-        Number of files by what they are: copies, conflicts, unreadable, of other kinds.
+        Number of files by kind: copies, conflicts, unreadable files, other kinds.
     n_transfer_steps, n_transient_steps
         Over all experiments.
     n_with_features
@@ -141,7 +141,7 @@ class CatalogStats:
 
 
 def validate(store: Store, *, content: bool) -> ValidationReport:
-    """Compare a catalog with itself and with the disks."""
+    """Check a catalog against itself and the disks."""
     with store.read() as connection:
         problems = list(_damage(connection)) if store.on_sqlite else []
         # What a damaged database says about files means nothing.
@@ -155,7 +155,7 @@ def validate(store: Store, *, content: bool) -> ValidationReport:
 
 
 def stats(store: Store) -> CatalogStats:
-    """Count what a catalog holds."""
+    """Count the content of a catalog."""
     e = experiments.c
     with store.read() as connection:
         devices = select(e.chip_id, e.device_id).distinct().subquery()
@@ -194,7 +194,7 @@ def stats(store: Store) -> CatalogStats:
 
 
 def backup(store: Store, path: str | os.PathLike[str]) -> Path:
-    """Copy a catalog, as it is at this moment, into one SQLite file."""
+    """Copy a catalog, as it is now, into one SQLite file."""
     target = Path(path).expanduser().absolute()
     if target.exists():
         raise CatalogError(f"{target}: exists; move it away or choose another name")
@@ -215,7 +215,7 @@ def backup(store: Store, path: str | os.PathLike[str]) -> Path:
 
 
 def vacuum(store: Store) -> int:
-    """Drop what nothing refers to, rewrite the database compactly; return the bytes gained."""
+    """Delete unused rows and rewrite the database; return the number of bytes gained."""
     with store.write() as connection:
         before = _database_bytes(store, connection)
         used = select(experiments.c.workflow_id).where(experiments.c.workflow_id.is_not(None))
@@ -237,7 +237,7 @@ def vacuum(store: Store) -> int:
 
 
 def remove_missing(store: Store) -> int:
-    """Forget the experiments whose raw files have vanished; return how many."""
+    """Remove the experiments whose raw files are missing; return their number."""
     with store.write() as connection:
         gone = delete(experiments).where(experiments.c.file_state == "missing")
         return int(connection.execute(gone).rowcount)

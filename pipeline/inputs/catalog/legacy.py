@@ -1,7 +1,7 @@
-"""Take over the ``catalog.db`` that laboratories already have; it is read, never altered.
+"""Import the ``catalog.db`` that laboratories already have; it is read, never changed.
 
-The file is copied before it is opened: SQLite itself writes beside, and on recovery into, a
-database that it is only asked to read.
+The file is copied before it is opened.  SQLite itself writes files beside a database that it only
+reads, and on recovery even into the database.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ _KEPT = ("id", "feature_file_path", "v2_feature_metadata", "sync_status")
 
 @dataclass
 class ImportReport:
-    """What was taken over from another catalog.
+    """Report of the import of another catalog.
 
     Attributes
     ----------
     path
-        That catalog.
+        The other catalog.
     n_imported, n_known
-        Experiments that were added; that were there already, and were left as they are.
+        Number of experiments that were added; and of those that were known and not changed.
     n_without_file
-        Of those added, the ones whose raw file is not where that catalog has it.
+        Number of added experiments whose raw file is not where the other catalog says.
     problems
-        Rows that could not be taken over.
+        Rows that could not be imported.
     """
 
     path: str
@@ -63,7 +63,7 @@ class ImportReport:
 
 
 def is_legacy(path: Path) -> bool:
-    """Whether a file is a catalog of the software in use today."""
+    """Whether a file is a catalog of the earlier software."""
     if not is_foreign_sqlite(path):
         return False
     with _snapshot(path) as copy:
@@ -71,7 +71,7 @@ def is_legacy(path: Path) -> bool:
 
 
 def is_imported(store: Store, path: Path) -> bool:
-    """Whether a catalog has been taken over, as it is now."""
+    """Whether the present state of a catalog has been imported."""
     size, mtime_ns = _identity(path)
     where = (imports.c.path == str(path), imports.c.size == size, imports.c.mtime_ns == mtime_ns)
     with store.read() as connection:
@@ -81,7 +81,7 @@ def is_imported(store: Store, path: Path) -> bool:
 def import_legacy(
     store: Store, path: str | os.PathLike[str], raw_root: str | os.PathLike[str] | None
 ) -> ImportReport:
-    """Take over a catalog; see :meth:`oectflow.pipeline.inputs.catalog.Catalog.import_legacy`."""
+    """Import a catalog; see :meth:`oectflow.pipeline.inputs.catalog.Catalog.import_legacy`."""
     source = Path(path).expanduser().absolute()
     if not source.is_file():
         raise CatalogError(f"{path}: there is no such file")

@@ -1,4 +1,4 @@
-"""What a catalog knows of devices: each sample once, and the table that completes raw files."""
+"""Devices in a catalog: each sample once, and the table that completes raw files."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _SHOWN = 20
 
 @dataclass
 class SamplesReport:
-    """What a table of devices says of the experiments of a catalog.
+    """Report of adding a table of devices to a catalog.
 
     Attributes
     ----------
     n_described, n_unknown
-        Experiments of whose device something is known now, and of which nothing is.
+        Number of experiments whose device has known properties now, and of those without any.
     contradictions
-        Test id, and where table and raw file, or two rows, say different things.
+        Test id, and the contradiction between table and raw file or between two rows.
     """
 
     n_described: int = 0
@@ -54,7 +54,7 @@ class SamplesReport:
 
 
 def set_samples(store: Store, table: Samples | None) -> SamplesReport:
-    """Make a table known; see :meth:`oectflow.pipeline.inputs.catalog.Catalog.set_samples`."""
+    """Add a table; see :meth:`oectflow.pipeline.inputs.catalog.Catalog.set_samples`."""
     with store.write() as connection:
         connection.execute(delete(sample_table))
         if table is not None:
@@ -113,7 +113,7 @@ def _complete(
 def complete_sample(
     table: Samples | None, chip_id: str, device_id: str, own: Mapping[str, Any]
 ) -> tuple[Sample, list[str]]:
-    """Return what is known of a device, and where the table contradicts.
+    """Return the known properties of a device, and contradictions with the table.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def complete_sample(
     chip_id, device_id
         Which device.
     own
-        What its raw file says.
+        Sample from its raw file.
     """
     if table is None:
         return dict(own), []
@@ -137,7 +137,7 @@ _last: tuple[str, Samples] | None = None
 
 
 def stored_table(connection: Connection) -> Samples | None:
-    """Return the table that was made known, None without one."""
+    """Return the table that was added; None if there is none."""
     global _last
     digest = connection.scalar(select(sample_table.c.digest))
     if digest is None:
@@ -152,7 +152,7 @@ def stored_table(connection: Connection) -> Samples | None:
 def intern_samples(
     connection: Connection, several: Sequence[Mapping[str, Any]]
 ) -> list[int | None]:
-    """Return the ids of samples, which are stored if no experiment had them before.
+    """Return the ids of samples; store samples that no experiment had before.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def _digest(document: str) -> str:
 
 
 def load_samples(connection: Connection, ids: Iterable[int | None]) -> dict[int | None, Sample]:
-    """Return samples by id; that of None is empty."""
+    """Return samples by id; the sample of None is empty."""
     wanted = {i for i in ids if i is not None}
     rows = connection.execute(
         select(samples.c.id, samples.c.document).where(samples.c.id.in_(wanted))

@@ -1,4 +1,4 @@
-"""Bring a catalog up to date with the raw files below a folder; reads, never writes them."""
+"""Bring a catalog up to date with the raw files below a folder; never change these files."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ class ScanProblem:
 
 @dataclass
 class ScanReport:
-    """What a scan has found.
+    """Report of a scan.
 
     Attributes
     ----------
     root
         The folder.
     counts
-        Number of files by outcome.  ``"added"``: new experiments.  ``"changed"``: read anew.
-        ``"moved"``: known experiments in a new place.  ``"returned"``: had vanished, or could not
-        be read, and are back.  ``"unchanged"``.  ``"vanished"``: gone since the last scan; their
-        entries stay.  ``"copy"`` and ``"conflict"``: more files with the test id of another one,
-        with the same content or not.  ``"unreadable"``.  ``"foreign"``: HDF5 of another kind.
+        Number of files by outcome.  ``"added"``: new experiments.  ``"changed"``: read again.
+        ``"moved"``: known experiments in a new place.  ``"returned"``: were missing or unreadable,
+        and are back.  ``"unchanged"``.  ``"vanished"``: missing since the last scan; their entries
+        stay.  ``"copy"`` and ``"conflict"``: more files with the test id of another one, with the
+        same content or not.  ``"unreadable"``.  ``"foreign"``: HDF5 of another kind.
     problems
         Unreadable files and folders, copies and conflicts, each with its reason.
     n_unmatched
-        HDF5 files left alone because their names do not match the pattern.
+        HDF5 files that were ignored because their names do not match the pattern.
     pattern
-        That pattern.
+        The pattern for names of raw files.
     seconds
         Wall time.
     """
@@ -137,7 +137,7 @@ def scan(
 
 
 def below(column: ColumnElement[str], folder: str) -> ColumnElement[bool]:
-    """Return the condition that a path lies below a folder."""
+    """Return the condition that a path is below a folder."""
     prefix = folder.rstrip(os.sep) + os.sep
     # A range, because LIKE does not tell capital letters apart on SQLite.
     return and_(column >= prefix, column < prefix[:-1] + chr(ord(os.sep) + 1))

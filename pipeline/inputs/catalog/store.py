@@ -1,8 +1,8 @@
-"""A connection to a catalog's database that behaves alike on SQLite and PostgreSQL.
+"""A connection to a catalog's database that behaves the same on SQLite and PostgreSQL.
 
 Readers never wait.  Writers take turns: a writing transaction holds the one write lock from its
-first statement on (``BEGIN IMMEDIATE`` on SQLite, an advisory lock on PostgreSQL), so what it has
-read cannot be overtaken, and no transaction can fail because of another one.
+first statement (``BEGIN IMMEDIATE`` on SQLite, an advisory lock on PostgreSQL).  Therefore, the
+data that it has read cannot become outdated, and no transaction can fail because of another one.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ class Store:
     Attributes
     ----------
     engine
-        SQLAlchemy's.
+        The engine of SQLAlchemy.
     name
-        The file, or the URL without its password and what follows the ``?``.
+        The file, or the URL without its password and the part after ``?``.
     path
-        The SQLite file, None on PostgreSQL.
+        The SQLite file; None on PostgreSQL.
 
     Raises
     ------
     CatalogError
-        The database cannot be reached, is something else, or was written by a newer version.
+        The database cannot be reached, is not a catalog, or was written by a newer version.
     """
 
     def __init__(self, url_or_path: str | os.PathLike[str]) -> None:
@@ -80,13 +80,13 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Give a connection that sees one unchanging state of the catalog."""
+        """Give a connection that sees one fixed state of the catalog."""
         with self._connection(writing=False) as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Give a connection that alone may write; commits at the end, or nothing at all."""
+        """Give the only connection that may write; it commits everything at the end, or nothing."""
         with self._connection(writing=True) as connection:
             yield connection
 
@@ -98,7 +98,7 @@ class Store:
             yield connection.execution_options(**options)
 
     def close(self) -> None:
-        """Close the connections.  What is read later opens one for that moment."""
+        """Close the connections.  A later read opens a new one for a moment."""
         self._closed = True
         self.engine.dispose()
 
