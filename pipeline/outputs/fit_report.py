@@ -33,14 +33,14 @@ def fit_report(
     feature: str = "tau",
     cycles: Sequence[int] = (0,),
 ) -> str:
-    """Return the fits of some cycles as text, as fitting programs print theirs.
+    """Return the fits of some cycles as text, in the style of fitting programs.
 
     Parameters
     ----------
     experiment
         The raw experiment.
     results
-        Results that this experiment is among.
+        Results that include this experiment.
     step
         Which transient step.
     feature
@@ -57,7 +57,7 @@ def fit_report(
     Raises
     ------
     OectflowError
-        The step, the feature or a cycle is not there.
+        The step, the feature or a cycle does not exist.
     """
     fits = read_fits(results, experiment.experiment_id, step, feature, cycles)
     one = one_experiment(results, experiment.experiment_id).isel(step=step)
@@ -76,14 +76,14 @@ def fit_report(
 def covariance(
     fit: Fit, t: NDArray[np.float64], current: NDArray[np.float64]
 ) -> NDArray[np.float64] | None:
-    """Return the covariance of amplitude, tau and offset; None where it is not defined.
+    """Return the covariance of amplitude, tau and offset; None if it is not defined.
 
     Parameters
     ----------
     fit
         The fitted values.
     t, current
-        Times (s) from the begin of the window and measured current (A) of its samples.
+        Times (s) after the begin of the window, and measured current (A), of its samples.
     """
     if len(t) <= len(_NAMES):
         return None

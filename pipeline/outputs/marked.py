@@ -1,4 +1,4 @@
-"""Marks as they come to bear on results when these are opened; their files stay as they are."""
+"""Apply marks to results when these are opened; the files of results are not changed."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _PARTLY = "partly"
 
 
 class MarksWarning(UserWarning):
-    """Lines of a file of marks cannot be read; the message names each, and why."""
+    """Lines of a file of marks cannot be read; the message names each one and the reason."""
 
 
 def read_marks(results: Path, treatment: str = "flag", stacklevel: int = 3) -> Book:
-    """Return the marks beside a folder or file of results; a warning names lines that are none.
+    """Return the marks beside a folder or file of results; a warning names invalid lines.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def in_words(marks: Sequence[Mark]) -> str:
 
 
 def labels_of(marks: Sequence[Mark], origin: Origin, dims: Sequence[str]) -> set[str]:
-    """Return the words with which marks are named at values of a feature."""
+    """Return the words for marks at values of a feature."""
     found = set()
     for mark in marks:
         reach = reach_of(mark, origin, dims)
@@ -76,7 +76,7 @@ def labels_of(marks: Sequence[Mark], origin: Origin, dims: Sequence[str]) -> set
 def mark_words(
     marks: Sequence[Mark], origin: Origin, dims: Sequence[str], shape: tuple[int, ...]
 ) -> NDArray[np.object_]:
-    """Return the labels at every value of a feature, ``""`` where there is none."""
+    """Return the labels at every value of a feature; ``""`` if there is none."""
     words = np.full(shape, "", object)
     for label in sorted({mark.label for mark in marks}, key=lambda label: (label != BAD, label)):
         cells = marked_cells([m for m in marks if m.label == label], origin, dims, shape)
@@ -88,7 +88,7 @@ def mark_words(
 def without_bad(
     array: NDArray[Any], name: str, metadata: Mapping[str, Any], marks: Sequence[Mark]
 ) -> NDArray[Any]:
-    """Return the values of a variable without those that are marked as bad.
+    """Return the values of a variable without those marked as bad.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def without_bad(
 
 
 def table_without_bad(table: Any, metadata: Mapping[str, Any], marks: Sequence[Mark]) -> Any:
-    """Return the table of a result file without the values that are marked as bad."""
+    """Return the table of a result file without the values marked as bad."""
     import pyarrow as pa
 
     for name, entry in metadata["variables"].items():
@@ -191,7 +191,7 @@ class _Described:
 
 
 def origin_of(feature: str, metadata: Mapping[str, Any]) -> Origin:
-    """Return what a feature of a result is computed from, as its metadata tell."""
+    """Return the inputs of a feature of a result, from its metadata."""
     return _origin(feature, _Described(metadata))
 
 

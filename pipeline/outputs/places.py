@@ -1,7 +1,7 @@
-"""Where results stand in their folder: side by side, or in a folder for each chip or device.
+"""Places of results in their folder: side by side, or in a folder for each chip or device.
 
-Folders named ``chip_id=7`` are what pyarrow, pandas, Polars and DuckDB take for a partitioned
-dataset: the column is in the name of the folder and in none of its files.
+pyarrow, pandas, Polars and DuckDB read folders named ``chip_id=7`` as a partitioned dataset: the
+column is in the name of the folder and not in its files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def result_path(
     identity: Mapping[str, str] | None = None,
     partition_by: str | None = None,
 ) -> Path:
-    """Return where the features of an experiment are stored.
+    """Return the file for the features of an experiment.
 
     Parameters
     ----------
@@ -36,12 +36,12 @@ def result_path(
     experiment_id
         Of the experiment.
     identity, partition_by
-        ``"chip_id"`` or ``"device_id"``, and both of the experiment.
+        ``identity`` has the chip and the device; ``partition_by`` names one of the two, or is None.
 
     Raises
     ------
     InputError
-        The experiment's id, or that of its chip, cannot be the name of a file.
+        The id of the experiment or of its chip cannot be the name of a file.
     """
     name = f"{_UNSAFE.sub('_', _short('test_id', experiment_id))}.parquet"
     if partition_by is None or identity is None:
@@ -51,13 +51,13 @@ def result_path(
 
 
 def result_files(folder: Path) -> list[Path]:
-    """Return the result files of a folder, partitioned or not, and others that are named so."""
+    """Return the result files of a folder, partitioned or not, and others with such names."""
     parts = [path for key in PARTITIONS for path in folder.glob(f"{key}=*/[!.]*.parquet")]
     return sorted([*folder.glob("[!.]*.parquet"), *parts])
 
 
 def partition_of(folder: Path) -> str | None:
-    """Return by what the results of a folder are partitioned, None where they are not."""
+    """Return the partition of the results of a folder; None if they are not partitioned."""
     for key in PARTITIONS:
         if next(folder.glob(f"{key}=*/[!.]*.parquet"), None) is not None:
             return key
@@ -65,12 +65,12 @@ def partition_of(folder: Path) -> str | None:
 
 
 def check_partition(folder: Path, partition_by: str | None) -> None:
-    """Make sure that results may be written so.
+    """Check that results may be written with this partition.
 
     Raises
     ------
     ConfigError
-        There is no such partition, or the results of the folder stand in another way.
+        There is no such partition, or the results in the folder have another one.
     """
     if partition_key(folder / "x") is not None:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Results read piece by piece, each when it is asked for, and without what is marked as bad."""
+"""Read results piece by piece on request, without values marked as bad."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from oectflow.place import place
 
 
 class Places:
-    """Where the experiments are, as Dask takes it for one thing and not for many.
+    """The places of experiments, as one object for Dask instead of many.
 
     Attributes
     ----------
     paths
         Of the files.
     marks
-        Those of each experiment that has some, by its number.
+        Marks of each experiment that has any, by its number.
     exclude
-        Whether what is bad has no value.
+        Whether to leave out bad values.
     token
-        Changes with any of this.
+        Changes if any of these change.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class Places:
 
     @property
     def distinct(self) -> list[Mark]:
-        """The marks that some experiment has, each once."""
+        """All marks of experiments, each once."""
         return list({mark.id: mark for own in self.marks.values() for mark in own}.values())
 
     def metadata(self, number: int) -> dict[str, Any]:
-        """Return what a file says about itself."""
+        """Return the metadata of a file."""
         path = place(self.paths[number])
         metadata = read_metadata(path)
         if metadata is None:
@@ -75,7 +75,7 @@ class Places:
         return metadata
 
     def marked_features(self) -> dict[str, set[str]]:
-        """Return the labels of every feature that some mark is about."""
+        """Return the labels of every feature that a mark applies to."""
         found: dict[str, set[str]] = {}
         for number, own in self.marks.items():
             metadata = self.metadata(number)
@@ -121,7 +121,7 @@ def load_block(
     kind: np.dtype[Any],
     block_id: tuple[int, ...],
 ) -> NDArray[Any]:
-    """Return one variable of one experiment, missing values where its file has none."""
+    """Return one variable of one experiment, with missing values if its file has none."""
     number = block_id[0]
     metadata = places.metadata(number)
     out = np.full(shape, fill, kind)
@@ -144,7 +144,7 @@ def load_mark_block(
     kind: np.dtype[Any],
     block_id: tuple[int, ...],
 ) -> NDArray[Any]:
-    """Return the labels of a feature of one experiment, ``fill`` where there are none."""
+    """Return the labels of a feature of one experiment; ``fill`` if there are none."""
     out = np.full(shape, fill, kind)
     own = places.marks.get(block_id[0], ())
     feature = variable.removesuffix("_mark")
@@ -160,12 +160,12 @@ def load_mark_block(
 
 
 def mark_dims(variable: Variable) -> tuple[str, ...]:
-    """Return the axes of the marks of a feature: there are none of phases and directions."""
+    """Return the axes of the marks of a feature; phases and directions have no marks."""
     return tuple(dim for dim in variable.dims if dim == CYCLE)
 
 
 def load_frame(number: int, sample: Mapping[str, Any], places: Places, schema: Any) -> Any:
-    """Return the rows of one experiment with these columns, and what is known of its sample."""
+    """Return the rows of one experiment with these columns, and the properties of its sample."""
     import pyarrow as pa
 
     table = read_table(place(places.paths[number]))

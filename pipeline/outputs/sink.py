@@ -1,4 +1,4 @@
-"""One Parquet file per experiment, written whole or not at all.
+"""One Parquet file per experiment, written completely or not at all.
 
 Layout of a file: one row per step.  A feature that is one number per step is a column; one with a
 value per cycle is a list column whose rows are equally long; an axis whose entries have names
@@ -9,9 +9,9 @@ Lists are plain Parquet lists, not fixed-size ones: two experiments with differe
 cycles then still have one schema, and pyarrow, pandas, polars and duckdb read a folder of them as
 one table.
 
-What a file says about itself stands in its footer under ``oectflow``: units by the number of the
-column, and definitions, parameters and fingerprints, which stand in a file beside it where rows are
-few; see :mod:`oectflow.result_metadata`.
+The metadata of a file are in its footer under ``oectflow``: units by the number of the column, and
+definitions, parameters and fingerprints.  If the file has few rows, the latter are in a separate
+file beside it; see :mod:`oectflow.result_metadata`.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ class Results:
     Attributes
     ----------
     identity
-        Columns that say which row it is: ``experiment_id``, ``chip_id``, ``device_id`` (text) and
+        Columns that identify the row: ``experiment_id``, ``chip_id``, ``device_id`` (text) and
         numbers per step such as ``step_index``.  Text is repeated in every row.
     columns
         Arrays by variable, first axis the step.
     variables
-        What each of them is.
+        Description of each variable.
     owners
-        The feature to which each variable belongs.
+        The feature that each variable belongs to.
     problems
         Everything that went wrong, in any order.
     metadata
@@ -115,7 +115,7 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
     path
         The Parquet file to create or replace.
     results
-        What to write.
+        The results to write.
     expand_multidim
         Write ``name_0``, ``name_1``, … instead of lists.
 
@@ -124,7 +124,7 @@ def write_results(path: Path, results: Results, *, expand_multidim: bool = False
     StorageError
         The folder cannot be written, or the disk is full.
     OutputError
-        ``path`` belongs to somebody else.
+        ``path`` belongs to other software or another experiment.
     """
     if not is_remote(path):
         read_earlier(path, results.metadata)
@@ -179,7 +179,7 @@ def _written(path: Path, metadata: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def read_metadata(path: Path) -> dict[str, Any] | None:
-    """Return the ``oectflow`` metadata of a result file, or None where the file is not ours.
+    """Return the ``oectflow`` metadata of a result file, or None if it is from other software.
 
     Raises
     ------
@@ -286,22 +286,21 @@ def _look_through(metadata: Mapping[str, Any]) -> None:
 
 
 def read_earlier(path: Path, metadata: Mapping[str, Any] | None = None) -> dict[str, Any] | None:
-    """Return the metadata of what stands where a result is to be written, None if nothing does.
+    """Return the metadata of an existing result at the place of a new one; None if there is none.
 
-    A result of ours that was cut or changed is nothing, too: it is replaced.
+    A result that was cut or changed counts as none: it is replaced.
 
     Parameters
     ----------
     path
-        Where the result goes.
+        Place of the new result.
     metadata
-        Of what is to be written, ``identity`` and ``source`` at least.
+        Metadata of the new result, at least ``identity`` and ``source``.
 
     Raises
     ------
     OutputError
-        A file that is not ours stands there, the result of another experiment, or one of a newer
-        version.
+        The existing file is from other software, from another experiment, or from a newer version.
     """
     if is_remote(path) and not path.exists():
         # Asked twice, it would be two more requests.
@@ -431,12 +430,12 @@ def read_table(
     columns
         Names of columns.
     dictionaries
-        Columns whose text is read as codes and words; in files of before, all text is.
+        Columns whose text is read as codes and words; in older files, this is all text.
 
     Raises
     ------
     DamagedFile
-        They are not what was written, or are not there.
+        The columns are damaged or missing.
     OutputError
         The file is gone.
     """
@@ -533,7 +532,7 @@ def _leaves(field: pa.Field, path: str) -> Iterator[tuple[str, pa.DataType]]:
 
 
 def column_names(name: str, variable: Variable) -> list[str]:
-    """Return the names of the Parquet columns that hold a variable."""
+    """Return the names of the Parquet columns of a variable."""
     labels = variable.labels.get(variable.dims[-1], ()) if variable.dims else ()
     return [f"{name}_{label}" for label in labels] or [name]
 

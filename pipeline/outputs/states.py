@@ -1,7 +1,7 @@
-"""How experiments stand: raw files beside their results, and why something is not as it should be.
+"""States of experiments: raw files compared with their results, and the reasons of problems.
 
-A run, ``status`` and the report look at raw files through :class:`RawFiles`, so that they say the
-same of the same file.
+A run, ``status`` and the report all use :class:`RawFiles`, so they say the same about the same
+file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class State:
     Attributes
     ----------
     experiment_id, raw, result
-        Which one, its raw file and its result file; ``""`` where unknown.
+        Its id, its raw file and its result file; ``""`` if unknown.
     state
         ``"done"``: every value is good.  ``"flagged"``: some have a status word.  ``"failed"``: a
         step raised, or the raw file or the result cannot be read.  ``"missing"``: no result.
@@ -45,7 +45,7 @@ class State:
     reason
         Why it failed or what is flagged, and what has changed.
     can_run
-        Whether a run would help; False where somebody has to mend, move or remove the raw file.
+        Whether a run would help; False if somebody must repair, move or remove the raw file.
     """
 
     experiment_id: str
@@ -59,16 +59,16 @@ class State:
 
 @dataclass(frozen=True)
 class Found:
-    """A raw file that can be used, and what there is of its results.
+    """A usable raw file, and its existing results.
 
     Attributes
     ----------
     experiment, result
-        The raw file, and where its result is or will be.
+        The raw file, and the place of its result.
     metadata
-        Of the result; None where there is none that can be read.
+        Metadata of the result; None if there is no readable result.
     damage
-        What is wrong with the result that is there, ``""`` where nothing is.
+        What is wrong with the existing result; ``""`` if nothing is wrong.
     """
 
     experiment: Experiment
@@ -78,16 +78,16 @@ class Found:
 
 
 class RawFiles:
-    """Raw files, looked at one after the other: of several with one id the first counts.
+    """Raw files, checked one after the other; if several have the same id, the first counts.
 
     Parameters
     ----------
     out
         Folder of the results.
     allow_external
-        Take raw files whose data lie in other files.
+        Accept raw files that keep their data in other files.
     partition_by
-        ``"chip_id"`` or ``"device_id"``; by default as the results that are there.
+        ``"chip_id"`` or ``"device_id"``; by default that of the existing results.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class RawFiles:
         self._opened: dict[Path, Experiment] = {}
 
     def look_ahead(self, paths: Iterable[Path]) -> None:
-        """Fetch raw files of a store together, then their results; what fails, fails later."""
+        """Fetch raw files of a store together, then their results; errors are raised later."""
         paths = [path for path in paths if is_remote(path)]
         fetch_ahead([*paths, *(index_of(path, self._out) for path in paths)])
         results = []
@@ -121,7 +121,7 @@ class RawFiles:
         return Experiment(path, allow_external=self._allow_external)
 
     def claim(self, result: str, path: Path, experiment_id: str) -> bool:
-        """Say that a result is of this raw file; False where it is of one that came before."""
+        """Claim a result for this raw file; False if it belongs to an earlier one."""
         return self._seen.setdefault(result, (path, experiment_id))[0] == path
 
     def look(self, path: Path) -> Found:
@@ -130,9 +130,9 @@ class RawFiles:
         Raises
         ------
         InputError
-            The raw file cannot be used, or belongs to an experiment that came before.
+            The raw file cannot be used, or belongs to an earlier experiment.
         OutputError
-            Where its result should be, there is something else.
+            There is something else at the place of its result.
         """
         experiment = self._opened.pop(path, None) or self._experiment(path)
         name = experiment.experiment_id
@@ -192,14 +192,14 @@ class RawFiles:
 
 
 def results_without(out: Path, raw: RawFiles, known: set[str]) -> list[State]:
-    """Return the results of a folder that belong to none of the experiments known so far.
+    """Return the results in a folder that belong to none of the known experiments.
 
     Parameters
     ----------
     out
         The folder.
     raw
-        What has looked at the known ones.
+        The object that has checked the known experiments.
     known
         Their result files.
     """
@@ -227,13 +227,13 @@ def results_without(out: Path, raw: RawFiles, known: set[str]) -> list[State]:
 
 
 def judge(metadata: Mapping[str, Any]) -> tuple[Outcome, list[str]]:
-    """Return what a result amounts to, and why it is not ``done``."""
+    """Return the state of a result, and why it is not ``done``."""
     flags = flags_of_result(metadata)
     return outcome_of(flags), [in_words(flags)] if flags else []
 
 
 def notes_on(experiment: Experiment) -> list[str]:
-    """Say what is odd about a raw file that can be used."""
+    """Return the contradictions in a usable raw file."""
     notes = experiment.oddities()
     if not experiment.sources:
         notes.append("it has no steps, so there is nothing to compute")
@@ -247,9 +247,9 @@ def notes_on(experiment: Experiment) -> list[str]:
 def same_source(
     metadata: Mapping[str, Any], experiment: Experiment, verify: Verify = "identity"
 ) -> bool:
-    """Whether the raw file has the content it had.
+    """Whether the content of the raw file is unchanged.
 
-    Unless ``verify`` is ``"content"``, it is read only where its time has changed.
+    Unless ``verify`` is ``"content"``, the file is read only if its time has changed.
     """
     was, now = metadata["source"], experiment.identity
     if was["size"] != now.size or not was["content_hash"]:

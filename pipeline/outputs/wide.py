@@ -37,12 +37,12 @@ def read_values(
     path
         A result file.
     features
-        Which, by default all.
+        Names of features; by default all.
 
     Returns
     -------
-    Arrays by feature, the first axis the step of its source; what each of them is; and the metadata
-    of the file.
+    Arrays by feature, whose first axis is the step of its source; a description of each; and the
+    metadata of the file.
 
     Raises
     ------
@@ -64,29 +64,29 @@ def read_values(
 def wide_frame(
     path: Path, features: Collection[str] | None = None, names: str | Iterable[str] | None = None
 ) -> pd.DataFrame:
-    """Return a result file as a table of numbers with one column for each.
+    """Return a result file as a table with one column for each number.
 
     Parameters
     ----------
     path
         A result file.
     features
-        Features to take, by default all.
+        Features to take; by default all.
     names
-        Of these, which, in this order: names of features, of columns, or of companions such as
-        ``tau_status``; ``*`` and ``?`` stand for any text and any letter of the names of features
-        and of their columns, or, where they fit none of these, of companions.
+        Columns to take from these features, in this order: names of features, of columns, or of
+        companions such as ``tau_status``.  ``*`` and ``?`` match any text and any letter in names
+        of features and columns, or, if none of these match, in names of companions.
 
     Returns
     -------
-    ``step_index``, and for each feature ``name``, or ``name_0``, ``name_1``, … where it has several
-    values per step.  ``attrs`` holds ``units``, ``axes`` and ``labels`` by feature, and where the
-    numbers are from.
+    ``step_index``, and for each feature ``name``, or ``name_0``, ``name_1``, … if it has several
+    values per step.  ``attrs`` has ``units``, ``axes`` and ``labels`` by feature, and the origin of
+    the numbers.
 
     Raises
     ------
     UnknownFeature
-        There is no such feature; names the nearest.
+        There is no such feature; the message names the nearest one.
     OutputError
         The file is none of ours, or is gone.
     """
@@ -115,7 +115,7 @@ def wide_frame(
 
 
 def describe(variables: Mapping[str, Variable], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a table should carry along, as plain data."""
+    """Return the information that goes with a table, as plain data."""
     source = metadata["source"]
     return {
         "chip_id": metadata["identity"]["chip_id"],
@@ -153,21 +153,21 @@ def select_columns(
     names: str | Iterable[str] | None,
     companions: Mapping[str, Collection[str]] | None = None,
 ) -> list[str]:
-    """Return the columns that are meant, each once; see :func:`wide_frame`.
+    """Return the columns that match, each once; see :func:`wide_frame`.
 
     Parameters
     ----------
     columns
-        Those of each feature.
+        Columns of each feature.
     names
         Names and patterns; None means all features.
     companions
-        Columns of what is only taken if nothing else fits.
+        Columns that are only taken if nothing else matches.
 
     Raises
     ------
     UnknownFeature
-        Nothing fits a name or pattern.
+        Nothing matches a name or pattern.
     """
     if names is None:
         return [column for group in columns.values() for column in group]
@@ -194,14 +194,14 @@ def _fitting(name: str, columns: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as Parquet, whole or not at all.
+    """Write a table as Parquet, completely or not at all.
 
     Raises
     ------
     StorageError
         The folder cannot be written.
     OutputError
-        A result file of a run stands there.
+        There is a result file of a run at this place.
     """
     with contextlib.suppress(DamagedFile):
         if read_metadata(path) is not None:
