@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import shlex
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import dask
@@ -38,6 +41,30 @@ _TO_COME = 300
 #: Where jobs find the certificates and say that they have ended: seen by all nodes, and by nobody
 #: else.
 SHARED = "~/.oectflow"
+
+
+def import_jobqueue(kind: str) -> ModuleType:
+    """Import dask-jobqueue, and leave Ctrl-C as it is.
+
+    Its import makes Ctrl-C end the process without a word, and fails in a thread for this reason.
+
+    Raises
+    ------
+    ClusterError
+        It is not installed, or it is imported for the first time outside the main thread.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with extra("batch", f"connect({kind!r})", ClusterError):
+            jobqueue = importlib.import_module("dask_jobqueue")
+    except ValueError as error:
+        raise ClusterError(
+            f"connect({kind!r}): dask-jobqueue cannot be imported in a thread ({error}); import "
+            "dask_jobqueue in the main thread first"
+        ) from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, before)
+    return jobqueue
 
 
 def start_batch(
@@ -76,8 +103,7 @@ def start_batch(
     ClusterError
         dask-jobqueue is missing, or does not accept an option.
     """
-    with extra("batch", f"connect({kind!r})", ClusterError):
-        jobqueue = importlib.import_module("dask_jobqueue")
+    jobqueue = import_jobqueue(kind)
 
     def configured(name: str) -> Any:
         return options.pop(name, None) or dask.config.get(

@@ -27,7 +27,7 @@ from oectflow.cluster.kubernetes import start_kubernetes
 from oectflow.cluster.local import start_local
 from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up_here
 from oectflow.cluster.security import given_certificates
-from oectflow.cluster.shared import SharedClient, find_able, resource_for
+from oectflow.cluster.shared import NoWorkers, SharedClient, find_able, resource_for
 from oectflow.cluster.ssh import start_ssh
 from oectflow.cluster.versions import (
     CHECKED_PACKAGES,
@@ -290,13 +290,19 @@ def _patiently(
 ) -> None:
     """Make workers ready, some others where one leaves meanwhile; ``prepare`` is given seconds."""
     end = time.monotonic() + timeout
-    for attempt in range(1, _ATTEMPTS + 1):
+    gone = 0
+    while True:
         try:
             prepare(max(end - time.monotonic(), 1.0))
             break
+        except NoWorkers:
+            # The one that has gone was the only one, and the next has not come yet.
+            if not gone:
+                raise
         except CommClosedError as error:
             # Its job is over, or it has had more memory than its share.
-            if attempt == _ATTEMPTS:
+            gone += 1
+            if gone == _ATTEMPTS:
                 raise ClusterError(
                     f"connect({spec!r}): {_ATTEMPTS} times a worker has gone before it was ready "
                     f"({error}); to compile the kernels takes minutes and 1.1 GiB: give workers "

@@ -20,6 +20,10 @@ from oectflow.cluster.versions import CHECKED_PACKAGES, probe_expression, what_d
 from oectflow.errors import ClusterError
 
 
+class NoWorkers(ClusterError):
+    """A scheduler has no workers at the moment."""
+
+
 def resource_for(versions: Mapping[str, str | None]) -> str:
     """Return the name of the resource of a worker with our versions."""
     told = json.dumps(versions, sort_keys=True).encode()
@@ -140,7 +144,7 @@ def find_able(
 
     found = asyncio.run_coroutine_threadsafe(ask(), client.loop.asyncio_loop).result()
     if not found:
-        raise ClusterError(f"{spec}: the scheduler has no workers; start some and connect again")
+        raise NoWorkers(f"{spec}: the scheduler has no workers; start some and connect again")
     unable = {
         address: what_differs(ours, one)
         if isinstance(one, dict)

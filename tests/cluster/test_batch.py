@@ -299,3 +299,32 @@ def test_connect__without_number_of_workers(kind):
 )  # fmt: skip
 def test_workers_come_in_whole_jobs(target, processes, most, workers):
     assert whole(target, processes, most) == workers
+
+
+LOOK = """
+import signal, threading
+from oectflow.cluster.batch import import_jobqueue
+from oectflow.errors import ClusterError
+
+if {in_thread}:
+    def work():
+        try:
+            import_jobqueue("slurm")
+        except ClusterError as error:
+            print(error)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+else:
+    import_jobqueue("slurm")
+assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+"""
+
+
+@needs_jobqueue
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_connect__leaves_ctrl_c_as_it_is(in_thread):
+    code = LOOK.format(in_thread=in_thread)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("import dask_jobqueue in the main thread first" in done.stdout) == in_thread

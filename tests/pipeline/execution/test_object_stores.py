@@ -31,6 +31,7 @@ from oectflow.errors import (
 )
 from oectflow.object_store import Info
 from oectflow.pipeline.execution.driving import lease
+from oectflow.pipeline.execution.driving import run as run_module
 from oectflow.pipeline.inputs import object_file
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.simulate import simulate_lab
@@ -45,6 +46,12 @@ FEATURES = {
     "tau": {"extractor": "transient.tau_on_off", "input": "transient"},
     "share": {"func": "gm / gm.max()", "input": "gm"},
 }
+
+
+@pytest.fixture(autouse=True)
+def nobody_elses_cluster(monkeypatch):
+    """Workers that other tests have left know nothing of this server."""
+    monkeypatch.setattr(run_module, "_active_client", lambda: None)
 
 
 @pytest.fixture(scope="module")
