@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -36,7 +35,7 @@ OECTFLOW = [sys.executable, "-c", "from oectflow.pipeline.cli import main; main(
 
 @contextmanager
 def running(*arguments, cwd):
-    """A command that runs until it is interrupted."""
+    """A command that runs until it is told to end."""
     with subprocess.Popen(
         [*OECTFLOW, *map(str, arguments)], cwd=cwd, stdout=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
@@ -44,7 +43,7 @@ def running(*arguments, cwd):
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             process.communicate(timeout=SECONDS)
 
 

@@ -12,6 +12,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dask
 import fsspec
 import h5py
 import numpy as np
@@ -52,6 +53,9 @@ FEATURES = {
 def nobody_elses_cluster(monkeypatch):
     """Workers that other tests have left know nothing of this server."""
     monkeypatch.setattr(run_module, "_active_client", lambda: None)
+    # What is opened as a Dask collection would be computed there, too.
+    with dask.config.set(scheduler="threads"):
+        yield
 
 
 @pytest.fixture(scope="module")
