@@ -24,7 +24,6 @@ from oectflow.place import fetch_ahead, is_remote, place
 Verify = Literal["identity", "content"]
 #: What the instrument's software calls a test that has not ended.
 _RUNNING = ("in_progress", "running")
-_NEVER = "never extracted into this folder"
 #: Characters of a chip's or device's name; it stands in every row of a table of results.
 _LONGEST_NAME = 1000
 

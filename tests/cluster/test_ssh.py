@@ -254,22 +254,23 @@ def test_a_host_key_that_nobody_knows(options, tmp_path):
         assert f"connect once by hand, 'ssh {address}'" in str(caught.value)
 
 
-def test_a_key_that_is_refused(options, tmp_path):
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True
-    )
+def with_another_key(options, tmp_path, passphrase):
+    """Return the arguments for two machines, with a key for the second that it does not know."""
+    key = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", key], check=True)
     given = options(*ADDRESSES)
-    given["connect_options"][1]["client_keys"] = [str(tmp_path / "other")]
+    given["connect_options"][1]["client_keys"] = [str(key)]
+    return given
+
+
+def test_a_key_that_is_refused(options, tmp_path):
+    given = with_another_key(options, tmp_path, "")
     with pytest.raises(ClusterError, match=r"^connect\('ssh'\): 127.0.0.3: Permission denied.*key"):
         connect("ssh", **given)
 
 
 def test_a_key_with_a_passphrase(options, tmp_path):
-    subprocess.run(
-        ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", tmp_path / "other"], check=True
-    )
-    given = options(*ADDRESSES)
-    given["connect_options"][1]["client_keys"] = [str(tmp_path / "other")]
+    given = with_another_key(options, tmp_path, "secret")
     with pytest.raises(ClusterError, match=r"127\.0\.0\.3: .*[Pp]assphrase"):
         connect("ssh", **given)
 
