@@ -113,10 +113,11 @@ def connect(
 
     Examples
     --------
-    >>> import oectflow as of
-    >>> with of.connect() as client:  # doctest: +SKIP
-    ...     print(client.dashboard_link)
-    >>> client = of.connect("slurm", n_workers=96, cores=48, memory="180 GiB")  # doctest: +SKIP
+    On this machine, and through a batch system::
+
+        with of.connect() as client:
+            print(client.dashboard_link)
+        client = of.connect("slurm", n_workers=96, cores=48, memory="180 GiB")
     """
     given = {
         "n_workers": n_workers,

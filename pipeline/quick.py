@@ -191,7 +191,12 @@ def features(
     Examples
     --------
     >>> import oectflow as of
-    >>> of.features("device_3.csv", "transient_tau", period=0.2)  # doctest: +SKIP
+    >>> table = of.features("pulses.csv", "transient_tau", period=0.2)
+    >>> table.frame[["cycle", "entry", "status"]].head(3)
+       cycle entry status
+    0      0    on     ok
+    1      1    on     ok
+    2      1   off     ok
     """
     from oectflow.pipeline.execution.driving.run import extract_here
     from oectflow.pipeline.features.feature_list import FeatureList
@@ -250,7 +255,7 @@ def fit_tau(
     >>> t = np.arange(0, 1, 1e-3)
     >>> Id = 1e-3 * np.where(t % 0.2 < 0.1, 1 - np.exp(-(t % 0.2) / 0.01),
     ...                      np.exp(-(t % 0.2 - 0.1) / 0.02))
-    >>> of.fit_tau(t, Id, period=0.2).plot()  # doctest: +SKIP
+    >>> figure = of.fit_tau(t, Id, period=0.2).plot()
     """
     arrays = {"time": _line(time, "time"), "Id": _line(current, "current")}
     if gate is not None:

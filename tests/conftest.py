@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -23,3 +25,18 @@ def shared_data() -> Path:
 def expected(shared_data: Path) -> dict[str, Any]:
     """Values computed by the software in use today for the files in ``oect_infra/``."""
     return json.loads((shared_data / "oect_infra" / "expected.json").read_text())
+
+
+class Computed(Exception):
+    """Dask was asked for values."""
+
+
+def _refuse(graph: object, keys: object, **options: object) -> None:
+    raise Computed("something lazy was computed")
+
+
+@pytest.fixture
+def nothing_computes() -> Iterator[type[Computed]]:
+    """Dask computes nothing in this test; the value is what is raised where it should."""
+    with dask.config.set(scheduler=_refuse):
+        yield Computed

@@ -69,7 +69,10 @@ def app(
     Examples
     --------
     >>> import oectflow as of
-    >>> of.app("features/", raw="raw/")  # doctest: +SKIP
+    >>> page = of.app("features/", raw="raw/")
+    >>> page
+    RunningApp: http://127.0.0.1:...
+    >>> page.stop()
     """
     server = AppServer(results, raw, port=port)
     server.start()

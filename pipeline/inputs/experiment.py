@@ -87,8 +87,9 @@ class Experiment(Recorded):
 
     Examples
     --------
-    >>> experiment = Experiment("test_1.h5")  # doctest: +SKIP
-    >>> experiment.step("transfer", 0)["Vg"]  # doctest: +SKIP
+    >>> experiment = Experiment("test_2.h5")
+    >>> experiment.step("transfer", 0)["Vg"][:3]
+    array([-0.2 , -0.15, -0.1 ])
     """
 
     def __init__(

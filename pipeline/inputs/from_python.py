@@ -74,7 +74,7 @@ def write_experiment(
     --------
     >>> import numpy as np, oectflow as of
     >>> Vg = np.linspace(0.2, -0.8, 101)
-    >>> of.write_experiment(  # doctest: +SKIP
+    >>> path = of.write_experiment(
     ...     "raw/a1.h5",
     ...     transfer=[{"Vg": Vg, "Id (mA)": 2 * Vg**2, "Vd": -0.6}],
     ...     sample={"W (µm)": 100, "L (µm)": 10, "d (nm)": 50},

@@ -235,7 +235,7 @@ def inspect(
     Examples
     --------
     >>> import oectflow as of
-    >>> of.inspect("device_3.csv")  # doctest: +SKIP
+    >>> of.inspect("device_3.csv")
     <Inspection of device_3.csv: text; 2 transfer>
     """
     path = Path(path).absolute()

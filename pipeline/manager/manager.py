@@ -71,10 +71,10 @@ class UnifiedExperimentManager:
 
     Examples
     --------
-    >>> with UnifiedExperimentManager("lab/") as manager:  # doctest: +SKIP
-    ...     manager.catalog.scan()
+    >>> with UnifiedExperimentManager("lab/") as manager:
+    ...     scanned = manager.catalog.scan()
     ...     found = manager.search(chip_id="#20250804008", status="completed")
-    ...     manager.batch_extract_features_v2(found, "v2_ml_ready")
+    ...     report = manager.batch_extract_features_v2(found, "v2_ml_ready", show_progress=False)
     ...     frame = found[0].get_v2_feature_dataframe("v2_ml_ready", feature_names="gm_*")
     """
 

@@ -53,10 +53,13 @@ def process_data_pipeline(
     Examples
     --------
     >>> import oectflow as of
-    >>> result = of.process_data_pipeline(  # doctest: +SKIP
-    ...     "instrument/", v2_feature_configs=["v2_ml_ready"], config_path="lab/"
+    >>> result = of.process_data_pipeline(
+    ...     "instrument/",
+    ...     v2_feature_configs=["v2_ml_ready"],
+    ...     show_progress=False,
+    ...     config_path="lab/",
     ... )
-    >>> result["overall_success"]  # doctest: +SKIP
+    >>> result["overall_success"]
     True
     """
     with UnifiedExperimentManager(config_path) as manager:

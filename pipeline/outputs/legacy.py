@@ -58,8 +58,10 @@ def open_legacy_features(path: str | os.PathLike[str]) -> xr.Dataset:
 
     Examples
     --------
-    >>> old = of.open_legacy_features("data/features_v2/….parquet")  # doctest: +SKIP
-    >>> old.gm_max_forward.plot()  # doctest: +SKIP
+    With a file that the old software has written::
+
+        old = of.open_legacy_features("data/features_v2/….parquet")
+        old.gm_max_forward.plot()
     """
     source = Path(path).expanduser()
     if not source.is_file():

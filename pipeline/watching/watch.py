@@ -81,8 +81,9 @@ def watch(
 
     Examples
     --------
-    >>> import oectflow as of
-    >>> of.watch("instrument/", "raw/", "features/", "all")  # doctest: +SKIP
+    It returns when it is interrupted::
+
+        of.watch("instrument/", "raw/", "features/", "all")
     """
     root, raw_folder, out_folder = _places(instrument, raw, out)
     if not settle > 0:

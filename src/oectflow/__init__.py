@@ -1,9 +1,10 @@
 """oectflow: features of organic electrochemical transistor measurements, on Dask.
 
 >>> import oectflow as of
->>> client = of.connect()  # doctest: +SKIP
->>> report = of.extract("raw/", "all", "features/")  # doctest: +SKIP
->>> results = of.open_results("features/")  # doctest: +SKIP
+>>> report = of.extract("raw/", "transient_tau", "features/", progress=False)
+>>> results = of.open_results("features/")
+
+This computes in one process; ``client=of.connect()`` gives it a worker for each core.
 """
 
 from typing import Any

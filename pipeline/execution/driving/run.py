@@ -185,8 +185,10 @@ def extract(
     Examples
     --------
     >>> import oectflow as of
-    >>> report = of.extract("raw/", "transient_tau", "features/")  # doctest: +SKIP
-    >>> print(report)  # doctest: +SKIP
+    >>> report = of.extract("raw/", "transient_tau", "features/", progress=False)
+    >>> print(report)
+    nothing to do: 2 experiments unchanged since the last run
+    ...
     """
     if client is None:
         client = _active_client()
@@ -288,7 +290,8 @@ def plan(
     Examples
     --------
     >>> import oectflow as of
-    >>> of.plan("raw/", "transient_tau", "features/")  # doctest: +SKIP
+    >>> of.plan("raw/", "transient_tau", "features/")
+    0 experiments to compute, 2 unchanged, 0 cannot be used
     """
     check_granularity(granularity)
     with on_disk(experiments, None) as files:

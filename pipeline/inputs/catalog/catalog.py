@@ -63,10 +63,11 @@ class Catalog:
 
     Examples
     --------
-    >>> with Catalog("catalog.db") as catalog:  # doctest: +SKIP
-    ...     print(catalog.scan("raw/"))
-    ...     found = catalog.search(chip_id="#20250815001", status="completed")
-    >>> report = of.extract(found.paths, "transient_tau", "features/")  # doctest: +SKIP
+    >>> import oectflow as of
+    >>> with of.Catalog("catalog.db") as catalog:
+    ...     scanned = catalog.scan("raw/")
+    ...     found = catalog.search(chip_id="#20250804008", status="completed")
+    >>> report = of.extract(found.paths, "transient_tau", "features/", progress=False)
     """
 
     def __init__(
@@ -211,9 +212,11 @@ class Catalog:
 
         Examples
         --------
-        >>> catalog.search(  # doctest: +SKIP
-        ...     status="completed", workflow_step_1_2_param_cycles=(5, None), limit=100
-        ... )
+        >>> import oectflow as of
+        >>> with of.Catalog("catalog.db") as catalog:
+        ...     found = catalog.search(
+        ...         status="completed", workflow_step_1_2_param_cycles=(5, None), limit=100
+        ...     )
         """
         return search(self._store, filters)
 

@@ -26,8 +26,10 @@ class Plots:
 
     Examples
     --------
-    >>> results.oect.plot.feature("tau", phase="on")  # doctest: +SKIP
-    >>> results.isel(experiment=[0]).oect.plot.degradation("tau", phase="off")  # doctest: +SKIP
+    >>> import oectflow as of
+    >>> results = of.open_results("features/")
+    >>> axes = results.oect.plot.feature("tau", phase="on")
+    >>> axes = results.isel(experiment=[0]).oect.plot.degradation("tau", phase="off")
     """
 
     def __init__(self, results: xr.Dataset) -> None:
