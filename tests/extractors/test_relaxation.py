@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +15,7 @@ from oectflow.extractors.kernels import coordinates, downhill, lane_math, mixtur
 from oectflow.extractors.relaxation import fit_windows
 from oectflow.extractors.relaxation_tables import tables_of
 from oectflow.measurement import Batch
+from tests.reference.solve import nist
 
 FAST, SLOW = "transient.two_exponentials", "transient.stretched_exponential"
 
@@ -77,11 +75,11 @@ def traces(seed, n_traces, noise):
 
 
 @pytest.mark.parametrize("even", [True, False])
-def test_fit__nist_certified_values(shared_data: Path, even: bool):
-    data = json.loads((shared_data / "nist_exponential.json").read_text())["datasets"]["MGH17"]
+def test_fit__nist_certified_values(even: bool):
+    data = nist("MGH17")
     x, y = np.array(data["x"]), np.array(data["y"])
-    certified = {name: float(one["certified"]) for name, one in data["params"].items()}
-    errors = {name: float(one["std_dev"]) for name, one in data["params"].items()}
+    certified = {name: float(value) for name, (value, _) in data["certified"].items()}
+    errors = {name: float(error) for name, (_, error) in data["certified"].items()}
     row, code = fit(y, downhill.DOUBLE, None if even else x)
     assert code == mixtures.FIT_OK
     unit = x[1] - x[0] if even else 1.0
