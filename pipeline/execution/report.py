@@ -111,6 +111,11 @@ class ExperimentRecord:
         return read_problems(path)
 
 
+def _n(number: int, noun: str) -> str:
+    """Return a number and what it counts: ``1 step``, ``1,200 steps``."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
 def dropped_lines(experiments: Iterable[Mapping[str, str]]) -> list[str]:
     """Return a line for every feature that cannot be kept in the results of some experiments.
 
@@ -119,7 +124,7 @@ def dropped_lines(experiments: Iterable[Mapping[str, str]]) -> list[str]:
     """
     counts = Counter(item for dropped in experiments for item in dropped.items())
     return [
-        f"not kept: {name} of {n} experiment{'s' * (n > 1)}: {why}; ask for it again"
+        f"not kept: {name} of {_n(n, 'experiment')}: {why}; ask for it again"
         for (name, why), n in counts.items()
     ]
 
@@ -205,16 +210,19 @@ class RunReport:
         records = self.experiments
         lines = []
         if records and all(record.outcome == "unchanged" for record in records):
-            lines.append(f"nothing to do: {len(records)} experiments unchanged since the last run")
+            all_of_them = _n(len(records), "experiment")
+            lines.append(f"nothing to do: {all_of_them} unchanged since the last run")
         else:
             words = ", ".join(f"{n} {word}" for word, n in sorted(self.counts.items()))
-            lines.append(f"{len(records)} experiments: {words}")
+            lines.append(f"{_n(len(records), 'experiment')}: {words}")
         steps = sum(record.n_steps for record in records)
         if steps:
             flagged = sum(record.n_flagged for record in records)
             failed = sum(record.n_failed for record in records)
             good = steps - flagged - failed
-            lines.append(f"{steps:,} steps: {good:,} done, {flagged:,} flagged, {failed:,} failed")
+            lines.append(
+                f"{_n(steps, 'step')}: {good:,} done, {flagged:,} flagged, {failed:,} failed"
+            )
         lines += trouble.lines(self.troubles)
         lines += dropped_lines(record.dropped for record in records)
         lines += [f"damaged, and replaced: {damage}" for damage in self.plan.damaged]

@@ -36,7 +36,7 @@ from oectflow.pipeline.inputs.raw_format import (
     write_measurement,
 )
 from oectflow.pipeline.inputs.readers.instrument import READER
-from oectflow.pipeline.inputs.readers.reader import Reader
+from oectflow.pipeline.inputs.readers.reader import Reader, mistake_of
 from oectflow.pipeline.inputs.readers.registry import Choice, find_reader, plug_ins
 from oectflow.pipeline.inputs.readers.regular_file import check_regular
 from oectflow.pipeline.inputs.readers.sense import sensible
@@ -187,7 +187,7 @@ def _convert_file(
     except IngestError as error:
         return [replace(failed, reason=str(error))]
     except Exception as error:  # noqa: BLE001  one file's trouble must not stop the others
-        return [replace(failed, reason=f"{type(error).__name__}: {error}")]
+        return [replace(failed, reason=mistake_of(reader.name, error))]
     several = len(reading.measurements) > 1
     files = tuple(file for file in reading.files if file != path)
     records: list[IngestRecord | Unread] = []

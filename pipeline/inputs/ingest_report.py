@@ -133,7 +133,7 @@ class IngestReport:
             if record.reader != "instrument":
                 steps = ", ".join(f"{n} {kind}" for kind, n in record.n_steps.items())
                 lines.append(f"{record.source}: {steps}; {record.reader}: {record.recognition}")
-        lines += [f"failed: {record.source}: {record.reason}" for record in self.failed]
+        lines += [f"failed: {_named(record)}" for record in self.failed]
         for record in self.records:
             lines += [f"warning: {record.source}: {warning}" for warning in record.warnings]
         lines += [f"note: {note}" for note in self.notes]
@@ -143,6 +143,12 @@ class IngestReport:
         readers = Counter(record.reader for record in self.written)
         if set(readers) - {"instrument"}:
             yield "read by " + ", ".join(f"{name}: {n}" for name, n in sorted(readers.items()))
+
+
+def _named(record: IngestRecord) -> str:
+    """Return the reason of a failure behind its source, which most reasons name themselves."""
+    source = str(record.source)
+    return record.reason if record.reason.startswith(source) else f"{source}: {record.reason}"
 
 
 def _not_read(unread: Sequence[Unread]) -> Iterator[str]:

@@ -16,8 +16,8 @@ from oectflow.errors import IngestError, InputError
 from oectflow.measurement import Measurement, Step, get_kind
 from oectflow.pipeline.inputs.experiment import Experiment
 from oectflow.pipeline.inputs.readers.headings import si_unit
-from oectflow.pipeline.inputs.readers.reader import Reader
-from oectflow.pipeline.inputs.readers.registry import find_reader
+from oectflow.pipeline.inputs.readers.reader import Reader, mistake_of
+from oectflow.pipeline.inputs.readers.registry import find_reader, plug_ins
 from oectflow.pipeline.inputs.readers.schema import Schema
 from oectflow.pipeline.inputs.readers.sense import sensible
 from oectflow.pipeline.inputs.readers.tables import Table
@@ -254,10 +254,13 @@ def inspect(
     why = choice.recognition.reason
     if choice.reader is None:
         hint = "; oectflow ingest reads the files in it" * path.is_dir()
-        problem = f"nobody can read it{hint}"
+        problem = f"no reader can read it{hint}"
         guess = None if path.is_dir() else _guess(path)
-        return Inspection(path, reason=why, candidates=candidates, problem=problem, schema=guess)
-    return _with_content(Inspection(path, choice.reader.name, why, candidates), choice.reader)
+        found = Inspection(path, reason=why, candidates=candidates, problem=problem, schema=guess)
+    else:
+        found = _with_content(Inspection(path, choice.reader.name, why, candidates), choice.reader)
+    # A reader that could not be loaded may be the one that was meant.
+    return replace(found, warnings=(*plug_ins()[1], *found.warnings))
 
 
 def _with_content(found: Inspection, reader: Reader) -> Inspection:
@@ -269,7 +272,7 @@ def _with_content(found: Inspection, reader: Reader) -> Inspection:
     except IngestError as error:
         problem = str(error)
     except Exception as error:  # noqa: BLE001  it is a reader's fault, and this is to show it
-        problem = f"{type(error).__name__}: {error}"
+        problem = mistake_of(reader.name, error)
     if isinstance(reader, TextReader):
         schema = _guess(found.path, reader.schema)
     return replace(

@@ -111,7 +111,7 @@ def _of_file(path: Path, names: Mapping[str, str], kind: str | None) -> Measurem
         reader = choice.reader
         if reader is None:
             raise InputError(
-                f"{path}: nobody can read it ({choice.recognition.reason}); name its columns, "
+                f"{path}: no reader can read it ({choice.recognition.reason}); name its columns, "
                 "columns={'time': ..., 'Id': ...} (--time, --id)"
             )
     found = reader.read(path).measurements

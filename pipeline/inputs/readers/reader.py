@@ -46,6 +46,14 @@ class Reading:
     files: Sequence[Path] = field(default=())
 
 
+def mistake_of(reader: str, error: Exception) -> str:
+    """Return what to say of a reader that raised something other than an :class:`IngestError`."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())
+    return (
+        f"the reader {reader!r} failed: {said}; an IngestError would name the place and the remedy"
+    )
+
+
 class Reader(Protocol):
     """Reads one format.
 

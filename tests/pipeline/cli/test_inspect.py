@@ -51,5 +51,5 @@ def test_inspect__what_nobody_reads_is_status_1(oectflow: Any, tmp_path: Path) -
     (tmp_path / "x.txt").write_text("words\n")
     answer = oectflow("inspect", tmp_path / "x.txt")
     assert answer.status == 1
-    assert "nobody can read it" in answer.out
+    assert "no reader can read it" in answer.out
     assert "excel" in answer.out

@@ -96,9 +96,9 @@ def test_a_folder_of_the_instrument_and_its_raw_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("empty.csv", b"", "nobody"),
-        ("prose.txt", b"only words\n", "nobody"),
-        ("noise.bin", bytes(range(256)), "nobody"),
+        ("empty.csv", b"", "no reader can read it"),
+        ("prose.txt", b"only words\n", "no reader can read it"),
+        ("noise.bin", bytes(range(256)), "no reader can read it"),
         ("broken.h5", b"no HDF5", "broken.h5"),
         ("a.DTA", b"EXPLAIN\nTAG\tCV\n", "no table"),
         ("many.csv", b"Time,Id\n0,001,1,50e-6\n0,002,1,60e-6\n", ""),
@@ -131,7 +131,8 @@ def test_a_reader_that_fails_is_shown(tmp_path: Path, monkeypatch: pytest.Monkey
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr(KeithleyReader, "read", fail)
-    assert of.inspect(path).problem == "ZeroDivisionError: oh"
+    problem = of.inspect(path).problem
+    assert problem.startswith("the reader 'keithley' failed: ZeroDivisionError: oh; an IngestError")
 
 
 def test_a_wrong_schema_is_an_error(semicolons: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from oectflow.pipeline.inputs.readers import registry
 
 PAGE = Path(__file__).resolve().parents[4] / "docs" / "howto" / "reader.md"
 BLOCKS = dict(re.findall(r"```(text|python)\n(.*?)```", PAGE.read_text(), re.DOTALL))
+CONSOLE = re.findall(r"```console\n(.*?)```", PAGE.read_text(), re.DOTALL)
 
 
 @pytest.fixture
@@ -48,6 +49,30 @@ def test_own_reader__is_named_and_used(instrument, tmp_path):
     np.testing.assert_allclose(step["Vg"], [-0.2, 0.0, 0.2, 0.4], rtol=1e-15)
     np.testing.assert_allclose(step["Id"], np.array([-0.1, -0.9, -4.8, -11.7]) * 1e-6, rtol=1e-15)
     assert step["Vd"] == -0.6
+
+
+def test_own_reader__answers_as_the_page_shows(instrument, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    inspected, ingested = CONSOLE
+    shown = " ".join(str(of.inspect(instrument / "C7-3.log")).split())
+    answer = inspected.partition("C7-3.log\n")[2]
+    for cell in re.split(r"[│┃━╇\n]+", answer):
+        assert cell.strip().rstrip("…").rstrip() in shown, cell
+    lab = instrument.rename(tmp_path / "lab")
+    (lab / "C7-4.log").write_text(BLOCKS["text"].replace("device;C7;3", "device;C7;4"))
+    (lab / "bad.log").write_text("LABLOG 2\nwhat is this\n")
+    answer = str(of.ingest("lab", "raw")).replace(f"{tmp_path}/", "")
+    assert ingested.partition("\n")[2].splitlines() == answer.splitlines()
+
+
+def test_own_reader__that_cannot_be_loaded_is_named(tmp_path, monkeypatch):
+    points = [EntryPoint("lablog", "my_package.lablog:READR", "oectflow.readers")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    registry.plug_ins.cache_clear()
+    (tmp_path / "C7-3.log").write_text(BLOCKS["text"])
+    (warning,) = of.inspect(tmp_path / "C7-3.log").warnings
+    registry.plug_ins.cache_clear()
+    assert warning.startswith("reader 'lablog' (my_package.lablog:READR) left out: ")
 
 
 def test_own_reader__names_the_line_of_a_mistake(instrument, tmp_path):
