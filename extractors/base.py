@@ -1,8 +1,8 @@
 """What an extractor is: a class that turns one measured step into one feature.
 
 A user writes ``source``, ``unit``, ``output_shape`` and ``extract_single_step``; everything else
-has a default.  A class that has ``extract`` alone gets all steps of an experiment at once.  An
-extractor never opens a file, starts a pool or knows about Dask.
+has a default.  A class that defines only ``extract`` gets all steps of an experiment at once.  An
+extractor never opens a file or starts a pool, and does not know about Dask.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ COMMON_STATUSES: dict[str, str] = {
     "absent": "there is no such step, cycle or sweep direction",
     "error": "the extractor raised; the column 'problems' of this row says why",
 }
-#: Of what goes by the gate period.
+#: For extractors that need the gate period.
 NO_PERIOD = {"no_period": "the gate period or the sampling interval is unknown"}
 OK, ABSENT, ERROR = range(3)
-#: Steps that no experiment has: a block of so many is all of them.
+#: More steps than any experiment has: a block of this size holds all of them.
 ALL_STEPS = 2**31
 
 
 class Params(BaseModel):
-    """Base of an extractor's parameters: unknown names and wrong types are errors."""
+    """Base class of an extractor's parameters: unknown names and wrong types are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,7 +61,7 @@ class Variable:
     dtype
         NumPy type of the column.
     statuses
-        For a status variable: word -> meaning; code ``k`` stands for the ``k``-th word.
+        Of a status variable: word -> meaning.  Code ``k`` stands for the ``k``-th word.
     """
 
     unit: str
@@ -80,23 +80,23 @@ Columns = dict[str, NDArray[Any]]
 class BaseExtractor:
     """Base class of all extractors.
 
-    Subclasses set ``source``, ``unit`` and :meth:`extract_single_step`, and where the result is
-    not a single number, :attr:`output_shape`.
+    Subclasses define ``source``, ``unit`` and :meth:`extract_single_step`, and also
+    :attr:`output_shape` if the result is not a single number.
 
     Parameters
     ----------
     params
-        Parameters by name; checked against :attr:`Params` where the extractor declares it.
+        Parameters by name.  They are checked against :attr:`Params` if the extractor declares it.
 
     Raises
     ------
     ParameterError
-        Unknown parameter or impossible value.
+        A parameter is unknown, or its value is impossible.
     """
 
     name: str = ""
-    #: Name of the kind of measurement that it needs, see :func:`oectflow.measurement.kinds`; where
-    #: it is ``""``, the ``input`` of a feature tells, else the name of the extractor.
+    #: Kind of measurement that it needs, see :func:`oectflow.measurement.kinds`.  If it is ``""``,
+    #: the ``input`` of a feature decides, or else the name of the extractor.
     source: str = ""
     #: SI unit of the value.
     unit: ClassVar[str] = ""
@@ -108,14 +108,14 @@ class BaseExtractor:
     formula: ClassVar[str] = ""
     #: Where it comes from.
     reference: ClassVar[str] = ""
-    #: Raise it when the numbers change.  Where an extractor is not built in, its code counts, too.
+    #: Raise it when the numbers change.  If an extractor is not built in, its code counts, too.
     version: ClassVar[int] = 1
-    #: Keys of the sample that it uses, such as ``("W", "L")``; it is given no others.  Where one of
-    #: them changes, the feature is computed anew.
+    #: Keys of the sample that it uses, such as ``("W", "L")``; it is given no others.  If one of
+    #: them changes, the feature is computed again.
     sample_keys: ClassVar[tuple[str, ...]] = ()
     #: Parameters with types and defaults; None takes anything.
     Params: ClassVar[type[Params] | None] = None
-    #: Status words beside the common ones: word -> meaning.
+    #: Status words in addition to the common ones: word -> meaning.
     statuses: ClassVar[Mapping[str, str]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -125,7 +125,7 @@ class BaseExtractor:
         if alone and cls.extract is not BaseExtractor.extract:
             cls.extract_batch = cls.extract_batch or whole
         elif cls.extract_batch is whole:
-            # Of a base class that leaves the single step to others.
+            # Inherited from a base class that leaves the single step to its subclasses.
             cls.extract_batch = None
 
     def __init__(self, params: Mapping[str, Any] | None = None) -> None:
@@ -155,7 +155,7 @@ class BaseExtractor:
     def arrays(self) -> tuple[str, ...] | None:
         """Names of the arrays of a step that it uses, None for all; it is given no others.
 
-        What no feature of a run uses is not read from the files.
+        A run does not read arrays that none of its features uses.
         """
         return None
 
@@ -223,8 +223,8 @@ class BaseExtractor:
         Returns
         -------
         A number or an array of :attr:`output_shape`; or a dict with ``"value"``, ``"status"`` (a
-        word of :attr:`statuses` or its code) and companions.  Real numbers: None, text, complex
-        numbers, time spans and masked values make the step an error.
+        word of :attr:`statuses` or its code) and companions.  Values must be real numbers: None,
+        text, complex numbers, time spans and masked values make the step an error.
 
         Raises
         ------
@@ -243,15 +243,15 @@ class BaseExtractor:
         return {name: column[0] for name, column in columns.items()}
 
     #: Optional: ``extract_batch(batch, params) -> Columns`` computes many steps without a Python
-    #: loop.  It must return the same bits as :meth:`extract_single_step`, which is a batch of one
-    #: where the class does not define it.
+    #: loop.  It must return the same bits as :meth:`extract_single_step`.  If the class does not
+    #: define :meth:`extract_single_step`, a single step is a batch of one.
     extract_batch: ClassVar[Callable[..., Columns] | None] = None
 
     def steps_per_block(self, params: Mapping[str, Any]) -> int:
-        """Return how many consecutive steps have to be computed together; 1 where each is alone.
+        """Return how many consecutive steps must be computed together; 1 if each is independent.
 
-        A batch begins at a multiple of this many steps, and ends at one or with the last step, so
-        that what an extractor carries from step to step never depends on how steps are batched.
+        A batch begins at a multiple of this number, and ends at a multiple or with the last step.
+        What an extractor carries from step to step thus never depends on the batches.
         """
         del params
         return ALL_STEPS if self.takes_all_steps else 1
@@ -267,7 +267,7 @@ class BaseExtractor:
         """Compute one step and return all :attr:`variables`, the status as a code."""
         if self.takes_all_steps:
             raise NotImplementedError(
-                f"{self.name} takes all steps of an experiment at once, so that one alone has no "
+                f"{self.name} takes all steps of an experiment at once, so a single step has no "
                 "value; define extract_single_step"
             )
         result = self.extract_single_step(step_data, self.params)
@@ -296,13 +296,13 @@ class BaseExtractor:
         return columns
 
     def check_batch(self, columns: Mapping[str, Any], n_steps: int) -> Columns:
-        """Return what :attr:`extract_batch` returned, if it is what it has to be.
+        """Check what :attr:`extract_batch` returned, and return it.
 
         Raises
         ------
         ValueError, TypeError
-            A variable is missing or too many, has other axes than declared, is no array of
-            numbers, or a status code has no word.
+            A variable is missing or undeclared, has other axes than declared, or is no array of
+            numbers; or a status code has no word.
         """
         variables = self.variables
         if columns.keys() != variables.keys():
@@ -324,20 +324,20 @@ class BaseExtractor:
     ) -> NDArray[np.float64]:
         """Compute all steps and return the values.
 
-        A class that defines this and not :meth:`extract_single_step` is given all steps of an
+        A class that defines this, but not :meth:`extract_single_step`, gets all steps of an
         experiment in one task, as a ``StepList``.
 
         Parameters
         ----------
         data
-            Steps as dicts of arrays, or such a list by the name of its kind.
+            Steps as dicts of arrays, or a dict with such a list under the name of its kind.
         params
             Overrides of the parameters given at construction.
 
         Returns
         -------
-        Shape (n_steps, ...) with :attr:`output_shape` behind, in :attr:`unit`; shorter steps padded
-        with NaN.
+        Shape (n_steps, ...), followed by :attr:`output_shape`, in :attr:`unit`.  Shorter steps are
+        padded with NaN.
         """
         extractor = self if params is None else type(self)({**self.params, **params})
         steps = data[self.source] if isinstance(data, Mapping) else data
@@ -346,9 +346,10 @@ class BaseExtractor:
 
 
 class StepList(list[dict[str, Any]]):
-    """Steps of an experiment; asked for a kind of measurement, it returns itself.
+    """Steps of an experiment; indexed with a kind of measurement, it returns itself.
 
-    So it serves code that takes a list of steps, and code that takes them by the name of the kind.
+    It thus serves code that takes a list of steps, and code that takes them by the name of the
+    kind.
     """
 
     def __getitem__(self, key: Any) -> Any:
@@ -356,7 +357,7 @@ class StepList(list[dict[str, Any]]):
 
 
 def _numbers(value: Any, variable: Variable, what: str) -> NDArray[Any]:
-    """Return numbers as an array of the type declared, if numbers is what they are."""
+    """Return numbers as an array of the declared type; anything else raises an error."""
     if isinstance(value, np.ma.MaskedArray):
         if np.ma.is_masked(value):
             raise ValueError(f"{what} returned masked values; return NaN where there is no number")
@@ -370,7 +371,7 @@ def _numbers(value: Any, variable: Variable, what: str) -> NDArray[Any]:
 
 
 def _status_codes(status: Any, variable: Variable, what: str) -> NDArray[np.int8]:
-    """Return a word, a code or an array of codes as int8, if each of them has a word."""
+    """Return a word, a code or an array of codes as int8; a code without a word is an error."""
     words = variable.statuses
     if isinstance(status, str):
         if status not in words:
@@ -401,12 +402,12 @@ def stack_steps(variables: Mapping[str, Variable], steps: Sequence[Mapping[str, 
     variables
         What the extractor declares.
     steps
-        One dict per step, as :meth:`BaseExtractor.extract_step` returns.
+        One dict per step, as returned by :meth:`BaseExtractor.extract_step`.
 
     Returns
     -------
-    One array per variable, first axis the step; NaN or the status ``absent`` where a step is
-    shorter.
+    One array per variable; the first axis is the step.  Shorter steps are padded with NaN or the
+    status ``absent``.
     """
     columns: Columns = {}
     for name, variable in variables.items():
@@ -428,7 +429,7 @@ def _is_number(value: Any) -> bool:
 
 
 def missing(variable: Variable) -> Any:
-    """Return what stands where a variable has no value: ``absent`` for a status, else NaN."""
+    """Return the padding of a variable: ``absent`` for a status, else NaN."""
     if variable.statuses:
         return ABSENT
     return np.nan if np.issubdtype(np.dtype(variable.dtype), np.floating) else -1
@@ -442,7 +443,7 @@ E_ = TypeVar("E_", bound=type[BaseExtractor])
 def register(name: str) -> Callable[[E_], E_]:
     """Class decorator that makes an extractor known under ``name``.
 
-    Where another class has the name, built in or not, this one takes its place with a warning.
+    If another class has the name, built in or not, this one replaces it, with a warning.
 
     Parameters
     ----------
@@ -482,7 +483,7 @@ def register(name: str) -> Callable[[E_], E_]:
 
 
 def _kind_in(name: str) -> str:
-    """Return the kind of measurement that an extractor's name tells, ``""`` where it tells none."""
+    """Return the kind of measurement in an extractor's name, ``""`` if it contains none."""
     if (first := name.partition(".")[0]) in kinds():
         return first
     found = [kind for kind in ("transfer", "transient") if kind in name.lower()]
@@ -517,15 +518,14 @@ def get_extractor(
     Parameters
     ----------
     name, params
-        Which, and its parameters.
+        Name and parameters of the extractor.
     source
-        Kind of measurement, for a class that does not say which it needs; without one it is what
-        the name tells.
+        Kind of measurement, for a class that does not declare one; by default, the name decides.
 
     Raises
     ------
     UnknownExtractor
-        No such name; the message names the nearest one.
+        There is no such name; the message suggests the nearest one.
     ParameterError
         A parameter is unknown or impossible.
     """

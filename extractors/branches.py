@@ -1,4 +1,4 @@
-"""What the features of transfer sweeps have in common: branches, directions and status words."""
+"""What features of transfer sweeps have in common: branches, directions and status words."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ SLOPE = (
 
 
 def _letter(value: Any) -> Any:
-    """Return text but "auto" in capitals, and anything else as it is."""
+    """Return text in capitals, except "auto", and anything else as it is."""
     return value.upper() if isinstance(value, str) and value != "auto" else value
 
 
-#: Charge carriers.  It decides the sign of the slope of log10 |Id|, and nothing else.
+#: Charge carriers.  They decide only the sign of the slope of log10 |Id|.
 DeviceType = Annotated[Literal["auto", "N", "P"], BeforeValidator(_letter)]
-#: How "auto" chooses one, which :func:`.sweeps.growth` does, and what it says where it cannot.
+#: How "auto" chooses them (in :func:`.sweeps.growth`), and what it says if it cannot.
 GROWTH = (
     "device_type auto is, for each branch, N where every point of its largest |Id| is at a higher "
     "Vg than every point of its smallest |Id|, P where every one is at a lower Vg"
@@ -57,10 +57,11 @@ Direction = Literal["forward", "reverse", "both"]
 class SlopeParams(Params):
     """How slopes along a branch are computed."""
 
-    #: Formula of the derivative at inner points; "auto" is the first where the spacing is even.
+    #: Formula of the derivative at inner points; "auto" is the first one if the spacing is even.
     gradient: Gradient = "auto"
-    #: Points of the windows to which parabolas are fitted by least squares, whose slopes count
-    #: then (Savitzky and Golay); odd.  More points, less noise, and flatter maxima.  None: none.
+    #: Number of points, odd, of a window: the slope is that of the parabola fitted to the window
+    #: by least squares (Savitzky and Golay).  More points mean less noise and flatter maxima.
+    #: None: no windows.
     smooth: int | None = Field(None, ge=5, le=201)
 
     @field_validator("smooth")
@@ -69,12 +70,12 @@ class SlopeParams(Params):
         if value is not None and value % 2 == 0:
             raise ValueError(f"expected an odd number of points, such as {value + 1}")
         if value is not None and info.data.get("gradient", "auto") != "auto":
-            raise ValueError("a window has a formula of its own; leave out 'gradient' or 'smooth'")
+            raise ValueError("'smooth' has a formula of its own; leave out 'gradient' or 'smooth'")
         return value
 
 
 def formula_of(params: Mapping[str, Any]) -> int:
-    """Return what :func:`.sweeps.derivative` takes for :class:`SlopeParams`."""
+    """Return the formula that :func:`.sweeps.derivative` takes, from :class:`SlopeParams`."""
     return params["smooth"] or GRADIENTS[params["gradient"]]
 
 
@@ -85,7 +86,7 @@ class DirectionParams(Params):
     direction: Direction = "forward"
 
 
-#: What may be wrong with a branch, by the codes of :mod:`.kernels.judge`.
+#: Faults of a branch, by the codes of :mod:`.kernels.judge`.
 JUDGED = {
     judge.OVERFLOW: "overflow",
     judge.OUTLIER: "outlier",
@@ -125,12 +126,13 @@ WORDS = {
 }
 
 
-#: A spacing of so many typical ones is a gap.
+#: A spacing larger than this many typical ones is a gap.
 _GAP = 1.5
-#: Larger |Id| are those of another unit, in A, where no more is known of the device: vertical
-#: transistors come to 0.08 A.
+#: If the geometry of the device is unknown, a larger |Id|, in A, is taken to be in another unit:
+#: vertical transistors reach 0.08 A.
 _MOST_CURRENT = 0.1
-#: Else more than this conducts no channel, in S/m: the best polymers come to some 1e5.
+#: If the geometry is known: no channel conducts better than this, in S/m; the best polymers reach
+#: some 1e5.
 _MOST_CONDUCTIVITY = 1e6
 _GEOMETRY = ("W", "L", "d")
 
@@ -143,14 +145,14 @@ class Branches:
     ----------
     x, y, log, sigma, gate
         Gate voltage (V), drain current (A), its decimal logarithm, the standard deviation of its
-        noise (A) and magnitude of the gate current (A), all branches of all steps; the last of
-        shape (0,) where none was recorded.
+        noise (A) and the magnitude of the gate current (A), for all branches of all steps.  The
+        last has shape (0,) if no gate current was recorded.
     first, count
-        Where the forward and the reverse branch of a step begin, and their points.  Shape (S, 2).
+        Start and number of points of the forward and the reverse branch.  Shape (S, 2).
     verdict
         Codes of :mod:`.kernels.judge`.  Shape (S, 2).
     doubt
-        By which share currents may change at once without being seen.  Shape (S, 2).
+        Share by which the current may jump without being noticed.  Shape (S, 2).
     noise, classes
         The noise of each sweep, as in :func:`.kernels.sweep_noise.deviation`.
     """
@@ -171,7 +173,7 @@ class Branches:
     def once(
         self, key: Hashable, compute: Callable[[], tuple[NDArray[Any], ...]]
     ) -> tuple[NDArray[Any], ...]:
-        """Return arrays that several features are read off, computed once: copy what you change.
+        """Return arrays that several features share; they are computed once.  Copy what you change.
 
         Parameters
         ----------
@@ -185,14 +187,14 @@ class Branches:
         return self._kept[key]
 
     def tangents(self, branch: int, *, root: bool, formula: int) -> tuple[NDArray[Any], ...]:
-        """Return the tangents of a branch of every step: lines, the steepest, what is said of it.
+        """Return the tangents of a branch of every step: lines, the steepest one, and its status.
 
         Parameters
         ----------
         branch
             0 for the forward, 1 for the reverse one.
         root, formula
-            To the root of the current or to the current, and how slopes are computed.
+            Whether the tangents belong to the root of the current, and how slopes are computed.
 
         Returns
         -------
@@ -222,12 +224,12 @@ class Branches:
         return self.once(("tangents", branch, root, formula), compute)
 
     def beside_gap(self, at: NDArray[np.float64], branch: int) -> NDArray[np.bool_]:
-        """Tell whether a voltage lies beside a point that was left out of its branch.
+        """Return whether a voltage lies beside a point that was left out of its branch.
 
         Parameters
         ----------
         at
-            Voltages (V), NaN where there is none.  Shape (S,).
+            Voltages (V), NaN if there is none.  Shape (S,).
         branch
             0 for the forward, 1 for the reverse one.
         """
@@ -247,7 +249,7 @@ class Branches:
 
 
 class _Last(threading.local):
-    """The branches that a thread split last: all features of a batch need the same ones."""
+    """The branches that a thread split last: all features of a batch need the same branches."""
 
     content: tuple[bytes, ...] = ()
     branches: Branches | None = None
@@ -257,13 +259,13 @@ _last = _Last()
 
 
 def most_current(batch: Batch) -> NDArray[np.float64]:
-    """Return the |Id| that no device of a batch carries, in A.  Shape (S,)."""
+    """Return the |Id| that no device of the batch can carry, in A.  Shape (S,)."""
     W, L, d = (float(batch.sample.get(name, np.nan)) for name in _GEOMETRY)
     conductance = _MOST_CONDUCTIVITY * W * d / L if L > 0 else np.nan
     if not np.isfinite(conductance):
         return np.full(len(batch), _MOST_CURRENT)
     drain = np.abs(np.asarray(batch.values.get("Vd", np.full(len(batch), np.nan)), np.float64))
-    # What is not known is no more than a volt, in water.
+    # An unknown voltage is no more than a volt, in water.
     return conductance * np.where(drain > 0, drain, 1.0)
 
 
@@ -271,7 +273,7 @@ def branches_of(batch: Batch) -> Branches:
     """Split all sweeps of a batch and judge them."""
     names = [name for name in ("Vg", "Id", "Ig") if name in batch.arrays]
     arrays = [np.ascontiguousarray(batch.arrays[name], np.float64) for name in names]
-    # By content: the caller may have put other numbers into the same arrays since.
+    # Compared by content: the caller may have put other numbers into the same arrays.
     most = most_current(batch)
     content = tuple(xxhash.xxh3_128_digest(array.data) for array in (batch.offsets, most, *arrays))
     if _last.branches is not None and _last.content == content:
@@ -315,24 +317,24 @@ def branches_of(batch: Batch) -> Branches:
 
 
 class SweepExtractor(BaseExtractor):
-    """A feature of a transfer sweep; subclasses say how its columns are computed.
+    """A feature of a transfer sweep; subclasses compute its columns.
 
     Attributes
     ----------
     clipped_stands
-        Whether the value is one although the current is cut off at its largest: a lower bound.
+        Whether a sweep whose largest current is cut off keeps its value, as a lower bound.
     """
 
     source = "transfer"
     version = 7
     sample_keys: ClassVar[tuple[str, ...]] = _GEOMETRY
     clipped_stands: ClassVar[bool] = False
-    #: Of a feature that needs both branches.
+    #: True for a feature that needs both branches.
     whole: ClassVar[bool] = False
 
     @property
     def arrays(self) -> tuple[str, ...] | None:
-        """Both axes of the sweep, and the gate current, which an off current may be."""
+        """Both axes of the sweep, and the gate current: an off current may be leakage."""
         return ("Vg", "Id", "Ig")
 
     def judged(
@@ -341,12 +343,12 @@ class SweepExtractor(BaseExtractor):
         verdict: NDArray[np.int8],
         numbers: Sequence[NDArray[np.float64]],
     ) -> None:
-        """Put in what is wrong with a branch, and take out the numbers that are none then.
+        """Enter the faults of a branch into its status, and remove the values that they void.
 
         Parameters
         ----------
         status
-            Codes of the status words, changed in place; ``absent`` stands.
+            Codes of the status words, changed in place; ``absent`` is kept.
         verdict
             Codes of :mod:`.kernels.judge`, of the same shape.
         numbers
@@ -365,7 +367,7 @@ class SweepExtractor(BaseExtractor):
             else:
                 here &= ~np.isin(status, nothing)
                 if word == "clipped":
-                    # What has no value for another reason keeps its word.
+                    # A branch that has no value for another reason keeps that word.
                     first = numbers[0]
                     none = np.isnan(first.reshape(*status.shape, -1)).all(axis=-1)
                     here &= ~none | (status == OK)
@@ -375,11 +377,11 @@ class SweepExtractor(BaseExtractor):
             status[here] = words.index(word)
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Compute the feature of many sweeps; the same bits as one by one.
+        """Compute the feature of many sweeps, with the same bits as one by one.
 
         Returns
         -------
-        All :attr:`variables`, first axis the step.
+        All :attr:`variables`; the first axis is the step.
         """
         return self.columns(batch, params)
 
@@ -389,13 +391,13 @@ class SweepExtractor(BaseExtractor):
 
 
 def drain_voltages(batch: Batch) -> NDArray[np.float64]:
-    """Return Vd of every step (V), where it is not known that of the sample, else NaN."""
+    """Return Vd of every step (V): that of the step, else that of the sample, else NaN."""
     drain = np.asarray(batch.values.get("Vd", np.full(len(batch), np.nan)), np.float64)
     return np.where(np.isnan(drain), float(batch.sample.get("Vd", np.nan)), drain)
 
 
 class PerBranch(SweepExtractor):
-    """One number per branch; subclasses compute both, and have the parameter ``direction``.
+    """One number per branch.  Subclasses have the parameter ``direction``.
 
     Attributes
     ----------
@@ -412,7 +414,7 @@ class PerBranch(SweepExtractor):
 
     @property
     def output_dims(self) -> tuple[str, ...]:
-        """The sweep direction, where there are two."""
+        """The sweep direction, if both are wanted."""
         return ("direction",) if self.output_shape else ()
 
     @property
@@ -435,7 +437,7 @@ class PerBranch(SweepExtractor):
     def one_branch(
         self, batch: Batch, params: Mapping[str, Any], branch: int
     ) -> tuple[NDArray[Any], ...]:
-        """Return value, standard error, status and companions of one branch, of shape (S,)."""
+        """Return value, standard error, status and companions of one branch, shape (S,) each."""
         raise NotImplementedError
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
@@ -456,16 +458,16 @@ class PerBranch(SweepExtractor):
 
 
 def status_table(codes: Mapping[int, str], words: list[str]) -> NDArray[np.int8]:
-    """Return the array that turns what a kernel says into status codes.
+    """Return the array that turns the codes of a kernel into status codes.
 
     Parameters
     ----------
     codes
         Code of the kernel -> word.
     words
-        All words of the extractor in their order.
+        All words of the extractor, in their order.
     """
-    # A code without a word would be our mistake, and must not pass for "ok".
+    # A code without a word would be a mistake of ours, and must not become "ok".
     table = np.full(max(codes) + 1, ERROR, np.int8)
     for code, word in codes.items():
         table[code] = words.index(word)

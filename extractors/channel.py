@@ -1,4 +1,4 @@
-"""What the geometry of the channel makes of a number, and how well that is known."""
+"""Factors from the geometry of the channel, and their uncertainty."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 _LENGTHS = ("W", "L", "d")
-#: What an extractor asks the sample for.
+#: Keys that an extractor needs of the sample.
 GEOMETRY_KEYS = (*_LENGTHS, *(f"u_{name}" for name in _LENGTHS))
-#: Powers of the lengths: of L / (W d), and of one over the volume.
+#: Powers of the lengths in L / (W d), and in 1 / (W L d).
 SHEET = {"W": -1, "L": 1, "d": -1}
 PER_VOLUME = {"W": -1, "L": -1, "d": -1}
 
@@ -21,9 +21,9 @@ def factor_of(sample: Mapping[str, Any], powers: Mapping[str, int]) -> tuple[flo
     Parameters
     ----------
     sample
-        Lengths in m, and their standard uncertainties; NaN comes out where one is missing.
+        Lengths in m, and their standard uncertainties.  The result is NaN if one is missing.
     powers
-        By length.
+        Power of each length.
     """
     factor, share = 1.0, 0.0
     for name, power in powers.items():
@@ -34,7 +34,7 @@ def factor_of(sample: Mapping[str, Any], powers: Mapping[str, int]) -> tuple[flo
 
 
 def error_of(powers: Mapping[str, int]) -> str:
-    """Return what the uncertainty by the geometry is, for tables."""
+    """Return the description of the uncertainty due to the geometry, for tables."""
     names = [f"u_{name}" for name in powers]
     return (
         f"standard uncertainty by {', '.join(names[:-1])} and {names[-1]}; NaN where one is unknown"

@@ -1,4 +1,4 @@
-"""Charge that flows into the gate in every phase, and the capacitance that follows from it."""
+"""Charge that flows into the gate in every phase, and the capacitance derived from it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _INTEGRAL = (
 
 
 class _GateCurrent(PerPhase):
-    """A number of every phase that follows from the gate current."""
+    """A number per phase that is derived from the gate current."""
 
     reference = "Rivnay et al. (2015), Sci. Adv. 1, e1400251. doi:10.1126/sciadv.1400251"
     Params: ClassVar[type[Params] | None] = RelaxationParams
@@ -54,7 +54,7 @@ class _GateCurrent(PerPhase):
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Gate current and voltage; times and drain current, by which phases are found."""
+        """Gate current and voltage; times and drain current, to find the phases."""
         return ("original_time", "drain_current", "Vg", "Ig")
 
     def integrals(
@@ -65,7 +65,7 @@ class _GateCurrent(PerPhase):
         Returns
         -------
         Columns of :mod:`.kernels.charge` in C, A and V, shape (n_steps, most cycles, 2, 6); the
-        status; what :func:`.phases.whole_phases` says.
+        status; the result of :func:`.phases.whole_phases`.
         """
         phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
         one = phases.extract_batch(batch, phases.params)
@@ -125,12 +125,12 @@ class GateCharge(_GateCurrent):
         }
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Integrate over all phases of many steps; the same bits as one by one.
+        """Integrate over all phases of many steps, with the same bits as one by one.
 
         Returns
         -------
-        All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
-        last cycle of a shorter step.
+        All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
+        NaN and ``absent``.
         """
         rows, status, _ = self.integrals(batch, params)
         return {
@@ -145,7 +145,7 @@ class GateCharge(_GateCurrent):
 
 @register("transient.gate_capacitance")
 class GateCapacitance(_GateCurrent):
-    """Capacitance of the gate in every phase, by the charge beyond the leakage."""
+    """Capacitance of the gate in every phase, from the charge beyond the leakage."""
 
     unit = "F"
     description = "capacitance of the gate by its charge, per gate cycle and phase"
@@ -164,7 +164,7 @@ class GateCapacitance(_GateCurrent):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """The capacitance, its status, what it is by volume, and standard errors."""
+        """The capacitance, its status, the volumetric capacitance, and standard errors."""
         return super().variables | {
             "stderr": self.per_phase("F", "standard error of the capacitance"),
             "volumetric": self.per_phase("F/m^3", "by W L d of the sample; NaN without them"),
@@ -174,12 +174,12 @@ class GateCapacitance(_GateCurrent):
         }
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Work out the capacitance in all phases of many steps; the same bits as one by one.
+        """Compute the capacitance in all phases of many steps, with the same bits as one by one.
 
         Returns
         -------
-        All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
-        last cycle of a shorter step.
+        All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
+        NaN and ``absent``.
         """
         rows, status, _ = self.integrals(batch, params)
         words = [*COMMON_STATUSES, *self.statuses]

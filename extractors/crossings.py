@@ -1,4 +1,4 @@
-"""How long the current takes from one plateau to the next, without a model of the way."""
+"""Time that the current takes from one plateau to the next, without a model."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ class CrossingTimes(PerPhase):
         )
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Find the crossings of many steps; the same bits as one by one.
+        """Find the crossings of many steps, with the same bits as one by one.
 
         Returns
         -------
-        All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
-        last cycle of a shorter step.
+        All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
+        NaN and ``absent``.
         """
         phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
         one = phases.extract_batch(batch, phases.params)

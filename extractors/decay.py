@@ -36,13 +36,13 @@ class DecayTimeParams(Params):
 
     #: What is fitted, see the definition.
     method: Literal["off_phase", "exponential", "linear"] = "off_phase"
-    #: Of ``off_phase``: which one, counted from 1.
+    #: For ``off_phase``: number of the off phase, counted from 1.
     cycle: int = Field(1, ge=1)
-    #: Gate period in s; None takes that of the step.
+    #: Gate period in s; None takes the period of the step.
     period: float | None = Field(None, gt=0)
-    #: Samples per second; None takes that of the step.
+    #: Samples per second; None takes the rate of the step.
     sample_rate: float | None = Field(None, gt=0)
-    #: Of ``exponential`` and ``linear``: begin and end as shares of the whole step.
+    #: For ``exponential`` and ``linear``: begin and end, as shares of the whole step.
     fit_range: tuple[float, float] = (0.1, 0.9)
 
     @model_validator(mode="after")
@@ -62,7 +62,7 @@ _DECAY_WORDS = {
 _TAU_WORDS = [*COMMON_STATUSES, *TAU_WORDS]
 _ALL_WORDS = [*COMMON_STATUSES, *_DECAY_WORDS]
 _CUT = _ALL_WORDS.index("cut")
-#: What the words of :class:`.tau.TauOnOff` are here; a phase that is not there is none.
+#: The words here for those of :class:`.tau.TauOnOff`.
 _STATUS_OF_TAU = np.array(
     [
         _CUT if word in ("absent", "no_window") else _ALL_WORDS.index(word) if word in _ALL_WORDS
@@ -71,8 +71,8 @@ _STATUS_OF_TAU = np.array(
     ],
     np.int8,
 )  # fmt: skip
-#: A decay to zero is fitted up to a tau of this many windows: rounding of the samples, 1e-16 of
-#: them, is then 1e-10 of what the current loses in the window.
+#: A decay to zero is fitted up to a tau of this many windows.  The rounding of the samples, 1e-16
+#: of their size, is then 1e-10 of the decrease in the window.
 _LONGEST_DECAY = 1e6
 
 
@@ -97,7 +97,7 @@ class DecayTime(BaseExtractor):
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """The current, and the times that the method goes by."""
+        """The current, and the times that the method needs."""
         timed = self.params["method"] == "off_phase"
         return (
             ("original_time", "drain_current", "Vg")
@@ -110,7 +110,7 @@ class DecayTime(BaseExtractor):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """The decay time, its status, and what it takes to judge it."""
+        """The decay time, its status, and the numbers to judge it by."""
         found = super().variables | {
             "r_squared": Variable("", "R2 of the fit; of ln |Id| for a linear one"),
             "stderr": Variable("s", "standard error of the decay time"),
@@ -128,8 +128,8 @@ class DecayTime(BaseExtractor):
         ----------
         step_data
             ``drain_current`` (A).  ``off_phase`` needs ``sampling_interval`` and ``gate_period``
-            (s) or ``Vg`` (V), and uses ``duty_cycle`` and ``original_time`` (s) where they are
-            known; the others need ``continuous_time`` (s).
+            (s) or ``Vg`` (V), and uses ``duty_cycle`` and ``original_time`` (s) if they are known.
+            The other methods need ``continuous_time`` (s).
         params
             :class:`DecayTimeParams` as a dict.
 
@@ -152,7 +152,7 @@ class DecayTime(BaseExtractor):
         return dict(zip(("value", "status", "r_squared", "stderr"), found, strict=True))
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Fit many steps; the same bits as one by one."""
+        """Fit many steps, with the same bits as one by one."""
         if params["method"] == "off_phase":
             return fit_off_phases(batch, params)
         return stack_steps(
@@ -161,16 +161,16 @@ class DecayTime(BaseExtractor):
 
 
 def fit_off_phases(batch: Batch, params: Mapping[str, Any]) -> Columns:
-    """Fit a decay with offset to one off phase of each step, as :class:`.tau.TauOnOff` does to all.
+    """Fit a decay with offset to one off phase of each step, as :class:`.tau.TauOnOff` does.
 
     Returns
     -------
-    All variables of :class:`DecayTime`; NaN where there is no answer.
+    All variables of :class:`DecayTime`; NaN if there is no answer.
     """
     tau = whole_phases(params["cycle"] + 1, params["period"], params["sample_rate"])
     fits = tau.extract_batch(batch, tau.params)
     on, off = fits["window_start"][:, 0].T
-    # The off phase that a step begins with follows no on phase.
+    # If a step begins with an off phase, no on phase precedes it.
     cycle = params["cycle"] - 1 + (off < on)
     beyond = cycle >= fits["status"].shape[1]
     at = np.arange(len(batch)), np.where(beyond, 0, cycle), 1
@@ -197,14 +197,14 @@ def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:
 
     Returns
     -------
-    ``tau`` in s, a word of ``DecayTime.statuses``, R2 and the standard error of ``tau``; NaN where
+    ``tau`` in s, a word of ``DecayTime.statuses``, R2 and the standard error of ``tau``; NaN if
     there is no answer.
     """
     if t.size < 3:
         return np.nan, "too_few", np.nan, np.nan
     row = np.empty(exponential.N_COLUMNS)
     spacing = (t[-1] - t[0]) / (t.size - 1)
-    # Without an offset the origin of time has no part in tau, and even samples are fitted faster.
+    # Without an offset, tau is independent of the origin of time; even samples are fitted faster.
     clock = t if gate.recorded_clock(t, spacing).size else t[:0]
     code, _ = exponential.fit_exponential(y, clock, exponential.DECAY, 0.0, row)
     if code == exponential.STRAIGHT:
@@ -217,11 +217,10 @@ def fit_to_zero(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:
 
 
 def fit_slow_decay(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:
-    """Fit ``y = I0 exp(-t / tau)`` where ``tau`` is between 50 and 1e6 windows.
+    """Fit ``y = I0 exp(-t / tau)`` for a ``tau`` between 50 and 1e6 windows.
 
-    Without an offset even such a slow decay tells its ``tau``: the root of the condition that the
-    residual is orthogonal to the derivative of the model.  Arguments and result as
-    :func:`fit_to_zero`.
+    Without an offset, even such a slow decay determines its ``tau``: the residual is orthogonal to
+    the derivative of the model.  Arguments and result are those of :func:`fit_to_zero`.
     """
     span = t[-1]
 
@@ -246,11 +245,11 @@ def fit_slow_decay(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:
 
 
 def fit_logarithm(t: NDArray[np.float64], y: NDArray[np.float64]) -> Fit:
-    """Fit a straight line to ``ln y`` and return ``-1 / slope``; as :func:`fit_to_zero`."""
+    """Fit a straight line to ``ln y``, return ``-1 / slope``; otherwise as :func:`fit_to_zero`."""
     if t.size < 3:
         return np.nan, "too_few", np.nan, np.nan
     centred = t - t.mean()
-    # Relative to the first sample, so that equal samples have a slope of exactly 0.
+    # Taken relative to the first sample, so that equal samples have a slope of exactly 0.
     logarithm = np.log(y / y[0])
     spread = float(centred @ centred)
     slope = float(centred @ logarithm) / spread

@@ -1,4 +1,4 @@
-"""Figures of transfer sweeps by the geometry of the channel, as the sample has it."""
+"""Figures of transfer sweeps, normalised by the geometry of the channel."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from oectflow.extractors.kernels import mobility, sweeps
 from oectflow.extractors.transfer import GmMax
 from oectflow.measurement import Batch
 
-#: Standard errors by which a device has to be outside the regime of a formula.
+#: Standard errors by which a device must be outside the regime of a formula.
 _SURE = 1.96
 
 
 @register("transfer.gm_normalized")
 class GmNormalized(GmMax):
-    """Largest transconductance of a sweep direction by the geometry of the channel.
+    """Largest transconductance of a sweep direction, normalised by the geometry of the channel.
 
     Attributes
     ----------
     powers
-        Those of the lengths by which gm is multiplied.
+        Powers of the lengths by which gm is multiplied.
     """
 
     powers: ClassVar[Mapping[str, int]] = SHEET
@@ -57,7 +57,7 @@ class GmNormalized(GmMax):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """The value, its status, and its standard errors by the noise and by the geometry."""
+        """The value, its status, and its standard errors due to noise and due to the geometry."""
         found = super().variables
         value = found["value"]
         found["geometry_stderr"] = Variable(
@@ -66,7 +66,7 @@ class GmNormalized(GmMax):
         return found
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Compute gm of many sweeps of one device, and divide it by what its geometry gives."""
+        """Compute gm of many sweeps of one device, and normalise it by the geometry."""
         found = super().columns(batch, params)
         known = np.isfinite(found["value"])
         factor, share = factor_of(batch.sample, self.powers)
@@ -76,7 +76,7 @@ class GmNormalized(GmMax):
         found["geometry_stderr"] = np.abs(found["value"]) * share
         if np.isnan(factor):
             words = list(self.variables["status"].statuses)
-            # Where there is no gm, the sweep has its own word for that.
+            # A sweep without gm keeps its own word.
             found["status"][known] = words.index("no_geometry")
         return found
 
@@ -88,7 +88,7 @@ _VERTICAL = (
 
 @register("transfer.gm_per_area")
 class GmPerArea(GmNormalized):
-    """Largest transconductance of a sweep direction by the area of the channel."""
+    """Largest transconductance of a sweep direction, per area of the channel."""
 
     powers: ClassVar[Mapping[str, int]] = {"W": -1, "L": -1}
     unit = "S/m^2"
@@ -101,7 +101,7 @@ class GmPerArea(GmNormalized):
 
 @register("transfer.gm_per_cross_section")
 class GmPerCrossSection(GmNormalized):
-    """Largest transconductance of a sweep direction by the cross section of the channel."""
+    """Largest transconductance of a sweep direction, per cross section of the channel."""
 
     powers: ClassVar[Mapping[str, int]] = {"W": -1, "d": -1}
     unit = "S/m^2"

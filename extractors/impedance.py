@@ -1,4 +1,4 @@
-"""Figures of impedance spectra: the fit of a Randles circuit, and what follows from it."""
+"""Figures of impedance spectra, from the fit of a Randles circuit."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ _FIT = (
     "Z = Rs + R / (1 + jwRC) is fitted to real and imaginary part together by least squares, each "
     "point divided by its |Z|; the least sum of all time constants RC counts."
 )
-#: Fewer points leave no residual to judge the circuit by.
+#: With fewer points, no residual is left to judge the circuit by.
 _FEWEST = 5
-#: Beyond it a value is a mark of the instrument, in Ω.
+#: A larger value, in Ω, is an overflow mark of the instrument.
 _OVERFLOW = 1e30
-#: Time constants that are tried, for each factor of 10.
+#: Number of time constants that are tried per decade.
 _PER_DECADE = 12
-#: Beyond the frequencies that were measured, by this factor, R and C are one of them alone.
+#: Beyond the measured frequencies by this factor, R or C acts alone.
 _BEYOND = 1e3
 #: Studentised residual of an outlier: one in 1e5 spectra of 50 points of white noise.
 _OUTLIER, _MOST_OUTLIERS = 6.0, 2
-#: Standard deviations of the correlation of neighbouring residuals that are no chance: one in
-#: 1,000 spectra of white noise.
+#: A correlation of neighbouring residuals beyond this many standard deviations is not chance: it
+#: occurs in one of 1,000 spectra of white noise.
 _STRUCTURE_Z = 3.3
 #: A misfit smaller than this share of |Z| changes no figure by more than its standard error.
 _HARMLESS = 0.003
-#: Share of a figure of its standard error from which on it is not known.
+#: A figure is not known if its standard error is a larger share of it.
 _UNKNOWN = 0.5
 
-#: Words for a spectrum that gives no figure, or a doubtful one; later ones count before.
+#: Words for a spectrum that gives no figure, or a doubtful one; later words take precedence.
 _WORDS = {
     "outlier": "a point far from the fit was left out",
     "overflow": "overflow marks of the instrument were left out",
@@ -65,7 +65,7 @@ class Randles:
     Attributes
     ----------
     Rs, elastance, rate
-        Series resistance in Ω; 1 / C in 1 / F; 1 / RC in 1 / s, 0 where the capacitor blocks.
+        Series resistance in Ω; 1 / C in 1 / F; 1 / RC in 1 / s, 0 if the capacitor blocks.
     covariance
         Of these three.  Shape (3, 3).
     word
@@ -80,17 +80,17 @@ class Randles:
 
 
 def fit_randles(frequency: NDArray[Any], real: NDArray[Any], imag: NDArray[Any]) -> Randles:
-    """Fit a series resistor with a capacitor and a resistor side by side.
+    """Fit a resistor in series with a capacitor and a resistor in parallel.
 
-    With ``1 / C`` and ``1 / RC`` for parameters the circuit is linear in all others, and a
-    capacitor that no current passes is no exception.
+    For a given ``1 / RC``, the circuit is linear in the series resistance and ``1 / C``, also if no
+    current passes the capacitor.
 
     Parameters
     ----------
     frequency
         In Hz, in any order.  Shape (n,).
     real, imag
-        Impedance in Ω; points that are not finite do not count.  Shape (n,).
+        Impedance in Ω; points that are not finite are left out.  Shape (n,).
 
     Returns
     -------
@@ -135,7 +135,7 @@ def _fit(
     target = np.concatenate([Z.real * weight, Z.imag * weight])
 
     def second(rate: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return what 1 / C is multiplied by, for many rates.  Shape (n_rates, 2 n)."""
+        """Return the factor of 1 / C in the model, for many rates.  Shape (n_rates, 2 n)."""
         shape = weight / (rate[:, None] + 1j * w)
         return np.concatenate([shape.real, shape.imag], axis=1)
 
@@ -144,7 +144,7 @@ def _fit(
         b = second(rate)
         aa, at, ab = first @ first, first @ target, b @ first
         bb, bt = np.einsum("ij,ij->i", b, b), b @ target
-        # A resistor is not negative.
+        # A resistance is not negative.
         Rs = np.maximum((at * bb - ab * bt) / (aa * bb - ab**2), 0.0)
         elastance = (bt - Rs * ab) / bb
         residuals = target - Rs[:, None] * first - elastance[:, None] * b
@@ -166,7 +166,7 @@ def _fit(
     slope = -elastance * weight / (rate + 1j * w) ** 2
     J = np.stack([first, second(np.array([rate]))[0], np.concatenate([slope.real, slope.imag])], 1)
     free = np.array([Rs > 0, True, True])
-    # Columns of one size, or the inverse is one of rounding.
+    # Columns are scaled to one size; otherwise the inverse would be rounding.
     size = np.where(free, np.linalg.norm(J, axis=0), 1.0)
     scaled = (J / size)[:, free]
     inverse = np.linalg.pinv(scaled.T @ scaled)
@@ -180,19 +180,19 @@ def _fit(
 
 
 def _outlier(residuals: NDArray[np.float64], leverage: NDArray[np.float64]) -> int | None:
-    """Return the point whose studentised residual is beyond what noise makes, if one is."""
+    """Return the point whose studentised residual is too large for noise, if there is one."""
     squares = residuals**2
     others = (squares.sum() - squares) / max(squares.size - 4, 1)
-    # What is left of a fit without deviations is rounding.
+    # The residuals of an exact fit are rounding.
     allowed = _OUTLIER**2 * np.maximum(1 - leverage, 1e-3) * np.maximum(others, 1e-18)
     beyond = np.max(squares / allowed, axis=0)
-    # With few points, large ratios are no exception (Student).
+    # With few points, large ratios are not exceptional (Student).
     freedom = squares.size - 5.0
     return int(np.argmax(beyond)) if beyond.max() > (1 + 8 / freedom) ** 2 else None
 
 
 def _has_structure(residuals: NDArray[np.float64]) -> bool:
-    """Tell whether neighbouring residuals go together, by more than is harmless."""
+    """Return whether neighbouring residuals are correlated by more than is harmless."""
     squares = float(np.sum(residuals**2))
     if not squares > residuals.size * _HARMLESS**2:
         return False
@@ -203,7 +203,7 @@ def _has_structure(residuals: NDArray[np.float64]) -> bool:
 class _ImpedanceFigure(BaseExtractor):
     """A number of a Randles circuit fitted to a spectrum."""
 
-    # There are none, and one that is given is an error.
+    # There are no parameters; a given one is an error.
     Params: ClassVar[type[base.Params] | None] = base.Params
 
     source = "impedance"
@@ -249,7 +249,7 @@ class _ImpedanceFigure(BaseExtractor):
         return {"value": value, "status": status, "stderr": stderr}
 
     def figure(self, fit: Randles) -> tuple[float, NDArray[np.float64]]:
-        """Return the number, and its slope against ``Rs``, ``elastance`` and ``rate``."""
+        """Return the number, and its derivatives by ``Rs``, ``elastance`` and ``rate``."""
         raise NotImplementedError
 
 
@@ -270,7 +270,7 @@ class Capacitance(_ImpedanceFigure):
 
 @register("impedance.volumetric_capacitance")
 class VolumetricCapacitance(Capacitance):
-    """Capacitance of the channel by its volume, C*."""
+    """Volumetric capacitance of the channel, C*."""
 
     unit = "F/m^3"
     description = "volumetric capacitance C* = C / (W L d), of a Randles circuit"
@@ -282,7 +282,7 @@ class VolumetricCapacitance(Capacitance):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """The value, its status, and its standard errors by the noise and by the geometry."""
+        """The value, its status, and its standard errors due to noise and due to the geometry."""
         return super().variables | {"geometry_stderr": Variable(self.unit, error_of(PER_VOLUME))}
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
@@ -313,7 +313,7 @@ class SeriesResistance(_ImpedanceFigure):
     formula = r"Z(\omega) = R_s + \frac{R}{1 + i \omega R C}"
 
     def figure(self, fit: Randles) -> tuple[float, NDArray[np.float64]]:
-        """Return Rs; 0 is not known."""
+        """Return Rs; a value of 0 counts as unknown."""
         return fit.Rs or math.nan, np.array([1.0, 0.0, 0.0])
 
 

@@ -34,7 +34,7 @@ _FLAT = {"flat": "the current does not change along the branch"}
 _STANDARD = (
     "IEEE Std 1620-2008, Test Methods for the Characterization of Organic Transistors and Materials"
 )
-#: Every word that a kernel's code can stand for.
+#: The word for every code of a kernel.
 _CODES = {
     sweeps.FOUND: "ok",
     sweeps.NO_BRANCH: "absent",
@@ -62,7 +62,7 @@ class _Merit(SweepExtractor):
     """A figure of merit, with its status words."""
 
     def to_status(self, codes: NDArray[np.int8]) -> NDArray[np.int8]:
-        """Return the status codes for what a kernel said."""
+        """Return the status codes for the codes of a kernel."""
         words = [*COMMON_STATUSES, *self.statuses]
         known = {code: word for code, word in _CODES.items() if word in words}
         return status_table(known, words)[codes]
@@ -111,7 +111,7 @@ class _MeritPerBranch(PerBranch, _Merit):
 class OnOffParams(DirectionParams):
     """Parameters of :class:`OnOffRatio`."""
 
-    #: Smallest |Id| that the instrument tells from 0, in A; smaller ones count as it.
+    #: Smallest |Id| that the instrument can tell from 0, in A; a smaller |Id| is replaced by it.
     current_floor: float = Field(0.0, ge=0, allow_inf_nan=False)
 
 
@@ -149,19 +149,20 @@ class OnOffRatio(_MeritPerBranch):
 class SwingParams(DirectionParams):
     """Parameters of :class:`SubthresholdSwing`."""
 
-    #: "N": where |Id| rises with Vg.  "P": where it falls.  "auto": as each branch is.
+    #: "N": where |Id| rises with Vg.  "P": where it falls.  "auto": decided for each branch.
     device_type: DeviceType = "auto"
     #: Decades of |Id| over which the slope is fitted; 0 fits three neighbouring points.
     decades: float = Field(1.0, ge=0, le=20)
-    #: Points of smaller |Id| are left out, in A.
+    #: Points with a smaller |Id|, in A, are left out.
     current_floor: float = Field(sweep_errors.CURRENT_FLOOR, gt=0, allow_inf_nan=False)
-    #: Temperature in K, which bounds the swing; None takes that of the sample, or 300 K.
+    #: Temperature in K, which sets a lower bound to the swing; None takes the temperature of the
+    #: sample, or 300 K.
     temperature: float | None = Field(None, gt=0, allow_inf_nan=False)
 
 
 @register("transfer.subthreshold_swing")
 class SubthresholdSwing(_MeritPerBranch):
-    """Gate voltage that it takes to change the drain current tenfold, where that is least."""
+    """Smallest gate voltage that changes the drain current tenfold."""
 
     unit = "V/decade"
     description = "subthreshold swing, the least Vg per decade of Id"
@@ -211,7 +212,7 @@ class SubthresholdSwing(_MeritPerBranch):
         value, error, status = super().one_branch(batch, params, branch)
         temperature = params["temperature"] or batch.sample.get("temperature") or 300.0
         least = math.log(10.0) * _K_OVER_Q * float(temperature)
-        # What is below by no more than its own error may be an ideal one.
+        # A swing that is below the bound by no more than its own error may be ideal.
         below = value + 2.0 * np.nan_to_num(error) < least
         words = [*COMMON_STATUSES, *self.statuses]
         worse = np.isin(status, [OK, words.index("edge"), words.index("gate_current")])
@@ -226,7 +227,7 @@ LOOPS = {
     "back_higher": "on the way back |Id| is larger at the same Vg",
     "back_lower": "on the way back |Id| is smaller at the same Vg",
 }
-#: Standard errors that tell a hysteresis from none.
+#: A hysteresis differs from none by more than this many standard errors.
 _TOLD = 1.96
 
 
@@ -234,8 +235,8 @@ class HysteresisParams(Params):
     """Parameters of :class:`Hysteresis`."""
 
     #: The current at which voltages are compared.  "half": half of the largest |Id| that both
-    #: branches reach.  "geometric": the geometric mean of the largest and the smallest |Id|, not
-    #: 0, that both reach.
+    #: branches reach.  "geometric": the geometric mean of the largest and the smallest |Id| (other
+    #: than 0) that both reach.
     level: Literal["half", "geometric"] = "half"
 
 
@@ -310,7 +311,7 @@ class Hysteresis(_Merit):
         value[beside] = error[beside] = np.nan
         status[beside] = OK
         self.judged(status, split.verdict.max(axis=1), (value, area, current, error))
-        # At a higher Vg for the same |Id| a branch carries less, where |Id| grows with Vg.
+        # If |Id| grows with Vg, the branch with the higher Vg for the same |Id| carries less.
         first, last = split.first[:, 0], split.first[:, 0] + np.maximum(split.count[:, 0], 1) - 1
         grows = (np.abs(split.y[last]) - np.abs(split.y[first])) * (split.x[last] - split.x[first])
         back = value * grows

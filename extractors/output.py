@@ -30,7 +30,7 @@ _LOW = (
 _HIGH = (
     "A line is fitted by least squares to the points of |Vd| within 'saturated' of the largest one."
 )
-# Of white noise alone, one slope in a thousand counts as different from 0.
+# With white noise alone, one slope in a thousand counts as different from 0.
 _FALSE_ALARM = 1e-3
 
 
@@ -44,22 +44,22 @@ class OutputParams(Params):
 
 
 class SaturationParams(OutputParams):
-    """Windows, and what counts as saturated."""
+    """Windows, and the criterion of saturation."""
 
-    #: A curve saturates where its slope at the end is less than this share of that at Vd = 0.
+    #: A curve saturates if its slope at the end is less than this share of its slope at Vd = 0.
     flat_below: float = Field(0.1, gt=0, lt=1)
 
 
 class Fits(NamedTuple):
-    """What is known of the curves of a batch.
+    """Fits to the curves of a batch.
 
     Attributes
     ----------
     low, high
-        Of the fits to beginning and end: value and slope at Vd = 0, their variances and
-        covariance, and the degrees of freedom.  Shape (6, n_steps), NaN where there is no fit.
+        Fits to the beginning and to the end: value and slope at Vd = 0, their variances and
+        covariance, and the degrees of freedom.  Shape (6, n_steps), NaN if there is no fit.
     open_end
-        Which curves do not saturate.  Shape (n_steps,).
+        Whether a curve does not saturate.  Shape (n_steps,).
     """
 
     low: NDArray[np.float64]
@@ -68,7 +68,7 @@ class Fits(NamedTuple):
 
 
 class _OutputFigure(BaseExtractor):
-    """A number of an output curve, from the fits to its beginning and its end."""
+    """A number of an output curve, derived from the fits to its beginning and its end."""
 
     source = "output"
     Params: ClassVar[type[Params] | None] = OutputParams
@@ -92,7 +92,7 @@ class _OutputFigure(BaseExtractor):
         }
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Compute the number of many curves; the same bits as one by one.
+        """Compute the number of many curves, with the same bits as one by one.
 
         Returns
         -------
@@ -132,7 +132,7 @@ class _OutputFigure(BaseExtractor):
     def figure(
         self, fits: Fits
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, NDArray[np.bool_]]]:
-        """Return the number, its variance, and where which word stands in its place."""
+        """Return the number, its variance, and for each word the curves that get it instead."""
         raise NotImplementedError
 
 
@@ -190,7 +190,7 @@ class OutputConductance(_OutputFigure):
 
 
 class _Saturation(_OutputFigure):
-    """A number that only a curve that saturates has."""
+    """A number that only a saturating curve has."""
 
     Params = SaturationParams
     statuses: ClassVar[Mapping[str, str]] = {
@@ -216,7 +216,7 @@ class SaturationVoltage(_Saturation):
     reference = _BERNARDS
 
     def figure(self, fits: Fits) -> Any:
-        """Return where the tangents cross."""
+        """Return the voltage at which the tangents cross."""
         difference = fits.low[kernels.SLOPE] - fits.high[kernels.SLOPE]
         at = (fits.high[kernels.VALUE] - fits.low[kernels.VALUE]) / difference
         variance = sum(
@@ -243,7 +243,7 @@ class EarlyVoltage(_Saturation):
     }
 
     def figure(self, fits: Fits) -> Any:
-        """Return where the line meets zero."""
+        """Return the voltage at which the line meets zero."""
         slope = fits.high[kernels.SLOPE]
         at = -fits.high[kernels.VALUE] / slope
         variance = (

@@ -48,7 +48,7 @@ TAU_WORDS = {
     **NO_PERIOD,
 }
 _ALL_WORDS = [*COMMON_STATUSES, *TAU_WORDS]
-# A code that nobody knows is no "ok".
+# An unknown code must not become "ok".
 _STATUS_OF_CODE = np.full(32, ERROR, np.int8)
 for _code, _word in {
     **FIT_WORDS,
@@ -73,16 +73,16 @@ Window = tuple[float, float]
 class TauParams(Params):
     """Parameters of :class:`TauOnOff`; lengths in samples, times in s."""
 
-    #: Gate period in s; None takes that of the step.
+    #: Gate period in s; None takes the period of the step.
     period: float | None = Field(None, gt=0)
-    #: Samples per second; None takes that of the step.
+    #: Samples per second; None takes the rate of the step.
     sample_rate: float | None = Field(None, gt=0)
-    #: How windows are found.  "exhaustive": all are tried in every step.  "cached": those of the
-    #: step before are used while they hold.  "smart": differential evolution tries some of them.
-    #: "fixed": ``window_on`` and ``window_off`` are taken.
+    #: How windows are found.  "exhaustive": all windows are tried in every step.  "cached": the
+    #: windows of the previous step are used while they hold.  "smart": differential evolution tries
+    #: some windows.  "fixed": ``window_on`` and ``window_off`` are used.
     search: Literal["exhaustive", "cached", "smart", "fixed"] = "exhaustive"
-    #: The window of a phase: all of it; the share ``fraction`` of it; or that with the best
-    #: adjusted R2 of all, as autotau has it.  None is "full_phase", and "best_r2" with the searches
+    #: The window of a phase: the whole phase; the share ``fraction`` of it; or the window with the
+    #: best adjusted R2, as in autotau.  None is "full_phase", or "best_r2" with the searches
     #: "cached" and "smart".
     window: Literal["full_phase", "fraction", "best_r2"] | None = None
     #: Begin and end of ``window="fraction"``, as shares of the phase.
@@ -91,36 +91,36 @@ class TauParams(Params):
     window_scalar_min: float = Field(0.2, gt=0, le=1)
     #: Longest window of the search, as a share of the period.
     window_scalar_max: float = Field(1 / 3, gt=0, le=1)
-    #: Samples between one length of the search and the next.
+    #: Samples between neighbouring lengths of the search.
     window_points_step: int = Field(1, ge=1)
-    #: Samples between one start of the search and the next.
+    #: Samples between neighbouring starts of the search.
     window_start_idx_step: int = Field(1, ge=1)
-    #: Share of the swing that the fitted curve must cover within a window; 0 as autotau has it.
+    #: Share of the swing that the fitted curve must cover within a window; 0 as in autotau.
     min_swing: float = Field(0.1, ge=0, lt=1)
-    #: "cached": adjusted R2 that both windows must reach in one of the first two cycles of a step,
-    #: or it is searched.
+    #: "cached": adjusted R2 that both windows must reach in one of the first two cycles of a step;
+    #: otherwise the step is searched.
     validation_threshold: float = Field(0.95, ge=0, le=1)
     #: "cached": number of steps after which a search takes place in any case.
     revalidation_interval: int = Field(500, ge=1)
-    #: "smart": most generations of ``scipy.optimize.differential_evolution``.
+    #: "smart": largest number of generations of ``scipy.optimize.differential_evolution``.
     maxiter: int = Field(50, ge=1)
-    #: "smart": its members per unknown.
+    #: "smart": members of the population per unknown.
     popsize: int = Field(15, ge=1)
-    #: "smart": its absolute tolerance.
+    #: "smart": absolute tolerance.
     atol: float = Field(0.01, ge=0)
-    #: "smart": its relative tolerance.
+    #: "smart": relative tolerance.
     tol: float = Field(0.001, ge=0)
-    #: "smart": its random numbers; the same seed finds the same windows.
+    #: "smart": seed of the random numbers; the same seed finds the same windows.
     seed: int = Field(0, ge=0)
-    #: "fixed": offset within the period and duration, in s, of the on window.
+    #: "fixed": offset (from the begin of the period) and duration of the on window, in s.
     window_on: Window | None = None
-    #: "fixed": the same of the off window.
+    #: "fixed": the same for the off window.
     window_off: Window | None = None
-    #: Below it a cycle is searched again on its own, and marked where that does not help.
+    #: A cycle with a smaller R2 is searched again on its own, and is marked if this does not help.
     r_squared_threshold: float = Field(0.95, ge=0, le=1)
     #: "auto": on is where |Id| rises; "positive": where Id rises; "negative": where Id falls.
     polarity: Literal["auto", "positive", "negative"] = "auto"
-    #: Fit no more than the first so many cycles; None fits all.
+    #: Fit only this many cycles, from the first one on; None fits all.
     max_cycles: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -162,7 +162,7 @@ class TauOnOff(PerPhase):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """tau, its status, and what it takes to judge it; all per cycle and phase."""
+        """tau, its status, and the numbers to judge it by; all per cycle and phase."""
         of = self.per_phase
         return super().variables | {
             "r_squared": of("", "R2 on the raw samples"),
@@ -188,26 +188,26 @@ class TauOnOff(PerPhase):
         return int(params["revalidation_interval"]) if params["search"] == "cached" else 1
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Fit all cycles of many steps; the same bits as one by one.
+        """Fit all cycles of many steps, with the same bits as one by one.
 
-        With ``search="cached"`` steps depend on those before them in their block of
-        :meth:`steps_per_block`, and a step on its own counts as the first of its block.
+        With ``search="cached"``, a step depends on the steps before it in its block, see
+        :meth:`steps_per_block`.  A single step counts as the first of its block.
 
         Returns
         -------
-        All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
-        last cycle of a shorter step.
+        All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
+        NaN and ``absent``.
 
         Raises
         ------
         ValueError
-            The batch begins in the middle of a block, of which it does not know the windows.
+            The batch begins in the middle of a block, so the earlier windows are unknown.
         """
         block = self.steps_per_block(params)
         if batch.first_step % block:
             raise ValueError(
                 f"{self.name}: the batch begins at step {batch.first_step}; with search='cached' "
-                f"it has to begin at a multiple of revalidation_interval={block}"
+                f"it must begin at a multiple of revalidation_interval={block}"
             )
         unknown = np.full(len(batch), np.nan)
         interval, period = gate_timing(batch.values, len(batch), params)
@@ -333,9 +333,9 @@ def _columns(
     polarities: NDArray[np.int64],
     levels: NDArray[np.float64],
 ) -> Columns:
-    """Turn what the kernel found into the declared variables."""
+    """Turn the results of the kernel into the declared variables."""
     status = _STATUS_OF_CODE[codes]
-    # A fit that is no better than chance is no result; how bad it was may be seen.
+    # A fit that is no better than chance has no value, but its other numbers show how bad it is.
     fitted = (codes == exponential.FIT_OK) | (codes >= verdicts.LOW_R2)
     numbers = np.where(fitted[..., None], rows, np.nan)
     spanned = times[..., 1] > 0
@@ -358,11 +358,11 @@ def _columns(
 
 
 def _own(array: NDArray[Any]) -> NDArray[Any]:
-    # Arrays that come through a scheduler may be read-only, for which numba would compile again.
+    # Arrays from a scheduler may be read-only, and numba would compile again for them.
     return np.require(array, requirements=["C", "W"])
 
 
 def _float32(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    # A standard error may be infinite in float32 where the fit says nothing about tau.
+    # A standard error may be infinite in float32 if the fit does not determine tau.
     with np.errstate(over="ignore"):
         return values.astype(np.float32)

@@ -35,11 +35,11 @@ _METHODS = {
     "Y_function": thresholds.Y_FUNCTION,
     "ratio": thresholds.RATIO,
 }
-#: Methods that find Vth + Vd / 2 of the linear law.
+#: Methods that find Vth + Vd / 2 in the linear regime.
 _SHIFTED = ("linear", "Y_function", "ratio")
-#: A current that grows with this power of the overdrive is midway to saturation.
+#: A current that grows with this power of the overdrive is halfway to saturation.
 _LINEAR = 1.5
-#: A second derivative is taken of no tangents.
+#: The second derivative needs no tangents.
 _NO_LINES = np.empty((4, 0)), np.empty(0, np.int64), np.empty((0, 2))
 _CODES = {
     sweeps.FOUND: "ok",
@@ -56,8 +56,9 @@ _CODES = {
 class VthParams(SlopeParams, DirectionParams):
     """Parameters of :class:`Vth`."""
 
-    #: "linear", "sqrt": tangent to Id, to sqrt(|Id|).  "second_derivative": where |Id| bends most.
-    #: "Y_function", "ratio": line through Id / sqrt(gm), through Id / gm.
+    #: "linear": tangent to Id.  "sqrt": tangent to sqrt(|Id|).  "second_derivative": where |Id|
+    #: bends most.
+    #: "Y_function": line through Id / sqrt(gm).  "ratio": line through Id / gm.
     method: Literal["linear", "sqrt", "second_derivative", "Y_function", "ratio"] = "linear"
 
 
@@ -113,7 +114,7 @@ class Vth(PerBranch):
     }
 
     def to_status(self, codes: NDArray[np.int8]) -> NDArray[np.int8]:
-        """Return the status codes for what a kernel said."""
+        """Return the status codes for the codes of a kernel."""
         return status_table(_CODES, [*COMMON_STATUSES, *self.statuses])[codes]
 
     def one_branch(

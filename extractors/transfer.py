@@ -51,12 +51,12 @@ _CARRIERS = f"{GROWTH}; smaller |Id| than 1e-12 A count as that."
 _ONSETS = {"auto": sweeps.ONSET, "N": sweeps.ONSET_N, "P": sweeps.ONSET_P}
 _REVIEW = "Rivnay et al. (2018), Nat. Rev. Mater. 3, 17086. doi:10.1038/natrevmats.2017.86"
 
-#: Columns of a row that :func:`.sweeps.sweep_extremes` fills.
+#: Columns of a row that :func:`.sweeps.sweep_extremes` fills in.
 _DERIVATIVE, _VG, _ID = range(3)
 
 
 class SweepParams(SlopeParams):
-    """Parameters of everything that is read off a derivative along a branch."""
+    """Parameters of features that are read off a derivative along a branch."""
 
     #: Charge carriers: the onset is where |Id| rises (N) or falls (P) with Vg; "auto" decides for
     #: each branch.
@@ -77,7 +77,7 @@ class CoordsParams(SweepParams):
     direction: Literal["forward", "reverse"] = "forward"
     #: Vg alone instead of the pair.
     return_vg_only: bool = False
-    #: Id alone; without effect where ``return_vg_only`` is set.
+    #: Id alone; without effect if ``return_vg_only`` is set.
     return_id_only: bool = False
 
 
@@ -86,7 +86,7 @@ class _BranchExtreme(SweepExtractor):
 
     statuses = WORDS
     reference = _REVIEW
-    #: ``sweeps.GM`` or ``sweeps.ONSET``, of which the device type may make another.
+    #: ``sweeps.GM`` or ``sweeps.ONSET``; the device type may replace the latter.
     quantity: ClassVar[int]
 
     def extremes(
@@ -118,7 +118,7 @@ class _BranchExtreme(SweepExtractor):
                 errors,
                 codes,
             )
-            # Across a gap there is no slope to compare with the others.
+            # A slope across a gap cannot be compared with the others.
             beside = split.beside_gap(rows[:, _VG], branch)
             rows[beside] = np.nan
             errors[beside] = np.nan
@@ -131,7 +131,7 @@ class _BranchExtreme(SweepExtractor):
 class _ExtremePerBranch(PerBranch, _BranchExtreme):
     """One number of the extreme per branch."""
 
-    #: The column of the row that is the value.
+    #: The column of the row that holds the value.
     column: ClassVar[int]
     Params = BranchParams
 
@@ -156,7 +156,7 @@ class _Coordinates(_BranchExtreme):
 
     @property
     def output_dims(self) -> tuple[str, ...]:
-        """The quantity, where there are two."""
+        """The quantity, if there are two."""
         return ("quantity",) if self.output_shape else ()
 
     @property
@@ -166,7 +166,7 @@ class _Coordinates(_BranchExtreme):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """The value, in V and A, or in the unit of the quantity that is wanted; and its status."""
+        """The value, in V and A or in the unit of the wanted quantity, and its status."""
         both = super().variables
         units = {"Vg": "V", "Id": "A"}
         both["value"] = Variable(
@@ -189,7 +189,7 @@ class _Coordinates(_BranchExtreme):
         return ("Id",) if self.params["return_id_only"] else ("Vg", "Id")
 
     def columns(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Pick the coordinates that are wanted."""
+        """Pick the wanted coordinates."""
         branch = DIRECTIONS.index(params["direction"])
         rows, errors, status = self.extremes(batch, params, branch)
         self.judged(status, branches_of(batch).verdict[:, branch], (rows, errors))
@@ -260,7 +260,7 @@ class VonCoords(_Coordinates):
 class AbsIMaxParams(Params):
     """Parameters of :class:`AbsIMax`."""
 
-    #: Accepted because feature configurations give it; |Id| does not depend on it.
+    #: Accepted because existing configurations contain it; |Id| does not depend on it.
     device_type: DeviceType = "auto"
 
 
@@ -308,8 +308,8 @@ class AbsIMax(SweepExtractor):
         )
         words = [*COMMON_STATUSES, *self.statuses]
         status = np.where(np.isnan(value), words.index("no_data"), OK).astype(np.int8)
-        # Both branches respond, or the larger current is that of the one that does; the way back
-        # of several loops is as good as the first one.
+        # Noise in one branch does no harm if the other branch responds, because the larger current
+        # is then in the other one.  The way back of several loops is as good as the first one.
         verdict = split.verdict.copy()
         verdict[verdict == judge.LOOPS] = judge.SOUND
         noise = verdict == judge.NOISE
@@ -322,13 +322,13 @@ class AbsIMax(SweepExtractor):
 class LeakageParams(SlopeParams):
     """Parameters of :class:`GateLeakage`."""
 
-    #: Branch on which the largest gm is looked for.
+    #: Branch on which the largest gm is sought.
     direction: Literal["forward", "reverse"] = "forward"
 
 
 @register("transfer.gate_leakage")
 class GateLeakage(_BranchExtreme):
-    """Largest gate current of a whole sweep, and its share of the drain current at the best gm."""
+    """Largest gate current of a whole sweep, and its share of Id at the largest gm."""
 
     unit = "A"
     version = 1

@@ -31,7 +31,7 @@ _NO_DATA = {"no_data": "no sample of the step is a finite number"}
 class PeakCurrentParams(Params):
     """Parameters of :class:`PeakCurrent`."""
 
-    #: Compare and return |Id|; otherwise the signed current.
+    #: Compare and return |Id|; otherwise, the signed current.
     use_abs: bool = True
 
 
@@ -56,7 +56,7 @@ class PeakCurrent(BaseExtractor):
         return ("drain_current",)
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Find the peaks of many steps; the same bits as one by one."""
+        """Find the peaks of many steps, with the same bits as one by one."""
         value = np.empty(len(batch))
         peaks.step_peaks(batch.arrays["drain_current"], batch.offsets, params["use_abs"], value)
         no_data = len(COMMON_STATUSES)
@@ -66,19 +66,19 @@ class PeakCurrent(BaseExtractor):
 class CyclesParams(Params):
     """Parameters of :class:`Cycles`."""
 
-    #: How many values a step has; NaN behind the last cycle.
+    #: Number of values per step; NaN after the last cycle.
     n_cycles: int = Field(100, ge=1)
-    #: Which samples are taken, see the definition.
+    #: How samples are chosen, see the definition.
     method: Literal["peak_per_period", "peak_detection", "fixed_interval", "percentile"] = (
         "peak_per_period"
     )
-    #: Gate period in s; None takes that of the step.
+    #: Gate period in s; None takes the period of the step.
     period: float | None = Field(None, gt=0)
-    #: Samples per second; None takes that of the step.
+    #: Samples per second; None takes the rate of the step.
     sample_rate: float | None = Field(None, gt=0)
-    #: Of ``peak_detection``: samples between two peaks.
+    #: For ``peak_detection``: smallest number of samples between two peaks.
     min_distance: int = Field(10, ge=1)
-    #: Of ``peak_detection``: how far a peak stands out, in A; None is a tenth of the third quartile
+    #: For ``peak_detection``: prominence of a peak, in A; None is a tenth of the third quartile
     #: of |Id|.
     prominence: float | None = Field(None, ge=0)
 
@@ -92,7 +92,7 @@ _CYCLES_WORDS = {
     **NO_PERIOD,
     "clock": "recorded times that disagree with the declared interval, stand still or go back",
 }
-# A code that nobody knows is no "ok".
+# An unknown code must not become "ok".
 _CYCLES_STATUS = np.full(5, ERROR, np.int8)
 for _code, _word in {
     peaks.FOUND: "ok",
@@ -129,19 +129,19 @@ class Cycles(BaseExtractor):
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """The current; where cycles are counted in time, the recorded times and the gate."""
+        """The current; for methods that count cycles, also the recorded times and the gate."""
         timed = self.params["method"] == "peak_per_period"
         return ("original_time", "drain_current", "Vg") if timed else ("drain_current",)
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """The peaks, their status, and what cut the cycles."""
+        """The peaks, their status, and the source of the cycles."""
         timed = self.params["method"] == "peak_per_period"
         return super().variables | ({"cycles_from": cycles_from()} if timed else {})
 
     @property
     def output_shape(self) -> tuple[int | str, ...]:
-        """Always ``n_cycles`` values, NaN behind the last one found."""
+        """Always ``n_cycles`` values; NaN after the last one found."""
         return (self.params["n_cycles"],)
 
     @property
@@ -158,7 +158,7 @@ class Cycles(BaseExtractor):
         ----------
         step_data
             ``drain_current``, shape (n_samples,), in A; ``sampling_interval`` and ``gate_period``
-            in s, and where it is uneven ``original_time``, shape (n_samples,), in s.
+            in s; for uneven samples, ``original_time``, shape (n_samples,), in s.
         params
             :class:`CyclesParams` as a dict.
 
@@ -187,7 +187,7 @@ class Cycles(BaseExtractor):
         return {"value": value, "status": status if current.size else "no_data"}
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Find the peaks of many steps; the same bits as one by one."""
+        """Find the peaks of many steps, with the same bits as one by one."""
         if params["method"] != "peak_per_period":
             return stack_steps(
                 self.variables, [self.extract_step(batch.step(i)) for i in range(len(batch))]
@@ -230,17 +230,17 @@ def detected_peaks(
     current
         Finite samples.  Shape (n_samples,), in A.
     n
-        How many peaks to keep.
+        Number of peaks to keep.
     min_distance
         Smallest distance of two peaks in samples.
     prominence
-        How far a peak of |Id| stands out, in A; None is a tenth of the third quartile of |Id|.
+        Prominence of a peak of |Id|, in A; None is a tenth of the third quartile of |Id|.
 
     Returns
     -------
     Shape (at most n,), in A, signed.
     """
-    # A third of a second for every worker, and few ask for it.
+    # The import takes a third of a second in every worker, and few runs need it.
     from scipy.signal import find_peaks
 
     if not current.size:
@@ -255,14 +255,14 @@ def detected_peaks(
 
 
 def fixed_interval(current: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return ``n`` samples from the first to the last one; all of them where there are fewer."""
+    """Return ``n`` samples from the first to the last one, or all if there are fewer."""
     if current.size <= n:
         return current
     return current[np.linspace(0, current.size - 1, n).astype(np.int64)]
 
 
 def highest_percentile(current: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Return the samples of largest |Id|, thinned to ``n``; none where there are fewer than n."""
+    """Return the samples of largest |Id|, thinned to ``n``; none if there are fewer than n."""
     if current.size < n:
         return current[:0]
     size = np.abs(current)
