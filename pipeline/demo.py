@@ -34,7 +34,7 @@ def make_demo(folder: Path) -> tuple[Path, Path]:
     mark = raw / ".oectflow-demo"
     if raw.exists():
         if not mark.exists():
-            raise InputError(f"{raw}: exists and is no demo of ours; choose another folder")
+            raise InputError(f"{raw}: exists and is not a demo of oectflow; choose another folder")
         shutil.rmtree(raw)
     raw.mkdir(parents=True)
     mark.touch()

@@ -339,7 +339,7 @@ class Desk:
             As of :func:`oectflow.mark`.
         """
         if not places:
-            raise OutputError("nothing is chosen that could be marked; choose a step first")
+            raise OutputError("nothing is chosen to be marked; choose a step first")
         about: dict[tuple[Any, ...], dict[str, Any]] = {}
         for place in places:
             one = self._about(place, scope)

@@ -86,7 +86,7 @@ def _trends(shared: Shared, about: Mapping[str, str]) -> tuple[str, Figure]:
     desk.choose(Filter(about.get("text", ""), about.get("state", ""), about.get("mark", "")))
     column = desk.index.column(about.get("column", ""))
     if not len(desk.chosen):
-        raise OutputError("no experiment is chosen that could be drawn")
+        raise OutputError("no experiment is chosen to be drawn; choose one first")
     if len(desk.chosen) > _MOST:
         raise OutputError(
             f"{len(desk.chosen):,} experiments are chosen, and a picture shows up to {_MOST}; "

@@ -28,7 +28,7 @@ def function_text(function: Callable[..., Any]) -> str:
     Raises
     ------
     ConfigError
-        It is another function, its source is not to be found, or it uses variables of the place
+        It is another function, its source cannot be found, or it uses variables of the place
         where it stands, which a file would not have.
     """
     name = getattr(function, "__name__", "")
@@ -52,7 +52,7 @@ def function_text(function: Callable[..., Any]) -> str:
             if isinstance(node, ast.Lambda) and _place(node.body) in places:
                 return ast.unparse(node)
     raise ConfigError(
-        "the source of the lambda is not to be found; give func as text, such as "
+        "the source of the lambda cannot be found; give func as text, such as "
         "'lambda gm: gm / gm.mean()'"
     )
 

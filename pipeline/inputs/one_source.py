@@ -89,7 +89,7 @@ def as_experiments(source: Any, **options: Any) -> Iterator[list[Experiment]]:
     if isinstance(source, Experiment) or (is_path and is_hdf5(Path(source))):
         wrong = [name for name, value in options.items() if value is not None]
         if wrong:
-            raise ConfigError(f"{wrong[0]}: a raw file says it itself; it is for other files")
+            raise ConfigError(f"{wrong[0]}: a raw file contains it; leave it out for raw files")
         yield [source if isinstance(source, Experiment) else Experiment(Path(source))]
         return
     measurement = read_one(source, **options)

@@ -354,7 +354,7 @@ class ComputedFeatures:
         old = open_legacy_features(self._v1_file())
         if old.attrs.get("test_id") != self.entry.test_id:
             raise OutputError(
-                f"{self._v1_file()}: is of the test {old.attrs.get('test_id')!r}, not of "
+                f"{self._v1_file()}: belongs to test {old.attrs.get('test_id')!r}, not to "
                 f"{self.entry.test_id!r}; move it away"
             )
         dim = "step" if data_type == "transfer" else "transient_entry"

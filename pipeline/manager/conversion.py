@@ -79,7 +79,7 @@ class Conversions:
         """
         if not fnmatch(TEST_INFO, pattern):
             raise ConfigError(
-                f"pattern={pattern!r}: only {TEST_INFO} is read in a conversion, so that other "
+                f"pattern={pattern!r}: a conversion reads only {TEST_INFO}, so other "
                 "files need no cleaning"
             )
         folders = self.discover_test_directories(source_directory)

@@ -250,6 +250,4 @@ def check_current(path: Path, metadata: Mapping[str, Any], raw: Path | None) -> 
     if was["size"] == now.size and was["mtime_ns"] == now.mtime_ns:
         return
     if was["content_hash"] != experiment.content_hash():
-        raise OutputError(
-            f"{path}: was computed from what {raw} held before it changed; extract it again"
-        )
+        raise OutputError(f"{path}: was computed before {raw} changed; extract it again")

@@ -428,7 +428,7 @@ class UnifiedExperimentManager:
             entry = item.entry if isinstance(item, UnifiedExperiment) else item
             if not isinstance(entry, CatalogEntry):
                 raise ConfigError(
-                    f"experiments: expected what search() has found, not {type(item).__name__}"
+                    f"experiments: expected the result of search(), not {type(item).__name__}"
                 )
             found[entry.id] = entry
         return list(found.values())

@@ -64,8 +64,8 @@ def fit_report(
     time, current = _trace(experiment, step, float(one["sampling_interval"]))
     if not all(fit.is_one for fit in fits):
         raise OectflowError(
-            f"{feature!r}: correlations are told of one exponential; the columns of these results "
-            "have the standard errors of other models"
+            f"{feature!r}: correlations are only given for one exponential; the columns of these "
+            "results have the standard errors of other models"
         )
     lines = []
     for fit in fits:

@@ -161,7 +161,7 @@ class RawFiles:
                 continue
             if metadata and metadata["source"]["path"] == str(experiment.path.absolute()):
                 raise OutputError(
-                    f"{experiment.path}: its result stands in {other}, and would belong to "
+                    f"{experiment.path}: its result is in {other}, but belongs in "
                     f"{result.parent.name} now; delete that one, then run again"
                 )
 

@@ -129,7 +129,7 @@ def rebuilt(folder: Path, metadata: Mapping[str, Any]) -> FeatureList:
     others = [n for n, about in metadata["features"].items() if found[n] != about["fingerprint"]]
     if others:
         raise OutputError(
-            f"{folder}: {_listed(others)}: computed by another definition than that of this "
+            f"{folder}: {_listed(others)}: computed with another definition than that of this "
             "installation, or by a Python function; extract again, which computes only what has "
             "another definition, or publish with the version that computed them"
         )
@@ -240,8 +240,8 @@ def _packages(features: FeatureList) -> list[str]:
         if not owners:
             raise OutputError(
                 f"feature {feature.name!r}: its extractor is defined in {code.__module__}, which "
-                "is no installed package, so that no other machine has it; put it into a package "
-                "(entry point oectflow.extractors)"
+                "is not an installed package, so other machines do not have it; put it into a "
+                "package (entry point oectflow.extractors)"
             )
         notes.append(f"feature {feature.name!r} needs the package {', '.join(owners)}")
     return list(dict.fromkeys(notes))

@@ -134,7 +134,7 @@ def person(text: str) -> tuple[str, dict[str, Any]]:
     found = _ORCID.search(text)
     name = " ".join((text[: found.start()] if found else text).split())
     if not name:
-        raise OutputError(f"author {text!r}: expected a name, and behind it an ORCID if there is")
+        raise OutputError(f"author {text!r}: expected a name, or a name and an ORCID")
     identifier = f"https://orcid.org/{found[1]}" if found else f"#{quote(name, safe='')}"
     return identifier, {"@type": "Person", "name": name}
 

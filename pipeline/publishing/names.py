@@ -158,7 +158,7 @@ def decide(findings: Sequence[Finding], names: Names | None) -> bool:
     fixed = [one for one in findings if not one.can_go]
     if names == "omit" and fixed:
         raise OutputError(
-            f"raw files have names in them, and are published as they are or not at all:\n"
+            f"raw files contain names, and can only be published unchanged or not at all:\n"
             f"{listed(fixed)}\npublish without them (no --with-raw), or with names='keep' "
             "(--names keep)"
         )

@@ -222,7 +222,9 @@ def _chosen(
     if STEP not in values.dims:
         raise OutputError(f"{feature!r} has no axis 'step': there is nothing to follow")
     if values.dtype.kind not in "fiu":
-        raise OutputError(f"{feature!r} holds words, not numbers; name the feature that it is of")
+        raise OutputError(
+            f"{feature!r} holds words, not numbers; name the feature that it belongs to"
+        )
     values = values.transpose(STEP, ...)
     if against == STEP:
         numbers = values[STEP].values if STEP in values.coords else np.arange(values.sizes[STEP])

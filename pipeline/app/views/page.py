@@ -415,7 +415,7 @@ class Page:
 
     def _keep_window(self) -> None:
         if self.dragged is None or self._shown is None:
-            raise OutputError("no window was dragged that could be kept; drag one first")
+            raise OutputError("there is no dragged window to keep; drag one first")
         c, fit = self.controls, self.dragged
         self.desk.keep_window(
             self._shown,

@@ -261,7 +261,7 @@ def _read_result(path: str) -> _ResultFile | None:
         )
     except (KeyError, TypeError, ValueError, AttributeError, InputError) as error:
         raise CatalogError(
-            f"{path}: its metadata lack or garble {error}; extract the experiment again"
+            f"{path}: in its metadata, {error} is missing or damaged; extract the experiment again"
         ) from error
 
 

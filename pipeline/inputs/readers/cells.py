@@ -1,4 +1,4 @@
-"""Lines of a table taken apart into cells, and cells into numbers."""
+"""Split the lines of a table into cells, and turn cells into numbers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NUMBER = {
     ".": re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?"),
     ",": re.compile(r"[+-]?(?:\d+|\d*,\d+)(?:[eEdD][+-]?\d+)?"),
 }
-# A decimal comma, and the exponent of Fortran.
+# A decimal comma, and the exponent of Fortran (1D-3).
 _TO_PYTHON = str.maketrans(",dD", ".ee")
 _COMMENT = re.compile(r"\s*(?:#|%|//)")
 _BEGIN = re.compile(r"[-+]?\w?[-+]?[.,;]*\d")
@@ -41,7 +41,7 @@ def split_line(line: str, delimiter: str) -> list[str]:
     line
         Without its end.
     delimiter
-        ``" "`` stands for any number of blanks and tabs.
+        ``" "`` means any number of blanks and tabs.
     """
     if delimiter == " ":
         return line.split()
@@ -78,9 +78,9 @@ def may_be_thousands(cells: Sequence[str]) -> bool:
 
 
 def join_decimals(cells: Sequence[str], n: int) -> list[list[str]]:
-    """Return all ways in which cells are ``n`` numbers whose decimal commas divided them.
+    """Return all ways to join cells into ``n`` numbers that were split at their decimal commas.
 
-    At most two are returned; one means that there is no doubt.
+    At most two are returned; a single one is certain.
     """
     ways: list[list[str]] = []
 
@@ -102,7 +102,7 @@ def join_decimals(cells: Sequence[str], n: int) -> list[list[str]]:
 
 
 def shows_split_decimals(cells: Sequence[str]) -> bool:
-    """Return whether cells are halves of numbers: no integer is ``0250`` or ``453501e-07``."""
+    """Return whether cells are halves of numbers: no integer looks like ``0250``."""
     return any(
         (len(cell) > 1 and cell[0] == "0" and cell.isdigit()) or _SPLIT_EXPONENT.fullmatch(cell)
         for cell in cells

@@ -1,7 +1,7 @@
-"""Several curves or loops in one record come apart.
+"""Split a record into its curves or loops.
 
-A double sweep, out and back once, is one curve; what comes after it, or after a jump back to the
-start, or at another voltage of the other terminal, is the next one.
+A double sweep, out and back once, is one curve.  The next curve begins after it, after a jump back
+to the start, or at another voltage of the other terminal.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from oectflow.measurement import get_kind
 
-#: A reversal of the sweep counts from this share of its range, and from this many times the noise.
+#: A reversal must exceed this share of the range of the sweep, and this many times the noise.
 _HYSTERESIS = 0.15
 _NOISES = 8.0
-#: A start so near one end of the range is that end: the curve is over when it is back there.
+#: A start this near one end of the range counts as that end: the curve ends when it is back there.
 _END_SHARE = 0.2
-#: Less is no change of the other terminal's voltage (V), nor of a bias.
+#: A smaller difference (V) is no change of the voltage of the other terminal, or of a bias.
 _SMALLEST_CHANGE = 5e-3
 #: Fewer points are no curve.
 _FEWEST = 3
@@ -31,12 +31,12 @@ Piece = tuple[int, int, dict[str, float]]
 def split_curves(
     kind: str, arrays: Mapping[str, NDArray[np.float64]], values: Mapping[str, float]
 ) -> list[Piece]:
-    """Take a record apart into its curves.
+    """Split a record into its curves.
 
     Parameters
     ----------
     kind
-        Name of the kind; one that is recorded along time is one curve always.
+        Name of the kind.  A record along time is always one curve.
     arrays
         The record, by the names of its kind; equally long.
     values
@@ -44,9 +44,10 @@ def split_curves(
 
     Returns
     -------
-    For each curve where it starts, where it stops, and its values: where there are several,
-    ``curve`` (from 1), ``file_position`` (index of its first point in the record), and, where the
-    other terminal's voltage was recorded, its median over the curve (``Vd`` of a transfer curve).
+    For each curve: its start, its stop, and its values.  If there are several curves, the values
+    contain ``curve`` (from 1) and ``file_position`` (index of the first point in the record).  If
+    the voltage of the other terminal was recorded, they contain its median over the curve (``Vd``
+    of a transfer curve).
 
     Examples
     --------
@@ -99,12 +100,12 @@ def _starts(x: NDArray[np.float64], outer: NDArray[np.float64] | None) -> list[i
         starts.append(a)
         if len(inside):
             starts += [int(inside[i]) for i in _one_voltage(seen[inside], threshold) if i]
-    # What is empty or no number between two curves belongs to the first.
+    # Empty cells and text between two curves belong to the first one.
     return [0, *(int(there[i]) for i in sorted(set(starts)) if i)]
 
 
 def _reversal(x: NDArray[np.float64]) -> float:
-    """Return what a reversal of the sweep must exceed: a share of the range, and the noise."""
+    """Return the voltage that a reversal must exceed, from the range and the noise."""
     noise = 1.4826 * float(np.median(np.abs(np.diff(x, 2)))) / math.sqrt(6.0)
     span = float(np.ptp(x))
     # In a few points, jumps back look like noise.
@@ -117,12 +118,12 @@ def _typical_step(x: NDArray[np.float64]) -> float:
 
 
 def _jump(x: NDArray[np.float64], threshold: float) -> float:
-    """Return the distance of two neighbours that no sweep has."""
+    """Return a distance of neighbouring points that is too large for a sweep."""
     return max(threshold, 1.5 * _typical_step(x))
 
 
 def _without_glitches(x: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
-    """Return the indices of the points that do not stick out of the sweep alone."""
+    """Return the indices of the points, without single points that stick out of the sweep."""
     d = np.diff(x)
     far = _jump(x, threshold)
     sticks_out = (np.abs(d[:-1]) > far) & (np.abs(d[1:]) > far) & (d[:-1] * d[1:] < 0)
@@ -154,7 +155,7 @@ def _jumps_back(x: NDArray[np.float64], d: NDArray[np.float64], far: float) -> N
     for i in np.flatnonzero(np.abs(d) > far).tolist():
         before = x[i] - x[max(i - 2, 0)]
         after = x[min(i + 3, len(x) - 1)] - x[i + 1]
-        # A reading that sticks out leads back as well, but not into a sweep.
+        # A single point that sticks out leads back as well, but not into a sweep.
         calm = abs(d[min(i + 1, len(d) - 1)]) <= max(far, 0.6 * abs(d[i])) or i == len(d) - 1
         back[i] = i > 0 and calm and before * d[i] < 0 and after * d[i] <= 0
     return back
@@ -223,7 +224,7 @@ def _after_turn(x: NDArray[np.float64], turn: int, far: float) -> int:
 
 
 def _level_changes(outer: NDArray[np.float64]) -> list[int]:
-    """Return where the other terminal's voltage goes to another level and stays there."""
+    """Return where the voltage of the other terminal moves to another level and stays there."""
     finite = np.flatnonzero(np.isfinite(outer))
     if len(finite) < 2 * _FEWEST:
         return []

@@ -1,7 +1,7 @@
-"""Reading the numbers of a delimited text: block by block, fast where its cells are sound.
+"""Read the numbers of a delimited text block by block, fast if its cells are sound.
 
-Sound blocks are parsed by pyarrow.  A block in which a cell is no number, a row is short or a
-comment stands is read cell by cell, so that everything that is left out can be named.
+pyarrow parses sound blocks.  A block with text, a short row or a comment is read cell by cell, so
+that everything that is left out can be named.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from oectflow.pipeline.inputs.readers.layout import (
 from oectflow.pipeline.inputs.readers.schema import Schema
 from oectflow.pipeline.inputs.readers.tables import Table
 
-#: Characters that are read at a time.
+#: Number of characters that are read at a time.
 _BLOCK = 4 * 2**20
 
 
@@ -55,14 +55,14 @@ def read_delimited(path: Path, schema: Schema | None = None, layout: Layout | No
     path
         The file.
     schema
-        What is known of it; what it leaves open is found out.
+        What is known about the file; the rest is found out.
     layout
-        How it is written, where that has been found out already.
+        The layout of the file, if it is known already.
 
     Raises
     ------
     IngestError
-        It holds no table that can be read; a row has more cells than there are headings.
+        The file holds no readable table, or a row has more cells than there are headings.
     """
     layout = layout or find_layout(path, schema)
     try:
@@ -70,13 +70,13 @@ def read_delimited(path: Path, schema: Schema | None = None, layout: Layout | No
     except UnicodeError as error:
         if schema is not None and schema.encoding:
             raise IngestError(f"{path.name}: is not {layout.encoding} text ({error})") from None
-        # Beyond ASCII only far behind the beginning.
+        # The first character beyond ASCII comes far behind the beginning.
         raw = error.object if isinstance(error, UnicodeDecodeError) else b""
         layout = replace(layout, encoding=one_or_two_bytes(raw))
         try:
             rows = _read(path, layout)
         except UnicodeError as again:
-            raise IngestError(f"{path.name}: in no known encoding ({again})") from None
+            raise IngestError(f"{path.name}: its encoding is unknown ({again})") from None
     return rows.table(schema)
 
 
@@ -91,13 +91,13 @@ def _read(path: Path, layout: Layout) -> _Rows:
 def _blocks(path: Path, layout: Layout) -> Iterator[tuple[int, str]]:
     """Yield the text from the first row on in blocks of whole lines, each with its first line."""
     try:
-        # Not waiting for a writer, should a pipe have taken the file's place by now.
+        # Do not wait for a writer if a pipe has replaced the file in the meantime.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
         raise IngestError(f"{path}: cannot be read ({error.strerror or error})") from None
     with os.fdopen(descriptor, "rb") as raw:
         if os.fstat(descriptor).st_size <= _BLOCK:
-            # Of a small file, the text layer would take most of the time.
+            # For a small file, the text layer would take most of the time.
             file: io.TextIOBase = _small(raw.read(), layout.encoding)
         else:
             file = io.TextIOWrapper(raw, layout.encoding)
@@ -116,7 +116,7 @@ def _small(data: bytes, encoding: str) -> io.StringIO:
 
 
 class _Rows:
-    """The rows that have been read, and what was wrong with them."""
+    """The rows that have been read, and their faults."""
 
     def __init__(self, name: str, layout: Layout) -> None:
         self.name = name
@@ -134,11 +134,11 @@ class _Rows:
         self.text: list[tuple[int, str]] = []
         self.notes: list[tuple[int, int, str]] = []
         self.cut = ""
-        # The last line is looked at when it is known to be the last.
+        # The last line is only judged once it is known to be the last.
         self.held: tuple[int, str] | None = None
 
     def add(self, line: int, block: str) -> None:
-        """Read a block of whole lines; the last of them waits."""
+        """Read a block of whole lines, but keep back the last one."""
         if self.held is not None:
             self._cells(self.held[0], [self.held[1]])
         body, _, last = block.rstrip("\n").rpartition("\n")
@@ -249,7 +249,7 @@ class _Rows:
         self.text.clear()
 
     def _fast(self, line: int, body: str) -> list[NDArray[np.float64]] | None:
-        """Return the columns of sound rows, None where something is not sound."""
+        """Return the columns if all rows are sound, else None."""
         delimiter = self.layout.delimiter
         if "\n\n" in body or any(mark in body for mark in ("#", "%", "//")):
             return None
@@ -257,7 +257,7 @@ class _Rows:
             delimiter = "\t"
             body = re.sub(r"[^\S\n]+", "\t", re.sub(r"(?m)^[^\S\n]+|[^\S\n]+$", "", body))
         if "+" in body:
-            # "+1.0E+05" is what instruments write, and what pyarrow does not take.
+            # Instruments write "+1.0E+05", which pyarrow does not accept.
             body = body.replace("+", "")
         labels = [str(i) for i in range(self.width)]
         types = [pa.float64() if one else pa.string() for one in self.numeric]
@@ -298,7 +298,7 @@ class _Rows:
             self.first_no_number.setdefault(i, (line + row, str(column[row]).strip()))
 
     def _cells(self, first_line: int, lines: Sequence[str]) -> None:
-        """Read lines cell by cell, to keep what is sound and to say where it is not."""
+        """Read lines cell by cell, to keep the sound cells and to name the others."""
         layout = self.layout
         rows: list[list[float]] = []
         numbers: list[int] = []

@@ -41,17 +41,17 @@ class Record:
     Attributes
     ----------
     line
-        Where its first row stands, from 1.
+        Line of its first row, from 1.
     title
         ``SetupTitle``.
     test
-        ``PrimitiveTest``, ``ApplicationTest``: which test it was.
+        The kind of test: ``PrimitiveTest`` or ``ApplicationTest``.
     parameters
         ``TestParameter``, ``MetaData``, ``AnalysisSetup``: name -> its cells.
     names, units
         Of the columns.
     lengths, curves
-        ``Dimension1`` and ``Dimension2`` of each column: points of a curve, and curves.
+        ``Dimension1`` and ``Dimension2`` of each column: number of points, and of curves.
     rows
         Cells of the data, as text, with the number of the line of each row in ``lines``.
     """
@@ -69,7 +69,7 @@ class Record:
 
 
 def parse(text: str) -> Iterator[Record]:
-    """Give the records of a file, in their order."""
+    """Yield the records of a file, in their order."""
     delimiter = _delimiter(text)
     reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
     record = Record(1)
@@ -117,7 +117,7 @@ def _take(record: Record, tag: str, row: list[str], line: int, by_column: bool) 
 
 
 class EasyExpertReader:
-    """Reads one file: for each device an experiment whose steps are the curves of its records."""
+    """Reads one file: one experiment per device, whose steps are the curves of its records."""
 
     name = "easyexpert"
     title = "Keysight EasyEXPERT test records (CSV)"
@@ -138,7 +138,7 @@ class EasyExpertReader:
         Raises
         ------
         IngestError
-            It is damaged, or no record holds a known kind of measurement.
+            The file is damaged, or no record holds a known kind of measurement.
         """
         devices: dict[str, list[Step]] = {}
         warnings: list[str] = []
@@ -190,7 +190,7 @@ def _steps(record: Record, what: str, path: Path) -> tuple[list[Step], list[str]
     warnings: list[str] = []
     for curve, (start, table) in enumerate(_tables(record, what)):
         known = _set_voltages(record, curve)
-        # A second gate is no voltage of a kind: it is a parameter of its own for each curve.
+        # No kind has a voltage of a second gate: it is a parameter of its own for each curve.
         others = {name: value for name, value in known.items() if name not in ("Vg", "Vd")}
         own = {**info, "parameters": {**info["parameters"], **others}}
         found, words = steps_from_table(table, kind=kind, info=own)
@@ -203,7 +203,7 @@ def _steps(record: Record, what: str, path: Path) -> tuple[list[Step], list[str]
 
 
 def _tables(record: Record, what: str) -> Iterator[tuple[int, Table]]:
-    """Give where each curve starts in the data of a record, and its table."""
+    """Yield the start of each curve in the data of a record, and its table."""
     if not record.names or not record.rows:
         raise IngestError("it has no data")
     wide = max(range(len(record.rows)), key=lambda i: len(record.rows[i]))
@@ -237,17 +237,17 @@ def _tables(record: Record, what: str) -> Iterator[tuple[int, Table]]:
 
 
 def _is_scalar(record: Record, column: int, points: int) -> bool:
-    """Return whether a column holds one number per curve, such as a threshold worked out."""
+    """Return whether a column holds one number per curve, such as a computed threshold."""
     return points > 1 and column < len(record.lengths) and record.lengths[column] == 1
 
 
 def _kind(record: Record) -> str | None:
-    """Return the kind that the swept channel says, or the axis of the graph.
+    """Return the kind, from the swept channel or the axis of the graph.
 
     Raises
     ------
     IngestError
-        What is swept is neither the gate nor the drain, as far as its name says.
+        The name of the swept channel is neither that of a gate nor that of a drain.
     """
     swept = [name for name, function in _channels(record) if function == "VAR1"]
     swept += record.parameters.get("Analysis.Setup.Vector.Graph.XAxis.Name", [])[:1]
@@ -256,20 +256,20 @@ def _kind(record: Record) -> str | None:
     found = [kinds.get(read_heading(name, "V").quantity or "") for name in swept]
     if found and not any(found) and read_heading(swept[0].lstrip("@")).quantity != "time":
         raise IngestError(
-            f"it sweeps {swept[0]!r}, which is not known as a gate or drain voltage; export it "
+            f"it sweeps {swept[0]!r}, which is no known name of a gate or drain voltage; export it "
             "under the name Vg or Vd"
         )
     return next(filter(None, found), None)
 
 
 def _channels(record: Record) -> list[tuple[str, str]]:
-    """Return the name of the voltage of each channel, and what the channel does."""
+    """Return the name of the voltage of each channel, and the function of the channel."""
     names = record.parameters.get("Channel.VName", [])
     return list(zip(names, record.parameters.get("Channel.Func", []), strict=False))
 
 
 def _set_voltages(record: Record, curve: int) -> dict[str, float]:
-    """Return the voltages of channels that are not swept, as set for a curve.
+    """Return the voltages of the channels that are not swept, as set for a curve.
 
     ``Measurement.Bias.Source`` has a value per channel; the second sweep starts from its own start,
     or from there.

@@ -22,7 +22,7 @@ _IN_NAME = re.compile(r"\b([WLd])\s*=?\s*(\d+\.?\d*)\s*([nuµm]m)\b")
 
 @dataclass(frozen=True)
 class _Content:
-    """What one sheet holds."""
+    """The contents of one sheet."""
 
     steps: Sequence[Step]
     sample: Mapping[str, Any]
@@ -30,22 +30,22 @@ class _Content:
 
     @property
     def device(self) -> tuple[tuple[str, Any], ...]:
-        """What the sheet says of its device, empty where it says nothing."""
+        """The device that the sheet names, empty if it names none."""
         return tuple(sorted({**self.sample, **self.identity}.items()))
 
 
 class ExcelReader:
     """Reads one workbook: an experiment whose steps are the tables of its sheets, in their order.
 
-    Where sheets say that they are of different devices, each device is an experiment.  In a
-    workbook of the Keithley 4200 the sheet ``Settings`` says what each run has set.
+    If the sheets name different devices, each device is an experiment.  In a workbook of the
+    Keithley 4200, the sheet ``Settings`` contains the settings of each run.
     """
 
     name = "excel"
     title = "workbooks (.xls, .xlsx, .xlsm, .ods), also of the Keithley 4200"
 
     def recognises(self, path: Path) -> Recognition:
-        """Look at how the file begins, not at its name."""
+        """Look at the first bytes of the file, not at its name."""
         kind = workbook_kind(path)
         if kind:
             return Recognition(0.9, f"it is packed as a workbook (.{kind})")
@@ -57,7 +57,7 @@ class ExcelReader:
         Raises
         ------
         IngestError
-            It is damaged or too large, or no sheet holds a known kind of measurement.
+            The file is damaged or too large, or no sheet holds a known kind of measurement.
         """
         sheets, warnings = read_sheets(path)
         settings = next((sheet for sheet in sheets if is_settings(sheet.name, sheet.rows)), None)
@@ -68,7 +68,7 @@ class ExcelReader:
                 continue
             label = f"sheet {sheet.name!r}"
             if runs and sheet.name.strip().lower() == "calc":
-                warnings.append(f"{label} left out: what the instrument worked out of its data")
+                warnings.append(f"{label} left out: it holds results that the instrument computed")
                 continue
             warnings += [f"{label} is hidden; it was read"] if sheet.hidden else []
             found, words = _read_sheet(sheet, place, path, runs.get(key_of(sheet.name), Run()))
@@ -122,7 +122,7 @@ def _read_sheet(sheet: Sheet, place: int, path: Path, run: Run) -> tuple[_Conten
     tables, words = tables_in(sheet.rows, sheet.first_row, sheet.name)
     warnings = list(words)
     steps: list[Step] = []
-    # "W=100um L=10um" is what people call a sheet as well.
+    # The name of a sheet may also be "W=100um L=10um".
     entries = {f"{name} ({unit})": number for name, number, unit in _IN_NAME.findall(sheet.name)}
     for table in tables:
         info = {

@@ -1,4 +1,4 @@
-"""Gamry's ``.DTA``: text of Framework, a header of typed entries and one or more tables.
+"""Gamry's ``.DTA``: text of Framework, with a header of typed entries and one or more tables.
 
 Read here.  ``gamry-parser`` was tried on the ten files of its own tests: 0.4.6, the last release
 for Python 3.11, refuses numbers with a decimal comma unless the locale of the process has one,
@@ -26,7 +26,7 @@ from oectflow.pipeline.inputs.readers.settings import number
 from oectflow.pipeline.inputs.readers.tables import Table
 
 _MAX_BYTES = 256 * 2**20
-#: Column -> its array and the unit in which that array is.
+#: Column -> its array, and the unit of that array.
 _ARRAYS = {
     "T": ("time", "s"),
     "Time": ("time", "s"),
@@ -106,7 +106,7 @@ class GamryReader:
 
 
 def _parse(text: str, path: Path) -> Iterator[tuple[str, str] | _Table]:
-    """Give entries of the header and tables, in their order."""
+    """Yield the entries of the header and the tables, in their order."""
     lines = text.splitlines()
     at = 0
     while at < len(lines):

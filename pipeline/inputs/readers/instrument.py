@@ -1,7 +1,7 @@
 """The folders of the laboratory's own instrument: ``test_info.json`` and one CSV per step.
 
-Names, encodings and column headings differ between instruments and their years; the rules here
-take all that laboratories have on disk.  What cannot be used is said in a warning, never guessed.
+Names, encodings and column headings differ between instruments and years; the rules here accept
+everything that laboratories have on disk.  Nothing is guessed: a warning names what cannot be used.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class InstrumentReader:
         return Recognition(0.0, f"the folder holds no {TEST_INFO}")
 
     def read(self, path: Path) -> Reading:
-        """Read all steps of a test, as far as it has come.
+        """Read all steps of a test, up to its current state.
 
-        A step that cannot be read is left out with a warning, so that later steps of its kind move
-        up; ``data_file`` and ``workflow_step_index`` still tell where each came from.
+        A step that cannot be read is left out, with a warning, and later steps of its kind move up;
+        ``data_file`` and ``workflow_step_index`` still say where each came from.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class InstrumentReader:
     def read_test(self, info: FolderInfo, *, under_way: bool = True) -> Reading:
         """Read all steps of a test whose description has been read; raises as :meth:`read`.
 
-        ``under_way=False`` leaves out what a running test has not described yet: it still grows.
+        ``under_way=False`` leaves out the step that a running test is still measuring.
         """
         path = info.path.parent
         with os.scandir(path) as found_there:
@@ -115,7 +115,7 @@ READER = InstrumentReader()
 
 
 def complete_files(info: FolderInfo, names: Collection[str]) -> frozenset[str]:
-    """Return the files of what is complete of a test: descriptions, and steps that have ended.
+    """Return the files of the complete part of a test: descriptions, and steps that have ended.
 
     Parameters
     ----------
@@ -126,8 +126,7 @@ def complete_files(info: FolderInfo, names: Collection[str]) -> frozenset[str]:
 
     Returns
     -------
-    Of a test that has ended all CSV and JSON files; of one that runs, those of the steps that it
-    describes.
+    All CSV and JSON files if the test has ended; those of the described steps if it is running.
     """
     if not info.running:
         return frozenset(name for name in names if name.lower().endswith((".csv", ".json")))
@@ -135,7 +134,7 @@ def complete_files(info: FolderInfo, names: Collection[str]) -> frozenset[str]:
     for number, entry in enumerate(info.tidy["steps"], 1):
         if isinstance(entry, Mapping):
             word = str(entry.get("type", "")).strip().lower()
-            # A step whose file is not there yet is named when the test is read.
+            # If the file of a step is not there yet, reading the test names it.
             with contextlib.suppress(IngestError):
                 name, others = _csv_name(entry, names, number, word)
                 found |= {name, *others}
@@ -145,7 +144,7 @@ def complete_files(info: FolderInfo, names: Collection[str]) -> frozenset[str]:
 def _described(
     folder: Path, names: Collection[str], number: int, entry: Any
 ) -> tuple[list[Step], list[str], list[str]]:
-    """Return the steps of one entry, warnings, and the files that are its own."""
+    """Return the steps of one entry, warnings, and the files of this entry."""
     if not isinstance(entry, Mapping):
         text = repr(entry)[:100]
         return (
@@ -170,7 +169,7 @@ def _described(
 def _undescribed(
     folder: Path, name: str, n_described: int, *, running: bool
 ) -> tuple[list[Step], list[str]]:
-    """Return the steps of a file that no entry names: of a running test, the step under way."""
+    """Return the steps of a file that no entry names: in a running test, the current step."""
     match = re.match(r"(?:step)?(\d+)(?:_([a-z]+))?", name.lower())
     number = int(match[1]) if match and len(match[1]) < 10 else 0
     if not running or number <= n_described:
@@ -193,7 +192,7 @@ def _steps_of(
     Raises
     ------
     IngestError
-        It cannot be read, or nobody knows what it is.
+        The file cannot be read, or its kind is unknown.
     """
     file = read_step_file(path, growing=growing)
     flaws = list(file.warnings)
@@ -212,7 +211,7 @@ def _steps_of(
     flaws += more + _contradictions(kind, entry, curves)
     steps = []
     for curve in curves:
-        # A mark of overflow would be a turn of the sweep.
+        # An overflow mark would look like a turn of the sweep.
         values = {} if curve.value is None else {kind.curve_by: curve.value}
         step, more = without_overflow(Step(kind.name, curve.arrays, values, entry, curve.extra))
         steps += _parts(step)
@@ -230,7 +229,7 @@ def _steps_of(
 
 
 def _parts(step: Step) -> list[Step]:
-    """Return one step for each curve that stands in the same columns, one below the other."""
+    """Return one step per curve, for curves that follow each other in the same columns."""
     pieces = split_curves(step.kind, step.arrays, step.values)
     if len(pieces) == 1:
         return [replace(step, values=pieces[0][2])]
@@ -277,7 +276,7 @@ def _millivolts(value: Any) -> float | None:
 
 
 def _flaw_of_clock(entry: Mapping[str, Any], time: NDArray[np.float64]) -> str:
-    """Return what is wrong with the interval that a step's parameters give, or ``""``."""
+    """Return the fault of the interval in the parameters of a step, or ``""``."""
     value = find_parameter(entry, ("timeStep",))
     if value is None or not value > 0:
         seen = "no timeStep" if value is None else f"timeStep is {value!r}"
@@ -288,9 +287,9 @@ def _flaw_of_clock(entry: Mapping[str, Any], time: NDArray[np.float64]) -> str:
 def _csv_name(
     info: Mapping[str, Any], names: Collection[str], number: int, kind: str
 ) -> tuple[str, list[str]]:
-    """Return the file of a step: one that its entry names, else one that bears its number.
+    """Return the file of a step: the one that its entry names, else the one with its number.
 
-    Beside it, the files that the entry names, too.
+    The other files that the entry names are returned, too.
 
     Raises
     ------

@@ -1,10 +1,10 @@
 """Text of programs that drive Keithley source meters: LabVIEW, and the Python programs after it.
 
-Columns under headings such as ``V_G``, ``I_DS (A)``, ``I_DS Error (A)``, separated by tabs; what
-was set stands before or behind them (``V_DS = -0.6``, ``Width/um = 4000``), and a ``.cfg`` beside
-the files has the geometry of the device.  The layout is that of the files of OECT_processing
-(Giridharagopal, University of Washington) and of the programs that wrote them, which differ in the
-order of columns, in ``#`` before what is no number, and in where the settings stand.
+The columns have headings such as ``V_G``, ``I_DS (A)``, ``I_DS Error (A)``, and are separated by
+tabs.  The settings stand before or after them (``V_DS = -0.6``, ``Width/um = 4000``), and a
+``.cfg`` beside the files contains the geometry of the device.  The layout is that of the files of
+OECT_processing (Giridharagopal, University of Washington) and of the programs that wrote them,
+which differ in the order of the columns, in ``#`` before text, and in the place of the settings.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from oectflow.pipeline.inputs.readers.tables import Table, steps_from_table
 _MAX_BYTES = 256 * 2**20
 _MAX_CONFIG = 2**20
 _ENTRY = re.compile(r"([A-Za-z][^=\t]*?)\s*=\s*(.*)")
-#: What these programs set; a file with none of them is some other text.
+#: Settings of these programs; a file with none of them is some other text.
 _SIGNS = re.compile(r"^#?\s*(V_DS|V_G|Number of Averages|(Width|Length)\s*/\s*um)\s*=", re.M)
 
 
@@ -59,7 +59,7 @@ class KeithleyReader:
             return Recognition(0.0, "no headings such as V_G and I_DS between tabs")
         sign = _SIGNS.search(head) or _SIGNS.search(_tail(path))
         if sign is None:
-            return Recognition(0.0, "no setting such as 'V_DS =' before or behind the columns")
+            return Recognition(0.0, "no setting such as 'V_DS =' before or after the columns")
         seen = ", ".join(headings[:3])
         return Recognition(0.9, f"headings {seen} between tabs, and {sign[1]!r} is set")
 
@@ -69,7 +69,7 @@ class KeithleyReader:
         Raises
         ------
         IngestError
-            A row does not fit the headings, or no known kind is in the file.
+            A row does not fit the headings, or the file holds no known kind of measurement.
         """
         (table,) = self.tables(path)
         info = {"data_file": path.name, "parameters": dict(table.metadata)}
@@ -114,7 +114,7 @@ class KeithleyReader:
 
 
 def _headings(line: str) -> list[str]:
-    """Return the headings of a line, if it has a drain current and what it depends on."""
+    """Return the headings of a line if they include a drain current and what it depends on."""
     cells = [cell.strip() for cell in line.lstrip("#").rstrip().split("\t")]
     quantities = {read_heading(cell).quantity for cell in cells if cell}
     return cells if "Id" in quantities and quantities & {"Vg", "Vd", "time"} else []
@@ -165,7 +165,7 @@ def _cells(line: str) -> list[str]:
 
 
 def _numbers(cells: Sequence[str]) -> list[float] | None:
-    """Return the numbers of a row, None where a cell is neither one nor a mark for none."""
+    """Return the numbers of a row, None if a cell is neither a number nor a mark for none."""
     try:
         return [float(cell) for cell in cells]
     except ValueError:
@@ -203,7 +203,7 @@ def _config_of(path: Path) -> tuple[Path | None, list[str]]:
     if named:
         return max(named)[1], []
     names = ", ".join(config.name for config in found)
-    return None, [f"which .cfg beside it is its own is not clear ({names}); none was used"]
+    return None, [f"several .cfg files may belong to it ({names}); none was used"]
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], list[str]]:

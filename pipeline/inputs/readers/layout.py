@@ -1,7 +1,7 @@
-"""Where the table is in a text file, and how its cells are written.
+"""Find the table in a text file, and how its cells are written.
 
-The beginning of the file is tried with every delimiter and decimal mark; the one under which most
-cells are numbers is right.  Where two readings of the numbers are possible, none is taken.
+The beginning of the file is tried with every delimiter and decimal mark; the right one makes most
+cells numbers.  If the numbers can be read in two ways, neither is taken.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from oectflow.pipeline.inputs.readers.headings import read_heading, si_scale
 from oectflow.pipeline.inputs.readers.regular_file import check_regular
 from oectflow.pipeline.inputs.readers.schema import Schema
 
-#: Headings and the first numbers are looked for in so many bytes.
+#: Headings and the first numbers are sought in this many bytes.
 _HEAD_BYTES = 256 * 1024
 _SAMPLE_LINES = 100
-# On a tie the first: a tab keeps cells that are empty apart, blanks do not.
+# On a tie, the first counts: tabs keep empty cells apart, blanks do not.
 _DELIMITERS = ("\t", ";", "|", ",", " ")
-#: Headings stand at most so many lines above the numbers: units, comments and values in between.
+#: Headings stand at most this many lines above the numbers, with units and comments in between.
 _ABOVE = 5
 _VOLTAGE = re.compile(r"[-+]?[\d.,]+\s*m?V")
 _UNITS = ("V", "A", "s", "Hz", "Ω", "rad")
@@ -50,19 +50,19 @@ class Layout:
     Attributes
     ----------
     encoding, delimiter, decimal
-        A delimiter ``" "`` is any number of blanks.
+        The delimiter ``" "`` means any number of blanks.
     heading_line, unit_line
-        From 1; 0 where there is none.
+        Counted from 1; 0 if there is none.
     first_line
-        Of the numbers.
+        First line of the numbers.
     headings, units
         One per column; no units where they have no line.
     metadata
-        What stands above the headings.
+        The text above the headings.
     numeric
         Which columns hold numbers.
     split_decimals
-        Decimal commas divide the numbers, since the delimiter is a comma as well.
+        Decimal commas split the numbers, because the delimiter is a comma as well.
     rows
         The first rows, as text.
     """
@@ -89,19 +89,19 @@ def find_layout(path: Path, schema: Schema | None = None) -> Layout:
     path
         The file.
     schema
-        What is known of it.
+        What is known about the file.
 
     Raises
     ------
     IngestError
-        It is no text, holds no table of numbers or no headings, or can be read in two ways.
+        The file is no text, has no table of numbers or no headings, or can be read in two ways.
     """
     schema = schema or Schema()
     size = check_regular(path)
     head = file_head(path, _HEAD_BYTES)
     encoding = schema.encoding or find_encoding(head)
     if not encoding:
-        raise IngestError(f"{path.name}: no text (it holds bytes that no text has)")
+        raise IngestError(f"{path.name}: not a text file (it holds bytes that no text has)")
     text = _text(path, head, encoding)
     if schema == Schema() and (plain := _plain_layout(text, encoding)):
         return plain
@@ -121,12 +121,12 @@ def find_layout(path: Path, schema: Schema | None = None) -> Layout:
 
 
 def with_plain_minus(text: str) -> str:
-    """Return a text with the minus sign of typesetters as that of programs."""
+    """Return a text with typographic minus signs replaced by hyphens."""
     return text.replace("\u2212", "-")
 
 
 def metadata_of(lines: Sequence[tuple[int, str]]) -> dict[str, str]:
-    """Return what lines of text say: name -> text, or ``line 3`` -> text where nothing is named.
+    """Return the contents of lines of text: name -> text, or ``line 3`` -> text without a name.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def metadata_of(lines: Sequence[tuple[int, str]]) -> dict[str, str]:
 
 
 def n_known(cells: Sequence[str]) -> int:
-    """Return how many headings are known."""
+    """Return the number of known headings."""
     return sum(read_heading(cell).quantity is not None for cell in cells)
 
 
@@ -188,7 +188,7 @@ def _plain_layout(text: str, encoding: str) -> Layout | None:
 
 
 def _lines(text: str, *, whole: bool) -> list[str]:
-    # Not splitlines, which divides at characters that stand inside lines.
+    # Not splitlines, which also splits at characters inside lines.
     lines = re.split(r"\r\n|\n|\r", text)
     return lines if whole or len(lines) < 2 else lines[:-1]
 
@@ -226,7 +226,7 @@ def _find_marks(path: Path, body: Sequence[str], schema: Schema) -> tuple[str, s
 
 
 def _share(row: Sequence[str], decimal: str) -> float:
-    """Return which share of the cells of a row are numbers; 0 of what can be no row."""
+    """Return the share of numbers among the cells of a row; 0 if it cannot be a row."""
     filled = [cell for cell in row if cell]
     values = [to_number(cell, decimal) for cell in filled]
     numbers = sum(value is not None for value in values)
@@ -244,7 +244,7 @@ def _numeric(rows: Sequence[Sequence[str]], decimal: str) -> tuple[bool, ...]:
 
 def _is_data(cells: Sequence[str], decimal: str, numeric: Sequence[bool]) -> bool:
     seen = [cell for cell, is_numeric in zip(cells, numeric, strict=False) if is_numeric]
-    # A cell may be damaged; a line of headings has no number at all, or none in front.
+    # A cell may be damaged.  A line of headings has no number at all, or none in front.
     numbers = sum(is_number(cell, decimal) for cell in seen)
     text = sum(to_number(cell, decimal) is None for cell in seen)
     return len(cells) > 1 and numbers > text and to_number(seen[0], decimal) is not None
@@ -284,7 +284,7 @@ def _with_headings(
     else:
         chosen = _best_heading(rows)
         if chosen < 0:
-            # As NumPy writes it: the headings are the last comment.
+            # In files of NumPy, the headings are the last comment.
             comments = [(i, without_mark(line)) for i, line in numbered if is_comment(line)]
             rows = {i: _heading_cells(text, layout.delimiter, width) for i, text in comments}
             rows = {i: cells for i, cells in rows.items() if len(cells) == width}
@@ -305,7 +305,7 @@ def _with_headings(
         elif (named := _with_values(headings, rows[i])) != headings:
             headings = named
         elif begins_like_number(rows[i]):
-            # Damaged rows: they are named in reading.
+            # Damaged rows are named while reading.
             start = i
             break
     units = (units + ("",) * len(headings))[: len(headings)] if units else ()
@@ -323,7 +323,7 @@ def _with_headings(
 
 
 def _with_values(headings: tuple[str, ...], cells: Sequence[str]) -> tuple[str, ...]:
-    """Return headings with the voltages that stand below them: ``Vg=-0.2 V``, or ``-0.2 V``."""
+    """Return headings joined with the voltages below them: ``Vg=-0.2 V``, or ``-0.2 V``."""
     first = read_heading(headings[0]).quantity
     other = {"Vd": "Vg", "Vg": "Vd"}.get(first or "", "")
     values = [f"{other}={cell}" if _VOLTAGE.fullmatch(cell) else cell for cell in cells]
@@ -345,7 +345,7 @@ def _heading_cells(line: str, delimiter: str, width: int) -> list[str]:
 
 
 def _best_heading(rows: Mapping[int, Sequence[str]]) -> int:
-    """Return the line with the most headings that are known, the lowest of several."""
+    """Return the line with the most known headings; of several, the lowest."""
     known = {i: n_known(cells) for i, cells in rows.items()}
     best = max(known.values(), default=0)
     if best:
@@ -364,7 +364,7 @@ def _are_units(cells: Sequence[str]) -> bool:
 
 
 def _with_split_decimals(layout: Layout, rows: Sequence[Sequence[str]]) -> Layout:
-    """Return the layout for numbers that their decimal commas divide, where they do."""
+    """Return the layout for numbers that are split at their decimal commas, if they are."""
     n = len(layout.headings)
     if layout.delimiter != "," or not rows or all(len(row) <= n for row in rows):
         return layout

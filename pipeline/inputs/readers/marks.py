@@ -1,4 +1,4 @@
-"""What instruments write for a number that they do not have, and clocks that contradict."""
+"""Marks of instruments for missing numbers, and clocks that contradict each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-#: What instruments write for "out of range" is 9.9E37 or 9.91E+37; nothing measured is this large.
+#: Instruments write 9.9E37 or 9.91E+37 for "out of range"; no measured value is this large.
 _OVERFLOW = 1e30
 _OVERFLOW_WORDS = frozenset(
     """
@@ -22,23 +22,23 @@ _INTERVAL_TOLERANCE = 0.2
 
 
 def is_overflow_word(cell: str) -> bool:
-    """Return whether a cell says, in the words of some instrument, that there is no number."""
+    """Return whether a cell is an instrument's word for a missing number."""
     return cell.strip().casefold() in _OVERFLOW_WORDS
 
 
 def without_overflow(
     array: NDArray[np.float64], name: str, line: Callable[[int], int]
 ) -> tuple[NDArray[np.float64], str]:
-    """Return the array with NaN for what an instrument writes when it is out of range.
+    """Return the array with NaN for the instrument's marks for out of range.
 
     Parameters
     ----------
     array
         As read; it is not changed.
     name
-        Of its column, for the warning.
+        Name of its column, for the warning.
     line
-        Returns the line of a row.
+        Function that returns the line of a row.
 
     Returns
     -------
@@ -64,9 +64,9 @@ def doubtful_interval(time: NDArray[np.float64], declared: float) -> str:
     Parameters
     ----------
     time
-        As recorded, s.
+        Recorded times, in s.
     declared
-        The interval that parameters give, s.
+        Interval in the parameters, in s.
     """
     recorded = interval(time)
     if not (recorded > 0 and declared > 0):
@@ -81,7 +81,7 @@ def doubtful_interval(time: NDArray[np.float64], declared: float) -> str:
 
 
 def interval(time: NDArray[np.float64]) -> float:
-    """Return the interval of recorded times (s): the median, or the mean where their digits end."""
+    """Return the interval of recorded times (s): the median, or the mean if they are rounded."""
     seen = time[np.isfinite(time)]
     if len(seen) < 2:
         return math.nan

@@ -1,12 +1,13 @@
 """PalmSens sessions: ``.pssession`` of PSTrace and MultiTrace, JSON in UTF-16.
 
-Read with Python's own JSON parser.  PalmSens' library for Python, ``pypalmsens`` (2.2.0 of 2026-10,
-kept well), is a shell around .NET: it brings its libraries and asks for a .NET runtime, which a
-computing node does not have.  The layout is that of files that PSTrace 5.7 and 5.12 wrote, and the
-names of array types and of reading states are those in PalmSens' own declarations.
+Sessions are read with Python's own JSON parser.  PalmSens' library for Python, ``pypalmsens``
+(2.2.0 of 2026-10, well maintained), is a shell around .NET: it brings its libraries and needs a
+.NET runtime, which a compute node does not have.  The layout is that of files that PSTrace 5.7 and
+5.12 wrote, and the names of array types and of reading states are those in PalmSens' own
+declarations.
 
-The symbol of a unit has no prefix (``"s": "A"``); the name of its type has
-(``PalmSens.Units.MicroAmpere``) and is the one that counts.
+The symbol of a unit has no prefix (``"s": "A"``).  The name of its type has one
+(``PalmSens.Units.MicroAmpere``), so the name counts.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from oectflow.pipeline.inputs.readers.regular_file import read_regular
 from oectflow.pipeline.inputs.readers.tables import Table
 
 _MARK = "PalmSens."
-#: A session of this size holds some three million values.
+#: A session of this size holds about three million values.
 _MAX_BYTES = 256 * 2**20
-#: PalmSens.Data.DataArrayType -> array and the sign of its values in ours.
+#: PalmSens.Data.DataArrayType -> our array, and the sign of its values there.
 _ARRAYS = {
     0: ("time", 1.0),
     1: ("Vdc", 1.0),
@@ -58,7 +59,7 @@ class PalmSensReader:
     title = "PalmSens sessions (.pssession)"
 
     def recognises(self, path: Path) -> Recognition:
-        """Look for the name of a PalmSens type where such a file begins."""
+        """Look for the name of a PalmSens type at the beginning of the file."""
         head = file_head(path, 4096)
         for encoding in ("utf-16", "utf-16-le", "utf-8"):
             text = head[: len(head) // 2 * 2].decode(encoding, "ignore")
@@ -72,7 +73,7 @@ class PalmSensReader:
         Raises
         ------
         IngestError
-            It is damaged, too large, or holds nothing of a known kind.
+            The file is damaged or too large, or holds no known kind of measurement.
         """
         session = _parse(path)
         found = session.get("measurements")
@@ -84,7 +85,7 @@ class PalmSensReader:
                 steps += more
                 warnings += words
             else:
-                warnings.append(f"measurement {index} left out: it is no object")
+                warnings.append(f"measurement {index} left out: it is not an object")
         if not steps:
             reasons = "; ".join(warnings) or "it holds no measurements"
             raise IngestError(f"{path}: nothing to read in this PalmSens session: {reasons}")
@@ -127,7 +128,8 @@ def _parse(path: Path) -> dict[str, Any]:
 def _reading(entries: dict[str, Any]) -> Any:
     """Return the value of one reading as a number, anything else with its keys in small letters.
 
-    Versions differ in the case of keys.  Readings are most of a file: as numbers they take little.
+    Versions differ in the case of keys.  Most of a file are readings, which need little memory as
+    numbers.
     """
     value = entries.get("v", entries.get("V"))
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -177,7 +179,7 @@ def _columns(measurement: Mapping[str, Any], what: str) -> tuple[list[Column], l
 
 
 def _column(array: Any) -> tuple[Column | None, str]:
-    """Return one array of a data set, and what there is to say of it."""
+    """Return one array of a data set, and a warning or ``""``."""
     if not isinstance(array, dict) or not isinstance(array.get("datavalues"), list):
         return None, "an array left out: it holds no values"
     readings = array["datavalues"]
@@ -205,8 +207,8 @@ def _scans(columns: Sequence[Column], what: str) -> tuple[list[list[Column]], li
     """Return the columns of each scan, equally long, and what was left out.
 
     A session repeats its arrays for each scan or channel: the first current belongs to the first
-    scan.  An array that stands there once, as the time may, belongs to all: it is as long as one of
-    them, or as all of them together and is cut.
+    scan.  An array that occurs once, such as the time, belongs to all scans: it is as long as one
+    of them, or as all of them together, and is then cut.
     """
     alike: dict[str, list[Column]] = {}
     for column in columns:

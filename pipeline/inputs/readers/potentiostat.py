@@ -1,9 +1,9 @@
-"""What the programs of potentiostats record, as steps.
+"""Turn the records of potentiostats into steps.
 
-BioLogic, Gamry and PalmSens fix the names of their columns, so that nothing is guessed: a table per
-format says which column is which array.  A potentiostat knows a working electrode and its potential
-against a reference, and no transistor.  Its current becomes ``Id``; whether its potential is that
-of a gate or of a drain stands in no file, so it is kept beside the arrays under its own name.
+BioLogic, Gamry and PalmSens have fixed names of columns, so nothing is guessed: a table per format
+says which column is which array.  A potentiostat knows a working electrode and its potential
+against a reference, but no transistor.  Its current becomes ``Id``.  No file says whether its
+potential is that of a gate or of a drain, so it is kept beside the arrays under its own name.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class Column:
     values
         As written; NaN where a cell was empty or no number.
     unit
-        As the file gives it.
+        Its unit in the file.
     array
-        The array that it is, ``""`` where no kind knows it.
+        Name of the array, ``""`` if no kind has such an array.
     scale
-        What one unit of it is in the unit of the array.
+        One unit of the column, in the unit of the array.
     """
 
     heading: str
@@ -56,13 +56,13 @@ def steps_of(
 ) -> tuple[list[Step], list[str]]:
     """Return the steps in equally long columns, and what was left out or assumed.
 
-    Rows with a frequency are a spectrum, one step for each sweep; rows without, as BioLogic
-    writes while it waits before a spectrum, are a trace of time and current.
+    Rows with a frequency are a spectrum, one step per sweep.  Rows without one are a trace of time
+    and current; BioLogic writes them while it waits before a spectrum.
 
     Parameters
     ----------
     columns
-        Of two with one array, the first counts and the other is kept beside it.
+        If two columns are the same array, the first counts, and the other is kept beside it.
     info
         For :attr:`Step.info`.
     values
@@ -117,9 +117,9 @@ def table_of(columns: Sequence[Column], source: str) -> Table:
 
 
 def _spectra(frequency: NDArray[np.float64]) -> list[NDArray[np.intp]]:
-    """Return the rows of each spectrum: a new one begins where the sweep begins anew.
+    """Return the rows of each spectrum: a new one begins where the sweep starts again.
 
-    Columns that number cycles are no help: EC-Lab has begun one anew within a spectrum.
+    Columns that number cycles do not help: EC-Lab has started a new cycle within a spectrum.
     """
     rows = np.flatnonzero(frequency > 0)
     pieces = split_curves("impedance", {"frequency": frequency[rows]}, {})

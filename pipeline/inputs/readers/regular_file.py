@@ -1,4 +1,4 @@
-"""The bytes of a file that is nothing but a file: pipes and devices never end."""
+"""Read regular files only: pipes and devices never end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def check_regular(path: Path) -> int:
     Raises
     ------
     IngestError
-        It is no regular file: a folder, pipe, socket or device; or there is none.
+        It is not a regular file, but a folder, pipe, socket or device; or it does not exist.
     """
     try:
         status = path.stat()
@@ -37,7 +37,7 @@ def read_regular(path: Path, at_most: int | None = None) -> bytes:
     path
         The file.
     at_most
-        Refuse it where it has more bytes.
+        A file with more bytes is refused.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def read_regular(path: Path, at_most: int | None = None) -> bytes:
     if at_most is not None and size > at_most:
         raise IngestError(f"{path}: has {size:,} bytes, expected at most {at_most:,}")
     try:
-        # Not waiting for a writer, should a pipe have taken its place by now.
+        # Do not wait for a writer if a pipe has replaced the file in the meantime.
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
             return file.read() if at_most is None else file.read(at_most)
     except OSError as error:

@@ -70,7 +70,7 @@ def choose(
             f"no feature {feature!r} in these results{did_you_mean(feature, map(str, results))}"
         )
     if results[feature].dtype.kind not in "fiu":
-        raise OutputError(f"{feature!r} holds words, not numbers; draw the feature that it is of")
+        raise OutputError(f"{feature!r} holds words, not numbers; draw its feature")
     selection = dict(selection)
     if "experiment" in selection:
         results = one_experiment(results, str(selection.pop("experiment")))

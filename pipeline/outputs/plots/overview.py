@@ -220,7 +220,7 @@ def plot_run(report: Run, ax: Axes | None = None) -> Axes:
         record for record in report.experiments if math.isfinite(record.finished)
     ]
     if not records:
-        raise OectflowError("the run wrote nothing, so that there is no throughput to draw")
+        raise OectflowError("the run wrote nothing, so there is no throughput to draw")
     ax = new_axes(ax)
     finished = np.array([record.finished for record in records])
     steps = np.array([record.n_steps for record in records])

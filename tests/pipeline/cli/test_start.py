@@ -15,7 +15,7 @@ def test_demo__refuses_a_folder_with_other_things(oectflow, tmp_path: Path) -> N
     (tmp_path / "mine/raw").mkdir(parents=True)
     answer = oectflow("demo", "mine")
     assert answer.status == 2
-    assert "is no demo of ours" in answer.err
+    assert "is not a demo of oectflow" in answer.err
 
 
 def test_init__makes_what_the_next_commands_need(oectflow, tmp_path: Path) -> None:

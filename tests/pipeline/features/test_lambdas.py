@@ -50,7 +50,7 @@ def test_function_text__means_the_same():
 
 
 def test_function_text__nowhere_to_be_found():
-    with pytest.raises(ConfigError, match="the source of the lambda is not to be found"):
+    with pytest.raises(ConfigError, match="the source of the lambda cannot be found"):
         function_text(eval("lambda x: x + 4"))
 
 
@@ -63,7 +63,7 @@ def test_function_text__file_has_changed_since(tmp_path):
     path.write_text("f = lambda x: x + 2\n")
     linecache.checkcache(str(path))
     os.utime(path, (0, 0))
-    with pytest.raises(ConfigError, match="is not to be found"):
+    with pytest.raises(ConfigError, match="cannot be found"):
         function_text(names["f"])
 
 

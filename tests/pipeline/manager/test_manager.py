@@ -215,7 +215,7 @@ def test_old_feature_file__is_read(manager, experiment, lab, shared_data):
     target = lab / "data" / "features" / name
     target.parent.mkdir()
     target.write_bytes(source.read_bytes())
-    with pytest.raises(of.OutputError, match="is of the test 'test_20250815000000_00abc000'"):
+    with pytest.raises(of.OutputError, match="belongs to test 'test_20250815000000_00abc000'"):
         experiment.get_feature_dataframe("v1")
     with h5py.File(target, "r+") as file:
         file.attrs["test_id"] = "test_1"

@@ -212,7 +212,7 @@ def test_plot_transient__other_models_lie_on_the_measured_current(tmp_path, feat
         # describes two processes to some per cent.
         allowed = 1e-2 if feature == "two" else 6e-2
         assert np.abs(curve - measured.get_ydata()[inside]).max() < allowed * swing
-    with pytest.raises(of.OectflowError, match="correlations are told of one exponential"):
+    with pytest.raises(of.OectflowError, match="correlations are only given for one exponential"):
         fit_report(experiment, results, 0, feature=feature, cycles=(1,))
 
 

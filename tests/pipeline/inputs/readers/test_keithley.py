@@ -123,7 +123,7 @@ def test_which_config_is_its_own(tmp_path: Path) -> None:
     assert read(tmp_path / "dev2_transfer_0.txt", lines).sample["W"] == 2e-4
     other = read(tmp_path / "another.txt", lines)
     assert "W" not in other.sample
-    assert any("which .cfg" in warning for warning in other.warnings)
+    assert any("several .cfg" in warning for warning in other.warnings)
 
 
 def test_a_config_that_is_none_is_named(tmp_path: Path) -> None:
