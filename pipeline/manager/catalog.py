@@ -1,4 +1,4 @@
-"""The catalog of a manager, which also answers to the names that notebooks call it by."""
+"""The catalog of a manager, also under the names that existing notebooks use."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from oectflow.pipeline.inputs.catalog import (
 CONFIG_NAME = "catalog_config.yaml"
 
 
-#: Kinds of problems, as existing notebooks call them.
+#: Kinds of problems, under the names of existing notebooks.
 OLD_KINDS = (
     *("missing_raw_files", "missing_feature_files", "orphaned_records", "database_errors"),
     "metadata_inconsistencies",
@@ -35,7 +35,7 @@ _OLD_KIND = {
 
 
 class IndexReport(ScanReport):
-    """What a scan has found, also by the names that existing notebooks use."""
+    """The report of a scan, also under the names that existing notebooks use."""
 
     @classmethod
     def of(cls, reports: Sequence[ScanReport]) -> IndexReport:
@@ -69,7 +69,7 @@ class IndexReport(ScanReport):
 
     @property
     def files_updated(self) -> int:
-        """Number of files that were read anew."""
+        """Number of files that were read again."""
         return self.counts.get("changed", 0)
 
     @property
@@ -89,18 +89,18 @@ class ManagedCatalog(Catalog):
     def scan_and_index(
         self, scan_paths: Sequence[str | os.PathLike[str]] | None = None, incremental: bool = True
     ) -> IndexReport:
-        """Bring the catalog up to date with raw files; see :meth:`Catalog.scan`.
+        """Update the catalog from the raw files; see :meth:`Catalog.scan`.
 
         Parameters
         ----------
         scan_paths
             Folders, by default ``roots.raw_data``.
         incremental
-            Do not read a file of known size and time; False reads every file.
+            Skip a file whose size and time are known; False reads every file.
 
         Returns
         -------
-        The report of the folder; of several, all their files and problems together.
+        The report of the folder, or one report of all folders.
         """
         verify: Literal["identity", "content"] = "identity" if incremental else "content"
         paths: Sequence[str | os.PathLike[str] | None] = scan_paths or [None]
@@ -115,7 +115,7 @@ class ManagedCatalog(Catalog):
 
         Returns
         -------
-        Lines by kind of problem; every kind of ``OLD_KINDS`` is there, if empty.
+        Lines by kind of problem.  Every kind of ``OLD_KINDS`` is there, even if it is empty.
         """
         problems: dict[str, list[str]] = {kind: [] for kind in OLD_KINDS}
         for problem in self.validate().problems:
@@ -124,12 +124,12 @@ class ManagedCatalog(Catalog):
         return problems
 
     def get_statistics(self) -> dict[str, Any]:
-        """Return what the catalog holds, in numbers, as :class:`CatalogStats` names them.
+        """Return the contents of the catalog in numbers, under the names of :class:`CatalogStats`.
 
         Returns
         -------
-        These, and in the groups that existing notebooks use ``overview``, ``files``, ``storage``
-        and ``data``.
+        These numbers, and the groups ``overview``, ``files``, ``storage`` and ``data`` of existing
+        notebooks.
         """
         stats = self.stats()
         n, completed = stats.n_experiments, stats.by_status.get("completed", 0)
@@ -158,14 +158,14 @@ class ManagedCatalog(Catalog):
 def find_config(
     source: str | os.PathLike[str] | Mapping[str, Any] | CatalogConfig,
 ) -> CatalogConfig:
-    """Return the configuration that is meant, all its places absolute.
+    """Return the configuration, with absolute paths.
 
     Parameters
     ----------
     source
-        A YAML file; its content; or a folder: the ``catalog_config.yaml`` in it if there is one,
-        else its raw files are in ``raw`` (or in the folder itself, if it has no ``raw``), results
-        in ``features_v2``, and the database is ``catalog.db``.
+        A YAML file, its content, or a folder.  If the folder has a ``catalog_config.yaml``, this is
+        read.  If not, raw files are in ``raw`` (or in the folder itself, if it has no ``raw``),
+        results in ``features_v2``, and the database is ``catalog.db``.
 
     Raises
     ------

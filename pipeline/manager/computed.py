@@ -1,4 +1,4 @@
-"""The features of one experiment: compute them, read them, keep the books."""
+"""The features of one experiment: compute, read and record them."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class ComputedFeatures:
     Parameters
     ----------
     entry
-        What the catalog says of the experiment.
+        The entry of the experiment in the catalog.
     catalog
-        Where its features are recorded.
+        The catalog that records its features.
     features_root
         Folder of the results, with one folder for each configuration.
     features_v1_root
-        Folder of feature files of the software in use until now.
+        Folder of feature files of the earlier software.
     """
 
     def __init__(
@@ -73,8 +73,8 @@ class ComputedFeatures:
         Parameters
         ----------
         version
-            None: any that were computed from what the raw file held at the last scan; ``"v1"``, …:
-            those of a feature file of the software in use until now.
+            None: any features that were computed from the content of the raw file at the last
+            scan.  ``"v1"``, …: the features in a feature file of the earlier software.
         """
         if version is None:
             return self.catalog.get(self.entry.id).has_features
@@ -86,17 +86,17 @@ class ComputedFeatures:
         Parameters
         ----------
         validate_files
-            Count only files that are there.
+            Count only files that exist.
         """
         return bool(self._paths(exist=validate_files))
 
     def get_v2_features_metadata(self, validate_files: bool = True) -> dict[str, Any] | None:
-        """Return what is recorded of computed features, None if nothing is.
+        """Return the record of computed features, None if there is none.
 
         Parameters
         ----------
         validate_files
-            Count only files that are there.
+            Count only files that exist.
 
         Returns
         -------
@@ -113,16 +113,16 @@ class ComputedFeatures:
         }
 
     def clear_v2_features_metadata(self) -> None:
-        """Forget in the catalog which features there are; files stay, and a sync finds them."""
+        """Remove the record of features from the catalog; files stay, and a sync finds them."""
         self.catalog.forget_features(self.entry.id)
 
     def sync_v2_features_from_filesystem(self) -> dict[str, Any]:
-        """Bring the record up to date with the folder of results.
+        """Update the record from the folder of results.
 
         Returns
         -------
-        For this experiment ``found_files``, ``added_files``, ``removed_files``, ``total_files`` and
-        ``configs_found``.
+        For this experiment: ``found_files``, ``added_files``, ``removed_files``, ``total_files``
+        and ``configs_found``.
 
         Raises
         ------
@@ -141,7 +141,7 @@ class ComputedFeatures:
         }
 
     def record(self, record: ExperimentRecord) -> None:
-        """Note in the catalog what a run has written for this experiment."""
+        """Record in the catalog what a run has written for this experiment."""
         if record.outcome != "unchanged" or Path(record.out_path) not in self._paths(exist=True):
             self.catalog.record_features(record.out_path)
 
@@ -153,7 +153,7 @@ class ComputedFeatures:
         save_metadata: bool = True,
         force_recompute: bool = False,
     ) -> dict[str, NDArray[Any]] | pd.DataFrame | str:
-        """Compute features; what is known already, by definition and content, is not computed.
+        """Compute the features that are not known yet.
 
         Parameters
         ----------
@@ -163,12 +163,12 @@ class ComputedFeatures:
             ``"dict"``: arrays by feature, shape (n_steps, …); ``"dataframe"``: the table of
             :meth:`get_v2_feature_dataframe`; ``"parquet"``: the path of the result file.
         output_dir
-            By default ``roots.features_v2``; the file lies in a folder of it that has the name of
-            the configuration.
+            By default ``roots.features_v2``.  The file is written into its subfolder with the name
+            of the configuration.
         save_metadata
             Record the file in the catalog.
         force_recompute
-            Compute everything anew.
+            Compute everything again.
 
         Raises
         ------
@@ -216,23 +216,23 @@ class ComputedFeatures:
         config_name
             The configuration; by default the newest results.
         file_path
-            A Parquet file to read instead, of this or of the software in use until now.
+            A Parquet file to read instead, of this or of the earlier software.
         feature_names
-            Which: names of features, columns, or companions such as ``gm_max_status``; ``*`` and
-            ``?`` stand for any text and any letter.
+            Names of features, columns, or companions such as ``gm_max_status``; ``*`` and ``?``
+            stand for any text and any letter.
 
         Returns
         -------
-        ``step_index``, and for each feature ``name``, or ``name_0``, ``name_1``, … where it has
-        several values per step; ``attrs["units"]`` tells the units.  None if nothing has been
+        ``step_index``, and for each feature ``name``, or ``name_0``, ``name_1``, … if it has
+        several values per step; ``attrs["units"]`` has the units.  None if nothing has been
         computed for this configuration.
 
         Raises
         ------
         UnknownFeature
-            There is no such feature; names the nearest.
+            There is no such feature; the message names the nearest one.
         OutputError
-            The results are of an older state of the raw file, or cannot be read.
+            The results belong to an older state of the raw file, or cannot be read.
         """
         if file_path is not None:
             return _read_table(Path(file_path), feature_names)
@@ -250,8 +250,8 @@ class ComputedFeatures:
         Parameters
         ----------
         feature_names
-            Their names; the newest results that hold one count, else the feature file of the
-            software in use until now.
+            Names of features.  Each is taken from the newest results that contain it, or else from
+            the feature file of the earlier software.
         data_type
             ``"transfer"`` or ``"transient"``; only for such a file.
 
@@ -262,9 +262,9 @@ class ComputedFeatures:
         Raises
         ------
         UnknownFeature
-            One has not been computed; names the nearest.
+            A feature has not been computed; the message names the nearest one.
         OutputError
-            The results are of an older state of the raw file, or cannot be read.
+            The results belong to an older state of the raw file, or cannot be read.
         """
         newest = {record.name: record.path for record in reversed(self._existing())}
         old = self._v1_table(data_type)
@@ -287,12 +287,12 @@ class ComputedFeatures:
     def get_feature_dataframe(
         self, version: str = "v1", data_type: str = "transfer", include_workflow: bool = False
     ) -> pd.DataFrame | None:
-        """Return the features of a version of the software in use until now, None without any.
+        """Return the features of a version of the earlier software, None if there are none.
 
         Parameters
         ----------
         version
-            ``"v1"``, …: the columns of its feature file; where there is none, what was computed
+            ``"v1"``, …: the columns of its feature file.  If there is no file: the features computed
             here with ``v2_transfer_basic`` (``"v1"``) or ``transient_tau`` (``"v2"``).
         data_type
             ``"transfer"`` or ``"transient"``; only for such a file.
@@ -320,11 +320,11 @@ class ComputedFeatures:
         return None if frame is None else frame.drop(columns="step_index").to_numpy(np.float64)
 
     def _records(self) -> list[FeatureRecord]:
-        """Return what is recorded, the newest first."""
+        """Return the records, the newest first."""
         return sorted(self.catalog.features(self.entry.id), key=_time, reverse=True)
 
     def _existing(self) -> list[FeatureRecord]:
-        """Return the records whose files are there, the newest first."""
+        """Return the records whose files exist, the newest first."""
         return [record for record in self._records() if record.path.exists()]
 
     def _paths(self, *, exist: bool) -> dict[Path, str]:
@@ -336,7 +336,7 @@ class ComputedFeatures:
         if records:
             return records[0].path
         if config_name is not None:
-            # Written by somebody else and not recorded yet.
+            # Another process wrote it, and has not recorded it yet.
             path = result_path(config_folder(self.features_root, config_name), self.entry.test_id)
             if path.exists():
                 return path
@@ -364,7 +364,7 @@ class ComputedFeatures:
 
 
 def _time(record: FeatureRecord) -> tuple[datetime, int]:
-    # What a file says of itself is precise to the second.
+    # The time in a file is precise to the second.
     written = record.path.stat().st_mtime_ns if record.path.exists() else 0
     return record.created_at or datetime.min, written
 

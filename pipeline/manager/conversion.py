@@ -29,14 +29,14 @@ from oectflow.pipeline.manager.extraction import (
 
 
 class Conversions:
-    """What a manager does with instrument folders.
+    """Converts instrument folders for a manager.
 
     Parameters
     ----------
     catalog
-        Where what is converted becomes known.
+        The catalog that records the converted experiments.
     config
-        Where it is written.
+        The configuration with the output folders.
     extract
         :meth:`UnifiedExperimentManager.batch_extract_features_v2`.
     """
@@ -56,14 +56,14 @@ class Conversions:
     ) -> dict[str, Any]:
         """Read every ``test_info.json`` below a folder; nothing is written.
 
-        A conversion tidies what it reads, so the files of the instrument stay as they are.
+        A conversion tidies the data that it reads; the files of the instrument stay unchanged.
 
         Parameters
         ----------
         source_directory
             Searched at any depth.
         pattern
-            ``test_info.json``, or a pattern that stands for it.
+            ``test_info.json``, or a pattern that matches it.
 
         Returns
         -------
@@ -73,7 +73,7 @@ class Conversions:
         Raises
         ------
         ConfigError
-            The pattern means other files.
+            The pattern is for other files.
         IngestError
             There is no such folder, or one below it cannot be listed.
         """
@@ -111,7 +111,7 @@ class Conversions:
         source_directory
             Searched at any depth.
         exclude_output_dir
-            Leave out ``roots.raw_data`` and what is below it.
+            Leave out ``roots.raw_data`` and everything below it.
 
         Raises
         ------
@@ -136,16 +136,16 @@ class Conversions:
         conflict_strategy: OnConflict = "skip",
         show_progress: bool = True,
     ) -> dict[str, Any]:
-        """Convert instrument folders to HDF5 files in ``roots.raw_data``, and scan that.
+        """Convert instrument folders to HDF5 files in ``roots.raw_data``, and scan this folder.
 
         Parameters
         ----------
         test_directories
             The folders.
         num_workers
-            At most so many processes, and not more than there are cores; by default as many as pay.
+            Largest number of processes, at most one per core; by default, as many as pay off.
         conflict_strategy
-            ``"skip"``, ``"overwrite"`` or ``"rename"``, where a file of the same name exists.
+            ``"skip"``, ``"overwrite"`` or ``"rename"``, if a file of the same name exists.
         show_progress
             Show a progress bar.
 
@@ -195,31 +195,31 @@ class Conversions:
         feature_version: str = "v1",
         v2_feature_config: FeatureConfig | None = None,
     ) -> dict[str, Any]:
-        """Take instrument folders to HDF5 files, the catalog, and features, in one call.
+        """Convert instrument folders, record them in the catalog, compute features, in one call.
 
-        Run it again, and only what is new is done.
+        If you run it again, only new data are processed.
 
         Parameters
         ----------
         source_directory
-            Searched at any depth for folders that hold a ``test_info.json``; never changed.
+            Searched at any depth for folders with a ``test_info.json``; never changed.
         clean_json
             Check the JSON files first.
         num_workers
-            Processes that convert, and a cluster of so many for the features unless a Dask client
-            is active; not more than there are cores.  None: as many as pay, and the threads of this
-            process.
+            Number of processes that convert, at most the number of cores, and of workers that
+            compute features unless a Dask client is active.  None: as many processes as pay off,
+            and the threads of this process.
         conflict_strategy
-            ``"skip"``, ``"overwrite"`` or ``"rename"``, where an HDF5 file of the same name exists.
+            ``"skip"``, ``"overwrite"`` or ``"rename"``, if an HDF5 file of the same name exists.
         v1_feature_versions
-            Versions of the software in use until now: the same quantities are computed by
+            Versions of the earlier software.  The same quantities are computed by
             ``v2_transfer_basic`` (``"v1"``) and ``transient_tau`` (``"v2"``).
         v2_feature_configs
-            Configurations of which to compute the features: names of bundled ones, files, or dicts.
+            Configurations to compute: names of bundled ones, files, or dicts.
         show_progress
             Show progress bars.
         auto_extract_features, feature_version, v2_feature_config
-            As older notebooks ask for features: of one configuration, or else of one version.
+            The arguments of older notebooks: one configuration, or else one version.
 
         Returns
         -------
@@ -245,7 +245,7 @@ class Conversions:
             wanted.append(v2_feature_config)
         elif auto_extract_features:
             versions.append(feature_version)
-        # A wrong name is found out now, and not after the conversion of a year's measurements.
+        # A wrong name is found now, and not after the conversion of a year of measurements.
         configs = [
             *((f"v1_feature_extraction_{version}", instead_of(version)) for version in versions),
             *((f"v2_feature_extraction_{load_features(c).name}", c) for c in wanted),
@@ -256,7 +256,9 @@ class Conversions:
             results["json_cleaning"] = self.clean_json_files(source_directory)
         folders = self.discover_test_directories(source_directory)
         if not folders:
-            raise IngestError(f"{source_directory}: no folder with a {TEST_INFO} in it or below")
+            raise IngestError(
+                f"{source_directory}: no folder with a {TEST_INFO} in it or below"
+            )
         results["discovery"] = {
             "success": True,
             "directories_found": len(folders),
@@ -286,9 +288,9 @@ class Conversions:
     def catalogued(
         self, records: Sequence[IngestRecord]
     ) -> tuple[list[CatalogEntry], list[tuple[None, str]]]:
-        """Return the experiments that were converted, now or before, and those not in the catalog.
+        """Return the experiments that were converted now or before, and those not in the catalog.
 
-        Those have no number: None.
+        The latter have the number None.
         """
         entries, missing = [], []
         for record in records:

@@ -1,4 +1,4 @@
-"""Run the extraction for experiments of a catalog, and keep its books."""
+"""Run the extraction for experiments of a catalog, and record it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from oectflow.pipeline.outputs.wide import config_folder
 FeatureConfig = str | os.PathLike[str] | Mapping[str, Any] | FeatureList
 ExecutionMode = Literal["auto", "step", "experiment"]
 SaveFormat = Literal["parquet", "none"]
-#: What a worker needs before it has read anything, and room for a batch.
+#: Memory that a worker needs before it reads anything, and for a batch.
 _WORKER_BYTES = 2**29
-#: What holds the quantities of the versions of the software in use until now.
+#: Configurations with the quantities of the versions of the earlier software.
 INSTEAD = {"v1": "v2_transfer_basic", "v2": "transient_tau"}
 
 
 def instead_of(version: str) -> str:
-    """Return the configuration with the quantities of a version, see ``INSTEAD``.
+    """Return the configuration with the quantities of a version; see ``INSTEAD``.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def check_option(name: str, value: Any, options: Any) -> None:
 
 
 def load_features(feature_config: FeatureConfig) -> FeatureList:
-    """Return the feature set; one from a file goes by the name of the file.
+    """Return the feature set; a set from a file has the name of the file.
 
     Raises
     ------
@@ -71,13 +71,13 @@ def load_features(feature_config: FeatureConfig) -> FeatureList:
 
 
 def check_workers(n_workers: int | None) -> None:
-    """Raise ConfigError unless there may be so many workers."""
+    """Raise ConfigError unless the number of workers is valid."""
     if n_workers is not None and n_workers < 1:
         raise ConfigError(f"n_workers={n_workers}: expected 1 or more, or None")
 
 
 def at_most_cores(n_workers: int | None) -> int | None:
-    """Return so many workers, or as many as the machine carries, with a warning.
+    """Return the number of workers, reduced to what the machine can hold, with a warning.
 
     Existing notebooks ask for 47 or 90, whatever the machine.
     """
@@ -103,13 +103,13 @@ def _extract(
     n_workers: int | None,
     **options: Any,
 ) -> RunReport:
-    """Extract with the client given or the active one, or with workers of its own if need be.
+    """Extract with the given or the active client, or else with own workers.
 
     A cluster of ``n_workers`` is started only if there is neither, and enough work for it; it is
     closed at the end.
     """
     if client is None:
-        # It raises where nobody has made one.
+        # It raises an error if there is none.
         with suppress(ValueError):
             client = default_client()
     if client is not None or n_workers is None:
@@ -118,7 +118,7 @@ def _extract(
     with ExitStack() as started:
 
         def start() -> Client:
-            # Others may be using the usual port of the dashboard; nobody needs it for one call.
+            # The usual port of the dashboard may be in use; one call does not need a dashboard.
             own = connect("local", n_workers=n_workers, dashboard_port=0)
             return started.enter_context(own)
 
@@ -143,23 +143,23 @@ def run_batch(
     Parameters
     ----------
     catalog
-        Where the books are kept; None keeps none.
+        Catalog that records the results; None records nothing.
     entries
         The experiments.
     features
         What to compute.
     root
-        Results go into the folder below it that has the name of the feature set.
+        Results are written into its subfolder with the name of the feature set.
     save
         Keep the results.
     client, granularity, force, progress
         As for :func:`oectflow.extract`.
     n_workers
-        Where there is no client: of the cluster that may be started.
+        Number of workers of the cluster that may be started if there is no client.
 
     Returns
     -------
-    What became of each experiment by its number; and why one could not be started.
+    The outcome of each experiment, by its number; the reasons of those that could not start.
     """
     by_path, impossible = _runnable(entries)
     if not by_path:
@@ -177,12 +177,12 @@ def run_batch(
         try:
             report = _extract(list(by_path), features, folder, **arguments)
         finally:
-            # Also what was written before something stopped the run.
+            # This includes results that were written before the run was stopped.
             if catalog is not None and folder.is_dir():
                 record_folder(catalog, folder)
     else:
         root.mkdir(parents=True, exist_ok=True)
-        # Beside the results, because workers on other machines have to reach it.
+        # Beside the results, because workers on other machines must reach it.
         with tempfile.TemporaryDirectory(prefix=".not-kept-", dir=root) as temporary:
             report = _extract(list(by_path), features, temporary, **arguments)
     records = {}
@@ -221,13 +221,13 @@ def _runnable(entries: Sequence[CatalogEntry]) -> tuple[dict[str, CatalogEntry],
 
 
 def record_folder(catalog: Catalog, folder: Path) -> None:
-    """Note in the catalog what is new in a folder of results, fifty files at a time."""
+    """Record new files in a folder of results in the catalog, fifty at a time."""
     for problem in catalog.sync_features(folder).problems:
         warnings.warn(f"{problem.path}: {problem.reason}", stacklevel=3)
 
 
 def check_current(path: Path, metadata: Mapping[str, Any], raw: Path | None) -> None:
-    """Make sure that results are those of what the raw file holds now.
+    """Make sure that results belong to the present content of the raw file.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def check_current(path: Path, metadata: Mapping[str, Any], raw: Path | None) -> 
     metadata
         Its metadata.
     raw
-        The raw file; where it is gone, the results are all there is.
+        The raw file.  If it is gone, the results are accepted.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Write a deck for every chip with python-pptx."""
+"""Write one deck per chip with python-pptx."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from oectflow.pipeline.outputs.slides.plan import VARIANTS, SlidePlan, read_plan
 if TYPE_CHECKING:
     import xarray as xr
 
-#: Of a slide of 16 to 9, in inches.
+#: Size of a 16:9 slide, in inches.
 _WIDTH, _HEIGHT = 13.333, 7.5
 _TOP, _MARGIN, _CAPTION = 1.0, 0.3, 0.3
 _DPI = 130
-#: Transients that are drawn over each other.
+#: Number of transients in one picture.
 _MOST_TRACES = 6
 
 
@@ -45,18 +45,18 @@ def write_decks(
     Parameters
     ----------
     results
-        As :func:`oectflow.open_results` returns.
+        Results from :func:`oectflow.open_results`.
     out
-        The file of a single chip; of several its name is that of a folder without the suffix:
-        ``report.pptx`` makes ``report/<chip>.pptx``.
+        The file, if there is one chip.  If there are several, the name without its suffix is a
+        folder: ``report.pptx`` makes ``report/<chip>.pptx``.
     raw
-        Raw experiments by their id, those that there are.
+        The available raw experiments, by their id.
     features
-        Names of the features that are drawn where ``slides`` is None.
+        Names of the features that are drawn if ``slides`` is None.
     slides
-        A YAML file that says which slides, or its content.
+        A YAML file that describes the slides, or its content.
     title
-        On the first slide.
+        Title of the first slide.
 
     Returns
     -------
@@ -107,7 +107,7 @@ class _Deck:
     Parameters
     ----------
     results
-        Those of the chip.
+        Results of the chip.
     chip, raw, title
         As for :func:`write_decks`.
     """
@@ -152,7 +152,7 @@ class _Deck:
             self._write(slide, caption, x, y + height - _CAPTION, width, _CAPTION, size=11)
 
     def _of_devices(self, plan: SlidePlan) -> Iterator[tuple[str, Any]]:
-        """Yield caption and picture of every device, or words in its place."""
+        """Yield caption and picture of every device, or a text instead of the picture."""
         params = plan.params
         ids = [str(name) for name in self._results["experiment"].values]
         devices = [str(device) for device in self._results["device_id"].values]
@@ -171,7 +171,7 @@ class _Deck:
                     else:
                         yield named, _png(_picture(experiment, params.asset_id))
                 except OectflowError as error:
-                    # A device without transients is no reason to have no deck.
+                    # A device without transients must not prevent the deck.
                     yield named, f"{params.fallback_text}: {error}"
 
     def _of_feature(self, plan: SlidePlan) -> Iterator[tuple[str, Any]]:
@@ -220,7 +220,7 @@ class _Deck:
     def _place(
         self, slide: Any, media: bytes | tuple[bytes, bytes], x: float, y: float, w: float, h: float
     ) -> None:
-        """Put a picture, or a film with its first picture, into a cell, its sides in proportion."""
+        """Put a picture, or a film with its first picture, into a cell, in its proportions."""
         from PIL import Image
 
         picture = media if isinstance(media, bytes) else media[1]

@@ -1,4 +1,4 @@
-"""Which slides a deck has: read from YAML, or the usual ones."""
+"""The slides of a deck: read from YAML, or the usual ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PICTURES = (
     *("transfer_evolution_linear", "transfer_evolution_log"),
     *("transient_all", "transient_early", "transient_late", "transfer_video"),
 )
-#: How a feature is drawn: by its name, and how many steps are left out at the begin.
+#: How a feature is drawn, by name, and the number of steps that are left out at the beginning.
 VARIANTS = {
     "raw": (0, False),
     "skip1": (1, False),
@@ -41,7 +41,7 @@ class Variant(_Strict):
 
 
 class SlideParams(_Strict):
-    """What stands on a slide.
+    """The contents of a slide.
 
     Attributes
     ----------
@@ -50,15 +50,15 @@ class SlideParams(_Strict):
     asset_id
         One of ``PICTURES``, or a feature.
     device_ids
-        Which devices, in this order; None: all that there are.
+        The devices, in this order; None: all.
     columns
-        Pictures beside each other.
+        Number of pictures side by side.
     caption_template
-        Below a picture; ``{device_id}`` stands for the device.
+        Caption below a picture; ``{device_id}`` stands for the device.
     fallback_text
-        In the place of a picture that there is none of.
+        Text in place of a missing picture.
     variants
-        Of a feature.
+        Variants of a feature.
     """
 
     title: str = ""
@@ -71,7 +71,7 @@ class SlideParams(_Strict):
 
 
 class Scope(_Strict):
-    """For which chips a slide is made: names, ``*`` for all."""
+    """The chips for which a slide is made: names, or ``*`` for all."""
 
     foreach: Literal["chip"] = "chip"
     chips: list[str] = ["*"]
@@ -86,7 +86,7 @@ class SlidePlan(_Strict):
     scope: Scope = Scope()
 
     def is_for(self, chip_id: str) -> bool:
-        """Whether the deck of a chip has it."""
+        """Whether the deck of a chip has this slide."""
         return any(fnmatchcase(chip_id, pattern) for pattern in self.scope.chips)
 
 
@@ -95,7 +95,7 @@ class _Plans(_Strict):
 
 
 def read_plan(source: str | os.PathLike[str] | Mapping[str, Any]) -> list[SlidePlan]:
-    """Return the slides that a YAML file, or its content, names under ``slides``.
+    """Return the slides under ``slides`` in a YAML file, or in its content.
 
     Raises
     ------
