@@ -1,4 +1,4 @@
-"""The steps of a raw file as the object that existing notebooks get of ``get_batch_data()``."""
+"""The steps of a raw file as the object that existing notebooks get from ``get_batch_data()``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 
 class Told(Protocol):
-    """What is needed of an :class:`oectflow.Experiment`."""
+    """The part of an :class:`oectflow.Experiment` that is needed."""
 
     def n_steps(self, source: str) -> int:
         """Return the number of steps of a kind."""

@@ -107,7 +107,7 @@ def convert_folder(
                 f"would overwrite the file just made from {made[path]}; rename one of them"
             )
         if info.running or on_conflict == "update":
-            # First the hash, then the content: what is added in between is read the next time.
+            # The hash comes first, so that data added in between are read the next time.
             source |= {"source_hash": digest(), "source_state": state}
             info = read_test_info(folder)
         (measurement,) = READER.read_test(info, under_way=under_way).measurements
@@ -180,7 +180,7 @@ def _convert_file(
 ) -> list[IngestRecord | Unread]:
     path = failed.source
     try:
-        # First the hash, then the content: what is added in between is another content.
+        # The hash comes before the content, so that data added in between change the hash.
         state = state_of_files([path])
         digest = content_hash(path)
         reading = reader.read(path)
@@ -233,7 +233,7 @@ def _convert_one(
 def _attributes_of_file(path: Path, measurement: Measurement, number: str) -> dict[str, Any]:
     """Return the attributes of a measurement that comes from a file.
 
-    Its test id is made of the file's name and place, so that no two files have one.
+    Its test id is made from the name and place of the file, so that no two files share one.
     """
     given = dict(measurement.attributes)
     if "test_id" in given:
@@ -256,7 +256,7 @@ def _attributes_of_file(path: Path, measurement: Measurement, number: str) -> di
 
 
 def _named(pattern: re.Pattern[str], parts: Sequence[str]) -> str:
-    """Return what the file's or the nearest folder's name says, ``""`` where none says anything."""
+    """Return the entry in the name of the file or the nearest folder, ``""`` if there is none."""
     for part in parts:
         if match := pattern.search(part.replace("__", "_")):
             return next(group for group in match.groups() if group)
@@ -266,7 +266,7 @@ def _named(pattern: re.Pattern[str], parts: Sequence[str]) -> str:
 def _target(
     path: Path, on_conflict: OnConflict, digest: Callable[[], str], *, is_file: bool
 ) -> tuple[Path, Status, str]:
-    """Return where to write, whether that is to be done, and why it is not."""
+    """Return the path to write, the status, and the reason if nothing is to be written."""
     if not path.exists():
         return path, "written", ""
     if on_conflict == "rename":
@@ -305,16 +305,16 @@ def _updated(
     Parameters
     ----------
     path
-        Where the raw file is, or will be.
+        Path of the raw file, which may not exist yet.
     source, state
-        The folder or file, and what tells without reading that it is as it was.
+        The folder or file, and its state, which shows without reading whether it has changed.
     digest
         Reads it, and returns its hash.
 
     Raises
     ------
     IngestError
-        The raw file was made of something else that is there, too.
+        The raw file was made from another source, which still exists.
     """
     if not path.exists():
         return path, "written", ""
@@ -323,20 +323,20 @@ def _updated(
     is_other = other != str(source) and not _is_same(Path(other), source)
     if other and is_other and Path(other).exists():
         raise IngestError(
-            f"{path.name} was made of {other}, and would be replaced by {source}; remove one of "
+            f"{path.name} was made from {other}, and would be replaced by {source}; remove one of "
             "them, or give it another test_id"
         )
     if found["source_state"] == state and not is_other:
         return path, "skipped", f"{_EXISTS}, and its source has not changed"
     if not found["source_hash"] and found["status"] != RUNNING:
-        return path, "skipped", f"{_EXISTS}, which does not say of what content it was made"
+        return path, "skipped", f"{_EXISTS}, which does not say from what content it was made"
     if found["source_hash"] == digest():
         return path, "skipped", f"{_EXISTS}, and its source has the same content"
     return path, "updated", ""
 
 
 def _is_same(one: Path, other: Path) -> bool:
-    """Whether two names are of one folder or file: a link may lead there."""
+    """Whether two names belong to one folder or file: one may be a link."""
     try:
         return one.samefile(other)
     except OSError:

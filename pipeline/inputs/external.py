@@ -1,8 +1,8 @@
-"""Raw files whose data lie in other files: found, refused or followed.
+"""Find raw files whose data lie in other files, and refuse or follow the links.
 
-A file from somebody else could otherwise bring in whatever its reader may read.  What lies
-elsewhere also changes without a trace in the file that names it, and where it is missing HDF5 gives
-fill values, mostly 0.0, without a word.
+Otherwise, a file from somebody else could bring in any file that its reader may read.  Data in
+other files also change without a trace in the file that names them.  If such data are missing, HDF5
+silently returns fill values, mostly 0.0.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ def find_external(path: Path, file: h5py.File, *, allowed: bool) -> tuple[str, .
     Parameters
     ----------
     path, file
-        The file, and the same opened.
+        The path of the file, and the opened file.
     allowed
-        Whether there may be any.
+        Whether other files are allowed.
 
     Returns
     -------
-    Their absolute paths in alphabetical order, also of those that others of them name.
+    Their absolute paths in alphabetical order, including files that the other files name.
 
     Raises
     ------
     UnreadableFile
-        There are some and they are not allowed, or what they should hold is not there; or a link
-        leads nowhere.  The message names the first.
+        Other files are not allowed, or their data are missing, or a link leads nowhere.  The
+        message names the first such file.
     """
     # Where they are is said as a place on a disk.
     allowed = allowed and not is_remote(path)
@@ -110,7 +110,7 @@ def _need_allowed(path: Path, where: str, what: str, *, allowed: bool) -> None:
 
 
 def _there(path: Path, where: str, what: str, here: Path, name: str) -> str:
-    """Return the absolute path of a file that is named; UnreadableFile without one."""
+    """Return the absolute path of a named file; UnreadableFile if there is none."""
     # HDF5 looks beside the file that names it first.
     target = (here.absolute().parent / name).absolute()
     if not target.is_file():
@@ -150,7 +150,7 @@ def _storage(
 def _sources(
     path: Path, where: str, here: Path, dataset: h5py.Dataset
 ) -> Iterator[tuple[str, bool]]:
-    """Yield the files that a virtual dataset is made of; all of it must be in them."""
+    """Yield the files of a virtual dataset; they must contain all of it."""
     boxes = []
     for part in dataset.virtual_sources():
         what = f"is made of {part.dset_name} in {part.file_name!r}"
@@ -195,7 +195,7 @@ def _overlap(boxes: list[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> bool:
 
 
 def _missing(source: h5py.Dataset, part: Any) -> str:
-    """Say what a source of a virtual dataset lacks, ``""`` if it is whole."""
+    """Return what a source of a virtual dataset lacks, ``""`` if it is complete."""
     properties = source.id.get_create_plist()
     if properties.get_layout() == h5py.h5d.VIRTUAL:
         return "which is a virtual dataset itself"

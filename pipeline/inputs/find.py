@@ -87,10 +87,10 @@ def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
         raise InputError(f"{shorten(item)}: expected a folder, a glob, a file or an Experiment")
     path = place(item, InputError)
     if (remote := as_remote(path)) is not None:
-        # Of an object from a listing all is known.
+        # Everything is known about an object from a listing.
         return [path] if remote.known is not None else _in_store(path)
     if path.is_dir():
-        # What cannot be opened is found, too, so that there is a word about it.
+        # Files that cannot be opened are found, too, so that they are named.
         found = sorted(p for p in walk_files(path) if (is_hdf5(p) and _is_raw(p)) or p.is_dir())
         if not found:
             raise InputError(
@@ -101,7 +101,7 @@ def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
     if path.exists():
         return [path]
     if glob.has_magic(str(path)):
-        # Path.glob takes no absolute pattern.
+        # Path.glob accepts no absolute pattern.
         found = sorted(Path(p) for p in glob.glob(str(path), recursive=True))  # noqa: PTH207
         if found:
             return found
@@ -110,7 +110,7 @@ def _expand(item: str | os.PathLike[str] | Experiment) -> list[Path]:
 
 
 def _in_store(path: Path) -> list[Path]:
-    """Return the raw files that are meant by a URL; of those in a folder the listing is kept."""
+    """Return the raw files at a URL; the listing of a folder is kept."""
     pattern = glob.has_magic(path.name)
     folder = path.parent if pattern else path
     try:
@@ -130,5 +130,5 @@ def _in_store(path: Path) -> list[Path]:
 
 
 def _is_raw(path: Path) -> bool:
-    # Feature files of the software in use until now lie beside the raw ones in many labs.
+    # In many laboratories, feature files of the earlier software lie beside the raw files.
     return path.name[0] not in "._" and "-feat_" not in path.name

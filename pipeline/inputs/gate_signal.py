@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-#: No gate voltage of an electrolyte-gated device, and the least pulse that is one; in V.
+#: A voltage too large for the gate of an electrolyte-gated device, and the smallest pulse; in V.
 _HIGHEST, _LEAST = 200.0, 1e-3
-#: Share of the pulse within which a sample belongs to a level, and share of samples that have to.
+#: Share of the pulse within which a sample belongs to a level, and share of samples that must.
 _NEAR, _SQUARE = 0.25, 0.7
 
 
@@ -19,20 +19,20 @@ def square_wave(
     Parameters
     ----------
     gate_voltage
-        In V, NaN where it was not recorded.  Shape (n_samples,).
+        In V, NaN if it was not recorded.  Shape (n_samples,).
     time
         Increasing, in s.  Shape (n_samples,).
 
     Returns
     -------
-    Mean distance of the edges of one direction in s, and the share of it in which the gate is high;
-    None where the gate is no square wave, or has less than two edges of one direction.
+    Mean distance of the edges of one direction in s, and the share of it in which the gate is high.
+    None if the gate is no square wave, or has fewer than two edges of one direction.
     """
     known = np.abs(gate_voltage) <= _HIGHEST
     if known.sum() < 8:
         return None
     ordered = np.sort(gate_voltage[known])
-    # A few samples per thousand may be anything.
+    # A few samples per thousand may have any value.
     trim = max(int(ordered.size >= 16), ordered.size // 200)
     low, high = ordered[trim], ordered[-1 - trim]
     near = _NEAR * (high - low)
@@ -41,7 +41,7 @@ def square_wave(
     there = np.flatnonzero(level >= 0)
     if high - low < _LEAST or there.size < _SQUARE * known.sum():
         return None
-    # One sample at the other level is no pulse.
+    # A single sample at the other level is no pulse.
     alone = np.zeros(there.size, bool)
     alone[1:-1] = (level[there][1:-1] != level[there][:-2]) & (
         level[there][1:-1] != level[there][2:]

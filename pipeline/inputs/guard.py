@@ -1,9 +1,9 @@
-"""Whether a file that nobody has opened yet hangs or kills the process that reads it.
+"""Find out whether a new file hangs or kills the process that reads it.
 
-HDF5 trusts what it reads: a few damaged bytes make it run in circles for ever, or end the process,
-which may be a notebook with hours of work.  So the first look at a file is taken by a child process
-that may die: it reads the metadata and walks through the index of the chunks.  It is kept for the
-next file; starting it takes some 0.4 s, each file about as long as opening it once.
+HDF5 trusts its input: a few damaged bytes can make it loop for ever, or end the process, which may
+be a notebook with hours of work.  A child process, which may die, therefore takes the first look at
+a file: it reads the metadata and walks through the index of the chunks.  The child is kept for the
+next file.  Starting it takes about 0.4 s; each file takes about as long as opening it once.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from oectflow.place import as_remote, place
 _CPU_S, _CPU_S_PER_GB = 6.0, 1.0
 #: Bytes that the metadata of a file may take in memory.
 _MEMORY = 4 * 2**30
-#: Files of which the answer is remembered.
+#: Number of files whose answer is remembered.
 _MOST = 100_000
-#: A disk that does not answer for so long, in s, is no fault of the file.
+#: If a disk does not answer for this long, in s, the file is not at fault.
 _PATIENCE_S = 300.0
 _INSIDE = "OECTFLOW_GUARD"
 
@@ -43,19 +43,19 @@ _lock = threading.Lock()
 
 
 def trust(path: Path, identity: FileIdentity) -> None:
-    """Take a file for one that was looked at already, in this process or another."""
+    """Record a file as checked already, in this process or another one."""
     _seen.setdefault((str(path), identity), "")
 
 
 def look_first(path: Path, identity: FileIdentity, *, allow_external: bool = False) -> None:
-    """Let a child look at a file that this process has not seen before.
+    """Let a child process check a file that is new to this process.
 
-    With ``allow_external`` it looks in any case: the identity says nothing of the other files.
+    With ``allow_external`` it always checks: the identity does not cover the other files.
 
     Raises
     ------
     UnreadableFile
-        The child has died, or did not come to an end.
+        The child died, or did not finish.
     """
     if not hasattr(os, "fork") or _INSIDE in os.environ:
         return
@@ -74,7 +74,7 @@ def look_first(path: Path, identity: FileIdentity, *, allow_external: bool = Fal
 
 
 def _looked_at(path: Path, identity: FileIdentity) -> str:
-    """Return what became of a child that read a file; one in a store is fetched once for both."""
+    """Return the fate of a child that read a file; a file in a store is fetched once for both."""
     remote = as_remote(path)
     if remote is None:
         return _child.look_at(path, identity.size)
@@ -84,7 +84,7 @@ def _looked_at(path: Path, identity: FileIdentity) -> str:
             try:
                 beside.write_bytes(path.read_bytes())
             except OSError:
-                # Whoever reads it next gets the same, and names it.
+                # The next reader gets the same error, and names it.
                 return ""
             return _child.look_at(beside, identity.size)
         reason = _child.look_at(path, identity.size, identity=identity, index=beside)
@@ -95,7 +95,7 @@ def _looked_at(path: Path, identity: FileIdentity) -> str:
 
 
 class _Child:
-    """The process that looks, and how to start another one."""
+    """The child process, and how to start another one."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
@@ -110,14 +110,14 @@ class _Child:
         identity: FileIdentity | None = None,
         index: Path | None = None,
     ) -> str:
-        """Return what became of a child that read the file; ``""`` if it is alive.
+        """Return the fate of a child that read the file; ``""`` if it is alive.
 
         Of an object it is told the version, and writes the index of the file as ``index``.
         """
         try:
             process = self._started()
         except OSError:
-            # No process to be had: the file is read without.
+            # No process can be started: the file is read without a check.
             return ""
         request = {
             "path": str(path.absolute()),
@@ -136,7 +136,7 @@ class _Child:
         except BrokenPipeError:
             answer = b""
         except BaseException:
-            # An answer that nobody waits for any more must not be taken for the next one.
+            # A late answer must not be taken for the answer to the next request.
             self.stop()
             raise
         if answer:
@@ -163,9 +163,9 @@ class _Child:
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._owner != os.getpid():
             if self._process is not None:
-                # That one is of the process that this one was forked from.
+                # It belongs to the process from which this one was forked.
                 self._process.returncode = 0
-            # Ctrl-C and what it prints are not for it; it ends when its input does.
+            # Ctrl-C must not reach it, and its output is dropped; it ends with its input.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _CODE],
                 stdin=subprocess.PIPE,
@@ -194,7 +194,7 @@ _CODE = (
 
 
 def serve() -> None:
-    """Look at files, one for each line of standard input."""
+    """Check files, one per line of standard input."""
     import resource
 
     from oectflow.pipeline.inputs.experiment import Experiment

@@ -1,4 +1,4 @@
-"""Open an HDF5 file for reading, and say in plain words why it cannot be read."""
+"""Open an HDF5 file for reading; if it cannot be read, say why in plain words."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from oectflow.object_store import Info
 from oectflow.pipeline.inputs.object_file import open_object
 from oectflow.place import as_remote, is_remote
 
-#: What h5py raises on damaged metadata or data: HDF5's own errors, names that are gone, types and
-#: sizes that make no sense.
+#: Exceptions of h5py for damaged metadata or data: errors of HDF5, missing names, impossible types
+#: and sizes.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError)
-#: Answers of file systems that give no lock (NFS without a lock daemon, read-only mounts).
+#: Errors of file systems without locks (NFS without a lock daemon, read-only mounts).
 _NO_LOCKS = {errno.ENOLCK, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
 @dataclass(frozen=True)
 class FileIdentity:
-    """Size in bytes and modification time (ns) of a file: cheap evidence that it is the same.
+    """Size in bytes and modification time (ns) of a file: cheap evidence that it is unchanged.
 
-    ``others`` are path, size and modification time of the files in which data of it lie.  Of an
-    object in a store, ``etag`` says which version it is.
+    ``others`` are path, size and modification time of the other files that hold data of it.  For an
+    object in a store, ``etag`` is its version.
     """
 
     size: int
@@ -42,7 +42,7 @@ class FileIdentity:
 
     @classmethod
     def of(cls, path: Path, others: Iterable[str] = ()) -> FileIdentity:
-        """Return the identity of a file, and of others with it; UnreadableFile without one."""
+        """Return the identity of a file and its other files; UnreadableFile if there is none."""
         if (remote := as_remote(path)) is not None:
             with reading(path, "the file"):
                 about = remote.about()
@@ -53,7 +53,7 @@ class FileIdentity:
         return cls(size, mtime_ns, tuple((other, *_stamp(Path(other))) for other in others))
 
     def is_of(self, path: Path) -> bool:
-        """Whether a file, and the others that belong to it, are still the same."""
+        """Whether a file, and the other files that belong to it, are unchanged."""
         return self == FileIdentity.of(path, [other for other, *_ in self.others])
 
     def content_hash(self, path: Path) -> str:
@@ -78,12 +78,12 @@ def _stamp(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
-            # Whether it is one that may be listed, is the better reason.
+            # If its folder cannot be listed, this is the better reason.
             os.scandir(path).close()
     except OSError as error:
         raise UnreadableFile(explain(path, "the file", error)) from error
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        # A named pipe would be waited for.
+        # Opening a named pipe would wait for a writer.
         raise UnreadableFile(f"{path}: is no file with content, expected one HDF5 file")
     return status.st_size, status.st_mtime_ns
 
@@ -112,7 +112,7 @@ def open_file(path: Path, what: str) -> Iterator[h5py.File]:
     Raises
     ------
     UnreadableFile
-        Whatever HDF5 could not open, or could not read inside the context.
+        HDF5 could not open the file, or could not read it inside the context.
     """
     with reading(path, what), (open_object if is_remote(path) else _open)(path) as file:
         yield file
@@ -120,7 +120,7 @@ def open_file(path: Path, what: str) -> Iterator[h5py.File]:
 
 @contextmanager
 def reading(path: Path, what: str) -> Iterator[None]:
-    """Turn what h5py raises on damaged files into UnreadableFile; parameters as open_file's."""
+    """Turn h5py's exceptions for damaged files into UnreadableFile; parameters of open_file."""
     try:
         yield
     except _DAMAGE as error:
@@ -133,14 +133,14 @@ def _open(path: Path) -> h5py.File:
     except BlockingIOError:
         raise
     except OSError as error:
-        # Reading needs no lock where the file system has none to give.
+        # On a file system without locks, reading needs none.
         if error.errno in _NO_LOCKS and "lock" in str(error):
             return h5py.File(path, "r", locking=False)
         raise
 
 
 def explain(path: Path, what: str, error: BaseException) -> str:
-    """Say in one line what cannot be read, why, and what to do about it."""
+    """Return in one line what cannot be read, why, and what to do about it."""
     if is_remote(path) and isinstance(error, OSError) and error.filename:
         return f"{path}: {what} cannot be read: {error.strerror}"
     if isinstance(error, FileNotFoundError) and path.is_symlink():
@@ -157,7 +157,7 @@ def explain(path: Path, what: str, error: BaseException) -> str:
         return f"{path}: is a link that leads to itself"
     reason = " ".join(str(error).split()) or type(error).__name__
     if "already open for" in reason:
-        # The mark that HDF5 leaves in a file while it is written, also for readers (SWMR).
+        # The mark that HDF5 leaves in a file while it is being written, also for readers (SWMR).
         return (
             f"{path}: is being written; run again when it is complete.  If its writer has died, "
             f"'h5clear -s' of a copy removes the mark"

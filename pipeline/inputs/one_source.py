@@ -1,4 +1,4 @@
-"""One measurement of whatever kind, as raw files: for those who have a file and no laboratory."""
+"""A single measurement of any kind, for users with one file and no folder of raw files."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def read_one(
     period: float | None = None,
     kind: str | None = None,
 ) -> Measurement:
-    """Read what one file, table or mapping holds.
+    """Read the measurement in one file, table or mapping.
 
     Parameters
     ----------
     source
-        A file that a reader knows (text, Excel, …), a pandas DataFrame, or what
-        :func:`oectflow.write_experiment` takes as ``data``.
+        A file that a reader knows (text, Excel, …), a pandas DataFrame, or ``data`` as for
+        :func:`oectflow.write_experiment`.
     columns
-        Heading by quantity, where headings do not tell: ``{"time": "Zeit", "Id": "Kanal 2"}``.
+        Heading by quantity, if headings are not clear: ``{"time": "Zeit", "Id": "Kanal 2"}``.
     period
         Gate period in s of its transients.
     kind
-        Name of the kind of measurement; by default the columns tell.
+        Name of the kind of measurement; by default, the columns decide.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _of_frame(frame: Any, names: Mapping[str, str], kind: str | None) -> Measure
 
 
 def _unit_of(heading: str, quantity: str) -> str:
-    """Return the unit that a heading gives beside its name, ``""`` where it gives none."""
+    """Return the unit that a heading gives beside its name, ``""`` if it gives none."""
     try:
         si = si_unit(quantity)
     except ValueError as error:

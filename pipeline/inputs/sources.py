@@ -1,4 +1,4 @@
-"""What there is to ingest below some folders: folders of the instrument, and single files."""
+"""Find the sources of an ingest below some folders: instrument folders, and single files."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from oectflow.errors import IngestError
 from oectflow.pipeline.inputs.readers.test_info import TEST_INFO, TEST_INFO_TEMP
 
-# Files that are the instrument's own in one of its folders.
+# Files that belong to the instrument in one of its folders.
 _OF_INSTRUMENT = (".csv", ".json")
 
 
 @dataclass
 class Sources:
-    """What was found, in the order of paths.
+    """The sources found, in the order of paths.
 
     Attributes
     ----------
@@ -40,17 +40,17 @@ class Sources:
 
 
 def find_sources(roots: Iterable[str | os.PathLike[str]], leave_out: Path | None = None) -> Sources:
-    """Look through folders at any depth; nothing is read but names.
+    """Search folders at any depth; only names are read.
 
-    A folder is looked at once, however many links lead to it, so that no circle of links is
-    followed for ever; those that are no link come first.
+    A folder is searched once, however many links lead to it, so circles of links end.  Folders that
+    are no links come first.
 
     Parameters
     ----------
     roots
         Folders, or single files.
     leave_out
-        A folder that is not looked at: that of the raw files.
+        A folder that is not searched: the folder of the raw files.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def find_sources(roots: Iterable[str | os.PathLike[str]], leave_out: Path | None
         else:
             raise IngestError(f"{root}: expected a folder that holds measurements, or a file")
     if leave_out in waiting:
-        # Somebody who names the folder of the raw files means what else is in it.
+        # A user who names the folder of the raw files means the other files in it.
         seen.clear()
     links: list[Path] = []
     while waiting or links:
@@ -123,7 +123,7 @@ def _sort(
 
 
 def is_left_behind(name: str) -> bool:
-    """Whether the desktop and office programs have left a file behind: it is no measurement."""
+    """Whether a file was left behind by desktop or office programs, and is no measurement."""
     return name.startswith((".", "~$")) or name in ("Thumbs.db", "desktop.ini")
 
 
@@ -139,7 +139,7 @@ def _size(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_size
     except OSError:
-        # A link to nothing: it is named when its turn comes.
+        # A link to nothing is named when its turn comes.
         return 0
 
 

@@ -1,7 +1,7 @@
-"""What steps were computed from, in so few bytes that it can stand beside their results.
+"""Digests of the data of steps, small enough to be stored beside the results.
 
-Every array of every step has a digest, and so have the numbers of the step.  A *trail* strings
-those of one array together: its mark at ``n`` is the digest of all steps before ``n``, so that one
+Every array of every step has a digest, and so do the numbers of the step.  A *trail* joins the
+digests of one array: its mark at ``n`` is the digest of all steps before ``n``, so that one
 comparison proves that none of them has changed.  A trail keeps the marks at its end, one step
 before, and at distances that double, which is enough to find the steps that a grown file still has.
 """

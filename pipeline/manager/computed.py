@@ -292,8 +292,8 @@ class ComputedFeatures:
         Parameters
         ----------
         version
-            ``"v1"``, …: the columns of its feature file.  If there is no file: the features computed
-            here with ``v2_transfer_basic`` (``"v1"``) or ``transient_tau`` (``"v2"``).
+            ``"v1"``, …: the columns of its feature file.  If there is no file: the features
+            computed here with ``v2_transfer_basic`` (``"v1"``) or ``transient_tau`` (``"v2"``).
         data_type
             ``"transfer"`` or ``"transient"``; only for such a file.
         include_workflow

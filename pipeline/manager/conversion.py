@@ -256,9 +256,7 @@ class Conversions:
             results["json_cleaning"] = self.clean_json_files(source_directory)
         folders = self.discover_test_directories(source_directory)
         if not folders:
-            raise IngestError(
-                f"{source_directory}: no folder with a {TEST_INFO} in it or below"
-            )
+            raise IngestError(f"{source_directory}: no folder with a {TEST_INFO} in it or below")
         results["discovery"] = {
             "success": True,
             "directories_found": len(folders),

@@ -56,7 +56,7 @@ def test_a_raw_file_of_something_else_is_not_replaced(test, tmp_path):
     shutil.copytree(test.folder, tmp_path / "copy" / "t1")
     (record,) = of.ingest(tmp_path / "copy", tmp_path / "raw", on_conflict="update").records
     assert record.status == "failed"
-    assert "was made of" in record.reason
+    assert "was made from" in record.reason
     # What was moved is the same.
     shutil.rmtree(test.folder)
     (record,) = of.ingest(tmp_path / "copy", tmp_path / "raw", on_conflict="update").records
