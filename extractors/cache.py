@@ -1,9 +1,10 @@
-"""A cache that knows results by the bytes they were computed from, and whether it pays.
+"""A cache that finds results by the bytes of their input, and measures whether it pays.
 
 It serves callers who meet the same series again.  A run over experiments does not use it: hashing a
-block of steps takes from 1/60 (time constants) to 1/4 (wavelets) of computing it, so that 2 to 25 %
-of the blocks would have to come again, and none do; what was computed before is known by its file
-and the fingerprint of its feature, and is not read at all.  ``benchmarks/wavelets.py`` measures it.
+block of steps takes from 1/60 (time constants) to 1/4 (wavelets) of the time to compute it, so 2 to
+25 % of the blocks would have to recur, and none do.  Earlier results are recognised by their file
+and the fingerprint of their feature, without reading the samples.  ``benchmarks/wavelets.py``
+measures this.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 
-#: Lookups after which the cache decides whether it pays.
+#: Number of lookups after which the cache decides whether it pays.
 SAMPLE = 256
-#: A cache that does not pay rests for this many samples before it looks again.
+#: A cache that does not pay rests for this many samples before it tries again.
 REST = 16
-#: A result this many times as dear as looking it up and storing it is always kept: without any hit
-#: that costs a tenth, and one hit in ten makes it good.
+#: A result that costs this many times as much as its lookup and storage is always kept: without any
+#: hit, this costs a tenth, and one hit in ten pays for it.
 DEAR = 10.0
 
 
 def content_key(context: Hashable, array: NDArray[Any]) -> Hashable:
-    """Return a key that only the same bytes, type, shape and context have.
+    """Return a key that is equal only for the same bytes, type, shape and context.
 
     The bytes are hashed to 128 bits: among a billion arrays the chance that any two share a key is
     1e-21.  -0.0 is not 0.0, and a reversed series is another one.
@@ -62,12 +63,11 @@ class CacheStats:
         Lookups that found a result, that found none, and requests answered without a lookup
         because the cache does not pay.
     entries, weight, bytes
-        Results kept, the sum of their weights, and of their sizes as far as they are known.
+        Number of results kept, the sum of their weights, and the sum of their known sizes.
     evictions
-        Results that had to make room.
+        Number of results that had to make room.
     seconds_saved
-        Time that computing the hits took when they were misses, less all time spent on hashing,
-        looking up and storing.
+        Time saved by hits, less the time spent on hashing, lookup and storage.
     on
         Whether results are looked up at present.
     """
@@ -97,15 +97,15 @@ class _Entry(Generic[T]):
 
 
 class ContentCache(Generic[T]):
-    """Least recently used results, found by the content they were computed from.
+    """A cache of results by the content of their input; the least recently used make room.
 
-    The cache measures what a lookup costs and what a hit saves.  With hit rate h, computing time c,
-    lookup L and storing S it pays where ``h c > L + (1 - h) S``; after every 256 lookups it is
-    switched off where that fails, and tried again 16 times as many requests later.  Results ten
-    times as dear as L + S are always kept.
+    The cache measures the cost of a lookup and the gain of a hit.  With hit rate h, computing time
+    c, lookup L and storage S, it pays if ``h c > L + (1 - h) S``.  This is checked after every 256
+    lookups; if it fails, the cache is switched off, and tried again 16 times as many requests
+    later.  Results that cost ten times as much as L + S are always kept.
 
-    It may be used from several threads; two that miss the same result at the same time both compute
-    it.  A copy, also one in another process, begins empty.
+    Several threads may use it; if two miss the same result at the same time, both compute it.  A
+    copy, also one in another process, starts empty.
 
     Parameters
     ----------
@@ -154,19 +154,19 @@ class ContentCache(Generic[T]):
         Parameters
         ----------
         context
-            Everything beside the array that a result depends on.
+            Everything else that a result depends on.
         arrays
-            What the results are computed from.
+            The inputs of the results.
         compute
             Takes the indices of the arrays without a result and returns their results.
         weight
-            What one result counts against the capacity.
+            Weight of one result.
         size
             Returns the bytes of a result.
 
         Returns
         -------
-        The results in the order of ``arrays``; the kept objects themselves, not to be changed.
+        The results in the order of ``arrays``.  They are the kept objects: do not change them.
         """
         n = len(arrays)
         if self.capacity < weight or self._skip(n):

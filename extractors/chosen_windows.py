@@ -1,7 +1,7 @@
-"""Windows that people have chosen, on their way from the marks to the fit.
+"""Windows that were chosen by hand, on their way from the marks to the fit.
 
-They travel with what is known of a sample, since they belong to one experiment and a feature that
-uses them has to be computed anew when they change.
+They travel with the properties of a sample, because they belong to one experiment, and a feature
+that uses them must be computed again when they change.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Their key in a sample.  No column of a table of samples can have a space, so that none is this.
+#: Their key in a sample.  It has a space, which no column of a table of samples can have.
 CHOSEN_WINDOWS = "chosen windows"
 PHASES = ("on", "off")
 
 
 def with_windows(sample: Mapping[str, Any], windows: Sequence[Sequence[Any]]) -> Mapping[str, Any]:
-    """Return a sample, and the windows where some were chosen."""
+    """Return a sample, with the chosen windows if there are any."""
     return {**sample, CHOSEN_WINDOWS: windows} if windows else sample
 
 
 def chosen_windows(sample: Mapping[str, Any], first_step: int, n_steps: int) -> NDArray[np.float64]:
-    """Return the windows that were chosen for some consecutive steps.
+    """Return the chosen windows of some consecutive steps.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def chosen_windows(sample: Mapping[str, Any], first_step: int, n_steps: int) -> 
         Under :data:`CHOSEN_WINDOWS` it has, for each window, the step, the cycle, ``"on"`` or
         ``"off"``, and begin and end in s from the first sample of the step.
     first_step, n_steps
-        Which steps.
+        First step, and number of steps.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def chosen_windows(sample: Mapping[str, Any], first_step: int, n_steps: int) -> 
 
 
 def sample_of_step(sample: Mapping[str, Any], step: int) -> Mapping[str, Any]:
-    """Return what a step has to know that is computed alone, as if it were the first one."""
+    """Return the sample for a step that is computed alone, as if it were the first one."""
     if CHOSEN_WINDOWS not in sample:
         return sample
     own = [[0, *rest] for number, *rest in sample[CHOSEN_WINDOWS] if number == step]

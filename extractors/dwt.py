@@ -1,4 +1,4 @@
-"""Wavelet transforms and wavelet features of arrays: what stands between kernels and users."""
+"""Wavelet transforms and wavelet features of arrays: the layer between kernels and users."""
 
 from __future__ import annotations
 
@@ -27,30 +27,29 @@ _MODE_CODES: dict[Mode, int] = {
     "zero": padding.ZERO,
     "constant": padding.CONSTANT,
 }
-#: How a series ended: code of the kernel -> word.
+#: Outcome of a series: code of the kernel -> word.
 OUTCOMES = ("ok", "short", "flat", "nan", "no_data")
 
 
 @lru_cache
 def filters(wavelet: str, dtype: Precision) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the low-pass and the high-pass filter of a discrete wavelet, of PyWavelets.
+    """Return the low-pass and the high-pass filter of a discrete wavelet of PyWavelets.
 
     Parameters
     ----------
     wavelet
-        Name that ``pywt.wavelist(kind="discrete")`` has, e.g. ``"db4"``.
+        A name in ``pywt.wavelist(kind="discrete")``, e.g. ``"db4"``.
     dtype
         Precision of the computation.
 
     Returns
     -------
-    Decomposition filters in the order in which they meet the samples, reversed that is.  Shape
-    (n_taps,) each.
+    Decomposition filters in reversed order, as they meet the samples.  Shape (n_taps,) each.
 
     Raises
     ------
     ParameterError
-        No such discrete wavelet.
+        There is no such discrete wavelet.
     """
     known = pywt.wavelist(kind="discrete")
     if wavelet not in known:
@@ -68,7 +67,7 @@ def band_names(level: Level) -> tuple[str, ...]:
 
 
 class WaveletFeatures(NamedTuple):
-    """Statistics of the wavelet bands of R series; NaN where a series has none.
+    """Statistics of the wavelet bands of R series; NaN if a series has none.
 
     Attributes
     ----------
@@ -87,7 +86,7 @@ class WaveletFeatures(NamedTuple):
     noise_sigma
         ``median(|cD1|) / 0.6745`` [1]_.  Shape (R,).
     level
-        Number of levels computed, -1 where there is no answer.  Shape (R,), int64.
+        Number of levels computed, -1 if there is no answer.  Shape (R,), int64.
     outcome
         Index into :data:`OUTCOMES`.  Shape (R,), int8.
 
@@ -123,7 +122,7 @@ def wavelet_features(
     detrend: Detrend = "mean",
     dtype: Precision = "float64",
 ) -> WaveletFeatures:
-    """Compute the wavelet features of many series, each with the same bits as alone.
+    """Compute the wavelet features of many series, with the same bits as one by one.
 
     Parameters
     ----------
@@ -134,13 +133,13 @@ def wavelet_features(
     wavelet
         Discrete wavelet of PyWavelets.
     level
-        Number of levels; a series gets fewer where it is shorter than ``(n_taps - 1) 2**level``
-        samples, which its outcome ``short`` says.  ``"adaptive"``: 2 below 200 samples, 3 below
-        500, else 4.
+        Number of levels.  A series with fewer than ``(n_taps - 1) 2**level`` samples gets fewer
+        levels, and the outcome ``short``.  ``"adaptive"``: 2 for fewer than 200 samples, 3 for
+        fewer than 500, else 4.
     mode
-        How a series goes on beyond its ends.  A transient is neither periodic nor mirrored:
-        ``smooth`` leaves 40 times less of the edges in the detail bands than ``symmetric``, which
-        is the default of PyWavelets.
+        Continuation of a series beyond its ends.  A transient is neither periodic nor mirrored:
+        ``smooth`` leaves 40 times less of the edges in the detail bands than ``symmetric``, the
+        default of PyWavelets.
     detrend
         ``"mean"`` subtracts the mean, in float64.
     dtype
@@ -149,7 +148,7 @@ def wavelet_features(
     Raises
     ------
     ParameterError
-        No such discrete wavelet.
+        There is no such discrete wavelet.
     """
     low, high = filters(wavelet, dtype)
     names = band_names(level)
@@ -212,7 +211,7 @@ def wavedec(
     wavelet, mode, dtype
         As in :func:`wavelet_features`.
     level
-        Number of levels; also beyond what fits, where every coefficient depends on the padding.
+        Number of levels.  It may exceed what fits; every coefficient then depends on the padding.
 
     Returns
     -------
@@ -223,7 +222,7 @@ def wavedec(
     ValueError
         A series has no sample.
     ParameterError
-        No such discrete wavelet or mode, or a negative level.
+        There is no such discrete wavelet or mode, or the level is negative.
     """
     low, high = filters(wavelet, dtype)
     if mode not in _MODE_CODES:
@@ -245,5 +244,5 @@ def wavedec(
 
 
 def _precise(dtype: np.dtype[Any]) -> type[np.float32] | type[np.float64]:
-    """Return the type in which numbers are handed to the kernels: float32 stays what it is."""
+    """Return the type of the numbers for the kernels; float32 is kept."""
     return np.float32 if dtype == np.float32 else np.float64

@@ -15,7 +15,7 @@ from oectflow.extractors.kernels.exponential import (
     fit_exponential,
 )
 
-#: What a window without an admissible fit is worth: less than any adjusted R2 above 0.
+#: Score of a window without an admissible fit: less than any adjusted R2 above 0.
 _NOTHING = 1.0
 
 
@@ -38,19 +38,19 @@ def evolve_window(
     Parameters
     ----------
     y
-        Oriented current, NaN where not finite.  Shape (N,).
+        Oriented current, NaN if not finite.  Shape (N,).
     t
         Times in sampling intervals, or shape (0,) for an even clock.
     process
         ``DECAY`` or ``RISE`` of :mod:`.kernels.exponential`.
     lengths, start_step, least_change
-        As in :func:`.kernels.windows.search_windows`, which tries every window of these.
+        As in :func:`.kernels.windows.search_windows`, which tries all these windows.
     maxiter, popsize, atol, tol, seed
-        Of :func:`scipy.optimize.differential_evolution`; the same seed gives the same window.
+        Options of :func:`scipy.optimize.differential_evolution`; one seed gives one window.
 
     Returns
     -------
-    Start and length; (-1, -1) where no window that was tried holds the process.
+    Start and length; (-1, -1) if no tried window holds the process.
 
     References
     ----------
@@ -65,7 +65,7 @@ def evolve_window(
 
     def window(x: NDArray[np.float64]) -> tuple[int, int]:
         n = int(possible[int(x[0])])
-        # Starts that do not leave room for the window stand for the last one that does.
+        # A start that leaves no room for the window stands for the last one that does.
         return min(int(x[1]) * start_step, (y.size - n) // start_step * start_step), n
 
     def cost(x: NDArray[np.float64]) -> float:

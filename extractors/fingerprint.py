@@ -1,14 +1,14 @@
 """Fingerprints that change when the numbers of a feature may change.
 
-A result is reused where the fingerprint of its definition is the same.  The fingerprint covers the
+A result is reused if the fingerprint of its definition is the same.  The fingerprint covers the
 parameters and the code that computes the feature:
 
-* of a built-in extractor, its declared ``version``, and those parameters that are not the default.
-  So a new release keeps all results whose numbers it does not change; ``tests/extractors/
-  golden.json`` holds the numbers of every version, and a test fails where they differ and the
-  version does not;
+* of a built-in extractor, its declared ``version``, and the parameters that differ from their
+  defaults.  A new release thus keeps all results whose numbers it does not change.
+  ``tests/extractors/golden.json`` holds the numbers of every version, and a test fails if they
+  differ and the version does not;
 * of any other extractor, everything that its class depends on, see
-  :mod:`oectflow.extractors.pinning`.  What cannot be pinned is computed anew in every run.
+  :mod:`oectflow.extractors.pinning`.  What cannot be pinned is computed again in every run.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ def definition_fingerprint(extractor: BaseExtractor) -> str:
     Returns
     -------
     32 hexadecimal digits.  The order of the parameters does not matter; 1 and 1.0 differ unless
-    the extractor declares the type, and so do 0.0 and -0.0.  Where the code of an extractor that is
-    not built in cannot be pinned, the digits are new at every call.
+    the extractor declares the type, and so do 0.0 and -0.0.  If the code of an extractor that is
+    not built in cannot be pinned, every call returns new digits.
     """
     return _fingerprint(extractor, code_fingerprint(type(extractor)) or uuid.uuid4().hex)
 
 
 def cost_fingerprint(extractor: BaseExtractor, code: str | None) -> str:
-    """Return what the time that an extractor takes belongs to.
+    """Return the key under which the time of an extractor is recorded.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def cost_fingerprint(extractor: BaseExtractor, code: str | None) -> str:
 
     Returns
     -------
-    :func:`definition_fingerprint`; where the code cannot be pinned, one that does not change with
-    the code: what it cost last time is then a better guess than none.
+    :func:`definition_fingerprint`.  If the code cannot be pinned, a key that does not change with
+    the code: the last cost is then a better guess than none.
     """
     return _fingerprint(extractor, code or "not pinned")
 
@@ -61,7 +61,7 @@ def cost_fingerprint(extractor: BaseExtractor, code: str | None) -> str:
 def _fingerprint(extractor: BaseExtractor, code: str) -> str:
     params = _canonical(extractor.params)
     if is_built_in(type(extractor)) and extractor.Params is not None:
-        # An option that a later version adds leaves the numbers of those who do not use it.
+        # A new option in a later version does not change the numbers of users who leave it out.
         fields = extractor.Params.model_fields
         defaults = {name: _canonical(field.get_default()) for name, field in fields.items()}
         params = {name: value for name, value in params.items() if value != defaults[name]}
@@ -82,7 +82,7 @@ def code_fingerprint(extractor_class: type[BaseExtractor]) -> str | None:
 
     Returns
     -------
-    32 hexadecimal digits; None where the code cannot be pinned.
+    32 hexadecimal digits; None if the code cannot be pinned.
     """
     if not is_built_in(extractor_class):
         return class_fingerprint(extractor_class)
@@ -94,7 +94,7 @@ def _digest(text: str) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """Return a parameter as something that JSON writes in one way only."""
+    """Return a parameter in a form that JSON writes in only one way."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What the codes of an exponential fit are called in results."""
+"""Status words for the codes of an exponential fit."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from oectflow.extractors.relaxation_params import RelaxationParams
 from oectflow.extractors.tau import TAU_WORDS
 from oectflow.measurement import Batch
 
-#: What describes a phase; codes 0 and 1 as in other columns of words.
+#: The model that describes a phase; codes 0 and 1 as in other columns of words.
 MODELS = {
     "one": "one exponential",
     "absent": "there is no such phase",
@@ -33,9 +33,9 @@ MODELS = {
     "none": "no model has been fitted to all samples of the phase",
 }
 _CHOICES = ("one", "two", "stretched")
-#: Share of the scatter that is left of an exact fit.
+#: Share of the scatter that remains after an exact fit.
 ROUNDING = 1e-15
-#: Numbers that a model may have, with unit and meaning.
+#: Numbers of the models, with unit and meaning.
 _NUMBERS = {
     "slow": ("s", "longer of two time constants"),
     "beta": ("", "exponent of a stretched exponential"),
@@ -51,7 +51,7 @@ _NUMBERS = {
 class ChoiceParams(RelaxationParams):
     """Parameters of :class:`Relaxation`; times in s."""
 
-    #: Which model; "auto" takes the one with the least AICc of those whose unknowns are known.
+    #: The model; "auto" takes the one with the least AICc among those whose unknowns are known.
     model: Literal["auto", "one", "two", "stretched"] = Field("auto")
 
 
@@ -117,12 +117,12 @@ class Relaxation(PerPhase):
         )
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Fit all phases of many steps, and choose; the same bits as one by one.
+        """Fit all phases of many steps, and choose a model, with the same bits as one by one.
 
         Returns
         -------
-        All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
-        last cycle of a shorter step.
+        All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
+        NaN and ``absent``.
         """
         phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
         one = phases.extract_batch(batch, phases.params)
@@ -133,7 +133,7 @@ class Relaxation(PerPhase):
             name: np.array([*COMMON_STATUSES, *extractor.statuses])[fits[name]["status"]]
             for name, extractor in (("one", phases), ("two", _TWO), ("stretched", _STRETCHED))
         }
-        # Of samples that are marks, no model is compared.
+        # Models are not compared on overflow marks.
         single[np.isnan(two["r_squared"]) & np.isnan(stretched["r_squared"])] = np.nan
         r2 = {"one": single, "two": two["r_squared"], "stretched": stretched["r_squared"]}
         phi = np.fmin(two["correlation"], stretched["correlation"])
@@ -143,8 +143,8 @@ class Relaxation(PerPhase):
         own = [*COMMON_STATUSES, *self.statuses]
         columns: Columns = {name: np.full(chosen.shape, np.nan) for name in ("value", *_NUMBERS)}
         columns["model"] = np.full(chosen.shape, list(MODELS).index("none"), np.int8)
-        # Where nothing was chosen, the fit of all samples, or the model asked for, says why.
-        # Of any length: an array of text cuts longer words off.
+        # If no model was chosen, the fit of all samples, or the requested model, gives the reason.
+        # As objects, because an array of text would cut longer words off.
         status = words["two" if params["model"] == "auto" else params["model"]].astype(object)
         for number, name in enumerate(_CHOICES):
             here = (chosen == number) & ~nothing
@@ -170,7 +170,7 @@ class Relaxation(PerPhase):
     def _choose(
         model: str, fits: Mapping[str, Columns], scores: NDArray[np.float64]
     ) -> NDArray[np.int64]:
-        """Return which model is taken, -1 where none is."""
+        """Return the index of the chosen model, -1 if there is none."""
         if model != "auto":
             number = _CHOICES.index(model)
             return np.where(np.isnan(scores[number]), -1, number)
@@ -183,14 +183,14 @@ class Relaxation(PerPhase):
 def _scores(
     r2: Mapping[str, NDArray[np.float64]], samples: NDArray[np.int64], phi: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return AICc of the models, but for what they have in common; NaN where there is no fit.
+    """Return AICc of the models, without their common terms; NaN if there is no fit.
 
     Parameters
     ----------
     r2
-        Of each model, on all samples of the phase.
+        R2 of each model, on all samples of the phase.
     samples, phi
-        Their number and their correlation.
+        Number of samples, and correlation of their residuals.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def _scores(
     with np.errstate(all="ignore"):
         return np.stack(
             [
-                # Of samples without noise, rounding is left of all models.
+                # On samples without noise, all models leave only rounding.
                 information(samples, k, np.maximum(1.0 - r2[name], ROUNDING), phi)
                 for name, k in zip(_CHOICES, unknowns, strict=True)
             ]

@@ -1,4 +1,4 @@
-"""What features of every phase of the gate have in common."""
+"""What features of the phases of the gate have in common."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PerPhase(BaseExtractor):
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """The current, the recorded times, and the gate, whose edges cut the phases."""
+        """The current, the recorded times, and the gate, whose edges separate the phases."""
         return ("original_time", "drain_current", "Vg")
 
     @property

@@ -1,4 +1,4 @@
-"""The phases of a step where fits of all of them decide what cuts its cycles."""
+"""The phases of a step, if fits of all of them decide where its cycles begin."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from oectflow.measurement import Batch
 
 @lru_cache(16)
 def whole_phases(cycles: int | None, period: float | None, sample_rate: float | None) -> TauOnOff:
-    """Return the extractor that fits the whole phases of so many cycles."""
+    """Return the extractor that fits the whole phases of up to this many cycles."""
     return TauOnOff(
         {
             "window": "full_phase",
@@ -38,14 +38,14 @@ def phases_by_fit(
     Parameters
     ----------
     step
-        As :meth:`.tau.TauOnOff.extract_step` takes it.
+        A step as for :meth:`.tau.TauOnOff.extract_step`.
     params
-        ``period`` in s and ``sample_rate`` in Hz; None leaves those of the step.
+        ``period`` in s and ``sample_rate`` in Hz; None takes the values of the step.
 
     Returns
     -------
     A code of :data:`.timing.CYCLES_FROM`; begin and end of on and off in every cycle, in samples,
-    equal where there is no such phase.  Shape (n_cycles, 2, 2).
+    equal if there is no such phase.  Shape (n_cycles, 2, 2).
     """
     tau = whole_phases(None, params["period"], params["sample_rate"])
     found = tau.extract_step(step)
@@ -59,20 +59,20 @@ def phases_by_fit(
 def in_samples(
     found: Mapping[str, NDArray[Any]], t: NDArray[np.float64], dt: float, n_samples: int
 ) -> NDArray[np.int64]:
-    """Return where the windows of a step begin and end, in samples; equal where there is none.
+    """Return begin and end of the windows of a step, in samples; equal if there is none.
 
     Parameters
     ----------
     found
         ``window_start`` and ``window_duration`` in s, of one shape.
     t, dt
-        From :func:`.clock.step_clock`: times in intervals, or shape (0,), and the interval in s.
+        Result of :func:`.clock.step_clock`: times in intervals, or shape (0,); interval in s.
     n_samples
-        Of the step.
+        Number of samples of the step.
 
     Returns
     -------
-    The shape of the windows, and an axis (begin, end).
+    An array of the shape of the windows, with a last axis (begin, end).
     """
     begin, span = found["window_start"], found["window_duration"].astype(np.float64)
     if t.size == 0:
@@ -87,7 +87,7 @@ def in_samples(
 
 
 class StepPhases(NamedTuple):
-    """Where the phases of one step of a batch are.
+    """The phases of one step of a batch.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ class StepPhases(NamedTuple):
     samples
         Its samples among those of the batch.
     t
-        Times of the samples in intervals, shape (n_samples,), or shape (0,) where they are even.
+        Times of the samples in intervals, shape (n_samples,), or shape (0,) if they are even.
     interval
         In s.
     spans
@@ -120,9 +120,9 @@ def phases_of_steps(
     batch
         Some steps.
     params
-        ``period`` in s and ``sample_rate`` in Hz; None leaves those of the steps.
+        ``period`` in s and ``sample_rate`` in Hz; None takes the values of the steps.
     found
-        What :func:`whole_phases` says of the batch.
+        The result of :func:`whole_phases` for the batch.
 
     Yields
     ------

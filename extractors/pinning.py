@@ -1,12 +1,12 @@
-"""What Python code of a user computes, as a text that changes with it.
+"""A text that changes whenever the computation of a user's Python code may have changed.
 
-Followed are the source of functions and classes, without comments and docstrings, their defaults
-and closures, and every global that they name: functions, classes, constants, arrays, and modules of
-the user with what is used of them.  Where the source does not belong to the code that runs, the
-bytecode stands for it, which differs between Python versions.  Of installed packages count names
-and versions, of built-in extractors their declared ``version``.
+The text covers the source of functions and classes, without comments and docstrings, their defaults
+and closures, and every global that they name: functions, classes, constants, arrays, and the used
+parts of the user's modules.  If the source does not belong to the running code, the bytecode is
+used instead, which differs between Python versions.  Installed packages count with name and
+version, built-in extractors with their declared ``version``.
 
-What has no canonical form, such as a fitted model, cannot be pinned.
+An object without a canonical form, such as a fitted model, cannot be pinned.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from oectflow.extractors.source_code import Names, code_text, names_in
 
 _OURS = "oectflow"
 _HOME = "oectflow.extractors"
-#: Of ours, what carries numbers and computes none: its name is enough.
+#: Classes of ours that carry numbers but compute none: their name is enough.
 _NOT_NUMERIC = frozenset(
     f"{_HOME}.{name}" for name in ("base", "fingerprint", "pinning", "source_code", "warm")
 )
-#: What stands in a class beside what it computes.
+#: Entries of a class that do not affect its computation.
 _WORDS = frozenset(
     {"name", "unit", "description", "definition", "formula", "reference", "Params", "_abc_impl"}
 )
@@ -51,7 +51,7 @@ _EXACT = (
     *(datetime.datetime, datetime.date, datetime.timedelta, decimal.Decimal),
     *(fractions.Fraction, pathlib.PurePath, re.Pattern, np.dtype, types.GenericAlias),
 )
-#: With these, code can reach what is not named in it.
+#: With these, code can reach objects that it does not name.
 _ANYTHING = frozenset({"eval", "exec", "globals", "open", "__import__"})
 _DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
@@ -70,8 +70,8 @@ def callable_fingerprint(function: Callable[..., Any]) -> str:
 
     Returns
     -------
-    32 hexadecimal digits.  Where the function depends on something that cannot be pinned, the text
-    is new at every call, so that nothing old is ever taken for current.
+    32 hexadecimal digits.  If the function depends on something that cannot be pinned, every call
+    returns a new text, so that no old result is taken for current.
     """
     return _digest(function, "") or uuid.uuid4().hex
 
@@ -79,17 +79,17 @@ def callable_fingerprint(function: Callable[..., Any]) -> str:
 def class_fingerprint(cls: type) -> str | None:
     """Return a text that changes whenever what a class with its bases computes may have changed.
 
-    The package that it belongs to is followed like code of the user, also where it is installed.
+    The package of the class is followed like code of the user, even if it is installed.
 
     Returns
     -------
-    32 hexadecimal digits; None where it depends on something that cannot be pinned.
+    32 hexadecimal digits; None if it depends on something that cannot be pinned.
     """
     return _digest(cls, cls.__module__.partition(".")[0])
 
 
 def is_built_in(cls: type) -> bool:
-    """Whether a class comes with the package."""
+    """Whether a class belongs to this package."""
     return cls.__module__.startswith(f"{_HOME}.")
 
 
@@ -107,12 +107,12 @@ class _Pinning:
     Parameters
     ----------
     home
-        An installed package that is followed nevertheless.
+        An installed package that is followed all the same.
     """
 
     def __init__(self, home: str) -> None:
         self._home = home
-        # With the object itself, or another one might get its id.
+        # Kept with the object itself, or another object might get its id.
         self._seen: dict[int, tuple[int, Any]] = {}
 
     def text(self, value: Any) -> str:
@@ -150,7 +150,7 @@ class _Pinning:
         return ",".join(self.text(value) for value in values)
 
     def _function(self, value: Any) -> str | None:
-        """Return the text of something that can be called, None of anything else."""
+        """Return the text of a callable, None for anything else."""
         if isinstance(value, np.ufunc):
             return f"ufunc:{_home_of_ufunc(value)}.{value.__name__}"
         if isinstance(value, functools.partial):
@@ -163,7 +163,7 @@ class _Pinning:
             return f"property:({self._all((value.fget, value.fset, value.fdel))})"
         if isinstance(value, functools.cached_property):
             return f"property:{self.text(value.func)}"
-        # A compiled kernel keeps its Python function, and what was asked of the compiler.
+        # A compiled kernel keeps its Python function, and the options of the compiler.
         python = getattr(value, "py_func", None)
         if isinstance(python, types.FunctionType):
             options = sorted((k, repr(v)) for k, v in getattr(value, "targetoptions", {}).items())
@@ -179,7 +179,7 @@ class _Pinning:
         return None if wrapped is None else f"wrapped:{self.text(wrapped)}"
 
     def _named(self, value: Any) -> str | None:
-        """Return name and version of what belongs to an installed package, or to Python."""
+        """Return name and version of an object of an installed package, or of Python."""
         name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
         module = getattr(value, "__module__", None)
         if isinstance(value, types.BuiltinFunctionType):
@@ -219,11 +219,11 @@ class _Pinning:
         return f"function:{code_text(function)}:({defaults}):{cells}:{used}"
 
     def _used(self, value: Any, names: Names) -> str:
-        """Return the text of something for code that names certain things."""
+        """Return the text of an object, for code that uses certain names of it."""
         if isinstance(value, types.ModuleType):
             return self._module(value, names)
         if value is get_extractor:
-            # Which one it is stands in the code, or nobody knows.
+            # The code must contain the name of the extractor.
             found = sorted(names.words.intersection(extractor_names()))
             if not found:
                 raise NotPinned("get_extractor of a name that is not in the code")
@@ -236,16 +236,16 @@ class _Pinning:
             absolute = importlib.util.resolve_name("." * level + name, package)
             return self._used(importlib.import_module(absolute), names)
         except ImportError:
-            # It will say so itself, where it is used.
+            # The object that uses it will say so.
             return "missing"
 
     def _module(self, module: types.ModuleType, names: Names) -> str:
-        """Return what is used of a module, or its version."""
+        """Return the text of the used parts of a module, or its version."""
         name = module.__name__
         ours = name.partition(".")[0] == _OURS
         if not ours and not self._is_followed(name):
             return f"module:{name}:{_version(name)}"
-        # Ours load some of their names when they are asked for.
+        # Our modules load some of their names on request.
         there = vars(module).keys() | (set(getattr(module, "__all__", ())) if ours else set())
         found = sorted(there & (names.attributes | names.globals))
         if not found and not ours:
@@ -266,7 +266,7 @@ class _Pinning:
         return f"class:({','.join(texts)})"
 
     def _own(self, cls: type) -> dict[str, str]:
-        """Return what stands in a class itself, by name."""
+        """Return the own entries of a class, by name."""
         entries = dict(vars(cls))
         parts = {}
         if issubclass(cls, enum.Enum | BaseModel):
@@ -320,7 +320,7 @@ def _is_installed_file(file: str) -> bool:
 
 
 def _version(module: str) -> str:
-    """Return the version of the package of a module; none of ours and of Python's."""
+    """Return the version of the package of a module; none for ours and for Python's."""
     top = module.partition(".")[0]
     if top == _OURS or top in sys.stdlib_module_names:
         return ""

@@ -1,4 +1,4 @@
-"""Models of a phase that one exponential does not describe: two of them, and a stretched one."""
+"""Models of a phase beyond one exponential: two exponentials, and a stretched one."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from oectflow.extractors.restricted_phases import NO_WEIGHTS, Fits, fit_step, no
 from oectflow.extractors.tau import TAU_WORDS
 from oectflow.measurement import Batch
 
-#: What the record itself lacks: the same for every model of a phase.
+#: Faults of the record itself: the same for every model of a phase.
 OF_THE_RECORD = ("clock", "no_response", "nan", "cut", "no_window", "no_period")
-#: Share of itself beyond which the standard error of an unknown leaves it unknown.
+#: An unknown is not known if its standard error is a larger share of it.
 UNKNOWN = 0.5
-#: Unknowns of models, with the variance: of one exponential, and of the others.
+#: Number of unknowns with the variance: of one exponential, and of the other models.
 OF_ONE = 4
 N_UNKNOWNS = {downhill.DOUBLE: 6, downhill.STRETCHED: 5}
-#: Samples of the shortest window that is fitted.
+#: Number of samples of the shortest window that is fitted.
 _SHORTEST_WINDOW = 6
-#: Samples; a shorter time constant is that of a single sample.
+#: In samples; a shorter time constant is due to a single sample.
 SHORTEST = 0.25
-#: Lengths of the phase; a longer time constant is a drift.
+#: In lengths of the phase; a longer time constant is a drift.
 LONGEST = 50.0
 _TAU_WORDS = [*COMMON_STATUSES, *TAU_WORDS]
 _NO_PHASE = [_TAU_WORDS.index(word) for word in ("absent", *OF_THE_RECORD)]
@@ -71,11 +71,11 @@ class _Relaxation(PerPhase):
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     Params: ClassVar[type[Params] | None]
     model: ClassVar[int]
-    #: The unknowns, as :attr:`Params` call them.
+    #: The unknowns, under the names of :attr:`Params`.
     names: ClassVar[tuple[str, str]]
     #: Column of the longest time constant.
     longest: ClassVar[int]
-    #: Companions: column of the fit, unit, and what it is.
+    #: Companions: column of the fit, unit, and description.
     companions: ClassVar[Mapping[str, tuple[int, str, str]]]
 
     @property
@@ -94,12 +94,12 @@ class _Relaxation(PerPhase):
         }
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Fit all phases of many steps; the same bits as one by one.
+        """Fit all phases of many steps, with the same bits as one by one.
 
         Returns
         -------
-        All :attr:`variables`, of shape (n_steps, most cycles, 2); NaN and ``absent`` behind the
-        last cycle of a shorter step.
+        All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
+        NaN and ``absent``.
         """
         phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
         return self.fit_phases(batch, params, phases.extract_batch(batch, phases.params))[0]
@@ -111,7 +111,7 @@ class _Relaxation(PerPhase):
         one: Columns,
         known: NDArray[np.float64] | None = None,
     ) -> tuple[Columns, NDArray[np.int64], NDArray[np.float64]]:
-        """Fit all phases of many steps, of which the fits of one exponential are known.
+        """Fit all phases of many steps, given the fits of one exponential.
 
         Parameters
         ----------
@@ -120,7 +120,7 @@ class _Relaxation(PerPhase):
         one
             From :func:`.phases.whole_phases`.
         known
-            R2 of one exponential on the samples of each phase, where another model returned it.
+            R2 of one exponential on the samples of each phase, if another model returned it.
 
         Returns
         -------
@@ -135,7 +135,7 @@ class _Relaxation(PerPhase):
         fits = no_fits(shape) if is_restricted(params) else None
         for step, part, t, seconds[step], spans in phases_of_steps(batch, params, one):
             if fits is not None:
-                # What the record lacks in one phase would be in the numbers of all.
+                # A fault of the record in one phase would affect the numbers of all.
                 usable = ~np.isin(one["status"][step], _NO_PHASE)[..., None] * (seconds[step] > 0)
                 current = np.array(batch.arrays["drain_current"][part], np.float64)
                 of_step = fit_step(
@@ -193,7 +193,7 @@ class _Relaxation(PerPhase):
         fitted = np.isin(codes, (mixtures.FIT_OK, mixtures.CLIPPED, mixtures.OUTLIER))
         at_bound = None if fits is None else fits.at_bound
         if fits is not None:
-            # What is left out of the fit of others is not judged by it.
+            # A phase that is left out of the fit of the others is not judged by it.
             fitted &= np.isfinite(fits.left)
         for word, is_so in self._faults(rows, samples, gain, at_bound, params).items():
             status[fitted & (status == 0) & is_so] = words.index(word)
@@ -201,7 +201,7 @@ class _Relaxation(PerPhase):
         for word in ("absent", *OF_THE_RECORD):
             status[one["status"] == _TAU_WORDS.index(word)] = words.index(word)
         there = fitted & (status != words.index("absent")) & (samples > 0)
-        # What the samples do not tell is no number: it goes with the last bit of one of them.
+        # A number that the samples do not determine is dropped: it depends on their last bits.
         known = there & np.isin(
             status, [words.index(word) for word in ("ok", "clipped", "outlier")]
         )
@@ -228,7 +228,7 @@ class _Relaxation(PerPhase):
         at_bound: NDArray[np.bool_] | None,
         params: Mapping[str, Any],
     ) -> dict[str, NDArray[np.bool_]]:
-        """Return where a fit that was found is no answer, by word; the first that fits counts."""
+        """Return where a fit is no answer, by word; the first word that applies counts."""
         first, second = rows[..., mixtures.FIRST], rows[..., mixtures.SECOND]
         if at_bound is None:
             low, high = mixtures.BETA_MIN * 1.001, mixtures.BETA_MAX * 0.999
@@ -332,7 +332,7 @@ def fit_windows(
     rows: NDArray[np.float64],
     codes: NDArray[np.int8],
 ) -> None:
-    """Fit a model, even samples side by side; other arguments of :func:`.mixtures.fit_model`."""
+    """Fit a model, even samples side by side; the rest as for :func:`.mixtures.fit_model`."""
     tabled = (n >= _SHORTEST_WINDOW) & (n <= relaxation_tables.LONGEST) & (t.size == 0)
     for length in np.unique(n[tabled]):
         here = np.flatnonzero(tabled & (n == length))
@@ -359,14 +359,14 @@ def information(
     left: NDArray[np.float64],
     phi: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Return AICc of a model with ``k`` unknowns, but for what all models have in common.
+    """Return AICc of a model with ``k`` unknowns, without the terms common to all models.
 
     Parameters
     ----------
     n
-        Samples; of correlated residuals, as many count as are independent.
+        Number of samples.  If residuals are correlated, the number of independent ones.
     k
-        Unknowns, the variance included.
+        Number of unknowns, the variance included.
     left
         Sum of squares of the residuals, in one unit for all models.
     phi

@@ -16,16 +16,16 @@ _ATTRIBUTE = frozenset({"LOAD_ATTR", "LOAD_METHOD", "IMPORT_FROM"})
 
 @dataclass(frozen=True)
 class Names:
-    """What code names.
+    """The names in a piece of code.
 
     Attributes
     ----------
     globals, attributes
-        Names of globals, and of attributes of whatever.
+        Names of globals, and of attributes of any object.
     imports
         Modules that are imported in it, with the level of a relative import.
     words
-        Text that stands in it.
+        Texts in the code.
     """
 
     globals: frozenset[str] = frozenset()
@@ -35,7 +35,7 @@ class Names:
 
 
 def names_in(code: CodeType) -> Names:
-    """Return what compiled code and the functions within it name."""
+    """Return the names in compiled code and in the functions within it."""
     found: tuple[set[str], set[str], set[tuple[int, str]], set[str]] = (set(), set(), set(), set())
     for one in _with_inner(code):
         before: list[dis.Instruction] = []
@@ -55,8 +55,8 @@ def names_in(code: CodeType) -> Names:
 def code_text(function: FunctionType) -> str:
     """Return the source of a function without comments and docstrings; else its bytecode.
 
-    The source counts only where it compiles to the code that runs: a file may have been edited
-    since it was imported.
+    The source counts only if it compiles to the running code: a file may have been edited since it
+    was imported.
     """
     compiled = bytecode_text(function.__code__)
     lines = linecache.getlines(function.__code__.co_filename)
@@ -65,7 +65,7 @@ def code_text(function: FunctionType) -> str:
 
 
 def bytecode_text(code: CodeType) -> str:
-    """Return what compiled code does: instructions, names and constants, without line numbers."""
+    """Return the instructions, names and constants of compiled code, without line numbers."""
     constants = [
         bytecode_text(const) if isinstance(const, CodeType) else _constant(const)
         for const in _without_docstring(code)
@@ -93,7 +93,7 @@ def _written(text: str) -> dict[tuple[str, int, str], str]:
     """Return the source of every function of a file, by its name, first line and bytecode."""
     try:
         tree = ast.parse(text)
-        # A file is compiled as a whole, a cell of a notebook statement by statement; what is the
+        # A file is compiled as a whole, a notebook cell statement by statement; what is the
         # same in both ways is what counts here.
         whole = compile(tree, "", "exec", dont_inherit=True)
     except (SyntaxError, ValueError):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from oectflow.extractors.base import Variable
 from oectflow.extractors.kernels import edges
 
-#: What cycles and phases are cut by; codes as in :mod:`.kernels.edges`, and one more.
+#: Sources of the cycles and phases; codes of :mod:`.kernels.edges`, and one more.
 CYCLES_FROM = {
     "nominal": "the gate period that was declared or found, from the first sample on",
     "absent": "the step has no cycle",
@@ -20,7 +20,7 @@ CYCLES_FROM = {
     "given": "the period or sample_rate of the feature's parameters, from the first sample on",
 }
 _GIVEN = list(CYCLES_FROM).index("given")
-#: Of whatever goes by the clock.
+#: For extractors that use the clock.
 CLOCK_WORD = {
     "clock": "recorded times that disagree with the declared interval, stand still or go back, or "
     "lost samples in the window"
@@ -28,14 +28,14 @@ CLOCK_WORD = {
 
 
 def cycles_from() -> Variable:
-    """Return the variable that names what cut the cycles of a step."""
+    """Return the variable that names the source of the cycles of a step."""
     return Variable(
         "", "what the cycles of the step were cut by", dtype="int8", statuses=CYCLES_FROM
     )
 
 
 def name_sources(sources: NDArray[np.int8], params: Mapping[str, Any]) -> NDArray[np.int8]:
-    """Return what cut the cycles, where the parameters say by which period or rate."""
+    """Return the sources of the cycles, given the period or rate in the parameters."""
     if params["period"] is None and params["sample_rate"] is None:
         return sources
     return np.where(sources == edges.NOMINAL, _GIVEN, sources).astype(np.int8)
@@ -44,21 +44,21 @@ def name_sources(sources: NDArray[np.int8], params: Mapping[str, Any]) -> NDArra
 def gate_timing(
     values: Mapping[str, Any], n_steps: int, params: Mapping[str, Any]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what is known of each step, unless the parameters say otherwise.
+    """Return the timing of each step; parameters take precedence.
 
     Parameters
     ----------
     values
-        ``sampling_interval`` and ``gate_period`` in s, where they are known; each a number or an
+        ``sampling_interval`` and ``gate_period`` in s, if they are known; each a number or an
         array of shape (n_steps,).
     n_steps
         Number of steps.
     params
-        ``sample_rate`` in Hz and ``period`` in s; None leaves those of the steps.
+        ``sample_rate`` in Hz and ``period`` in s; None takes the values of the steps.
 
     Returns
     -------
-    Sampling intervals and gate periods; NaN where unknown.  Shape (n_steps,), in s.
+    Sampling intervals and gate periods; NaN if unknown.  Shape (n_steps,), in s.
     """
     interval = np.full(n_steps, values.get("sampling_interval", np.nan), np.float64)
     if params["sample_rate"] is not None:

@@ -16,7 +16,7 @@ from oectflow.measurement import Batch
 
 
 def tiny_batches() -> dict[str, Batch]:
-    """Return two short steps of each source, such as a sweep there and back, five gate cycles."""
+    """Return two short steps of each source, such as a double sweep or five gate cycles."""
     vg = np.concatenate([np.linspace(-0.2, 0.6, 17), np.linspace(0.55, -0.2, 16)])
     sweep = {"Vg": vg, "Id": -1e-4 / (1.0 + np.exp(-(vg - 0.3) / 0.05)), "Ig": 1e-8 * vg}
     k = np.arange(200)
@@ -45,17 +45,17 @@ def tiny_batches() -> dict[str, Batch]:
 
 
 def warm_up(names: Iterable[str] | None = None, told: Callable[[int], None] | None = None) -> None:
-    """Make sure that no built-in extractor compiles anything when it meets its first step.
+    """Compile or load everything that built-in extractors need for their first step.
 
-    Where kernels are not in Numba's cache on disk, other processes compile a share of them.
+    If kernels are not in Numba's cache on disk, other processes compile a share of them.
 
     Parameters
     ----------
     names
         Extractors, by default all; those that are not built in are left out.
     told
-        Called with the number of functions that were compiled, each time it has grown; never where
-        all come from the cache.
+        Called with the number of compiled functions whenever it grows; never called if all come
+        from the cache.
     """
     shares = _shares(extractor_names() if names is None else names)
     compiling = _Compiling(shares[1:] if (os.cpu_count() or 1) > 1 else [], told)
@@ -67,7 +67,7 @@ def warm_up(names: Iterable[str] | None = None, told: Callable[[int], None] | No
 
 
 def compile_share(names: str) -> None:
-    """Compile what some extractors need, and write a line for each function that was compiled."""
+    """Compile the kernels of some extractors, and write a line for each compiled function."""
 
     def say(_: int) -> None:
         sys.stdout.write(".\n")
@@ -88,7 +88,7 @@ def _run(names: Iterable[str]) -> None:
 
 
 def _shares(names: Iterable[str]) -> list[list[str]]:
-    """Return built-in extractors by what they compile, which is hardly the same between shares.
+    """Return built-in extractors in shares that compile almost nothing in common.
 
     Measured in CPU time: time constants 64 s, sweeps and output curves 41 s, other transients 13 s.
     """
@@ -106,7 +106,7 @@ def _shares(names: Iterable[str]) -> list[list[str]]:
 
 
 class _Compiling(Listener):  # type: ignore[misc] # Numba has no types
-    """Hears that a function is compiled; at the first one, lets other processes compile as well.
+    """Notices each compiled function; at the first one, starts other processes that compile, too.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class _Compiling(Listener):  # type: ignore[misc] # Numba has no types
                 # -P: a file random.py in the current folder must not be imported.
                 [sys.executable, "-P", "-c", code, ",".join(share)],
                 stdout=subprocess.PIPE,
-                # What goes wrong there goes wrong here, too, and is said.
+                # An error there also occurs here, and is reported here.
                 stderr=subprocess.DEVNULL,
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -51,9 +51,9 @@ class DwtParams(Params):
 
     #: Discrete wavelet of PyWavelets.
     wavelet: str = "db4"
-    #: Number of levels; "adaptive": 2 below 200 samples, 3 below 500, else 4.
+    #: Number of levels; "adaptive": 2 for fewer than 200 samples, 3 for fewer than 500, else 4.
     level: int | Literal["adaptive"] = 3
-    #: How the current goes on beyond the ends.
+    #: Continuation of the current beyond its ends.
     mode: Mode = "smooth"
     #: What is subtracted before the transform.
     detrend: Detrend = "mean"
@@ -61,11 +61,11 @@ class DwtParams(Params):
     dtype: Precision = "float64"
     #: The whole step, or one phase of one gate cycle.
     part: Literal["step", "on", "off"] = "step"
-    #: Of ``on`` and ``off``: which gate cycle, counted from 1.
+    #: For ``on`` and ``off``: number of the gate cycle, counted from 1.
     cycle: int = Field(1, ge=1)
-    #: Gate period in s; None takes that of the step.
+    #: Gate period in s; None takes the period of the step.
     period: float | None = Field(None, gt=0)
-    #: Samples per second; None takes that of the step.
+    #: Samples per second; None takes the rate of the step.
     sample_rate: float | None = Field(None, gt=0)
 
     @field_validator("level")
@@ -84,7 +84,7 @@ class DwtParams(Params):
 
 @register("transient.dwt")
 class Dwt(BaseExtractor):
-    """Energy of the wavelet bands of a step or of one of its phases, and what follows from it."""
+    """Energy of the wavelet bands of a step or one of its phases, and derived numbers."""
 
     source = "transient"
     unit = "A^2"
@@ -128,7 +128,7 @@ class Dwt(BaseExtractor):
 
     @property
     def variables(self) -> dict[str, Variable]:
-        """The energies, their status, what is derived from the bands, and the levels computed."""
+        """The energies, their status, numbers derived from the bands, and the levels computed."""
 
         def per_band(unit: str, text: str) -> Variable:
             return Variable(unit, text, self.output_shape, self.output_dims, self.output_labels)
@@ -166,7 +166,7 @@ class Dwt(BaseExtractor):
         }
 
     def extract_batch(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
-        """Compute the features of many steps; the same bits as one by one."""
+        """Compute the features of many steps, with the same bits as one by one."""
         interval, period = gate_timing(batch.values, len(batch), params)
         begins, ends = batch.offsets[:-1], batch.offsets[1:]
         failed = np.zeros(len(batch), np.int8)
@@ -220,7 +220,7 @@ def phases(
     ----------
     batch
         Steps with ``drain_current``, and ``original_time``, ``Vg``, ``gate_period``,
-        ``duty_cycle`` where they are known.
+        ``duty_cycle`` if they are known.
     interval, period
         Sampling intervals and gate periods.  Shape (n_steps,), in s.
     params
@@ -228,8 +228,8 @@ def phases(
 
     Returns
     -------
-    Begin and end of the phases, equal where there is none, shape (n_steps,); the status of those
-    steps, else 0; and what cut the cycles.
+    Begin and end of the phases, equal if there is none, shape (n_steps,); the status of steps
+    without a phase, else 0; and the source of the cycles.
     """
     duty_cycle = np.asarray(batch.values.get("duty_cycle", np.full(len(batch), np.nan)), np.float64)
     begins = batch.offsets[:-1].copy()
@@ -276,8 +276,8 @@ def phases_of_gate(
 ) -> NDArray[np.int64]:
     """Return begin and end of the on or off phases of a step by its recorded gate.
 
-    An off phase that a step begins with follows no on phase, and is left out.  Shape (n_cycles, 2);
-    (0, 2) where the gate is no square wave.
+    An off phase at the beginning of a step follows no on phase, and is left out.  Shape
+    (n_cycles, 2), or (0, 2) if the gate is no square wave.
     """
     runs = np.empty((current.size // 2 + 2, 3), np.int64)
     n = int(edges.complete_cycles(runs, edges.gate_runs(np.ascontiguousarray(gate_voltage), runs)))
@@ -301,9 +301,9 @@ def phase(
     duty_cycle: float,
     params: Mapping[str, Any],
 ) -> tuple[int, int] | None:
-    """Return begin and end of one phase by the period, None where the step has it not whole.
+    """Return begin and end of one phase from the period, None if the step has only a part of it.
 
-    ``t`` as :func:`.clock.step_clock` returns it.
+    ``t`` is the result of :func:`.clock.step_clock`.
     """
     span = float(t[-1]) + 1.0 if t.size else float(current.size)
     n_cycles = gate.count_cycles(span, samples_per_period)
@@ -315,7 +315,7 @@ def phase(
     on, on_length, off, off_length = gate.phase_offsets(signal, starts, duty_cycle)
     cycle = params["cycle"] - 1
     first, length = (on, on_length) if params["part"] == "on" else (off, off_length)
-    # An off phase at the begin of the period follows the on phase of the period before.
+    # An off phase at the beginning of the period follows the on phase of the previous period.
     if params["part"] == "off" and off < on:
         cycle += 1
     if cycle >= n_cycles or starts[cycle] + first + length > current.size:
