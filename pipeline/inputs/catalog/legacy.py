@@ -89,7 +89,7 @@ def import_legacy(
     with _snapshot(source) as copy:
         if not _is_legacy(copy):
             raise CatalogError(
-                f"{path}: is no catalog of the software in use until now (a SQLite file with the "
+                f"{path}: is no catalog of the earlier software (a SQLite file with the "
                 f"tables {' and '.join(sorted(_TABLES))})"
             )
         rows = copy.execute("SELECT * FROM experiments ORDER BY id").fetchall()

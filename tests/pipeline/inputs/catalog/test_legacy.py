@@ -139,7 +139,7 @@ def test_import_legacy__something_else(catalog: Catalog, tmp_path: Path) -> None
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE experiments (id INTEGER)")
     connection.close()
-    with pytest.raises(CatalogError, match="no catalog of the software"):
+    with pytest.raises(CatalogError, match="no catalog of the earlier software"):
         catalog.import_legacy(path)
     with pytest.raises(CatalogError, match="no such file"):
         catalog.import_legacy(tmp_path / "absent.db")
