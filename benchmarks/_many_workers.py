@@ -18,10 +18,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import dask
 from distributed import Client, Scheduler, Worker
 
 import oectflow as of
-from oectflow.cluster.settings import DASK_CONFIG, WORKER_ENVIRONMENT, as_environment
+from oectflow.cluster.settings import (
+    CLIENT_CONFIG,
+    DASK_CONFIG,
+    WORKER_ENVIRONMENT,
+    as_environment,
+)
 
 #: With more workers than this, what each does in the background would be most of what a small
 #: machine does: 0.4 % of a core for each.
@@ -68,7 +74,7 @@ def many_workers(n_workers: int, n_processes: int = 4) -> Iterator[ManyWorkers]:
         # As for any scheduler that runs already: every worker loads the kernels first.  What sleeps
         # needs none, and hundreds in one process would all do that.
         connect = of.connect if n_workers <= MOST_AWAKE else Client
-        with connect(address, timeout=120) as client:
+        with dask.config.set(CLIENT_CONFIG), connect(address, timeout=120) as client:
             scheduler, *workers = (process.pid for process in processes)
             yield ManyWorkers(client, scheduler, tuple(workers))
     finally:

@@ -25,8 +25,9 @@ from oectflow.cluster.hub import lead_dashboards_through_hub
 from oectflow.cluster.jobs import Jobs, wait_for_workers
 from oectflow.cluster.kubernetes import start_kubernetes
 from oectflow.cluster.local import start_local
-from oectflow.cluster.plugins import PinToSocket, WarmUp, warm_up_here
+from oectflow.cluster.plugins import NOT_READY, PinToSocket, WarmUp, warm_up_here
 from oectflow.cluster.security import given_certificates
+from oectflow.cluster.settings import CLIENT_CONFIG
 from oectflow.cluster.shared import NoWorkers, SharedClient, find_able, resource_for
 from oectflow.cluster.ssh import start_ssh
 from oectflow.cluster.versions import (
@@ -145,7 +146,8 @@ def connect(
         if wanted is not None:
             how = {"Adaptive": WholeJobs, "processes": jobs.processes} if jobs else {}
             cluster.adapt(minimum=wanted[0], maximum=wanted[1], **how)
-        client = _OwningClient(cluster)
+        with dask.config.set(CLIENT_CONFIG):
+            client = _OwningClient(cluster)
     except BaseException:
         cluster.close()
         raise
@@ -255,7 +257,7 @@ def _existing(
             "security={'ca_file': …, 'cert': …, 'key': …}"
         )
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), dask.config.set(CLIENT_CONFIG):
             # What differs is said below, and of the packages that matter.
             warnings.simplefilter("ignore", VersionMismatchWarning)
             client = SharedClient(address, timeout=answer, security=security)
@@ -301,6 +303,9 @@ def _patiently(
             if not gone:
                 raise
         except CommClosedError as error:
+            for _, why in client.get_events(NOT_READY):
+                # Another one has said what is wrong, and has left.
+                raise ClusterError(f"connect({spec!r}): {why}") from error
             # Its job is over, or it has had more memory than its share.
             gone += 1
             if gone == _ATTEMPTS:

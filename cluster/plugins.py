@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import importlib
+import hashlib
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -37,6 +38,9 @@ _SECONDS_TO_WAIT = 180.0
 _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 _OWN_PAGES_FROM, _KEPT_FREE = 32 * 2**20, 128 * 2**20
 
+
+#: The topic of Dask's events under which workers say why they leave instead of getting ready.
+NOT_READY = "oectflow-not-ready"
 
 #: Of a resource that is no limit.
 _PLENTY = 1e9
@@ -82,6 +86,18 @@ def warm_up_here(module: str, beside: str) -> None:
         found.warm_up_here(beside=beside)
     else:
         found.warm_up()
+
+
+def lock_name(module: str) -> str:
+    """Return the name of the lock for those who compile the same code into the same cache."""
+    try:
+        found = importlib.util.find_spec(module)
+    except ImportError:
+        # Whoever imports it will say so.
+        found = None
+    source = found.origin if found is not None else None
+    what = "\0".join((module, source or "", os.environ.get("NUMBA_CACHE_DIR", "")))
+    return f"warm-up-{hashlib.blake2b(what.encode(), digest_size=8).hexdigest()}.lock"
 
 
 @contextlib.contextmanager
@@ -151,11 +167,13 @@ class WarmUp(WorkerPlugin):
             logger.warning("this worker is given no tasks of oectflow: it %s", other)
             return None
         if other:
+            # Where another worker is lost at that moment, Dask tells the client nothing but that.
+            worker.log_event(NOT_READY, f"worker {worker.address} {other}")
             # Dask only logs what a plugin raises in a worker that joins late.
             worker.loop.add_callback(worker.close, reason=f"oectflow: it {other}")
             raise ClusterError(f"worker {worker.address} {other}")
         keep_freed_memory()
-        with one_compiles_first(scratch_folder() / "warm-up.lock"):
+        with one_compiles_first(scratch_folder() / lock_name(self.module)):
             warm_up(self.module)
         return self._announce(worker) if self.resource else None
 

@@ -21,6 +21,11 @@ DASK_CONFIG: dict[str, Any] = {
     "distributed.worker.profile.interval": "100ms",
 }
 
+#: Of a client: for how long the scheduler may leave what it is sent unread.  Dask takes a scheduler
+#: for dead that is busy for 30 s, with many workers or on a machine that others use, too, if more
+#: waits to be sent than the system's buffers hold.  A worker gets as long to give a sign of life.
+CLIENT_CONFIG: dict[str, Any] = {"distributed.comm.timeouts.tcp": "300s"}
+
 #: Parallelism comes from Dask alone: a library with threads of its own would take the cores of its
 #: neighbours.  Dask pins BLAS and OpenMP, but not Numba.  Arrow's default memory pool keeps what
 #: it has freed: 170 MB more per worker after 60 files.  With the system's pool nothing is left to

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 
 from oectflow.errors import ClusterError
@@ -65,13 +66,20 @@ def what_differs(ours: Mapping[str, str | None], found: Mapping[str, str | None]
     table = differences(ours, found)
     missing = [name for name in ours if found[name] is None]
     if missing:
-        return (
-            f"has no {', '.join(missing)}; pip install oectflow=={ours.get('oectflow')} in its "
-            "environment"
-        )
+        return f"has no {', '.join(missing)}; {_remedy(str(ours.get('oectflow')))}"
     if str(found.get("oectflow")).startswith("cannot"):
         return f"has an oectflow that {found['oectflow']}; install it anew there"
     return f"has other versions: {table}; install the same ones on both sides" if table else ""
+
+
+def _remedy(version: str) -> str:
+    if re.fullmatch(r"[\d.]+((a|b|rc)\d+)?", version):
+        return f"pip install oectflow=={version} in its environment"
+    # No index has what lies between two releases.
+    return (
+        f"install oectflow {version} in its environment: copy the checkout of this side there, "
+        "its .git folder included, and pip install that folder"
+    )
 
 
 def check_versions(

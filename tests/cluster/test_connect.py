@@ -5,9 +5,11 @@ from __future__ import annotations
 import dask
 import pytest
 from distributed import Client, LocalCluster, Security
+from distributed.comm import CommClosedError
 
 from oectflow.cluster import connect as module
-from oectflow.cluster.connect import connect
+from oectflow.cluster.connect import _patiently, connect
+from oectflow.cluster.plugins import NOT_READY
 from oectflow.cluster.security import given_certificates, temporary_certificates
 from oectflow.cluster.versions import check_versions
 from oectflow.errors import ClusterError
@@ -101,6 +103,52 @@ def test_connect__a_worker_that_goes_before_it_is_ready_is_waited_for_anew(
         assert client.submit(sum, [1, 2]).result() == 3
     assert said.stat().st_size >= 2
     assert "a worker has gone before it was ready" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spec", ["local", "tcp://127.0.0.1:8786"])
+def test_connect__a_client_waits_longer_for_a_busy_scheduler(spec, monkeypatch):
+    """Dask's 30 s end a run whose scheduler cannot read for so long; see cluster/settings.py."""
+
+    class Seen(Exception):
+        pass
+
+    def client(*args, **options):
+        raise Seen(dask.config.get("distributed.comm.timeouts.tcp"))
+
+    class FakeCluster:
+        dashboard_link = ""
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr(module, "_start", lambda kind, settings, adapt: (FakeCluster(), None))
+    monkeypatch.setattr(module, "warm_up_here", lambda kernels, beside: None)
+    monkeypatch.setattr(module, "_OwningClient", client)
+    monkeypatch.setattr(module, "SharedClient", client)
+    before = dask.config.get("distributed.comm.timeouts.tcp")
+    with pytest.raises(Seen, match="300s"):
+        connect(spec)
+    assert dask.config.get("distributed.comm.timeouts.tcp") == before
+
+
+def test_patiently__says_what_another_worker_has_said_before_it_left():
+    """One has other versions and leaves; the connection to another is lost at that moment."""
+    attempts = []
+
+    class FakeClient:
+        def get_events(self, topic):
+            assert topic == NOT_READY
+            return [(1.0, "worker tcp://w has other versions: numba 0.1 (here 0.61)")]
+
+    def prepare(timeout):
+        attempts.append(timeout)
+        raise CommClosedError("to tcp://v")
+
+    with pytest.raises(
+        ClusterError, match=r"connect\('slurm'\): worker tcp://w has other versions"
+    ):
+        _patiently(FakeClient(), "slurm", prepare, 60.0)
+    assert len(attempts) == 1
 
 
 def test_connect__address(running, monkeypatch):

@@ -19,6 +19,7 @@ from oectflow.cluster.plugins import (
     PinToSocket,
     WarmUp,
     cores_by_socket,
+    lock_name,
     one_compiles_first,
     parse_cpu_list,
 )
@@ -123,10 +124,34 @@ def test_warm_up__names_the_versions():
         def close(self, reason):
             self.reason = reason
 
+        def log_event(self, topic, message):
+            self.event = topic, message
+
     worker = FakeWorker()
     with pytest.raises(ClusterError, match=r"worker tcp://w has other versions: numba .*here 0\.1"):
         WarmUp("os", {"numba": "0.1"}).setup(worker)
     assert "numba" in worker.reason
+    topic, message = worker.event
+    assert topic == plugins.NOT_READY
+    assert message.startswith("worker tcp://w has other versions: numba ")
+
+
+def test_lock__is_shared_by_those_who_compile_the_same_into_the_same_place(tmp_path, monkeypatch):
+    """Two checkouts of a user have kernels of one name, and do not wait for each other."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    names = {}
+    for checkout in ("one", "other"):
+        (tmp_path / checkout).mkdir()
+        (tmp_path / checkout / "kernels_of_a_checkout.py").touch()
+        with monkeypatch.context() as patch:
+            patch.syspath_prepend(str(tmp_path / checkout))
+            names[checkout] = lock_name("kernels_of_a_checkout")
+            assert lock_name("kernels_of_a_checkout") == names[checkout]
+            patch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+            names[checkout, "elsewhere"] = lock_name("kernels_of_a_checkout")
+    assert len(set(names.values())) == 4
+    # What is not there is named by whoever imports it.
+    assert lock_name("no_such_package.kernels").endswith(".lock")
 
 
 @pytest.mark.parametrize(

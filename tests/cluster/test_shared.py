@@ -179,3 +179,12 @@ def test_what_differs_says_what_to_do():
     assert "has no oectflow, numba; pip install oectflow==1.0" in what_differs(
         ours, {"python": "3.11", "oectflow": None, "numba": None}
     )
+
+
+def test_what_differs_names_no_version_that_no_index_has():
+    # As between two releases: "0.2.0.dev469+g76783e955".
+    ours = {"python": "3.11", "oectflow": "0.2.0.dev469+g76783e955"}
+    said = what_differs(ours, {"python": "3.11", "oectflow": None})
+    assert "has no oectflow; install oectflow 0.2.0.dev469+g76783e955 in its environment" in said
+    assert "copy the checkout" in said
+    assert "==" not in said
