@@ -152,14 +152,21 @@ class RunCounters:
         if not topic.startswith(TOPIC_PREFIX) or not isinstance(event, Mapping):
             return
         run = topic.removeprefix(TOPIC_PREFIX)
-        if event.get("kind") == "begun":
+        kind = event.get("kind", "")
+        if kind == "begun":
             self._begun(run, event)
-            return
-        count = {"entered": self._entered, "batch": self._batch, "written": self._written}.get(
-            event.get("kind", "")
-        )
-        if count is None:
-            return
+        elif kind == "entered":
+            for one in event["experiments"]:
+                self._count(run, one, self._entered)
+        elif kind in ("batch", "written"):
+            self._count(run, event, self._batch if kind == "batch" else self._written)
+
+    def _count(
+        self,
+        run: str,
+        event: Mapping[str, Any],
+        count: Callable[[ExperimentRow, Mapping[str, Any], float], None],
+    ) -> None:
         now = self.clock()
         key = (run, event["experiment_id"])
         row = self.rows.get(key)

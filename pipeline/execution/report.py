@@ -144,7 +144,7 @@ class RunReport:
     plan
         The plan, and the time that it took.
     core_seconds
-        Wall time of computing, multiplied by the number of cores held for it.
+        Cores held for computing, added up over the time for which they were held.
     n_bytes_raw
         Bytes of the raw files from which something was computed.
     """

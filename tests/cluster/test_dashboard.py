@@ -36,7 +36,8 @@ class Clock:
 
 
 def entered(name="e", n_steps=10, n_logical=20):
-    return {"kind": "entered", "experiment_id": name, "n_steps": n_steps, "n_logical": n_logical}
+    one = {"experiment_id": name, "n_steps": n_steps, "n_logical": n_logical}
+    return {"kind": "entered", "experiments": [one]}
 
 
 def batch(name="e", features=("tau", "gm"), n_steps=5, n_errors=0):

@@ -7,6 +7,9 @@
                       cycle_peaks ─┘                 ▲
     hash ────────────────────────────────────────────┘
 
+If nobody would gain anything from dividing an experiment, all of this is one task, which is
+called like its features.
+
 If every step is a task, a derived feature whose steps can be computed separately is also one task
 per step: ``tau ─► tau_ratio ─► derive``.
 
@@ -34,7 +37,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 # free, so that memory stays bounded.
 from oectflow.cluster.dask_internals import List, Task, TaskRef
 from oectflow.pipeline.execution.planning.actions import Submit
-from oectflow.pipeline.execution.planning.batches import Key, StepBatch
+from oectflow.pipeline.execution.planning.batches import Key, StepBatch, label_of
 from oectflow.pipeline.execution.planning.work import ExperimentTask
 from oectflow.pipeline.execution.worker.build_table import Extracted
 from oectflow.pipeline.execution.worker.isolate import extract_isolated
@@ -43,6 +46,7 @@ from oectflow.pipeline.execution.worker.tasks import (
     NamedExtractor,
     derive_features,
     derive_step,
+    extract_experiment,
     extract_features,
     hash_source,
     needed_arrays,
@@ -98,14 +102,14 @@ class GraphBuilder:
         # are.
         short = [batch for batch in submit.batches if not batch.urgency]
         for batch in short:
-            in_batch = together.setdefault((batch.source, batch.start, batch.stop), [])
+            in_batch = together.setdefault(batch.steps, [])
             in_batch += [self._specs[name] for name in batch.features]
-        sharing = Counter((batch.source, batch.start, batch.stop) for batch in short)
+        sharing = Counter(batch.steps for batch in short)
         reads: dict[tuple[str, int, int], TaskRef] = {}
         keys: dict[StepBatch, Key] = {}
         for batch in submit.batches:
             specs = tuple(self._specs[name] for name in batch.features)
-            steps = (batch.source, batch.start, batch.stop)
+            steps = batch.steps
             root = True
             if batch in submit.isolated:
                 call: tuple[Any, ...] = (extract_isolated, task, specs, *steps)
@@ -139,6 +143,8 @@ class GraphBuilder:
         -------
         The graph, and the key of the sink, whose result is a small record.
         """
+        if submit.as_one:
+            return self._as_one(task, submit)
         graph, keys = self.batches(task, submit)
         add = _Adder(graph, task, uuid.uuid4().hex[:8])
         parts = [
@@ -154,6 +160,20 @@ class GraphBuilder:
         digest = add("hash", 0, 0, hash_source, task, *after, root=not after)
         sink = add("write", 0, 0, write_experiment, task, self._features, table, digest)
         return graph, sink.key
+
+    def _as_one(self, task: ExperimentTask, submit: Submit) -> tuple[Graph, Key]:
+        together: dict[tuple[str, int, int], list[NamedExtractor]] = {}
+        for batch in submit.batches:
+            # Steps are read once for all that need them.
+            in_batch = together.setdefault(batch.steps, [])
+            in_batch += [self._specs[name] for name in batch.features]
+        batches = [(tuple(specs), *steps) for steps, specs in together.items()]
+        label = label_of([name for batch in submit.batches for name in batch.features])
+        n_logical = sum(batch.n_logical for batch in submit.batches)
+        graph: Graph = {}
+        add = _Adder(graph, task, uuid.uuid4().hex[:8])
+        call = (extract_experiment, task, self._features, batches)
+        return graph, add(label, 0, n_logical, *call, root=True).key
 
     def _derived_steps(
         self, task: ExperimentTask, keys: Mapping[StepBatch, Key], add: _Adder

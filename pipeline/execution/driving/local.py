@@ -26,9 +26,7 @@ from oectflow.pipeline.execution.worker.tasks import (
     NamedExtractor,
     batch_done,
     compute_batch,
-    derive_features,
-    hash_source,
-    write_experiment,
+    finish_experiment,
 )
 from oectflow.pipeline.features.feature_list import FeatureList
 
@@ -133,9 +131,8 @@ class LocalThreads:
             self._finish(task)
 
     def _finish(self, task: ExperimentTask) -> None:
-        table = derive_features(task, self._features, self.take_parts(task.index))
-        record = write_experiment(task, self._features, table, hash_source(task))
-        self._wake(Over(task.index, record))
+        parts = self.take_parts(task.index)
+        self._wake(Over(task.index, finish_experiment(task, self._features, parts)))
 
 
 def thread_overheads() -> Overheads:

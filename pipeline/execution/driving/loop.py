@@ -153,9 +153,9 @@ class Loop:
     def _submit(self, action: Submit) -> None:
         task = self._tasks[action.index]
         executor = self._on_cluster()
-        if not executor.knows(action.index) or executor.is_retry(action.index):
-            executor.client.log_event(self._topic, self._entered(action.index))
-        executor.submit(task, action, self._here.take_parts(action.index))
+        enters = not executor.knows(action.index) or executor.is_retry(action.index)
+        entered = self._entered(action.index) if enters else None
+        executor.submit(task, action, self._here.take_parts(action.index), entered)
 
     def _on_cluster(self) -> ClusterExecutor:
         if self._executor is None:
@@ -163,7 +163,9 @@ class Loop:
             assert client is not None
             # Nothing but what asks the cluster can raise an OSError from now on.
             self._stack.enter_context(scheduler_needed(OSError))
-            self._executor = ClusterExecutor(client, self._graphs, self._wakeups.put)
+            self._executor = ClusterExecutor(
+                client, self._graphs, self._wakeups.put, self._cluster.held.see
+            )
             self._stack.enter_context(self._executor.listening(self._topic))
             client.log_event(self._topic, self._begun())
         return self._executor
@@ -174,6 +176,8 @@ class Loop:
 
     def _hear(self) -> bool:
         """Wait for what happens next and handle it; False at the end of the run."""
+        if self._executor is not None and self._wakeups.empty():
+            self._executor.flush()
         try:
             seconds = self._wake_at - time.perf_counter()
             if seconds <= 0:
@@ -264,7 +268,6 @@ class Loop:
     def _entered(self, index: int) -> dict[str, Any]:
         task = self._tasks[index]
         return {
-            "kind": "entered",
             "experiment_id": task.experiment_id,
             "n_steps": task.n_rows,
             "n_logical": n_logical(self._state.jobs[index], self._state.ledger.traits),

@@ -330,7 +330,8 @@ def _graph_of(run: _Run, state: RunState, experiment: str) -> Delayed:
         named_extractors(run.extractors), PickledOnce(run.features),
         by_step=run.granularity == "step",
     )  # fmt: skip
-    graph, sink = builder.experiment(job.task, Submit(job.index, batches))
+    small = state.ledger.is_one_task(job, seconds, run.granularity)
+    graph, sink = builder.experiment(job.task, Submit(job.index, batches, as_one=small))
     return delayed(graph, [sink], batches, job.index)[0]
 
 
@@ -473,12 +474,16 @@ def _extract(
         n_threads = thread_overheads().n_workers if "threads" in run.plan.ways else 1
         # Of a run that had nothing to compute, nobody is asked about workers.
         machines = machines_of(cluster.client if run.jobs else None, n_threads)
+        cluster.held.see(machines["cores"])
+        alone = machines["cluster"] is None
         report = RunReport(
             [run.records[index] for index in sorted(run.records)],
             run.plan.actual_seconds,
             str(folder),
             run.plan,
-            core_seconds=(run.plan.actual_seconds - looking) * machines["cores"],
+            core_seconds=(
+                (run.plan.actual_seconds - looking) * n_threads if alone else cluster.held.total
+            ),
             n_bytes_raw=sum(job.task.identity.size for job in run.jobs),
         )
         why = {job.task.experiment_id: job.why for job in run.jobs}
@@ -497,6 +502,7 @@ def _carry_out(run: _Run, cluster: LazyCluster, folder: Path, *, progress: bool)
     # Otherwise it would be part of what the first steps are seen to cost.
     warm_up_here(one.name for one in run.extractors.values() if is_built_in(type(one)))
     if cluster.client is not None:
+        cluster.look()
         sizes = ((job.task.path, job.task.identity.size) for job in run.jobs)
         check_disks(cluster.client, folder, sizes)
     begin = time.perf_counter()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -66,15 +66,18 @@ def scheduler_needed(*also: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def workers_missed(client: Client) -> Iterator[None]:
-    """Log a warning while a cluster has no workers, and once more when it has some again.
+def workers_watched(client: Client, see: Callable[[int], None]) -> Iterator[None]:
+    """Look at the workers of a cluster now and then.
 
-    Tasks wait for workers without limit, because a batch system may start them in an hour.
+    A warning is logged while there are none, and once more when there are some again.  Tasks wait
+    for workers without limit, because a batch system may start them in an hour.
 
     Parameters
     ----------
     client
         Client of the cluster.
+    see
+        Called with the number of cores that they have together.
     """
     over = threading.Event()
 
@@ -84,9 +87,10 @@ def workers_missed(client: Client) -> Iterator[None]:
             if client.status != "running":
                 continue
             try:
-                there = bool(client.nthreads())
+                there = sum(client.nthreads().values())
             except (OSError, RuntimeError):  # the run itself meets this, too
                 continue
+            see(there)
             if there and n_absent >= 2:
                 logger.warning("there are workers again: the run goes on")
             n_absent = 0 if there else n_absent + 1
@@ -97,7 +101,7 @@ def workers_missed(client: Client) -> Iterator[None]:
                     client.scheduler.address if client.scheduler else "?",
                 )
 
-    threading.Thread(target=look, name="oectflow workers missed", daemon=True).start()
+    threading.Thread(target=look, name="oectflow workers watched", daemon=True).start()
     try:
         yield
     finally:

@@ -25,6 +25,8 @@ class Submit:
         Of the batches, those that run in a process of their own.
     hash_last
         Whether the raw file is hashed after everything else.
+    as_one
+        Whether all of it is one task, which also writes the results.
     """
 
     index: int
@@ -32,6 +34,7 @@ class Submit:
     whole: bool = True
     isolated: frozenset[StepBatch] = frozenset()
     hash_last: bool = False
+    as_one: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,16 +78,26 @@ class StepBatch:
     urgency: int = 0
 
     @property
+    def steps(self) -> tuple[str, int, int]:
+        """Source, first step, and the one behind the last."""
+        return self.source, self.start, self.stop
+
+    @property
     def n_logical(self) -> int:
         """Number of logical tasks (feature, step) in the batch."""
         return (self.stop - self.start) * len(self.features)
 
     @property
     def label(self) -> str:
-        """What the dashboard shows for it: the features' names, if need be shortened."""
-        shown = "+".join(self.features[:_NAMES_SHOWN])
-        hidden = len(self.features) - _NAMES_SHOWN
-        return f"{shown}+{hidden}more" if hidden > 0 else shown
+        """What the dashboard shows for it."""
+        return label_of(self.features)
+
+
+def label_of(features: Sequence[str]) -> str:
+    """Return what the dashboard shows for a task: the features' names, if need be shortened."""
+    shown = "+".join(features[:_NAMES_SHOWN])
+    hidden = len(features) - _NAMES_SHOWN
+    return f"{shown}+{hidden}more" if hidden > 0 else shown
 
 
 def check_granularity(granularity: Granularity) -> None:

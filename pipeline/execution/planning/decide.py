@@ -14,9 +14,11 @@ from dataclasses import dataclass
 
 from oectflow.pipeline.execution.events import LEAST_MARGIN, Overheads
 
-#: Tasks of an experiment beside its batches: to hash the raw file, to put the table together, to
-#: write it.
+#: Tasks of an experiment that is divided, beside its batches: to hash the raw file, to put the
+#: table together, to write it.
 _CHORES = 3
+#: Tasks of an experiment that is divided in two.
+_LEAST = 2 + _CHORES
 #: Standard deviation of the cost of a step, as a share of the mean; only how evenly the last
 #: batches end depends on it.
 VARIATION = 0.5
@@ -72,9 +74,11 @@ def wall_seconds(
     # Where two processes have one core and a half, each of them is slower.
     slower = at_once / min(at_once, max(1.0, overheads.effective))
     batch = seconds / n_batches * slower + overheads.per_worker
-    n_tasks = n_batches + _CHORES * n_experiments
+    # With a batch for each experiment, or fewer, each is one task.
+    chores = _CHORES if n_batches > n_experiments else 0
+    n_tasks = max(n_batches, n_experiments) + chores * n_experiments
     dispatched = n_tasks * overheads.per_batch + batch
-    worked = (at_once + _CHORES * min(n_experiments, 1)) * overheads.per_batch + rounds * batch
+    worked = (at_once + chores * min(n_experiments, 1)) * overheads.per_batch + rounds * batch
     written = writing / max(1.0, min(n_experiments, overheads.effective))
     # Expected maximum of sums of costs that vary: of the workers, the last one counts.
     items = n_items / n_batches * rounds
@@ -117,6 +121,9 @@ def decide(
     # Batches that go round evenly: otherwise shorter ones seem better only because they do.
     least = w * math.ceil(least / w) if least > w else least
     numbers = {min(n_items, max(n, least)) for n in wanted}
+    if w <= n_experiments <= n_items and seconds <= n_experiments * _LEAST * overheads.enough:
+        # To divide an experiment makes so many tasks of it that these are shorter than is enough.
+        numbers.add(n_experiments)
     predicted, n_batches = min(
         (wall_seconds(seconds, n_items, n, overheads, n_experiments, writing), n)
         for n in sorted(numbers)

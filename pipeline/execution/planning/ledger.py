@@ -26,6 +26,9 @@ from oectflow.pipeline.execution.planning.work import Job, Trait
 _BATCH_SHARE = 1 / 8
 #: The end of a run: so many rounds of the longest tasks.
 _LAST_ROUNDS = 8
+#: An experiment that takes up to so many times as long as a batch should is not divided: its parts
+#: would need four more tasks, and what it takes is known no better.
+_WHOLE = 1.25
 
 _Load = Mapping[tuple[str, float], float]
 
@@ -153,6 +156,18 @@ class Ledger:
             reading=reading,
             n_bytes=self.batch_bytes,
         )
+
+    def is_one_task(self, job: Job, batch_seconds: float, granularity: Granularity) -> bool:
+        """Whether nobody would gain anything if an experiment was divided.
+
+        Parameters
+        ----------
+        job, batch_seconds, granularity
+            As in :meth:`batches`.
+        """
+        load = self._load(job)
+        takes = self._sum(load) - self._sum(load, "write")
+        return granularity == "auto" and takes <= _WHOLE * batch_seconds
 
     def foresee(self, job: Job) -> None:
         """Count what the features of an experiment are expected to take, once for each."""

@@ -204,7 +204,7 @@ class RunState:
         if entry is None:
             # Dask has computed it again for a worker that was lost.
             return
-        self._window.change(entry, entry.left - 1, whole=entry.whole)
+        self._window.change(entry, entry.left - 1, whole=entry.whole, as_one=entry.as_one)
         if done.is_here:
             entry.here = max(0, entry.here - 1)
             self._late = math.inf
@@ -239,7 +239,7 @@ class RunState:
         """
         entry = self._window.find(event.index)
         assert entry is not None
-        blamed = batches_of(event.key, entry.batches)
+        blamed = [*entry.batches] if entry.as_one else batches_of(event.key, entry.batches)
         anew: list[StepBatch] = []
         guilty = [batch for batch in blamed if batch not in entry.isolated]
         for batch in guilty:
@@ -452,7 +452,10 @@ class RunState:
                 return
             if n_whole and not self._has_room(self._queue[0]):
                 return
-            yield self._enter(self._queue.popleft())
+            action = self._enter(self._queue.popleft())
+            if action.batches or action.whole:
+                # Otherwise all that is left of it runs here, and its end is submitted then.
+                yield action
 
     def _has_room(self, job: Job) -> bool:
         """Whether the workers have the memory for another experiment."""
@@ -473,20 +476,31 @@ class RunState:
         batches = self.ledger.batches(job, self.batch_seconds, self._granularity)
         entry = self._window.find(job.index)
         if self.way == "cluster" or (entry is not None and entry.on_cluster):
-            return self._submit(job, batches)
+            small = self.ledger.is_one_task(job, self.batch_seconds, self._granularity)
+            return self._submit(job, batches, as_one=small and entry is None)
         return self._run_here(job, batches)
 
-    def _submit(self, job: Job, batches: Sequence[StepBatch], *, whole: bool = True) -> Submit:
+    def _submit(
+        self,
+        job: Job,
+        batches: Sequence[StepBatch],
+        *,
+        whole: bool = True,
+        as_one: bool = False,
+    ) -> Submit:
         crashed = {name for name, trait in self._traits.items() if trait.crashed}
         batches = _divided(batches, crashed)
-        entry = self._hand_out(job, batches, whole=whole)
+        isolated = {batch for batch in batches if crashed.intersection(batch.features)}
+        as_one = as_one and not isolated
+        entry = self._hand_out(job, batches, whole=whole, as_one=as_one)
         entry.batches += batches
-        entry.isolated |= {batch for batch in batches if crashed.intersection(batch.features)}
+        entry.isolated |= isolated
         entry.on_cluster = True
         # A batch that is running here belongs to the results: the end waits for it.
         return Submit(
-            job.index, tuple(batches), whole and not entry.here, frozenset(entry.isolated)
-        )
+            job.index, tuple(batches), whole and not entry.here, frozenset(entry.isolated),
+            as_one=as_one,
+        )  # fmt: skip
 
     def _run_here(self, job: Job, batches: Sequence[StepBatch], *, whole: bool = True) -> RunHere:
         unseen = {name for name, trait in self._traits.items() if not trait.trusted}
@@ -496,9 +510,11 @@ class RunState:
         isolated = frozenset(batch for batch in batches if unseen.intersection(batch.features))
         return RunHere(job.index, tuple(batches), whole, isolated, self.way != "threads")
 
-    def _hand_out(self, job: Job, batches: Sequence[StepBatch], *, whole: bool) -> Entry:
+    def _hand_out(
+        self, job: Job, batches: Sequence[StepBatch], *, whole: bool, as_one: bool = False
+    ) -> Entry:
         entry = self._window.enter(job)
-        self._window.change(entry, entry.left + len(batches), whole=whole)
+        self._window.change(entry, entry.left + len(batches), whole=whole, as_one=as_one)
         self.ledger.begun(job, batches)
         self.ledger.handed_out(batches)
         return entry

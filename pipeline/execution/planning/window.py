@@ -20,7 +20,7 @@ class Entry:
     ``left`` counts batches that are not done, ``here`` those of them that this process computes;
     ``whole`` says that all of it was handed out.  Both ``left`` and ``whole`` are changed by the
     window.  ``divided`` have come from a batch that killed a worker, ``isolated`` have killed one
-    although they were divided.
+    although they were divided.  ``as_one`` says that one task computes and writes it.
     """
 
     job: Job
@@ -32,11 +32,12 @@ class Entry:
     divided: set[StepBatch] = field(default_factory=set)
     isolated: set[StepBatch] = field(default_factory=set)
     attempts: int = 0
+    as_one: bool = False
 
     @property
     def n_tasks(self) -> int:
         """How much there is to do of it, if all was handed out: to be written is a task, too."""
-        return max(1, self.left) if self.whole else 0
+        return max(1, 0 if self.as_one else self.left) if self.whole else 0
 
 
 class Window:
@@ -72,10 +73,10 @@ class Window:
         self._count(entry, -1)
         return entry
 
-    def change(self, entry: Entry, left: int, *, whole: bool) -> None:
+    def change(self, entry: Entry, left: int, *, whole: bool, as_one: bool = False) -> None:
         """Say how many batches of an experiment are left, and whether that is all of it."""
         self._count(entry, -1)
-        entry.left, entry.whole = max(0, left), whole
+        entry.left, entry.whole, entry.as_one = max(0, left), whole, as_one
         self._count(entry, 1)
 
     @property

@@ -1,8 +1,8 @@
 """The functions that run inside workers, and what they hand to each other.
 
 ``read_steps`` → ``extract_features`` (→ ``derive_step``) → ``derive_features`` →
-``write_experiment``.  Exceptions of extractors are caught in ``run_extractor``; what escapes from
-here is a fault of the machine, not of the data.
+``write_experiment``; or ``extract_experiment``, which calls all of them.  Exceptions of extractors
+are caught in ``run_extractor``; what escapes from here is a fault of the machine, not of the data.
 """
 
 from __future__ import annotations
@@ -427,6 +427,24 @@ def write_experiment(
         return record
     worker.log_event(task.topic, written_message(record))
     return record
+
+
+def finish_experiment(
+    task: ExperimentTask, pickled: PickledOnce[FeatureList], parts: Sequence[Extracted]
+) -> ExperimentRecord:
+    """Put the parts of one experiment together, and write its Parquet file."""
+    table = derive_features(task, pickled, parts)
+    return write_experiment(task, pickled, table, hash_source(task))
+
+
+def extract_experiment(
+    task: ExperimentTask,
+    pickled: PickledOnce[FeatureList],
+    batches: Sequence[tuple[Sequence[NamedExtractor], str, int, int]],
+) -> ExperimentRecord:
+    """Compute all batches of one experiment, one after the other, and write its Parquet file."""
+    parts = [read_and_extract(task, *batch) for batch in batches]
+    return finish_experiment(task, pickled, parts)
 
 
 def written_message(record: ExperimentRecord) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, get_task_stream
 
 import oectflow.pipeline.execution.driving.run as run_module
 from oectflow.errors import ConfigError, StorageError
@@ -123,6 +124,27 @@ def test_auto__what_nobody_has_seen_runs_on_the_cluster_however_little_it_is(
     assert first.plan.ways == ["cluster"]
     run(lab, tmp_path / "reference", features, client=slow_client, granularity="step")
     same_results(tmp_path / "out", tmp_path / "reference")
+
+
+def test_auto__a_small_experiment_is_one_task_with_the_same_results(lab, tmp_path, mortal_client):
+    features = PEAK | {
+        "largest": {"extractor": "transfer.absI_max", "input": "transfer"},
+        "ratio": {"func": "peak / largest"},
+    }
+    out = known(tmp_path / "out", features, 1e-2)
+    reference = tmp_path / "reference"
+    run(lab, reference, features, client=mortal_client, granularity="step")
+    with told(mortal_client, 1e-2) as client, get_task_stream(client) as stream:
+        report = run(lab, out, features, client=client)
+    assert report.plan.ways == ["cluster"]
+    assert len({task["key"] for task in stream.data}) == 3
+    same_results(out, reference)
+    for path in sorted(reference.glob("*.parquet")):
+        one, two = (pq.read_table(folder / path.name).to_pandas() for folder in (out, reference))
+        assert one[sorted(one)].equals(two[sorted(two)])
+        one, two = read_metadata(out / path.name), read_metadata(path)
+        same = ("source", "identity", "versions", "n_rows", "warnings")
+        assert {key: one[key] for key in same} == {key: two[key] for key in same}
 
 
 def counting(name, folder, seconds):

@@ -14,18 +14,21 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
 import pytest
-from distributed import Client, Future, LocalCluster
+from distributed import Client, Future, LocalCluster, get_task_stream
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
 from oectflow.errors import ClusterError, OutputError, StorageError
 from oectflow.extractors.base import BaseExtractor, register
+from oectflow.extractors.fingerprint import code_fingerprint, cost_fingerprint
 from oectflow.pipeline.execution.driving import scheduler as scheduler_module
+from oectflow.pipeline.execution.driving.cost_file import load_costs, save_costs
 from oectflow.pipeline.execution.driving.find_work import find_work
 from oectflow.pipeline.execution.driving.lock import only_run_in
-from oectflow.pipeline.execution.driving.overheads import ClusterMeter
+from oectflow.pipeline.execution.driving.overheads import ClusterMeter, meter_of
 from oectflow.pipeline.execution.driving.probe import ClusterProbe
 from oectflow.pipeline.execution.driving.run import extract, plan
+from oectflow.pipeline.execution.events import Overheads
 from oectflow.pipeline.execution.worker.children import worker_memory
 from oectflow.pipeline.execution.worker.isolate import extract_isolated
 from oectflow.pipeline.execution.worker.tasks import named_extractors
@@ -82,6 +85,28 @@ def test_poison__the_one_logical_task_is_found_and_given_up(lab, tmp_path, morta
     mean = results["mean"].sel(experiment="test_0")
     assert np.isnan(mean).values.tolist()[:5] == [False, False, True, False, False]
     assert np.isfinite(results["peak"].sel(experiment="test_0")[:5]).all()
+
+
+def test_poison__in_an_experiment_that_is_one_task(lab, tmp_path, mortal_client):
+    features = PEAK | poisonous("transient.poison_in_one")
+    codes = {f.name: f.extractor for f in FeatureList.load(features).extracted}
+    keys = {name: cost_fingerprint(x, code_fingerprint(type(x))) for name, x in codes.items()}
+    out = tmp_path / "out"
+    out.mkdir()
+    book = load_costs(out, keys)
+    for name in features:
+        book.learn(name, 0.1 / 240, 240)
+    save_costs(book, out)
+    meter_of(mortal_client).remember(Overheads(1e-2, 1e-2, 1e-2, 2, 2.0))
+    with get_task_stream(mortal_client) as stream:
+        report = run(lab, out, features, client=mortal_client)
+    assert any(task["key"][0].startswith("peak+mean-") for task in stream.data)
+    assert [(one.experiment_id, one.n_failed) for one in report.failed] == [("test_0", 1)]
+    problems = problems_frame(out)
+    assert problems[["experiment_id", "step", "feature", "error_type"]].values.tolist() == [
+        ["test_0", 2, "mean", "ProcessDied"]
+    ]
+    assert np.isfinite(open_results(out).load()["peak"].sel(experiment="test_0")[:5]).all()
 
 
 def test_greedy__a_step_that_allocates_without_end_is_recorded(lab, tmp_path):

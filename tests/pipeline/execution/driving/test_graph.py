@@ -114,6 +114,22 @@ def test_graph__the_hash_comes_last_once_it_was_blamed(task, builder):
     assert needs(builder.experiment(task, again)[0])["hash"] == {"derive"}
 
 
+def test_graph__what_is_not_divided_is_one_task_that_reads_once(task, builder):
+    others = tuple(StepBatch("transient", 0, 2, (name,)) for name in ("peak", "on"))
+    submit = Submit(3, (*others, StepBatch("transient", 2, 3, ("tau",))), as_one=True)
+    graph, sink = builder.experiment(task, submit)
+    ((key, node),) = graph.items()
+    assert sink == key
+    assert (label(key), *key[1:]) == ("peak+on+tau", "test_3", 0, 5)
+    assert not node.dependencies
+    assert node.data_producer
+    _, _, batches = node.args
+    found = [([spec.name for spec in specs], *steps) for specs, *steps in batches]
+    assert found == [(["peak", "on"], "transient", 0, 2), (["tau"], "transient", 2, 3)]
+    (one,) = delayed(graph, [sink], submit.batches, 3)
+    assert [layer.annotations["priority"] for layer in one.dask.layers.values()] == [-3]
+
+
 def test_graph__what_was_computed_before_is_part_of_it(task, builder):
     part = Extracted("transient", 0, 1, {}, (), {"tau": 1.0})
     submit = Submit(3, batches()[3:])

@@ -134,6 +134,7 @@ def play(run, jobs, cost, *, n_workers=2, overheads=CHEAP, kills=(), memory=64 *
         match action:
             case RunHere() | Submit():
                 index = action.index
+                assert action.batches or action.whole, "nothing to be done"
                 if isinstance(action, Submit) and whole[index]:
                     # Everything is submitted anew.
                     attempt[index] += 1
@@ -429,6 +430,61 @@ def test_killed__a_small_batch_is_isolated_at_once():
     assert killed(run, submit.batches[0]).isolated == {submit.batches[0]}
 
 
+def submitted(jobs, costs, n_workers=2, **options):
+    """Return what is handed to the cluster first, of known work."""
+    run = state(jobs, costs, workforce=Workforce(THREADS, cluster=True), **options)
+    run.handle(Begun(), 0.0)
+    run.handle(Measured(replace(CHEAP, n_workers=n_workers, effective=n_workers)), 0.0)
+    return run, run.handle(WorkersSeen(n_workers), 0.0)
+
+
+def test_as_one__small_experiments_and_no_others():
+    costs = {"tau": 1e-3, "peak": 1e-3}
+    sources = ("transfer", "transient")
+    traits = {"peak": Trait("transfer")}
+    small = [job(i, n_steps=5, sources=sources) for i in range(100)]
+    _, submits = submitted(small, costs, traits=traits)
+    assert {one.as_one for one in submits} == {True}
+    assert {len(one.batches) for one in submits} == {2}
+    # As many tasks as keep the workers busy until the next one enters.
+    assert len(submits) == 2 * 2 + 1
+    large = [job(i, n_steps=5000, sources=sources) for i in range(100)]
+    _, submits = submitted(large, costs, traits=traits)
+    assert {one.as_one for one in submits} == {False}
+    # Fewer experiments than workers are divided, however small they are.
+    _, submits = submitted(small[:4], dict.fromkeys(costs, 0.1), 16, traits=traits)
+    assert {one.as_one for one in submits} == {False}
+    # Whoever wants so many steps in a task gets that.
+    run = state(small, costs, workforce=Workforce(THREADS, True), granularity=5, traits=traits)
+    run.handle(Begun(), 0.0)
+    assert {one.as_one for one in run.handle(WorkersSeen(2), 0.0)} == {False}
+
+
+def test_as_one__an_experiment_for_each_worker_is_not_divided_for_a_slow_dispatcher():
+    # 8 s each: half as long would mean five tasks instead of one, of 2 ms for 500 workers.
+    jobs = [job(i, n_steps=8, features=("tau",)) for i in range(1000)]
+    _, submits = submitted(jobs, {"tau": 1.0}, 500)
+    assert {one.as_one for one in submits} == {True}
+
+
+def test_as_one__not_with_what_has_killed_a_worker():
+    jobs = [job(i, n_steps=5) for i in range(100)]
+    crashed = {"tau": Trait("transient", trusted=False, crashed=True)}
+    _, submits = submitted(jobs, {"tau": 1e-3, "peak": 1e-3}, traits=crashed)
+    assert {one.as_one for one in submits} == {False}
+    assert all(one.isolated for one in submits)
+
+
+def test_as_one__that_kills_its_worker_is_divided_and_isolated():
+    jobs = [job(i, n_steps=5, features=("tau", "peak")) for i in range(100)]
+    run, (submit, *_) = submitted(jobs, {"tau": 1e-3, "peak": 1e-3})
+    assert submit.as_one
+    (again,) = run.handle(Killed(0, ("tau+peak-0123abcd", "test_0", 0, 10)), 0.0)
+    assert not again.as_one
+    assert again.whole
+    assert again.isolated == set(again.batches) == set(submit.batches)
+
+
 def test_killed__the_hash_is_not_blamed_twice_and_not_for_ever():
     run, _ = on_the_cluster(job(n_steps=100, samples=10, features=("peak",)))
     for _ in range(ATTEMPTS - 1):
@@ -519,6 +575,27 @@ def test_wake__a_late_step_lets_the_workers_begin():
     # Two for each worker, of which one is that step.
     assert sum(len(one.batches) for one in submits) == 3
     assert not any(one.whole for one in submits)
+
+
+def test_wake__what_runs_here_to_its_end_is_submitted_when_that_is_over():
+    """The only step of an experiment is late here; the workers have told what the others cost."""
+    jobs = [job(i, n_steps=1, features=("tau",)) for i in range(30)]
+    run = state(jobs, workforce=Workforce(THREADS, cluster=True))
+    run.handle(Begun(), 0.0)
+    run.handle(Measured(CHEAP), 0.0)
+    run.handle(Waited(), 1.0)
+    submits = run.handle(WorkersSeen(2), 1.0)
+    assert {one.index for one in submits} == {1, 2, 3}
+    # The first of a process may have imported something.
+    for index in (1, 2):
+        done = BatchDone(index, "transient", 0, 1, {"tau": 1.0}, where="worker-1")
+        actions = run.handle(done, 2.0)
+    assert [type(one) for one in actions] == [Measure]
+    submits = run.handle(Measured(CHEAP), 2.0)
+    assert len(submits) > 1
+    assert 0 not in [one.index for one in submits]
+    done = BatchDone(0, "transient", 0, 1, {"tau": 2.0})
+    assert Submit(0, ()) in run.handle(done, 3.0)
 
 
 def test_correct__what_the_cluster_has_shown_is_told_at_the_end():
