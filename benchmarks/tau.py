@@ -32,6 +32,7 @@ from rich.table import Table
 
 from oectflow.extractors.kernels.cycles import fit_windows
 from oectflow.extractors.kernels.exponential import DECAY, N_COLUMNS, RISE, TAU
+from oectflow.extractors.kernels.misfit import N_EVIDENCE
 from oectflow.extractors.kernels.windows import search_tables, search_windows
 from oectflow.extractors.tau import TauOnOff
 from oectflow.measurement import Batch
@@ -105,10 +106,11 @@ def known_windows(n_cycles: int) -> Callable[[], np.ndarray]:
     no_clock = np.empty(0)
     cycles = M * np.arange(n_cycles)
     rows, codes = np.empty((2, n_cycles, N_COLUMNS)), np.empty((2, n_cycles), np.int8)
+    said = np.empty((n_cycles, N_EVIDENCE))
 
     def fit() -> np.ndarray:
-        fit_windows(y, no_clock, cycles + BEGIN_ON, N, RISE, rows[0], codes[0])
-        fit_windows(y, no_clock, cycles + BEGIN_OFF, N, DECAY, rows[1], codes[1])
+        fit_windows(y, no_clock, cycles + BEGIN_ON, N, RISE, rows[0], codes[0], said)
+        fit_windows(y, no_clock, cycles + BEGIN_OFF, N, DECAY, rows[1], codes[1], said)
         return rows[..., TAU].T
 
     return fit

@@ -16,6 +16,7 @@ from oectflow.extractors.relaxation import (
     N_UNKNOWNS,
     OF_ONE,
     OF_THE_RECORD,
+    ROUNDING,
     StretchedExponential,
     TwoExponentials,
     information,
@@ -33,8 +34,6 @@ MODELS = {
     "none": "no model has been fitted to all samples of the phase",
 }
 _CHOICES = ("one", "two", "stretched")
-#: Share of the scatter that remains after an exact fit.
-ROUNDING = 1e-15
 #: Numbers of the models, with unit and meaning.
 _NUMBERS = {
     "slow": ("s", "longer of two time constants"),

@@ -64,6 +64,10 @@ _WORD_OF_CODE = {
 }
 
 
+#: Share of the scatter that remains after an exact fit.
+ROUNDING = 1e-15
+
+
 class _Relaxation(PerPhase):
     """A model fitted to every whole phase of the gate."""
 
@@ -183,6 +187,8 @@ class _Relaxation(PerPhase):
         if fits is not None:
             left, left_one, counted, windows = fits.left, fits.left_one, fits.samples, fits.windows
             n_unknowns, of_one = fits.unknowns, fits.of_one
+        # Of samples without noise, rounding is left of all models.
+        left, left_one = np.maximum(left, ROUNDING), np.maximum(left_one, ROUNDING)
         with np.errstate(all="ignore"):
             of_model = information(counted, n_unknowns, left, phi)
             of_constant = information(counted, 1 + windows, np.ones_like(left), phi)
@@ -274,7 +280,7 @@ class TwoExponentials(_Relaxation):
         "edge": "both time constants are one, or one of them is at a bound that was given",
         **_NO_WEIGHTS,
     }
-    version = 5
+    version = 6
     Params = TwoParams
     names = TwoParams.unknowns
     model = downhill.DOUBLE
@@ -309,7 +315,7 @@ class StretchedExponential(_Relaxation):
         **_SHARED_WORDS,
         **_NO_WEIGHTS,
     }
-    version = 6
+    version = 7
     Params = StretchedParams
     names = StretchedParams.unknowns
     model = downhill.STRETCHED

@@ -16,6 +16,7 @@ from oectflow.extractors.autotau.models import adjust, exp_decay, exp_rise
 from oectflow.extractors.autotau.trace import Trace
 from oectflow.extractors.fit_words import FIT_WORDS
 from oectflow.extractors.kernels import cycles, exponential, uneven, windows
+from oectflow.extractors.kernels.misfit import N_EVIDENCE
 from oectflow.extractors.kernels.tau_grid import TAU_MIN
 
 #: What a status says; the words are those of the extractor ``transient.tau_on_off``.
@@ -152,7 +153,8 @@ def _kernel(
 ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
     rows = np.full((starts.size, exponential.N_COLUMNS), np.nan)
     codes = np.empty(starts.size, np.int8)
-    cycles.fit_windows(y, clock, starts, n, _PROCESS[phase], rows, codes)
+    evidence = np.empty((starts.size, N_EVIDENCE))
+    cycles.fit_windows(y, clock, starts, n, _PROCESS[phase], rows, codes, evidence)
     return rows, codes
 
 

@@ -17,13 +17,14 @@ from oectflow.extractors.kernels.simd_fit import (
     copy_lane,
     fit_group,
     is_certain,
+    lane_evidence,
     lane_space,
 )
 from oectflow.extractors.kernels.tau_grid import node_tables
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def fit_windows(y, t, starts, n, process, rows, codes):
+def fit_windows(y, t, starts, n, process, rows, codes, evidence):
     """Fit windows of one length; a result does not depend on what else is in the call.
 
     Parameters
@@ -42,6 +43,9 @@ def fit_windows(y, t, starts, n, process, rows, codes):
         Gets the columns ``TAU`` ... ``SE_OFFSET`` of :mod:`.exponential`.  Shape (W, 8).
     codes
         Gets how each fit ended.  Shape (W,), int8.
+    evidence
+        Gets what the residuals say of each fit (:mod:`.misfit`), where this was found on the way;
+        NaN elsewhere.  Shape (W, 9).
     """
     # Uneven samples have a basis of their own in every window.
     lanes = t.size == 0 and n >= 5
@@ -49,6 +53,7 @@ def fit_windows(y, t, starts, n, process, rows, codes):
     group = np.empty(LANES, np.int64)
     tables = node_tables(np.array([max(n, 5)]), FIRST_LOOK_ARC)
     space = lane_space(max(n, 5), tables[0].size)
+    evidence[:] = math.nan
     for begin in range(0, starts.size, LANES):
         end = min(begin + LANES, starts.size)
         if lanes:
@@ -59,6 +64,7 @@ def fit_windows(y, t, starts, n, process, rows, codes):
             a = starts[j]
             if lanes and is_certain(space, j - begin, n, process, y[a]):
                 copy_lane(space, j - begin, y[a], rows[j])
+                lane_evidence(space, j - begin, n, evidence[j])
                 codes[j] = FIT_OK
             else:
                 b = a + n

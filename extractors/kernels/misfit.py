@@ -39,6 +39,13 @@ _TOTAL, _NEAR, _WORST, _AT, _BEFORE = range(30, 35)
 _ROWS = 35
 
 
+@njit(nogil=True, cache=True, error_model="numpy")
+def lag_one(phi, n):
+    """Return the correlation of neighbouring residuals, from that of what a fit leaves of ``n``."""
+    # What was fitted pushes the correlation down, the more so the larger it is.
+    return min(max(phi + (2.0 + 6.0 * max(phi, 0.0)) / n, 0.0), 0.99)
+
+
 def _examiner(lanes):
     """Return a function that examines so many windows, a number that the compiler has to know.
 
@@ -190,9 +197,7 @@ def _examiner(lanes):
                 said[MISFIT_IN_SE] = said[SHIFT] = said[PHI] = 0.0
                 said[VARIANCE] = said[BY_DRIFT] = said[STUDENT] = said[WORST_AT] = 0.0
                 continue
-            # What was fitted pushes the correlation down, the more so the larger it is.
-            phi = w[_NEAR * lanes + i] / total
-            phi = min(max(phi + (2.0 + 6.0 * max(phi, 0.0)) / n, 0.0), 0.99)
+            phi = lag_one(w[_NEAR * lanes + i] / total, n)
             said[PHI] = phi
             said[VARIANCE] = total / (n - 4)
             said[SHIFT] = on_q * d / alpha

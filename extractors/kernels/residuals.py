@@ -112,7 +112,7 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
     y
         The window, NaN where a sample is no number.  Shape (n,).
     raw
-        Which of these are overflow marks.  Shape (n,).
+        Which of these are overflow marks.  Shape (n,), or (0,) where none is.
     t
         Times since the window's first sample, or shape (0,).
     limits
@@ -139,8 +139,9 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
     evidence[:] = math.nan
     left_out, used, when, other = space[0][:n], space[1][:n], space[2][:n], space[3]
     origin, tau, said, one = space[4:]
+    left_out[:] = False
     marks = 0
-    for k in range(n):
+    for k in range(raw.size):
         left_out[k] = raw[k]
         marks += raw[k]
     if marks:

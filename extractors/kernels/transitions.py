@@ -53,6 +53,7 @@ from oectflow.extractors.kernels.gate import (
     phase_offsets,
     swing,
 )
+from oectflow.extractors.kernels.misfit import N_EVIDENCE
 from oectflow.extractors.kernels.uneven import search_uneven_above
 from oectflow.extractors.kernels.verdicts import (
     ABSENT,
@@ -136,7 +137,7 @@ def place_windows(t, anchors, window, spans):
 @njit(inline="always", error_model="numpy")
 def fit_step(
     y, t, starts, anchors, windows, choice, start_step, lengths, tables, min_swing, threshold, hold,
-    rows, codes, spans, swings,
+    rows, codes, spans, swings, seen,
 ):  # fmt: skip
     """Fit all cycles of one step.
 
@@ -167,6 +168,8 @@ def fit_step(
     rows, codes, spans, swings
         Get fits (n, 2, 8), ends (n, 2), windows (n, 2, 2) as start and length, and the range of
         the current in the cycle (n,).  With ``FULL_PHASE`` the windows are read from ``spans``.
+    seen
+        Gets what the residuals say of the fits, NaN where nobody has looked.  Shape (n, 2, 9).
     """
     n_cycles = starts.size - 1
     until = starts[min(2, n_cycles)]
@@ -185,7 +188,7 @@ def fit_step(
             process = RISE if phase == ON else DECAY
             if choice != FULL_PHASE:
                 place_windows(t, anchors[:, phase], windows[phase], spans[:, phase])
-            fit_cycles(y, t, process, rows, codes, spans, phase)
+            fit_cycles(y, t, process, rows, codes, spans, phase, seen)
         if searched or windows_hold(rows, codes, spans, hold, least_change):
             break
         searched = True
@@ -199,7 +202,7 @@ def fit_step(
         ):
             search_again(
                 y, t, starts[i], starts[i + 1], start_step, lengths, tables,
-                min_swing * swings[i], threshold, rows[i], codes[i], spans[i],
+                min_swing * swings[i], threshold, rows[i], codes[i], spans[i], seen[i],
             )  # fmt: skip
 
 
@@ -250,11 +253,12 @@ def noise_level(lengths):
 
 
 @njit(inline="always", error_model="numpy")
-def fit_cycles(y, t, process, rows, codes, spans, phase):
+def fit_cycles(y, t, process, rows, codes, spans, phase, seen):
     """Fit the windows of all cycles, those of one length together."""
     n_cycles = codes.shape[0]
     for i in range(n_cycles):
         rows[i, phase] = math.nan
+        seen[i, phase] = math.nan
         codes[i, phase] = WAITING
         a, length = spans[i, phase]
         if length <= 0:
@@ -275,16 +279,19 @@ def fit_cycles(y, t, process, rows, codes, spans, phase):
                 used += 1
         found = np.empty((used, N_COLUMNS))
         ends = np.empty(used, np.int8)
-        fit_windows(y, t, first[:used], length, process, found, ends)
+        said = np.empty((used, N_EVIDENCE))
+        fit_windows(y, t, first[:used], length, process, found, ends, said)
         for w in range(used):
             rows[cycle[w], phase] = found[w]
+            seen[cycle[w], phase] = said[w]
             codes[cycle[w], phase] = ends[w]
 
 
 @njit(inline="always", error_model="numpy")
 def search_again(
-    y, t, first, last, start_step, lengths, tables, least_change, threshold, rows, codes, spans
-):
+    y, t, first, last, start_step, lengths, tables, least_change, threshold, rows, codes, spans,
+    seen,
+):  # fmt: skip
     """Search one cycle for better windows than those it was given."""
     if last - first < lengths[0]:
         return
@@ -307,12 +314,13 @@ def search_again(
         )
         if code == FIT_OK and (codes[phase] != FIT_OK or row[R2] > rows[phase, R2]):
             rows[phase] = row
+            seen[phase] = math.nan
             codes[phase] = code
             spans[phase] = start, length
 
 
 @njit(inline="always", error_model="numpy")
-def fit_chosen(y, t, dt, chosen, rows, codes, spans):
+def fit_chosen(y, t, dt, chosen, rows, codes, spans, seen):
     """Fit one window that somebody has chosen, as :func:`fit_steps` has them."""
     cycle, phase = int(chosen[1]), int(chosen[2])
     begin, end = chosen[3] / dt, chosen[4] / dt
@@ -320,6 +328,7 @@ def fit_chosen(y, t, dt, chosen, rows, codes, spans):
     if t.size:
         a, b = np.searchsorted(t, begin - 0.5), np.searchsorted(t, end - 0.5)
     rows[cycle, phase] = math.nan
+    seen[cycle, phase] = math.nan
     spans[cycle, phase] = a, b - a
     if b <= a:
         codes[cycle, phase] = NO_WINDOW
@@ -330,8 +339,10 @@ def fit_chosen(y, t, dt, chosen, rows, codes, spans):
         found = np.empty((1, N_COLUMNS))
         ends = np.empty(1, np.int8)
         process = RISE if phase == ON else DECAY
-        fit_windows(y, t, spans[cycle, phase, :1], b - a, process, found, ends)
+        said = np.empty((1, N_EVIDENCE))
+        fit_windows(y, t, spans[cycle, phase, :1], b - a, process, found, ends, said)
         rows[cycle, phase] = found[0]
+        seen[cycle, phase] = said[0]
         codes[cycle, phase] = ends[0]
 
 
@@ -509,17 +520,18 @@ def fit_steps(
             fits = np.empty((n, 2, N_COLUMNS))
             ends = np.empty((n, 2), np.int8)
             ranges = np.empty(n)
+            seen = np.empty((n, 2, N_EVIDENCE))
             fit_step(
                 y, t, starts[: n + 1], anchors, windows, how, start_step, lengths, tables,
-                min_swing, threshold, hold, fits, ends, spans, ranges,
+                min_swing, threshold, hold, fits, ends, spans, ranges, seen,
             )  # fmt: skip
             for one in chosen:
                 if one[0] == step and one[1] < n:
-                    fit_chosen(y, t, dt, one, fits, ends, spans)
+                    fit_chosen(y, t, dt, one, fits, ends, spans, seen)
             whole = choice == FULL_PHASE and shares[0] == 0.0 and shares[1] == 1.0
             good = judge_step(
                 y, overflow, t, limits, choice != FIXED, whole, clock, ranges, min_swing,
-                threshold, fits, ends, spans,
+                threshold, fits, ends, spans, seen,
             )  # fmt: skip
             # Good fits count; where there are none, what is explained.
             score = good + explained(fits, ends)

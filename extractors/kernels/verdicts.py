@@ -105,6 +105,7 @@ def judge_step(
     rows,
     codes,
     spans,
+    seen,
 ):
     """Say of every fit of a step whether it is one: :func:`.residuals.judge`, and what all tell.
 
@@ -124,6 +125,9 @@ def judge_step(
         R2 below which a fit is marked.
     rows, codes, spans
         Fits, ends and windows; overwritten.
+    seen
+        What the residuals say of the fits, NaN where nobody has looked; overwritten.  Shape
+        (n, 2, 9).
 
     Returns
     -------
@@ -134,9 +138,11 @@ def judge_step(
     said = np.empty(N_EVIDENCE)
     nothing = np.full(N_EVIDENCE, math.nan)
     evidence = np.full((n_cycles, 2, N_EVIDENCE), math.nan)
-    seen = np.full((n_cycles, 2, N_EVIDENCE), math.nan)
-    for phase in (ON, OFF):
-        examine_cycles(y, t, phase, rows, codes, spans, seen)
+    if t.size:
+        # Even samples were examined as they were fitted.
+        for phase in (ON, OFF):
+            examine_cycles(y, t, phase, rows, codes, spans, seen)
+    marked = np.any(overflow)
     space = judge_space(min(max(np.max(spans[:, :, 1]), 0), y.size))
     for i in range(n_cycles):
         for phase in (ON, OFF):
@@ -160,7 +166,7 @@ def judge_step(
                     )  # fmt: skip
                 code, verdict = judge(
                     y[begin : begin + n],
-                    overflow[begin : begin + n],
+                    overflow[begin : begin + n] if marked else overflow[:0],
                     t[begin : begin + n] - t[begin] if t.size else t,
                     limits, process, code, row, nothing if trim else seen[i, phase], space, said,
                 )  # fmt: skip
@@ -317,6 +323,9 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
         usual_shift = abs(np.median(shift[:count]))
         usual_unseen = np.median(unseen[:count]) / more
         usual_variance = np.median(variance[:count])
+    levels = np.empty(n_cycles)
+    for i in range(n_cycles):
+        levels[i] = end_level(y, spans[i, phase, 0], max(spans[i, phase, 1], 0))
     for i in range(n_cycles):
         said = evidence[i, phase]
         if codes[i, phase] != FIT_OK:
@@ -342,9 +351,9 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
         error = row[SE_TAU]
         if hidden * row[TAU] > error or (together and usual_z > DOUBT_Z):
             row[SE_TAU] = math.hypot(error, max(hidden, change) * row[TAU])
-        level = drift_at(y, t, spans, phase, pitch, i, math.sqrt(own))
+        steepest = drift_at(y.size, levels, t, spans, phase, pitch, i, math.sqrt(own))
         drift = math.hypot(
-            said[BY_DRIFT] * level, growth_at(t, rows, codes, spans, phase, pitch, i)
+            said[BY_DRIFT] * steepest, growth_at(t, rows, codes, spans, phase, pitch, i)
         )
         row[SE_TAU] = math.hypot(row[SE_TAU], drift * row[TAU])
         # What goes for most of them goes for those that look better by chance.
@@ -363,11 +372,12 @@ def widen(row, factor):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def drift_at(y, t, spans, phase, pitch, i, noise):
+def drift_at(n_samples, levels, t, spans, phase, pitch, i, noise):
     """Return how much the level at the end of a phase changes per sampling interval, at most.
 
     From the cycle before to the one after; and, where it is more, to either of them, less what
     ``noise`` (standard deviation of a sample) explains.  0 where there is no other cycle.
+    ``levels`` are the :func:`.gate.end_level` of all cycles.
     """
     steepest = 0.0
     for pair in range(3):
@@ -375,9 +385,14 @@ def drift_at(y, t, spans, phase, pitch, i, noise):
         after = min(i + (pair != 0), spans.shape[0] - 1)
         first, n = spans[before, phase]
         last, m = spans[after, phase]
-        if n <= 0 or m <= 0 or last + m > y.size or not alike(first, last, after - before, pitch):
+        if (
+            n <= 0
+            or m <= 0
+            or last + m > n_samples
+            or not alike(first, last, after - before, pitch)
+        ):
             continue
-        change = abs(end_level(y, last, m) - end_level(y, first, n))
+        change = abs(levels[after] - levels[before])
         if after - before < 2:
             change -= 2.0 * noise * math.sqrt(4.0 / n + 4.0 / m)
         if change > steepest * distance(t, first, last):

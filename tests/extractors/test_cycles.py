@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oectflow.extractors.kernels import cycles
+from oectflow.extractors.kernels import cycles, misfit
 from oectflow.extractors.kernels import exponential as ex
 from tests.extractors import naive_tau
 
@@ -19,7 +19,8 @@ def fit_windows(
 ) -> tuple[np.ndarray, np.ndarray]:
     rows = np.empty((starts.size, ex.N_COLUMNS))
     codes = np.empty(starts.size, np.int8)
-    cycles.fit_windows(y, t, starts, n, process, rows, codes)
+    evidence = np.empty((starts.size, misfit.N_EVIDENCE))
+    cycles.fit_windows(y, t, starts, n, process, rows, codes, evidence)
     return rows, codes
 
 
