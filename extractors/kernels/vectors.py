@@ -19,6 +19,7 @@ import operator
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, config, types
+from numba.core.types.containers import UniTuple
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 #: Numbers in a vector of :func:`load` and of :func:`load_wide`.
@@ -144,7 +145,7 @@ def _transpose(_context, a, b, c, d):
         )
         return context.make_tuple(builder, signature.return_type, columns)
 
-    return types.UniTuple(a, 4)(a, b, c, d), build
+    return UniTuple(a, 4)(a, b, c, d), build
 
 
 if config.DISABLE_JIT:
