@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, and_, select
@@ -21,6 +23,8 @@ from oectflow.pipeline.inputs.catalog.store import Store
 
 #: Files per transaction: some tens of milliseconds, so that other writers soon have their turn.
 _BATCH = 50
+#: Rows of the catalog that are read at a time.
+_PAGE = 5_000
 # The coarsest clock of a file system in use (FAT): a file that was changed that shortly before it
 # was read may have been changed once more without a new time.
 _TICK_NS = 2_000_000_000
@@ -84,7 +88,7 @@ class ScanReport:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What the catalog knows of one file; a scan holds one for each of a million files."""
+    """What the catalog knows of one file."""
 
     size: int
     mtime_ns: int
@@ -111,7 +115,8 @@ def scan(
     local_path(root, CatalogError)
     top = os.path.abspath(os.path.expanduser(root))  # noqa: PTH100, PTH111 - text throughout
     found = discover(top, discovery)
-    known = _known_files(store, top)
+    n_files = len(found.files)
+    items, gone = _compare(store, top, found, verify)
     report = ScanReport(
         top,
         dict.fromkeys((*get_args(Outcome), "vanished"), 0),
@@ -119,16 +124,15 @@ def scan(
         found.n_unmatched,
         discovery.file_patterns.raw,
     )
-    report.counts["vanished"] = _notice_vanished(store, found, known)
-    items = _to_read(found, known, verify)
-    report.counts["unchanged"] = len(found.files) - len(items)
+    report.counts["vanished"] = _notice_vanished(store, gone)
+    report.counts["unchanged"] = n_files - len(items)
     n_workers = workers or useful_workers(len(items), discovery.parallel_workers)
     done = report.counts["unchanged"]
     for outcomes in _read_and_record(store, items, n_workers):
         _count(report, outcomes)
         done += len(outcomes)
         if progress is not None:
-            progress(done, len(found.files))
+            progress(done, n_files)
     heirs = _heirs(store, top)
     for outcomes in _read_and_record(store, heirs, 1):
         _count(report, [o for o in outcomes if o[1] not in ("copy", "conflict")])
@@ -143,37 +147,60 @@ def below(column: ColumnElement[str], folder: str) -> ColumnElement[bool]:
     return and_(column >= prefix, column < prefix[:-1] + chr(ord(os.sep) + 1))
 
 
-def _known_files(store: Store, root: str) -> dict[str, _Known]:
+def _known_files(store: Store, root: str) -> Iterator[tuple[str, _Known]]:
+    """Yield what the catalog knows of each file, one after the other: there may be a million."""
     f, o = raw_files.c, other_files.c
-    mine = select(
-        f.path, f.size, f.mtime_ns, f.scanned_ns, f.content_hash, experiments.c.file_state
-    ).join_from(raw_files, experiments)
-    others = select(o.path, o.size, o.mtime_ns, o.scanned_ns, o.content_hash, o.kind)
-    known: dict[str, _Known] = {}
+    mine = (
+        select(f.path, f.size, f.mtime_ns, f.scanned_ns, f.content_hash, experiments.c.file_state)
+        .join_from(raw_files, experiments)
+        .where(below(f.path, root))
+        .order_by(f.path)
+    )
+    columns = (o.path, o.size, o.mtime_ns, o.scanned_ns, o.content_hash, o.kind)
     with store.read() as connection:
-        for statement in (others.where(below(o.path, root)), mine.where(below(f.path, root))):
-            for path, *values in connection.execute(statement):
-                # An experiment whose file was replaced remembers the path, which now is another's.
-                if values[-1] != "missing" or path not in known:
-                    known[path] = _Known(*values)
-    return known
+        rows = connection.execute(select(*columns).where(below(o.path, root)))
+        others = {path: _Known(*values) for path, *values in rows}
+        streamed = connection.execute(mine, execution_options={"yield_per": _PAGE})
+        for path, rows_of_path in itertools.groupby(streamed, key=lambda row: row[0]):
+            # An experiment whose file was replaced remembers the path, which now is another's.
+            known = others.pop(path, None)
+            for _, *values in rows_of_path:
+                if known is None or values[-1] != "missing":
+                    known = _Known(*values)
+            assert known is not None
+            yield path, known
+    yield from others.items()
 
 
-def _to_read(found: Found, known: Mapping[str, _Known], verify: str) -> list[Item]:
-    """Return the files that may have changed, in alphabetical order."""
+def _compare(store: Store, root: str, found: Found, verify: str) -> tuple[list[Item], list[str]]:
+    """Return the files that may have changed, in alphabetical order, and those that are not there.
+
+    What was found is used up, since it is large.
+    """
     items: list[Item] = []
-    for path, (size, mtime_ns) in found.files.items():
-        was = known.get(path)
-        if was is None or was.state in ("unreadable", "unscanned") or size != was.size:
+    gone: list[str] = []
+    hidden = tuple(path + os.sep for path in found.unlisted)
+    for path, was in _known_files(store, root):
+        seen = found.files.pop(path, None)
+        if seen is None:
+            if (
+                was.state != "missing"
+                and path not in found.unlisted
+                and not path.startswith(hidden)
+            ):
+                gone.append(path)
+        elif was.state in ("unreadable", "unscanned") or seen[0] != was.size:
             items.append((path, None))
         elif (
             verify == "content"
-            or mtime_ns != was.mtime_ns
+            or seen[1] != was.mtime_ns
             or was.state == "missing"
-            or mtime_ns > was.scanned_ns - _TICK_NS
+            or seen[1] > was.scanned_ns - _TICK_NS
         ):
             items.append((path, was.content_hash))
-    return sorted(items, key=lambda item: item[0])
+    items += [(path, None) for path in found.files]
+    # It may be there, but not match the pattern any more.
+    return sorted(items, key=itemgetter(0)), [path for path in gone if not os.path.lexists(path)]
 
 
 def _read_and_record(
@@ -204,18 +231,7 @@ def _count(report: ScanReport, outcomes: Iterable[tuple[str, Outcome, str]]) -> 
             report.problems.append(ScanProblem(path, reason.removeprefix(f"{path}: ")))
 
 
-def _notice_vanished(store: Store, found: Found, known: Mapping[str, _Known]) -> int:
-    hidden = tuple(path + os.sep for path in found.unlisted)
-    gone = [
-        path
-        for path, was in known.items()
-        if path not in found.files
-        and was.state != "missing"
-        and path not in found.unlisted
-        and not path.startswith(hidden)
-        # It may be there, but not match the pattern any more.
-        and not os.path.lexists(path)
-    ]
+def _notice_vanished(store: Store, gone: Sequence[str]) -> int:
     n = 0
     for start in range(0, len(gone), _BATCH):
         with store.write() as connection:
