@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import h5py
 
+from oectflow import object_store
 from oectflow.errors import UnreadableFile
 from oectflow.pipeline.inputs import object_file
 from oectflow.pipeline.inputs.hdf5 import FileIdentity, of_version, open_file
@@ -78,20 +80,14 @@ def _looked_at(path: Path, identity: FileIdentity) -> str:
     remote = as_remote(path)
     if remote is None:
         return _child.look_at(path, identity.size)
-    with tempfile.TemporaryDirectory(prefix="oectflow-") as folder:
-        beside = Path(folder) / "object"
-        if object_file.is_small(remote):
-            try:
-                beside.write_bytes(path.read_bytes())
-            except OSError:
-                # The next reader gets the same error, and names it.
-                return ""
-            return _child.look_at(beside, identity.size)
-        reason = _child.look_at(path, identity.size, identity=identity, index=beside)
-        pieces = object_file.unpacked(beside.read_bytes()) if beside.exists() else None
-        if pieces is not None:
-            object_file.keep_pieces(path, pieces)
-        return reason
+    try:
+        source = object_file.ObjectFile(remote)
+    except OSError:
+        # The next reader gets the same error, and names it.
+        return ""
+    reason = _child.look_at(path, identity.size, source=source, identity=identity)
+    source.keep_begun()
+    return reason
 
 
 class _Child:
@@ -107,12 +103,12 @@ class _Child:
         size: int,
         *,
         allow_external: bool = False,
+        source: object_file.ObjectFile | None = None,
         identity: FileIdentity | None = None,
-        index: Path | None = None,
     ) -> str:
         """Return the fate of a child that read the file; ``""`` if it is alive.
 
-        Of an object it is told the version, and writes the index of the file as ``index``.
+        Of an object it is told the version, and gets from ``source`` what it asks for.
         """
         try:
             process = self._started()
@@ -124,23 +120,30 @@ class _Child:
             "seconds": _CPU_S + _CPU_S_PER_GB * size / 1e9,
             "allow_external": allow_external,
             "identity": None if identity is None else asdict(identity),
-            "index": None if index is None else str(index),
         }
         try:
             self._send(process, request)
-            assert process.stdout is not None
-            if not select.select([process.stdout], [], [], _PATIENCE_S)[0]:
-                self.stop()
-                return f"reading its metadata did not end within {_PATIENCE_S:.0f} s"
-            answer = process.stdout.readline()
+            while True:
+                assert process.stdout is not None
+                if not select.select([process.stdout], [], [], _PATIENCE_S)[0]:
+                    self.stop()
+                    return f"reading its metadata did not end within {_PATIENCE_S:.0f} s"
+                line = process.stdout.readline()
+                answer = json.loads(line) if line else None
+                if answer is None or "spans" not in answer:
+                    break
+                assert source is not None
+                self._give(process, source, answer["spans"])
         except BrokenPipeError:
-            answer = b""
+            answer = None
         except BaseException:
             # A late answer must not be taken for the answer to the next request.
             self.stop()
             raise
-        if answer:
-            return str(json.loads(answer))
+        if answer is not None:
+            if source is not None:
+                source.keep_index(answer["asked"])
+            return str(answer["reason"])
         code = process.wait()
         self.stop()
         if code == -signal.SIGXCPU:
@@ -178,17 +181,32 @@ class _Child:
             self._send(self._process, [str(Path(entry).absolute()) for entry in sys.path])
         return self._process
 
+    def _give(
+        self,
+        process: subprocess.Popen[bytes],
+        source: object_file.ObjectFile,
+        spans: Sequence[Sequence[int]],
+    ) -> None:
+        """Send the child ranges of an object: how long they are, or null, and then their bytes."""
+        try:
+            parts = source.parts([(start, stop) for start, stop in spans])
+        except OSError:
+            self._send(process, None)
+        else:
+            self._send(process, [len(part) for part in parts], *parts)
+
     @staticmethod
-    def _send(process: subprocess.Popen[bytes], message: object) -> None:
+    def _send(process: subprocess.Popen[bytes], message: object, *parts: bytes) -> None:
         assert process.stdin is not None
         process.stdin.write(json.dumps(message).encode() + b"\n")
+        process.stdin.writelines(parts)
         process.stdin.flush()
 
 
 _child = _Child()
 atexit.register(lambda: _child.stop() if _child else None)
 _CODE = (
-    "import json, sys; sys.path[:] = json.loads(sys.stdin.readline()); "
+    "import json, sys; sys.path[:] = json.loads(sys.stdin.buffer.readline()); "
     f"from {__name__} import serve; serve()"
 )
 
@@ -201,29 +219,41 @@ def serve() -> None:
 
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
+
+    def say(message: object) -> None:
+        answers.write(json.dumps(message) + "\n")
+        answers.flush()
+
+    def ask(spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        say({"spans": spans})
+        lengths = json.loads(sys.stdin.buffer.readline())
+        if lengths is None:
+            raise OSError(errno.EIO, "cannot be read")
+        return [sys.stdin.buffer.read(n) for n in lengths]
+
+    object_store.read_elsewhere(ask)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    for line in sys.stdin:
+    while line := sys.stdin.buffer.readline():
         request = json.loads(line)
         used = resource.getrusage(resource.RUSAGE_SELF)
         limit = int(used.ru_utime + used.ru_stime + request["seconds"]) + 1
         resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         answer = ""
+        asked: list[tuple[int, int]] = []
         try:
             path = place(request["path"])
             if request["identity"]:
                 path = of_version(path, FileIdentity(**request["identity"]))
             experiment = Experiment(path, allow_external=request["allow_external"])
             _walk(path, experiment.sources)
-            pieces = object_file.pieces_of(path) if request["index"] else None
-            if pieces is not None:
-                Path(request["index"]).write_bytes(object_file.packed(pieces))
+            if request["identity"]:
+                asked = object_file.asked_of(path)
         except MemoryError:
             answer = f"its metadata need more than {_MEMORY >> 30} GiB of memory"
         except Exception:  # noqa: BLE001 - the one who asked gets the same, and names it
             pass
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+        say({"reason": answer, "asked": asked})
 
 
 def _walk(path: Path, sources: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ These pieces are the file's index: a run puts them beside its costs, and whoever
 request to open the file.  Samples are fetched by :func:`fetch_chunks`, all chunks of a batch
 together.
 
-That an object was not replaced while it was read is asked once, at the end.
+Every range is of the version that the path names, or an error.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import contextlib
 import io
 import itertools
 import json
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 from weakref import WeakValueDictionary
@@ -28,17 +29,16 @@ import h5py
 import xxhash
 
 from oectflow.atomic_write import atomic_write
-from oectflow.object_store import WHOLE
-from oectflow.place import RemotePath
+from oectflow.object_store import WHOLE, do_together
+from oectflow.place import RemotePath, as_remote
 
 #: Where indexes stand in a folder of results.
 FOLDER = ".oectflow-index"
-#: What is fetched at the begin of a large file, and at least with any other piece, in bytes.
-_BEGIN, _PIECE = 512 * 2**10, 64 * 2**10
+#: What is fetched at the begin of a large file, and at least with any other piece, in bytes: a
+#: request takes as long as 5 MB.
+_BEGIN, _PIECE = 2 * 2**20, 256 * 2**10
 #: More than the index of any file, in bytes; of a file that is not in chunks, all reads look alike.
 _LARGEST = 32 * 2**20
-#: Files of which a process keeps the index, and the places of chunks.
-_MOST = 256
 _NODE = b"TREE\x01"
 _Value = TypeVar("_Value")
 
@@ -53,12 +53,13 @@ class Pieces:
 
     def add(self, start: int, content: bytes) -> None:
         """Keep a piece; of two with one begin, the longer."""
-        if start not in self._content:
-            bisect.insort(self._starts, start)
-        more = len(content) - len(self._content.get(start, b""))
+        before = self._content.get(start)
+        more = len(content) - len(before or b"")
         if more > 0:
             self._content[start] = content
             self.size += more
+        if more > 0 and before is None:
+            bisect.insort(self._starts, start)
 
     def find(self, start: int, n: int) -> bytes | None:
         """Return ``n`` bytes from one piece, None where no piece has them all."""
@@ -84,8 +85,8 @@ class ObjectFile(io.RawIOBase):
         self.key = (str(path), about.etag)
         self._whole = path.read_bytes() if is_small(path) else None
         self._index = _indexes.get(self.key)
-        self._fetched, self._samples, self._asked = Pieces(), Pieces(), Pieces()
-        self._unverified = False
+        self._fetched = _begun.get(self.key) or Pieces()
+        self._samples, self._asked = Pieces(), Pieces()
         #: What a request raised, which HDF5 makes something else of.
         self.error: OSError | None = None
         self._name = f"object-{id(self)}"
@@ -130,31 +131,33 @@ class ObjectFile(io.RawIOBase):
             if self._whole is None and self._piece(start, stop - start) is None
         ]
         if missing:
-            self._unverified = True
-            for (start, _), content in zip(
-                missing, self.path.read_unverified(missing), strict=True
-            ):
+            for (start, _), content in zip(missing, self.path.read_spans(missing), strict=True):
                 pieces.add(start, content)
 
-    def verify(self) -> None:
-        """Make sure that all that was read is of one version, and keep what was metadata.
+    def parts(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return ranges of bytes for another process that reads the file."""
+        self.fetch(spans)
+        return [self._piece(start, stop - start) or b"" for start, stop in spans]
 
-        Raises
-        ------
-        OSError
-            The object has another version by now.
-        """
-        if self._unverified:
-            self.path.verify()
-            self._unverified = False
-        if self._asked.items():
-            kept = _indexes.get(self.key) or Pieces()
-            for start, content in self._asked.items():
-                if kept.size < _LARGEST and kept.find(start, len(content)) is None:
-                    kept.add(start, content)
-            _indexes.put(self.key, kept)
+    def keep_begun(self) -> None:
+        """Keep what was fetched for whoever opens the file next."""
+        _begun.put(self.key, self._fetched)
+
+    def keep_index(self, spans: Sequence[tuple[int, int]] = ()) -> None:
+        """Keep what HDF5 has asked for, here or as another process says."""
+        for start, stop in spans:
+            self._asked.add(start, self._piece(start, stop - start) or b"")
+        if self._whole is not None or not self._asked.items():
+            return
+        kept = _indexes.get(self.key) or Pieces()
+        for start, content in self._asked.items():
+            if kept.size < _LARGEST and kept.find(start, len(content)) is None:
+                kept.add(start, content)
+        _indexes.put(self.key, kept)
 
     def _piece(self, start: int, n: int) -> bytes | None:
+        if self._whole is not None:
+            return self._whole[start : start + n]
         some = (self._samples, self._fetched, *([self._index] if self._index else ()))
         return next((found for one in some if (found := one.find(start, n)) is not None), None)
 
@@ -174,6 +177,30 @@ class ObjectFile(io.RawIOBase):
             with contextlib.suppress(OSError):
                 self.fetch(_nodes_below(content, self.size))
         return content
+
+
+def look_ahead(paths: Iterable[Path]) -> None:
+    """Fetch the begins of large files together, and the nodes of indexes that those name."""
+
+    def fetch(path: RemotePath) -> None:
+        source = ObjectFile(path)
+        source.fetch([(0, min(_BEGIN, source.size))])
+        source.keep_begun()
+        begin = source.parts([(0, min(_BEGIN, source.size))])[0]
+        nodes = (_node(begin, found.start()) for found in re.finditer(_NODE, begin))
+        source.fetch([span for node in nodes for span in _nodes_below(node, source.size)])
+
+    do_together(fetch, [path for path in map(as_remote, paths) if path and not is_small(path)])
+
+
+def _node(content: bytes, at: int) -> bytes:
+    """Return what looks like a node above others of an index of chunks of two axes, or nothing."""
+    node = content[at : at + 24 + 64 * 8 + 65 * 32]
+    n = int.from_bytes(node[6:8], "little")
+    # The last offset of a chunk is within an element.
+    inside = [node[24 + i * 40 + 24 : 24 + i * 40 + 32] for i in range(n)]
+    looks_so = len(node) == 24 + 64 * 8 + 65 * 32 and node[5] > 0 and n <= 64
+    return node if looks_so and not any(map(any, inside)) else b""
 
 
 def _nodes_below(node: bytes, size: int) -> list[tuple[int, int]]:
@@ -246,12 +273,11 @@ def open_object(path: Path) -> Iterator[h5py.File]:
         with h5py.File(source, "r") as file:
             yield file
     except Exception as error:  # noqa: BLE001 - it is raised, or what caused it
-        # What was read of two versions looks damaged.
-        source.verify()
         raise source.error or error from None
     finally:
         _open_files.pop(repr(source), None)
-    source.verify()
+    source.keep_index()
+    _begun.drop(source.key)
 
 
 def index_of(path: Path, folder: Path) -> Path:
@@ -313,14 +339,10 @@ def unpacked(stored: bytes) -> Pieces | None:
     return pieces
 
 
-def pieces_of(path: Path) -> Pieces | None:
-    """Return what this process has of the index of a file."""
-    return _indexes.get((str(path), cast("RemotePath", path).about().etag))
-
-
-def keep_pieces(path: Path, pieces: Pieces) -> None:
-    """Take pieces that another process has read."""
-    _indexes.put((str(path), cast("RemotePath", path).about().etag), pieces)
+def asked_of(path: Path) -> list[tuple[int, int]]:
+    """Return the ranges of a file that HDF5 has asked for in this process."""
+    pieces = _indexes.get((str(path), cast("RemotePath", path).about().etag))
+    return [] if pieces is None else [(at, at + len(one)) for at, one in pieces.items()]
 
 
 def _name(key: tuple[str, str]) -> str:
@@ -330,7 +352,8 @@ def _name(key: tuple[str, str]) -> str:
 class _Last(Generic[_Value]):
     """The values that were used last."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
         self._kept: OrderedDict[tuple[str, ...], _Value] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -343,11 +366,18 @@ class _Last(Generic[_Value]):
     def put(self, key: tuple[str, ...], value: _Value) -> None:
         with self._lock:
             self._kept[key] = value
-            while len(self._kept) > _MOST:
+            while len(self._kept) > self._most:
                 self._kept.popitem(last=False)
 
+    def drop(self, key: tuple[str, ...]) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
 
+
+#: Of files of which a process keeps the index, what was fetched before they were opened, and the
+#: places of chunks.
 _indexes: _Last[Pieces] = _Last()
+_begun: _Last[Pieces] = _Last(64)
 _chunks: _Last[dict[tuple[int, ...], tuple[int, int]]] = _Last()
 #: Indexes that are known to stand in a folder of results: of files that are no danger to HDF5.
 _saved: set[Path] = set()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from oectflow.errors import DamagedFile, InputError, OectflowError, OutputError
+from oectflow.pipeline.inputs import object_file
 from oectflow.pipeline.inputs.experiment import Experiment, FileIdentity
 from oectflow.pipeline.inputs.guard import trust
 from oectflow.pipeline.inputs.object_file import index_of, load_index
@@ -104,6 +105,7 @@ class RawFiles:
         """Fetch raw files of a store together, then their results; errors are raised later."""
         paths = [path for path in paths if is_remote(path)]
         fetch_ahead([*paths, *(index_of(path, self._out) for path in paths)])
+        object_file.look_ahead(path for path in paths if not load_index(path, self._out))
         results = []
         for path in paths:
             try:

@@ -63,10 +63,10 @@ def place(text: str | os.PathLike[str], error: type[OectflowError] = OectflowErr
         )
     if not rest.strip("/"):
         raise error(f"{protocol}://: names no bucket, expected {protocol}://bucket/folder")
-    if not object_store.is_there(protocol):
+    if missing := object_store.what_to_install(protocol):
         package = PACKAGES[protocol]
-        extra = "'oectflow[cloud]'" if package == "s3fs" else package
-        raise error(f"{protocol}://…: needs the package {package}; pip install {extra}")
+        extra = "oectflow[cloud]" if package == "s3fs" else missing
+        raise error(f"{protocol}://…: needs the package {missing}; pip install '{extra}'")
     return cast("Path", RemotePath(f"{protocol}:", rest.strip("/")))
 
 
@@ -322,13 +322,9 @@ class RemotePath:
     def read_text(self, encoding: str = "utf-8") -> str:  # noqa: D102
         return self.read_bytes().decode(encoding)
 
-    def read_unverified(self, spans: Sequence[Span]) -> list[bytes]:
-        """Read ranges of bytes by few requests at the same time; :meth:`verify` afterwards."""
+    def read_spans(self, spans: Sequence[Span]) -> list[bytes]:
+        """Read ranges of bytes of one version, by few requests at the same time; OSError."""
         return object_store.read_spans(self.protocol, self.key, self.about(), spans)
-
-    def verify(self) -> None:
-        """Make sure that what was read is of the version that it is known for; OSError."""
-        object_store.verify(self.protocol, self.key, self.about())
 
     def write_bytes(self, content: bytes) -> int:  # noqa: D102
         object_store.put(self.protocol, self.key, content)
@@ -382,7 +378,6 @@ class _Ranges(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         n = max(0, min(len(buffer), self._size - self._at))
         if n:
-            (buffer[:n],) = self._path.read_unverified([(self._at, self._at + n)])
-            self._path.verify()
+            (buffer[:n],) = self._path.read_spans([(self._at, self._at + n)])
         self._at += n
         return n

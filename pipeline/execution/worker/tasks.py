@@ -42,6 +42,7 @@ from oectflow.pipeline.execution.worker.grown_table import (
     joined_trails,
 )
 from oectflow.pipeline.execution.worker.pickled_once import PickledOnce
+from oectflow.pipeline.execution.worker.read_ahead import steps_of
 from oectflow.pipeline.execution.worker.run_extractor import (
     Steps,
     run_extractor,
@@ -185,19 +186,33 @@ def read_and_extract(
     task: ExperimentTask, specs: Sequence[NamedExtractor], source: str, start: int, stop: int
 ) -> Extracted:
     """Read a range of steps and compute features of them in one task, and announce it."""
-    extracted = compute_batch(task, specs, source, start, stop)
+    ahead = is_remote(place(task.path))
+    extracted = compute_batch(task, specs, source, start, stop, ahead=ahead)
     announce(task, extracted)
     return extracted
 
 
 def compute_batch(
-    task: ExperimentTask, specs: Sequence[NamedExtractor], source: str, start: int, stop: int
+    task: ExperimentTask,
+    specs: Sequence[NamedExtractor],
+    source: str,
+    start: int,
+    stop: int,
+    *,
+    ahead: bool = False,
 ) -> Extracted:
-    """Read a range of steps and compute features of them."""
+    """Read a range of steps and compute features of them; ``ahead`` reads the next meanwhile."""
     begin = time.perf_counter()
-    steps = read_steps(task, source, start, stop, needed_arrays(specs))
+    call = (task, specs, source, start, stop)
+    steps = steps_of(read_and_extract, _read, *call) if ahead else _read(*call)
     reading = time.perf_counter() - begin
     return replace(_extracted(task, specs, steps), reading=reading)
+
+
+def _read(
+    task: ExperimentTask, specs: Sequence[NamedExtractor], source: str, start: int, stop: int
+) -> Steps:
+    return read_steps(task, source, start, stop, needed_arrays(specs))
 
 
 def _extracted(task: ExperimentTask, specs: Sequence[NamedExtractor], steps: Steps) -> Extracted:

@@ -648,10 +648,10 @@ def test_places_that_are_none(url, words):
 def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
-        InputError, match=r"needs the package s3fs; pip install 'oectflow\[cloud\]'"
+        InputError, match=r"needs the package s3fs>=2024.12; pip install 'oectflow\[cloud\]'"
     ):
         place("s3://lab/raw", InputError)
-    with pytest.raises(InputError, match="needs the package gcsfs; pip install gcsfs"):
+    with pytest.raises(InputError, match=r"pip install 'gcsfs>=2024.12'"):
         place("gs://lab/raw", InputError)
 
 
