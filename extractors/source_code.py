@@ -34,8 +34,10 @@ class Names:
     words: frozenset[str] = frozenset()
 
 
+@lru_cache(4096)
 def names_in(code: CodeType) -> Names:
     """Return the names in compiled code and in the functions within it."""
+    # Taking it apart is most of what pinning an extractor takes, and every run pins some.
     found: tuple[set[str], set[str], set[tuple[int, str]], set[str]] = (set(), set(), set(), set())
     for one in _with_inner(code):
         before: list[dis.Instruction] = []

@@ -18,5 +18,6 @@ def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
-        return version("oectflow")
+        # Looked up in files, which takes a millisecond; every run asks for it.
+        return globals().setdefault(name, version("oectflow"))
     return _offered(name)
