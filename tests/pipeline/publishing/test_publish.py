@@ -247,7 +247,7 @@ def test_names_in_raw_files(lab, tmp_path):
     of.extract(lab / "raw", FEATURES, lab / "other", progress=False)
     with pytest.raises(NamesFound, match=r"Zoe-Example: attribute operator of raw/#0 é\.h5"):
         of.publish(lab / "other", lab / "a", with_raw=True, progress=False)
-    with pytest.raises(OutputError, match="as they are or not at all"):
+    with pytest.raises(OutputError, match="unchanged or not at all"):
         of.publish(lab / "other", lab / "a", with_raw=True, names="omit", progress=False)
     # Their numbers alone have no name in them.
     of.publish(lab / "other", lab / "a", progress=False)

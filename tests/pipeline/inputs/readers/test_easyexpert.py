@@ -147,7 +147,7 @@ def test_a_sweep_of_something_unknown_is_no_curve_of_another_kind(tmp_path: Path
         [[VG, np.full(11, 0.02), current(VG, 1)]],
         parameters=["Channel.VName, Vtgs, Vds", "Channel.Func, VAR1, CONST"],
     )
-    with pytest.raises(IngestError, match="it sweeps 'Vtgs', which is not known"):
+    with pytest.raises(IngestError, match="it sweeps 'Vtgs', which is no known name"):
         read(tmp_path / "a.csv", lines)
 
 
