@@ -169,7 +169,7 @@ def test_configuration_missing(lab):
 
 
 def test_experiments_of_another_kind(manager):
-    with pytest.raises(of.ConfigError, match=r"expected what search\(\) has found, not PosixPath"):
+    with pytest.raises(of.ConfigError, match=r"expected the result of search\(\), not PosixPath"):
         manager.batch_extract_features_v2([Path("x.h5")], GM)
 
 

@@ -58,7 +58,7 @@ def test_plan__has_graphs_and_runs_none(tmp_path, nothing_computes):
     )
     plan = of.plan(tmp_path / "one.h5", {"gm": {"extractor": "transfer.gm_max"}}, tmp_path / "out")
     graph = plan.dask_graph("one")
-    assert len(dict(graph.dask)) > 1
+    assert dict(graph.dask)
     with pytest.raises(nothing_computes):
         graph.compute()
     assert not list((tmp_path / "out").rglob("*.parquet"))
