@@ -10,9 +10,7 @@ CPU time per chunk.  Libraries that are not installed are left out, and named.
 
 from __future__ import annotations
 
-import argparse
 import importlib
-import json
 import statistics
 import tempfile
 import time
@@ -24,8 +22,6 @@ import _machine
 import deflate
 import h5py
 import headline_data as data
-from rich.console import Console
-from rich.table import Table
 
 CHUNKS = 60
 Inflate = Callable[[bytes, int], bytes]
@@ -65,42 +61,38 @@ def stored_chunks(path: Path) -> tuple[dict[str, list[bytes]], int]:
 
 def main() -> None:
     """Time all libraries and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = _machine.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    machine = _machine.describe()
     every = libraries()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one.h5"
         data.write_one(path, 0, 200)
         chunks, n_bytes = stored_chunks(path)
-    spent: dict[str, dict[str, list[float]]] = {row: {name: [] for name in every} for row in chunks}
+    spent: dict[tuple[str, str], list[float]] = {
+        (row, name): [] for row in chunks for name in every
+    }
     for _ in range(args.rounds):
-        for row, stored in chunks.items():
-            for name, inflate in every.items():
-                begin = time.process_time()
-                for chunk in stored:
-                    inflate(chunk, n_bytes)
-                spent[row][name].append((time.process_time() - begin) / len(stored))
-    machine = _machine.describe()
-    where = f"{machine['cpu']}, load {machine['load']:.1f}"
-    table = Table(title=f"Inflating chunks of {n_bytes / 1e3:.0f} kB, {where}")
-    for heading in ("", "", "µs, median", "least", "MB/s", "of libdeflate's time"):
-        table.add_column(heading, justify="right" if table.columns else "left")
-    for row, by_name in spent.items():
-        usual = {name: statistics.median(seconds) for name, seconds in by_name.items()}
-        for name, seconds in usual.items():
-            table.add_row(
-                row,
-                name,
-                f"{seconds * 1e6:.0f}",
-                f"{min(by_name[name]) * 1e6:.0f}",
-                f"{n_bytes / seconds / 1e6:.0f}",
-                f"{seconds / usual['libdeflate']:.2f}",
-            )
-    Console().print(table)
-    if args.json:
-        args.json.write_text(json.dumps({"machine": machine, "seconds": spent}, indent=1))
+        for (row, name), seconds in spent.items():
+            begin = time.process_time()
+            for chunk in chunks[row]:
+                every[name](chunk, n_bytes)
+            seconds.append((time.process_time() - begin) / len(chunks[row]))
+    usual = {which: statistics.median(seconds) for which, seconds in spent.items()}
+    rows = [
+        {
+            "chunks": row,
+            "library": name,
+            "µs, median": seconds * 1e6,
+            "least": min(spent[row, name]) * 1e6,
+            "MB/s": n_bytes / seconds / 1e6,
+            "of libdeflate's time": seconds / usual[row, "libdeflate"],
+        }
+        for (row, name), seconds in usual.items()
+    ]
+    title = f"Inflating chunks of {n_bytes / 1e3:.0f} kB"
+    _machine.report(title, rows, args.json, machine=machine)
 
 
 if __name__ == "__main__":

@@ -40,10 +40,46 @@ _ROWS = 35
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def lag_one(phi, n):
-    """Return the correlation of neighbouring residuals, from that of what a fit leaves of ``n``."""
+def conclude(
+    n, tau, scatter, alpha, on_q, q_on_h, hh, qq, ht, total, near, worst, at, said
+):  # fmt: skip
+    """Say what the residuals of one window mean.
+
+    Parameters
+    ----------
+    n, tau, scatter, alpha
+        Samples, the fit, the sum of squares of the window about its mean, and its ``alpha``.
+    on_q, q_on_h
+        What ``q`` adds to the fit, and how much of ``h`` there is in ``q``.
+    hh, qq
+        Sums of squares of what is left of ``h`` and ``q`` after the vectors before them.
+    ht
+        Sum of what is left of ``h`` times ``t / tau``.
+    total, near
+        Sum of squares of the residuals, and of products of neighbours.
+    worst, at
+        Largest square of a residual over its share of freedom, and its sample.
+    said
+        Gets ``MISFIT_IN_SE`` ... ``WORST_AT``.  Shape (9,).
+    """
+    said[SPREAD] = 2.0 * on_q / alpha
+    said[N_USED] = n
+    # Nothing but the rounding of the samples is left.
+    if not total > scatter * 1e-24:
+        said[MISFIT_IN_SE] = said[SHIFT] = said[PHI] = 0.0
+        said[VARIANCE] = said[BY_DRIFT] = said[STUDENT] = said[WORST_AT] = 0.0
+        return
     # What was fitted pushes the correlation down, the more so the larger it is.
-    return min(max(phi + (2.0 + 6.0 * max(phi, 0.0)) / n, 0.0), 0.99)
+    phi = near / total
+    phi = min(max(phi + (2.0 + 6.0 * max(phi, 0.0)) / n, 0.0), 0.99)
+    said[PHI] = phi
+    said[VARIANCE] = total / (n - 4)
+    said[SHIFT] = on_q * q_on_h / alpha
+    said[MISFIT_IN_SE] = on_q * math.sqrt(qq / said[VARIANCE] * (1.0 - phi) / (1.0 + phi))
+    said[BY_DRIFT] = ht * tau / hh / alpha
+    others = (total - worst) / max(n - 5, 1)
+    said[STUDENT] = math.sqrt(worst / others) if others > 0.0 else math.inf
+    said[WORST_AT] = at
 
 
 def _examiner(lanes):
@@ -187,28 +223,12 @@ def _examiner(lanes):
                 w[_WORST * lanes + i] = square if worse else w[_WORST * lanes + i]
                 w[_AT * lanes + i] = float(k) if worse else w[_AT * lanes + i]
         for i in range(lanes):
-            said = evidence[i]
-            alpha, on_q, d = w[_ALPHA * lanes + i], w[_ON_Q * lanes + i], w[_D * lanes + i]
-            total = w[_TOTAL * lanes + i]
-            said[SPREAD] = 2.0 * on_q / alpha
-            said[N_USED] = n
-            # Nothing but the rounding of the samples is left.
-            if not total > w[_YY * lanes + i] * 1e-24:
-                said[MISFIT_IN_SE] = said[SHIFT] = said[PHI] = 0.0
-                said[VARIANCE] = said[BY_DRIFT] = said[STUDENT] = said[WORST_AT] = 0.0
-                continue
-            phi = lag_one(w[_NEAR * lanes + i] / total, n)
-            said[PHI] = phi
-            said[VARIANCE] = total / (n - 4)
-            said[SHIFT] = on_q * d / alpha
-            said[MISFIT_IN_SE] = on_q * math.sqrt(
-                w[_QQ * lanes + i] / said[VARIANCE] * (1.0 - phi) / (1.0 + phi)
-            )
-            said[BY_DRIFT] = w[_HT * lanes + i] * taus[i] / w[_HH * lanes + i] / alpha
-            worst = w[_WORST * lanes + i]
-            others = (total - worst) / max(n - 5, 1)
-            said[STUDENT] = math.sqrt(worst / others) if others > 0.0 else math.inf
-            said[WORST_AT] = w[_AT * lanes + i]
+            conclude(
+                n, taus[i], w[_YY * lanes + i], w[_ALPHA * lanes + i], w[_ON_Q * lanes + i],
+                w[_D * lanes + i], w[_HH * lanes + i], w[_QQ * lanes + i], w[_HT * lanes + i],
+                w[_TOTAL * lanes + i], w[_NEAR * lanes + i], w[_WORST * lanes + i],
+                w[_AT * lanes + i], evidence[i],
+            )  # fmt: skip
 
     return examine
 

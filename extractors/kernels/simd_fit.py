@@ -38,22 +38,13 @@ from oectflow.extractors.kernels.exponential import (
     SE_TAU,
     TAU,
 )
-from oectflow.extractors.kernels.misfit import (
-    BY_DRIFT,
-    MISFIT_IN_SE,
-    N_USED,
-    PHI,
-    SHIFT,
-    SPREAD,
-    STUDENT,
-    VARIANCE,
-    WORST_AT,
-    lag_one,
-)
+from oectflow.extractors.kernels.misfit import conclude
 from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN, turning_rate
 from oectflow.extractors.kernels.vectors import (
+    WIDE,
     WIDTH,
     fma,
+    like,
     load,
     splat,
     store,
@@ -61,7 +52,8 @@ from oectflow.extractors.kernels.vectors import (
     where_less,
 )
 
-LANES = 16
+#: As many as a wide vector has numbers.
+LANES = WIDE
 #: Arc between the nodes of the first look, in rad: the vertex is then good to some percent.
 FIRST_LOOK_ARC = 0.25
 #: R2 above which a local optimum is certainly the global one, with a margin.
@@ -201,6 +193,19 @@ def lane_first_look(y, n, sign, rates, f, weight, looks, w):
             w[_RATE * LANES + i] = 1.0 / ((1.0 - share) / rates[k] + share / rates[toward])
 
 
+@njit(inline="always", error_model="numpy")
+def add_sample(z, f, v, sums):
+    """Add one sample of every lane to the sums that :func:`lane_sums` stores."""
+    sf, sh, sq, ff, fh, fq, hh, hq, qq, fy, hy, qy = sums
+    h = fma(z, f, z)
+    q = fma(h, z, like(z, 0.0) - h)
+    return (
+        sf + f, sh + h, sq + q,
+        fma(f, f, ff), fma(f, h, fh), fma(f, q, fq), fma(h, h, hh), fma(h, q, hq), fma(q, q, qq),
+        fma(f, v, fy), fma(h, v, hy), fma(q, v, qy),
+    )  # fmt: skip
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def lane_sums(y, n, w):
     """Sum up what :func:`.exponential.exponential_sums` does, and the products with ``q``.
@@ -220,38 +225,16 @@ def lane_sums(y, n, w):
         # Two chains side by side, of every second sample each.
         drop_2 = drop * (two + drop)
         f, g = zero, drop
-        sf, sh, sq = zero, zero, zero
-        ff, fh, fq, hh, hq, qq = zero, zero, zero, zero, zero, zero
-        fy, hy, qy = zero, zero, zero
+        sums = (zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero, zero)
         whole = n - n % 2
         for k in range(0, whole, 2):
-            z = splat(k) * rate
-            h = fma(z, f, z)
-            q = fma(h, z, zero - h)
-            v = load(y, k * LANES + i)
-            sf, sh, sq = sf + f, sh + h, sq + q
-            ff, fh, fq = fma(f, f, ff), fma(f, h, fh), fma(f, q, fq)
-            hh, hq, qq = fma(h, h, hh), fma(h, q, hq), fma(q, q, qq)
-            fy, hy, qy = fma(f, v, fy), fma(h, v, hy), fma(q, v, qy)
+            sums = add_sample(splat(k) * rate, f, load(y, k * LANES + i), sums)
             f = fma(drop_2, f, f + drop_2)
-            z = splat(k + 1) * rate
-            h = fma(z, g, z)
-            q = fma(h, z, zero - h)
-            v = load(y, (k + 1) * LANES + i)
-            sf, sh, sq = sf + g, sh + h, sq + q
-            ff, fh, fq = fma(g, g, ff), fma(g, h, fh), fma(g, q, fq)
-            hh, hq, qq = fma(h, h, hh), fma(h, q, hq), fma(q, q, qq)
-            fy, hy, qy = fma(g, v, fy), fma(h, v, hy), fma(q, v, qy)
+            sums = add_sample(splat(k + 1) * rate, g, load(y, (k + 1) * LANES + i), sums)
             g = fma(drop_2, g, g + drop_2)
         if whole < n:
-            z = splat(whole) * rate
-            h = fma(z, f, z)
-            q = fma(h, z, zero - h)
-            v = load(y, whole * LANES + i)
-            sf, sh, sq = sf + f, sh + h, sq + q
-            ff, fh, fq = fma(f, f, ff), fma(f, h, fh), fma(f, q, fq)
-            hh, hq, qq = fma(h, h, hh), fma(h, q, hq), fma(q, q, qq)
-            fy, hy, qy = fma(f, v, fy), fma(h, v, hy), fma(q, v, qy)
+            sums = add_sample(splat(whole) * rate, f, load(y, whole * LANES + i), sums)
+        sf, sh, sq, ff, fh, fq, hh, hq, qq, fy, hy, qy = sums
         mf, mh, mq = sf * scale, sh * scale, sq * scale
         store(w, _DROP * LANES + i, drop)
         store(w, _F * LANES + i, mf)
@@ -495,29 +478,14 @@ def copy_lane(space, lane, first, row):
 def lane_evidence(space, lane, n, said):
     """Fill in ``said``, shape (9,), as :func:`.misfit.examine_one` does for one window."""
     w = space[2]
-    alpha, on_q = w[_ON_F * LANES + lane], w[_ON_Q * LANES + lane]
-    total = w[_TOTAL * LANES + lane]
-    said[SPREAD] = 2.0 * on_q / alpha
-    said[N_USED] = n
-    # Nothing but the rounding of the samples is left.
-    if not total > w[_TSS * LANES + lane] * 1e-24:
-        said[MISFIT_IN_SE] = said[SHIFT] = said[PHI] = 0.0
-        said[VARIANCE] = said[BY_DRIFT] = said[STUDENT] = said[WORST_AT] = 0.0
-        return
-    phi = lag_one(w[_NEAR * LANES + lane] / total, n)
-    said[PHI] = phi
-    said[VARIANCE] = total / (n - 4)
-    said[SHIFT] = on_q * w[_Q_H * LANES + lane] / alpha
-    said[MISFIT_IN_SE] = on_q * math.sqrt(
-        (1.0 - phi) / ((1.0 + phi) * w[_PER_Q * LANES + lane] * said[VARIANCE])
-    )
     # With z = t / tau: h = z + z f and q = h z - h, so sums with z are sums of the others.
     rate = w[_RATE * LANES + lane]
     z = 0.5 * (n - 1.0) * rate
     mf, mh, mq = w[_F * LANES + lane], w[_H * LANES + lane], w[_Q * LANES + lane]
     fz, hz = n * ((mh - z) - mf * z), n * ((mq + mh) - mh * z)
-    said[BY_DRIFT] = (hz - w[_H_F * LANES + lane] * fz) * w[_PER_H * LANES + lane] / (rate * alpha)
-    worst = w[_WORST * LANES + lane] / w[_LEFT * LANES + lane]
-    others = (total - worst) / max(n - 5, 1)
-    said[STUDENT] = math.sqrt(worst / others) if others > 0.0 else math.inf
-    said[WORST_AT] = w[_AT * LANES + lane]
+    conclude(
+        n, 1.0 / rate, w[_TSS * LANES + lane], w[_ON_F * LANES + lane], w[_ON_Q * LANES + lane],
+        w[_Q_H * LANES + lane], 1.0 / w[_PER_H * LANES + lane], 1.0 / w[_PER_Q * LANES + lane],
+        hz - w[_H_F * LANES + lane] * fz, w[_TOTAL * LANES + lane], w[_NEAR * LANES + lane],
+        w[_WORST * LANES + lane] / w[_LEFT * LANES + lane], w[_AT * LANES + lane], said,
+    )  # fmt: skip
