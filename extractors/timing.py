@@ -22,8 +22,8 @@ CYCLES_FROM = {
 _GIVEN = list(CYCLES_FROM).index("given")
 #: For extractors that use the clock.
 CLOCK_WORD = {
-    "clock": "recorded times that disagree with the declared interval, stand still or go back, or "
-    "lost samples in the window"
+    "clock": "recorded times that disagree with the declared interval, stand still, go back or "
+    "jump, or lost samples in the window"
 }
 
 

@@ -19,6 +19,7 @@ from oectflow.extractors.kernels.exponential import (
     SE_OFFSET,
     TAU,
 )
+from oectflow.extractors.kernels.gate import extremes
 
 #: Share of the samples that may equal another one where the steps of the instrument are fine.
 TIED = 0.05
@@ -63,10 +64,7 @@ def piles_up(y, limits):
     limits
         From :func:`limits_of`.
     """
-    high = low = y[0]
-    for k in range(y.size):
-        high = y[k] if y[k] > high else high
-        low = y[k] if y[k] < low else low
+    low, high = extremes(y)
     tops = bottoms = 0
     for k in range(y.size):
         tops += y[k] == high
@@ -112,10 +110,7 @@ def limits_of(y):
     """Return the largest and the least current of a step where samples pile up there, else NaN."""
     limits = np.full(2, math.nan)
     # Counted first, which is quick, and looked at where there is something.
-    high, low = -math.inf, math.inf
-    for k in range(y.size):
-        high = y[k] if y[k] > high else high
-        low = y[k] if y[k] < low else low
+    low, high = extremes(y)
     tops = bottoms = 0
     for k in range(y.size):
         tops += y[k] == high

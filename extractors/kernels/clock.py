@@ -13,7 +13,8 @@ from numba import njit
 from oectflow.extractors.kernels.gate import recorded_clock, recorded_digit
 
 #: How a clock was found.  ``CLOCK_DISAGREES``: recorded and declared spacing differ by more than
-#: :data:`AGREE`.  ``CLOCK_BROKEN``: recorded times that stand still, go back or are no numbers.
+#: :data:`AGREE`.  ``CLOCK_BROKEN``: recorded times that stand still, go back or are no numbers, or
+#: of a clock that was set on the way.
 CLOCK_OK, CLOCK_DISAGREES, CLOCK_BROKEN = range(3)
 #: Share by which recorded and declared spacing may differ: less than what a wrong tau is.
 AGREE = 0.03
@@ -69,6 +70,9 @@ def step_clock(recorded, declared, period):
             return even, declared, CLOCK_OK
         usual = mean
     else:
+        # More gate periods than samples: the clock was set while it ran.
+        if recorded[n - 1] - recorded[0] > n * period:
+            return even, declared, CLOCK_BROKEN
         usual = usual_spacing(recorded, mean)
     if abs(usual / declared - 1.0) <= AGREE:
         # Uneven times carry their own seconds, whatever they are counted in.

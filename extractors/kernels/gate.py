@@ -10,6 +10,8 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.vectors import WIDE, largest, least, like, load_wide, where_less
+
 #: A period counts as complete if at most half a sample of it is missing.
 TOLERANCE = 0.5
 #: No current: instruments write 9.9E37 or infinity where they could not measure one.
@@ -152,9 +154,8 @@ def orient(y, polarity, signal):
 def robust_sum(y):
     """Return a number with the sign of the mean current, which a few samples cannot turn."""
     total = finite_sum(y)
-    widest = swing(y)
-    for k in range(y.size):
-        widest = max(widest, abs(y[k]))
+    low, high = extremes(y)
+    widest = max(high - low, -low, high)
     if abs(total) > 8.0 * widest:
         return total
     # So near to zero, or a few samples outweigh all others: the largest few have no vote.
@@ -179,15 +180,32 @@ def finite_sum(y):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def swing(y):
-    """Return the range of the finite samples, 0 where there are none."""
-    low = math.inf
-    high = -math.inf
-    for k in range(y.size):
-        if y[k] < low:
-            low = y[k]
-        if y[k] > high:
-            high = y[k]
+    """Return the range of the samples that are numbers, 0 where there are none."""
+    low, high = extremes(y)
     return high - low if high > low else 0.0
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def extremes(y):
+    """Return the least and the largest of the samples that are not NaN.
+
+    Infinity and minus infinity where there are none.
+    """
+    low, high = math.inf, -math.inf
+    if y.size < WIDE:
+        for k in range(y.size):
+            low = y[k] if y[k] < low else low
+            high = y[k] if y[k] > high else high
+        return low, high
+    # The last vector overlaps with the one before.
+    value = load_wide(y, y.size - WIDE)
+    lows = where_less(value, like(value, low), value, like(value, low))
+    highs = where_less(like(value, high), value, value, like(value, high))
+    for k in range(0, y.size - WIDE, WIDE):
+        value = load_wide(y, k)
+        lows = where_less(value, lows, value, lows)
+        highs = where_less(highs, value, value, highs)
+    return least(lows), largest(highs)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -104,6 +104,69 @@ def judge_space(longest):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def widen_by_residuals(row, evidence, n, step):
+    """Widen the standard errors of a fit by what its residuals say, or say why it is none.
+
+    Parameters
+    ----------
+    row, evidence
+        As in :func:`judge`.
+    n, step
+        Samples that were fitted, and the distance of the first two.
+
+    Returns
+    -------
+    How the fit ended, and whether the residuals are a misfit.
+    """
+    second = row[AMPLITUDE] * math.exp(-step / row[TAU])
+    if second < SEEN * math.sqrt(evidence[VARIANCE]):
+        # Of a relaxation the second sample has to show something.
+        row[:] = math.nan
+        return STEP, False
+    z, spread = evidence[MISFIT_IN_SE], evidence[SPREAD]
+    shift, phi = evidence[SHIFT], evidence[PHI]
+    wider = math.sqrt((1.0 + phi) / (1.0 - phi))
+    row[SE_TAU] *= wider
+    unknown = row[SE_TAU] > UNKNOWN * row[TAU]
+    if abs(z) > DOUBT_Z:
+        row[SE_TAU] = math.hypot(row[SE_TAU], shift * row[TAU])
+    row[SE_OFFSET] *= wider
+    row[SE_AMPLITUDE] *= wider
+    if abs(z) > MISFIT_Z and (abs(spread) > MISFIT_SPREAD or abs(shift) > MISFIT_SHIFT):
+        return FIT_OK, True
+    independent = n * (1.0 - phi) / (1.0 + phi)
+    if independent < LEAST_INDEPENDENT and 5.0 * row[SE_TAU] > HARMLESS * row[TAU]:
+        return FIT_OK, True
+    if unknown:
+        row[:] = math.nan
+        return STRAIGHT, False
+    return FIT_OK, False
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def allowed_student(n):
+    """Return the studentised residual from which on one of ``n`` samples is an outlier."""
+    # Student's distribution has longer tails where there are few samples.
+    return OUTLIER_T * (1.0 + 8.0 / (n - 5.0)) if n > 5 else math.inf
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def is_plain(y, limits, code, row, seen):
+    """Tell whether all samples of a window are used, and nothing is left to examine.
+
+    Most windows are so, and :func:`judge`, whose work space costs more than its work, is not asked.
+    Parameters as there; no sample is an overflow mark.
+    """
+    return (
+        code == FIT_OK
+        and y.size >= 6
+        and row[TAU] >= SHORTEST
+        and seen[STUDENT] < allowed_student(y.size)
+        and not piles_up(y, limits)
+    )
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
     """Judge a fit, leave out samples that are none, and widen its standard errors.
 
@@ -184,9 +247,8 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
             examine_one(samples, times, origin, samples.size, tau, one, said)
             evidence[:] = said[0]
         student, at = evidence[STUDENT], int(evidence[WORST_AT])
-        # Student's distribution has longer tails where there are few samples.
-        allowed = OUTLIER_T * (1.0 + 8.0 / (samples.size - 5.0)) if samples.size > 5 else math.inf
-        if student < allowed or samples.size < OUTLIER_SAMPLES or found == MOST_OUTLIERS:
+        few = samples.size < OUTLIER_SAMPLES
+        if student < allowed_student(samples.size) or few or found == MOST_OUTLIERS:
             break
         # At the edge the gate, a spike and another process look alike.
         if at < 2:
@@ -208,26 +270,5 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
         verdict = OUTLIER if verdict == GOOD else verdict
         found += 1
     step = times[1] - times[0] if times.size else 1.0
-    second = row[AMPLITUDE] * math.exp(-step / row[TAU])
-    if second < SEEN * math.sqrt(evidence[VARIANCE]):
-        # Of a relaxation the second sample has to show something.
-        row[:] = math.nan
-        return STEP, verdict
-    z, spread = evidence[MISFIT_IN_SE], evidence[SPREAD]
-    shift, phi = evidence[SHIFT], evidence[PHI]
-    wider = math.sqrt((1.0 + phi) / (1.0 - phi))
-    row[SE_TAU] *= wider
-    unknown = row[SE_TAU] > UNKNOWN * row[TAU]
-    if abs(z) > DOUBT_Z:
-        row[SE_TAU] = math.hypot(row[SE_TAU], shift * row[TAU])
-    row[SE_OFFSET] *= wider
-    row[SE_AMPLITUDE] *= wider
-    if abs(z) > MISFIT_Z and (abs(spread) > MISFIT_SPREAD or abs(shift) > MISFIT_SHIFT):
-        return FIT_OK, MISFIT
-    independent = samples.size * (1.0 - phi) / (1.0 + phi)
-    if independent < LEAST_INDEPENDENT and 5.0 * row[SE_TAU] > HARMLESS * row[TAU]:
-        return FIT_OK, MISFIT
-    if unknown:
-        row[:] = math.nan
-        return STRAIGHT, verdict
-    return FIT_OK, verdict
+    code, misfit = widen_by_residuals(row, evidence, samples.size, step)
+    return code, MISFIT if misfit else verdict

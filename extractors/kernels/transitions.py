@@ -49,6 +49,7 @@ from oectflow.extractors.kernels.gate import (
     OVERFLOW,
     count_cycles,
     cycle_starts,
+    extremes,
     orient,
     phase_offsets,
     swing,
@@ -81,10 +82,15 @@ def room_for_cycles(recorded, gate, offsets, interval, period):
     most = 1
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
-        t, dt, _ = step_clock(recorded[a:b], interval[step], period[step])
-        n = count_cycles(t[t.size - 1] + 1.0 if t.size else float(b - a), period[step] / dt)
-        # The true period may be shorter than the nominal one.
-        most = max(most, n + n // 4 + 1 if n > 0 else 0)
+        span = (b - a) * interval[step]
+        recorded_span = recorded[b - 1] - recorded[a] if b > a else math.nan
+        if math.isfinite(recorded_span) and not recorded_span <= span:
+            span = recorded_span
+        if period[step] > 0.0 and span > 0.0:
+            # One more for what rounds up, and a clock with more cycles than samples is none.
+            n = int(min(span / period[step], float(b - a))) + 1
+            # The true period may be shorter than the nominal one.
+            most = max(most, n + n // 4 + 1)
         if gate.size:
             runs = np.empty(((b - a) // 2 + 2, 3), np.int64)
             most = max(most, complete_cycles(runs, gate_runs(gate[a:b], runs)))
@@ -464,7 +470,10 @@ def fit_steps(
             continue
         y = np.empty(b - a)
         polarities[step] = orient(current[a:b], polarity, y)
-        overflow = np.abs(current[a:b]) >= OVERFLOW
+        least, largest = extremes(current[a:b])
+        overflow = np.empty(0, np.bool_)
+        if least <= -OVERFLOW or largest >= OVERFLOW:
+            overflow = np.abs(current[a:b]) >= OVERFLOW
         limits = limits_of(y)
         if choice <= FOUND:
             wanted = window_lengths(m, window_shares[0], window_shares[1], length_step)

@@ -19,6 +19,7 @@ import operator
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, config, types
+from numba.core.errors import TypingError
 from numba.core.types.containers import UniTuple
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
@@ -68,8 +69,15 @@ def _pointer(context, builder, vector, signature, array, index):
     return builder.bitcast(builder.gep(data, [index]), vector.llvm.as_pointer())
 
 
+def _refuse_gaps(array):
+    if array.layout != "C":
+        raise TypingError("a vector is read from and written to neighbouring items: layout C")
+
+
 def _loader(vector):
     def typed(_context, array, index):
+        _refuse_gaps(array)
+
         def build(context, builder, signature, given):
             where = _pointer(context, builder, vector, signature, *given)
             # Arrays are aligned to their items only.
@@ -103,6 +111,8 @@ def _like(_context, vector, x):
 
 
 def _store(_context, array, index, vector):
+    _refuse_gaps(array)
+
     def build(context, builder, signature, given):
         array, index, value = given
         where = _pointer(context, builder, vector, signature, array, index)
@@ -126,6 +136,25 @@ def _where_less(_context, a, b, x, y):
         return builder.select(builder.fcmp_ordered("<", given[0], given[1]), given[2], given[3])
 
     return a(a, b, x, y), build
+
+
+def _folded(sign):
+    def typed(_context, vector):
+        def build(_context, builder, _signature, given):
+            numbers = [
+                builder.extract_element(given[0], ir.IntType(32)(i)) for i in range(vector.width)
+            ]
+            # In pairs, and pairs of pairs: a chain would wait for each of its links.
+            while len(numbers) > 1:
+                numbers = [
+                    builder.select(builder.fcmp_ordered(sign, a, b), a, b)
+                    for a, b in zip(numbers[::2], numbers[1::2], strict=True)
+                ]
+            return numbers[0]
+
+        return types.float64(vector), build
+
+    return typed
 
 
 def _transpose(_context, a, b, c, d):
@@ -178,6 +207,14 @@ if config.DISABLE_JIT:
         """Return, number by number, ``x`` where ``a < b`` and else ``y``."""
         return np.where(a < b, x, y)
 
+    def least(vector):
+        """Return the least number of a vector, none of which is NaN."""
+        return vector.min()
+
+    def largest(vector):
+        """Return the largest number of a vector, none of which is NaN."""
+        return vector.max()
+
     def transpose(a, b, c, d):
         """Return the columns of a matrix of four rows."""
         return tuple(np.column_stack([a, b, c, d]))
@@ -190,4 +227,6 @@ else:
     store = intrinsic(_store)
     fma = intrinsic(_fma)
     where_less = intrinsic(_where_less)
+    least = intrinsic(_folded("<"))
+    largest = intrinsic(_folded(">"))
     transpose = intrinsic(_transpose)

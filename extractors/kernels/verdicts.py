@@ -61,12 +61,15 @@ from oectflow.extractors.kernels.misfit import (
 from oectflow.extractors.kernels.residuals import (
     CLIPPED,
     DOUBT_Z,
+    GOOD,
     MISFIT,
     MISFIT_Z,
     OUTLIER,
     SHORTEST,
+    is_plain,
     judge,
     judge_space,
+    widen_by_residuals,
 )
 from oectflow.extractors.kernels.residuals import OVERFLOW as MARKED
 
@@ -112,7 +115,8 @@ def judge_step(
     Parameters
     ----------
     y, overflow, t, limits
-        Oriented current, which samples are overflow marks, times, :func:`.ceilings.limits_of`.
+        Oriented current; which samples are overflow marks, shape (0,) where none is; times;
+        :func:`.ceilings.limits_of`.
     both
         Whether both windows are where the device should answer, and not anywhere.
     whole
@@ -142,7 +146,6 @@ def judge_step(
         # Even samples were examined as they were fitted.
         for phase in (ON, OFF):
             examine_cycles(y, t, phase, rows, codes, spans, seen)
-    marked = np.any(overflow)
     space = judge_space(min(max(np.max(spans[:, :, 1]), 0), y.size))
     for i in range(n_cycles):
         for phase in (ON, OFF):
@@ -164,12 +167,20 @@ def judge_step(
                         t[begin : begin + n] - t[begin] if t.size else t,
                         process, math.nan, row,
                     )  # fmt: skip
-                code, verdict = judge(
-                    y[begin : begin + n],
-                    overflow[begin : begin + n] if marked else overflow[:0],
-                    t[begin : begin + n] - t[begin] if t.size else t,
-                    limits, process, code, row, nothing if trim else seen[i, phase], space, said,
-                )  # fmt: skip
+                window, times = y[begin : begin + n], t
+                if t.size:
+                    times = t[begin : begin + n] - t[begin]
+                known = nothing if trim else seen[i, phase]
+                if overflow.size == 0 and is_plain(window, limits, code, row, known):
+                    said[:] = known
+                    step = times[1] if t.size else 1.0
+                    code, misfit = widen_by_residuals(row, said, n, step)
+                    verdict = MISFIT if misfit else GOOD
+                else:
+                    code, verdict = judge(
+                        window, overflow[begin : begin + n] if overflow.size else overflow, times,
+                        limits, process, code, row, known, space, said,
+                    )  # fmt: skip
                 final = final_code(code, verdict, row, n, threshold, min_swing * swings[i])
                 if trim == 0 or (final == FIT_OK and is_late(y, t, a, process, row, said)):
                     best = final

@@ -333,6 +333,25 @@ def test_clock__recorded_against_declared(recorded: np.ndarray, code: int) -> No
     assert clock.step_clock(recorded, 1e-3, 0.1)[2] == code
 
 
+@pytest.mark.parametrize("periods", [20, 100_000, 10_000_000_000])
+def test_clock__set_on_the_way(periods: int) -> None:
+    device = faulty.make(np.random.default_rng(5), noise=1e-3, gate=False)
+    step = device.step
+    n = step["drain_current"].size
+    usual = TAU.extract_step(step)
+    step["original_time"] = np.arange(n) * step["sampling_interval"]
+    step["original_time"][n // 2 :] += periods * step["gate_period"]
+    result = TAU.extract_step(step)
+    if periods < n:
+        # A pause is named; the cycles before and behind it are what they were.
+        assert {"clock", "no_window"} & set(words(result).ravel())
+        assert np.sum(words(result) == "ok") > 0.8 * np.sum(words(usual) == "ok")
+    else:
+        assert result["value"].shape == usual["value"].shape
+        assert "clock" in words(result)
+        assert "ok" not in words(result)
+
+
 def test_clock__recorded_times_win() -> None:
     device = faulty.make(np.random.default_rng(3), noise=1e-3, gate=False)
     device.step["sampling_interval"] *= 2

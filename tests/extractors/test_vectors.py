@@ -8,9 +8,10 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from numba import njit
+from numba import config, njit
+from numba.core.errors import TypingError
 
-from oectflow.extractors.kernels import closed_forms, cycles, misfit
+from oectflow.extractors.kernels import closed_forms, cycles, gate, misfit
 from oectflow.extractors.kernels import exponential as ex
 from oectflow.extractors.kernels.simd_fit import LANES
 from oectflow.extractors.kernels.vectors import (
@@ -50,6 +51,29 @@ def turn(matrix, out):
 @njit
 def less_one(x, out):
     store(out, 0, closed_forms.less_one(load(x, 0)))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 15, 16, 17, 31, 32, 33, 200])
+def test_extremes__as_numpy(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for missing in (0.0, 0.5, 1.0):
+        for at in range(max(n, 1)):
+            y = rng.normal(size=n)
+            y[rng.random(n) < missing] = np.nan
+            if n and missing < 1:
+                # Each place in turn holds the least one, and its neighbour the largest.
+                y[at], y[at - 1] = -np.inf, 9.0
+            finite = y[~np.isnan(y)]
+            expected = (finite.min(), finite.max()) if finite.size else (np.inf, -np.inf)
+            assert gate.extremes(y) == expected
+            assert gate.swing(y) == (expected[1] - expected[0] if finite.size > 1 else 0.0)
+
+
+def test_load__refuses_gaps() -> None:
+    if config.DISABLE_JIT:
+        pytest.skip("NumPy reads arrays with gaps")
+    with pytest.raises(TypingError, match="layout C"):
+        gate.extremes(np.zeros(64)[::2])
 
 
 def test_operations__as_numpy() -> None:
