@@ -63,8 +63,9 @@ class DWTPromptGenerator:
     mode, detrend, dtype
         As in :func:`oectflow.extractors.dwt.wavelet_features`.
     cache_size
-        For how many series features are kept, and for how many texts; 0 keeps none.  Results are
-        looked up only while that is faster than computing them, see :class:`.ContentCache`.
+        Number of series whose features are kept, and of those whose texts are; 0 keeps none.
+        Results are looked up only while that is faster than computing them, see
+        :class:`.ContentCache`.
     adaptive_level
         Another word for ``level="adaptive"``.
 
@@ -132,7 +133,7 @@ class DWTPromptGenerator:
 
     @property
     def cache_misses(self) -> int:
-        """Lookups that it did not."""
+        """Lookups that the cache did not serve."""
         return int(self.cache_stats()["misses"])
 
     def forward(self, x: Any) -> list[dict[str, NDArray[Any]]]:
@@ -356,7 +357,7 @@ def _scale_text(name: str, level: int) -> str:
 def top_lags(row: NDArray[Any]) -> NDArray[np.int64]:
     """Return the lags of the highest peaks of the autocorrelation, highest first.
 
-    Peaks, as the largest values of any smooth series are at the lags 1, 2, 3, ...
+    Only peaks count, since the largest values of any smooth series are at the lags 1, 2, 3, ...
 
     Parameters
     ----------

@@ -17,7 +17,7 @@ class DWTPromptModule(torch.nn.Module):
     Parameters
     ----------
     **options
-        Of :class:`DWTPromptGenerator`.
+        Options of :class:`DWTPromptGenerator`.
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ class RelaxationParams(Params):
     period: float | None = Field(None, gt=0)
     #: Samples per second; None takes that of the step.
     sample_rate: float | None = Field(None, gt=0)
-    #: Fit no more than the first so many cycles; None fits all.
+    #: Fit only the first cycles, at most so many; None fits all.
     max_cycles: int | None = Field(None, ge=1)
 
 
@@ -59,7 +59,7 @@ class TwoParams(RestrictedParams):
     fixed: dict[Literal["tau1", "tau2"], Positive] = Field({})
     #: Least and greatest time constants, such as ``{"tau1": (0.001, 0.1)}``.
     bounds: dict[Literal["tau1", "tau2"], tuple[Positive, Positive]] = Field({})
-    #: Time constants that are the same in all cycles of a step, on and off each for itself.
+    #: Time constants that are the same in all cycles of a step, for on and off separately.
     shared: tuple[Literal["tau1", "tau2"], ...] = ()
 
     @model_validator(mode="after")
@@ -82,7 +82,7 @@ class StretchedParams(RestrictedParams):
     fixed: dict[Literal["tau", "beta"], Positive] = Field({})
     #: Least and greatest numbers, such as ``{"tau": (0.001, 0.1)}``.
     bounds: dict[Literal["tau", "beta"], tuple[Positive, Positive]] = Field({})
-    #: What is the same in all cycles of a step, on and off each for itself.
+    #: What is the same in all cycles of a step, for on and off separately.
     shared: tuple[Literal["tau", "beta"], ...] = ()
 
     @model_validator(mode="after")

@@ -1,8 +1,8 @@
 """Coordinates in which all exponentials of a number of even samples are short vectors.
 
 Exponentials of n samples with any time constant lie, within 1e-12 of themselves, in a space of some
-30 dimensions, and 50 of 1,000 samples.  Along ``ln tau`` their coordinates are smooth: polynomials
-in cells of :data:`.coordinates.CELL` give them, and their derivatives, to as many digits: what is
+30 dimensions, or 50 for 1,000 samples.  Their coordinates are smooth along ``ln tau``: polynomials
+in cells of :data:`.coordinates.CELL` give them, and their derivatives, to as many digits.  What is
 left of Chebyshev's series is ``(CELL / 6)^7``, 1e-14.
 """
 
@@ -22,7 +22,7 @@ from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN
 LONGEST = 2048
 #: Exponentials that the space is made from, and what is left of one that belongs to it.
 _N_MADE_FROM, _LEAST = 128, 1e-12
-#: The same of stretched ones, where coordinates tell no more than where ways begin.
+#: The same for stretched ones, whose coordinates only tell where ways begin.
 _LEAST_OF_STARTS = 1e-6
 #: Coordinates are padded to a multiple, for vector instructions.
 _MULTIPLE = 4
@@ -63,8 +63,8 @@ def _unit(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 def _basis_of(rows: NDArray[np.float64], least: float) -> NDArray[np.float64]:
     """Return orthonormal columns of which all rows consist but for ``least``, and columns of 0.
 
-    By Gram and Schmidt, the farthest row next: LAPACK's decomposition starts threads for so little,
-    which takes 0.2 s on a busy machine.
+    The method is that of Gram and Schmidt, with the farthest row next.  LAPACK's decomposition
+    starts threads even for so little, which takes 0.2 s on a busy machine.
     """
     left = rows.copy()
     found: list[NDArray[np.float64]] = []

@@ -1,8 +1,8 @@
 """Models of a phase where something is known beforehand: fixed unknowns, bounds, weights.
 
 Windows may have unknowns in common; amplitudes and constants are always their own, and are
-eliminated (variable projection).  As in :mod:`.kernels.mixtures`, a grid is tried whole, and from
-its best minima on damped Newton steps lead to the optimum, all windows together.
+eliminated (variable projection).  As in :mod:`.kernels.mixtures`, a whole grid is tried, and damped
+Newton steps lead from its best minima to the optimum, for all windows together.
 
 Dimension letters: n samples of a window, W windows, U unknowns of all of them, K and M nodes.
 """
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from oectflow.extractors.kernels import downhill, mixtures
 from oectflow.extractors.kernels import restricted_fits as fits
 
-#: Share of a bound within which an estimate is at it.
+#: An estimate within this share of a bound is at the bound.
 AT_BOUND = 1e-6
 #: Share of the sum of squares; a step that would take less off it is the last one.
 _ENOUGH = 1e-14
-#: What is left of a pair of normalised functions below which they are the same.
+#: Two normalised functions are the same where less than this is left of the pair.
 _SAME = 1e-10
 
 
@@ -265,7 +265,7 @@ def _starts(
             pairs[:] = nodes[0][i], nodes[1][j]
             found.append(problem.unknowns_of(pairs))
         return found
-    # One is shared: for each of its nodes every window has a best one of the other.
+    # One is shared: for each of its nodes, every window has its own best one of the other.
     d = 0 if common[0] else 1
     total = left.min(axis=2 - d).sum(axis=0)
     for i, _ in _minima(total[:, None]):
@@ -351,7 +351,7 @@ def _descend(problem: Problem, unknowns: NDArray[np.float64]) -> tuple[NDArray[n
             moved = float(np.abs(tried - unknowns).max())
             last = gain < _ENOUGH * rss or moved < downhill.CLOSE
             at_tried = problem.look(tried)
-            # The last step is less than rounding tells.
+            # The last step is smaller than rounding.
             if at_tried[0] < rss or (last and at_tried[0] <= rss * (1.0 + _ENOUGH)):
                 unknowns, (rss, gradient, hessian) = tried, at_tried
                 damping *= 0.1
@@ -378,7 +378,7 @@ def errors(
 
     Returns
     -------
-    Of ``p``, ``q`` and both amplitudes, of every window.  Shape (W, 4).
+    Errors of ``p``, ``q`` and both amplitudes of every window, shape (W, 4), and the correlation.
     """
     n_linear = 2 if problem.model == downhill.DOUBLE else 1
     n_unknowns, places = problem.n_unknowns, problem.places
@@ -405,7 +405,7 @@ def errors(
         parts.append((at[free], free, inverse, by_unknown))
     n_columns = n_unknowns + n_linear * len(problem.windows)
     phi = near / rss if rss > mixtures.EXACT * total else 0.0
-    # What was fitted pushes the correlation down.
+    # Fitting pushes the correlation down.
     phi = phi + (n_columns + 2.0 * n_columns * max(phi, 0.0)) / n_samples
     phi = min(max(phi, 0.0), 0.99)
     freedom = n_samples - n_columns - len(problem.windows)

@@ -17,10 +17,9 @@ from oectflow.extractors.restricted import Problem, Window
 
 #: A phase of fewer samples has no plateau whose noise can be told.
 FEWEST_OF_PLATEAU = 16
-#: Least noise of one plateau, as a share of that of the other: what is finer is no noise that a
-#: converter shows.
+#: Least noise of one plateau, as a share of that of the other: a converter shows no finer noise.
 LEAST_NOISE = 0.01
-#: What a phase has told, beside the codes of :mod:`.kernels.mixtures`.
+#: How a phase ended, beside the codes of :mod:`.kernels.mixtures`.
 NO_WEIGHTS = 8
 
 
@@ -79,7 +78,7 @@ class _Phase:
     levels: tuple[float, float]
 
     def window(self, curve: NDArray[np.float64] | None = None) -> Window:
-        """Return the samples; with the weights that follow from a fitted curve."""
+        """Return the samples, with the weights that follow from a fitted curve if there is one."""
         if curve is None:
             return restricted.window_of(self.y, self.t, self.even)
         way = self.levels[1] - self.levels[0]
@@ -170,7 +169,7 @@ def _plateaus(
     sigma = np.zeros(2)
     levels.noise_of(plateaus, good, kind, sigma)
     there = [good[kind == of].any() for of in range(2)]
-    # Without any noise, all samples are as good.
+    # Without any noise, all samples are equally good.
     sigma = np.maximum(sigma, LEAST_NOISE * sigma.max()) if sigma.any() else np.ones(2)
     means = np.where(good, plateaus[:, levels.MEAN], np.nan).reshape(-1, 2)
     return np.where(there, sigma**2, np.nan), means
@@ -194,7 +193,7 @@ def _fit_shared(
 def _fit_together(
     phases: Sequence[_Phase], interval: float, model: int, params: Mapping[str, Any], found: Fits
 ) -> Problem | None:
-    """Fit phases, and fill in what that says of each; return what was solved, if it was."""
+    """Fit phases, and fill in the result of each; return what was solved, if anything was."""
     windows = [phase.window() for phase in phases]
     longest = max(windows, key=lambda window: window.t[-1])
     low, high = _box(longest, interval, model, params)
@@ -305,7 +304,7 @@ def _curve(
 
 
 def _at_bound(problem: Problem, pair: NDArray[np.float64], params: Mapping[str, Any]) -> bool:
-    """Tell whether an unknown is at a bound that was given, beta at any, or both are one."""
+    """Tell whether an unknown is at a given bound, beta is at any bound, or both are one."""
     names = (TwoParams if problem.model == downhill.DOUBLE else StretchedParams).unknowns
     near = restricted.AT_BOUND
     if problem.model == downhill.DOUBLE and pair[1] - pair[0] <= downhill.LEAST_APART + near:

@@ -36,7 +36,7 @@ def source_digests(folder: Path) -> dict[str, str]:
 
     Returns
     -------
-    Of each module, those that it imports first, 16 hexadecimal digits that change with its source
+    For each module, those that it imports first, 16 hexadecimal digits that change with its source
     and with the source of any module of the folder that it imports, itself or through others.
     """
     sources = {path.stem: path.read_bytes() for path in sorted(folder.glob("[!_]*.py"))}

@@ -21,7 +21,7 @@ from oectflow.extractors.kernels.exponential import (
 )
 from oectflow.extractors.kernels.gate import extremes
 
-#: Share of the samples that may equal another one where the steps of the instrument are fine.
+#: Largest share of samples that equal another one where the steps of the instrument are fine.
 TIED = 0.05
 
 
@@ -76,7 +76,7 @@ def piles_up(y, limits):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def least_step(y):
-    """Return the least change from sample to sample that is one, infinity where none is."""
+    """Return the least change from sample to sample that is not 0, infinity if all are 0."""
     least = math.inf
     for k in range(1, y.size):
         step = abs(y[k] - y[k - 1])
@@ -109,7 +109,7 @@ def is_fine(y):
 def limits_of(y):
     """Return the largest and the least current of a step where samples pile up there, else NaN."""
     limits = np.full(2, math.nan)
-    # Counted first, which is quick, and looked at where there is something.
+    # Counting is quick; a closer look follows only where there is something.
     low, high = extremes(y)
     tops = bottoms = 0
     for k in range(y.size):
@@ -121,7 +121,7 @@ def limits_of(y):
         level, count, after = pile_up(y, i == 0)
         if count >= max(8, 3 * after, y.size // 200):
             limits[i] = level
-    # Of coarse steps many samples are equal, and no wonder.
+    # Coarse steps make many samples equal by chance.
     if not (math.isnan(limits[0]) and math.isnan(limits[1])) and not is_fine(y):
         limits[:] = math.nan
     return limits
@@ -146,7 +146,7 @@ def is_cut_off(y, t, left_out, level, top, ended, process, fit):
     # A plateau within one of the instrument's own steps is the end of a relaxation.
     digit = least_step(y)
     if ended != FIT_OK:
-        # What is left is no exponential; of fine steps no two samples are equal by chance.
+        # The rest is no exponential.  With fine steps, no two samples are equal by chance.
         return is_fine(y)
     origin = 0
     while left_out[origin]:

@@ -75,7 +75,7 @@ def charge_of_phase(y, t, begin, end, plateau, sigma, phi, weights, row):
         beyond += part
         largest = max(largest, abs(part))
     row[CHARGE], row[SWITCHED], row[LEAKAGE] = total, beyond, plateau[MEAN]
-    # Within an interval the switch may be anywhere.
+    # The switch may be anywhere within an interval.
     edge = 0.0
     for k in range(1, min(GAP, n - 1) + 1):
         step = (t[begin + k] - t[begin + k - 1]) * (y[begin + k] - y[begin + k - 1])
@@ -134,7 +134,7 @@ def charge_step(y, t, vg, first, length, kind, rows, codes):
         end = first[w] + length[w]
         if w > 0:
             gap = first[w] - first[w - 1] - length[w - 1]
-            # What a fit leaves out at the switch is where most of the charge flows.
+            # Most of the charge flows at the switch, where a fit leaves samples out.
             if 0 <= gap <= GAP + length[w] // 20:
                 begins[w] = first[w - 1] + length[w - 1] - 1
                 rows[w, GATE_STEP] = middle_of(vg, first[w], end) - middle_of(

@@ -79,7 +79,7 @@ def step_clock(recorded, declared, period):
         if t.size:
             return (recorded - recorded[0]) / declared, declared, CLOCK_OK
         return even, mean, CLOCK_OK
-    # The gate period tells a record in another unit: it has to hold samples.
+    # The gate period reveals a record in another unit: it has to hold samples.
     if period / mean < 4.0 <= period / declared <= n:
         return even, declared, CLOCK_DISAGREES
     if t.size:

@@ -61,7 +61,7 @@ def newton_step(y, n, longest, near, rates, done):
     n
         Samples in a window.
     longest
-        Longest ``tau``, in samples: beyond it, and below ``TAU_MIN``, no step leads.
+        Longest ``tau``, in samples: no step leads beyond it, or below ``TAU_MIN``.
     near
         Step in ``ln tau`` from which on a lane is done.
     rates

@@ -19,7 +19,7 @@ N_POWERS = 7
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def no_table():
-    """Return what says that functions are samples."""
+    """Return the empty table, which says that functions are samples."""
     return np.empty((0, 0, 0)), 0.0
 
 

@@ -3,12 +3,12 @@
 A plateau is the mean of the last quarter of a phase.  Where noise is larger than what the current
 does from sample to sample, it crosses a level many times.  So the crossing is first placed where
 most samples before are below the level and most samples behind are above it: where the sum of what
-is missing to the level is greatest.  Then a parabola through the samples around it, which such sums
-choose as well, by levels below and above, is followed to the level.
+is missing to the level is greatest.  Then a parabola through the samples around it is followed to
+the level.  Such sums choose these samples, too, by levels below and above.
 
-Every number so found is a sum of samples with weights, divided by a slope.  What its standard error
-is follows from these weights and the noise, which is autoregressive of first order, and that of
-both plateaus is known from their scatter.
+Every number so found is a weighted sum of samples, divided by a slope.  Its standard error follows
+from these weights and the noise, which is autoregressive of first order.  The noise on both
+plateaus is known from their scatter.
 
 Dimension letters: N samples of a step, W phases.
 """
@@ -47,27 +47,27 @@ CLIPPED, OUTLIER = range(9, 11)
 SHARES = (0.1, 1.0 - math.exp(-1.0), 0.9)
 LOWER = (0.07, 0.08, 0.04)
 UPPER = (0.1, 0.08, 0.03)
-#: Standard deviations of the noise that these are at least, and the shares at which they end.
+#: These distances are at least so many standard deviations of the noise, and end at these shares.
 WIDE = 2.5
 LEAST, MOST = 0.02, 0.97
 #: The current goes beyond its plateaus where it is above this share of the way, or as far below 0.
 BEYOND = 1.1
 LN_9 = math.log(9.0)
-#: Levels that are looked at: of the three times below, at and above, and beyond.
+#: Levels that are looked at: below, at and above each of the three shares, and ``BEYOND``.
 N_LEVELS = 10
 #: Least samples of a phase, of which a quarter is the plateau, and of a parabola.
 FEWEST, OF_PARABOLA = 16, 4
-#: A way of fewer samples is not told from a step.
+#: A way of fewer samples cannot be told from a step.
 FASTEST = 3.0
 #: Standard errors of the change from plateau to plateau below which there is none.
 LEAST_CHANGE = 5.0
-#: Noise, as a share of the way, beyond which crossings are not told.
+#: Noise, as a share of the way, beyond which crossings cannot be told.
 LOUD = 0.035
-#: Most that a slope is of the mean one between the levels, where an error is worked out.
+#: Where an error is worked out, a slope is at most so many times the mean one between the levels.
 STEEP = 1.15
 #: Share of the time beyond which its standard error leaves it unknown.
 UNKNOWN = 0.1
-#: Standard errors of samples on the wrong side of a level, of which there are many sums.
+#: Standard errors that a sum of samples on the wrong side of a level may reach: such sums are many.
 MANY_CHANCES = 5.0
 #: Shares of the way by which a sample is off the curve, or the plateau, before it is an outlier.
 SEEN, SEEN_ON_PLATEAU = 0.05, 0.01
@@ -108,14 +108,14 @@ def place_levels(y, levels, sums, best, at):
 def turns_back(y, level, at, allowed):
     """Tell whether samples before a crossing are above the level, or those behind are below it.
 
-    By the largest sum of neighbours, in units of what noise of so many samples sums up to.
+    The largest sum of neighbours decides, in units of what the noise of so many samples sums up to.
 
     Parameters
     ----------
     y, level, at
         Shares of the way, the level, and the samples before its crossing.
     allowed
-        Sum of one sample of noise that is chance.
+        Largest noise of one sample that is chance.
     """
     total = 0.0
     count = 0
@@ -186,7 +186,7 @@ def follow_parabola(y, t, begin, end, level, at, noise, solving, weights):
         if not abs(move) > 1e-12:
             break
     slope = fit[1] + 2.0 * fit[2] * x
-    # A sample beyond, since the coarse place of a crossing is that of a sample.
+    # One sample beyond is allowed, since the coarse place of a crossing is a sample.
     room = 1.0 / (end - begin)
     first, last = (t[begin] - origin) / unit - room, (t[end - 1] - origin) / unit + room
     if not (slope > 0.0 and first <= x <= last):
@@ -243,7 +243,7 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
     noise = max(noise_begin, noise_end) * math.sqrt(wider) / abs(change)
     if not (abs(change) > LEAST_CHANGE * error and noise < LOUD):
         return NOISE
-    # From the last sample before the switch on.
+    # Begin with the last sample before the switch.
     a = first[w] - 1
     n = length[w] + 1
     if not abs(y[a]) < OVERFLOW:
@@ -290,11 +290,11 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
         if math.isnan(when):
             return NOISE
         is_far |= far
-        # Of a slope that is steep by chance the error would be small.
+        # A slope that is steep by chance would make the error small.
         between = levels[0, 3 * i + 2] - levels[0, 3 * i]
         slope = min(slope, STEEP * between / (t[a + high - 1] - t[a + low]))
         row[TO_10 + i] = when - t[first[w]]
-        # Of 63 % alone, or of the way from 10 to 90 %.
+        # For 63 % alone, or for the way from 10 to 90 %.
         sums = of_63 if i == 1 else of_way
         sign = -1.0 if i == 0 else 1.0
         share = SHARES[i]
@@ -310,10 +310,10 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
         else:
             by_begin += sign * (1.0 - share) / slope
             by_end += sign * share / slope
-            # Between two samples across the switch the current is no line.
+            # Between two samples across the switch, the current is no line.
             edge += step * step / 6.0 if across else 0.0
     row[WAY] = row[TO_90] - row[TO_10]
-    # What is left of the way where the plateau is taken, were it that of one exponential.
+    # What is left of the way where the plateau is taken, as if it were one exponential.
     rate = LN_9 / row[WAY]
     left[w] = rest(t[first[w] + length[w] - 1] - t[first[w]], rate) * abs(change)
     if math.isnan(left[w - 1]):

@@ -7,9 +7,10 @@ damped Newton steps lead to a minimum.
 ``f = exp - 1`` replaces ``exp``, and every window is taken relative to its first sample: neither a
 large baseline nor a long time constant costs digits.
 
-Of even samples all exponentials lie in a space of some 30 dimensions, however long the window is:
-there, a window has so many coordinates, and exponentials have tables of theirs
-(:mod:`.coordinates`).  Functions that go downhill do not know where they are.
+All exponentials of even samples lie in a space of some 30 dimensions, however long the window is.
+There, a window has so many coordinates, and exponentials have tables of theirs
+(:mod:`.coordinates`).  Functions that go downhill do not know whether they work on samples or on
+coordinates.
 
 Dimension letters: n samples of a window, or r coordinates.
 
@@ -133,7 +134,7 @@ def fill_columns(t, even, model, p, q, table, columns):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def stretch(logs, p, beta, u, log_u):
-    """Fill in ``(t / tau)^beta`` and its logarithm, within what exponentials are 0 and 1 of."""
+    """Fill in ``(t / tau)^beta`` and its logarithm, up to where exponentials are 0 or 1."""
     for k in range(u.size):
         x = beta * (logs[k] - p)
         x = x if x > -600.0 else -600.0
@@ -304,7 +305,7 @@ def differentiate(
     )
     a, b = alpha[0], alpha[n_linear - 1]
     gradient[0], gradient[1] = -a * ur, -b * vr
-    # By an unknown and an amplitude; each function has its own, or both unknowns are of one.
+    # Derivatives by an unknown and an amplitude; each function has one unknown, or one has both.
     if n_linear == 1:
         scale = 1.0 / factor[0, 0]
         of_p, of_q = (a * uf - ur) * scale, (a * vf - vr) * scale
@@ -322,8 +323,8 @@ def differentiate(
         hessian[1, 1] = b * b * vv - b * qq - of_q * of_q - then_q * then_q
     hessian[0, 1] = hessian[1, 0]
     if is_near(model, p, q, bounds):
-        # By the mean of p and q, and the square of half their difference, in which the sum of
-        # squares is smooth where they meet.
+        # Derivatives by the mean of p and q, and by the square of half their difference, in which
+        # the sum of squares is smooth where they meet.
         s = 0.5 * (q - p)
         by_s = gradient[1] - gradient[0]
         gradient[0] += gradient[1]
@@ -336,7 +337,7 @@ def differentiate(
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def is_near(model, p, q, bounds):
-    """Whether two exponentials are nearly one, and both of them free."""
+    """Tell whether two exponentials are nearly one, and both of them free."""
     free = bounds[0, 0] < bounds[0, 1] and bounds[1, 0] < bounds[1, 1]
     return model == DOUBLE and free and q - p < NEAR
 

@@ -26,15 +26,15 @@ from oectflow.extractors.kernels.gate import end_level
 ON, OFF = 0, 1
 #: What the cycles of a step are cut by.
 NOMINAL, NO_CYCLES, GATE, TRACE = range(4)
-#: No gate voltage of an electrolyte-gated device, in V; and the least pulse that is one.
+#: Highest gate voltage of an electrolyte-gated device, in V, and the least pulse that is one.
 HIGHEST_VOLTAGE, LEAST_PULSE = 200.0, 1e-3
 #: Share of the pulse within which a sample belongs to a level.
 NEAR_LEVEL = 0.25
-#: Share of the samples that belong to one of the two levels, or the gate is no square wave.
+#: Least share of the samples that belong to one of the two levels of a square wave.
 SQUARE = 0.7
 #: Share of its usual length by which the last phase of a step may be cut and still count.
 CUT_SHARE = 0.05
-#: Correlation with the edges before below which there is no edge.
+#: There is no edge where the correlation with the edges before is less than this.
 SAME_EDGE = 0.3
 
 
@@ -196,7 +196,7 @@ def follow(y, at, period, before, after, reach, edges, template):
         found = centre
         for d in range(-reach, reach + 1):
             c = likeness(template, y[centre + d - before : centre + d + after])
-            # Of equally good ones the nearest to the guess.
+            # Of equally good ones, take the nearest to the guess.
             if c > best + 1e-12 or (c > best - 1e-12 and abs(d) < abs(found - centre)):
                 best = c
                 found = centre + d
@@ -220,7 +220,7 @@ def follow(y, at, period, before, after, reach, edges, template):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def likeness(a, b):
-    """Return the correlation of two pieces, of which NaN is left out; 0 where there is none."""
+    """Return the correlation of two pieces, leaving out NaN; 0 where there is none."""
     count = 0
     ma = mb = 0.0
     for k in range(a.size):
@@ -260,7 +260,7 @@ def sharpness(piece):
 def kink(piece, near, reach):
     """Return the first sample of the new phase in a piece of curve around a switch.
 
-    That place within ``reach`` of ``near`` at which the piece falls into two exponentials best.
+    It is the place within ``reach`` of ``near`` where the piece best falls into two exponentials.
     """
     best = math.inf
     found = near

@@ -29,7 +29,7 @@ def cycles_differ(y, t, starts):
     if starts.size < 3:
         return False
     shapes = shapes_of(y, t, starts)
-    # Nothing is nearer to all of them than their median, so most need none.
+    # Nothing is nearer to all of them than their median, so most traces need only the mean.
     return about_mean(shapes) > ALIKE and about_median(shapes) > ALIKE
 
 
@@ -72,7 +72,7 @@ def about_median(shapes):
             continue
         middle = np.median(column[:used])
         for i in range(used):
-            # One sample that is none does not outweigh all others.
+            # A single bad sample does not outweigh all others.
             total += min(abs(column[i] - middle), 1.0)
         count += used
     return total / count if count else 0.0

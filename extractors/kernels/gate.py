@@ -87,7 +87,7 @@ def recorded_clock(t, sampling_interval):
     # Four units in the last place of the largest time, or a millionth of the spacing.
     rounding = max(abs(t[0]), abs(t[n - 1])) * 2.0**-50
     allowed = max(rounding, 1e-6 * mean)
-    # Counts and no way out of the loop: so the compiler makes vector instructions of it.
+    # The loop only counts and has no way out, so that the compiler vectorises it.
     begin = t[0]
     backward = 0
     apart = 0

@@ -1,4 +1,4 @@
-"""Transfer sweeps that cannot be believed as they are: points left out, branches with a word.
+"""Transfer sweeps that cannot be believed as they are: leave points out, mark branches.
 
 Dimension letters: N samples of a step, n finite points of a sweep, m points of a branch, S steps.
 """
@@ -37,12 +37,12 @@ from oectflow.extractors.kernels.sweeps import (
     split_sweep,
 )
 
-#: What is wrong with a branch, the worse the larger; of several the largest counts.
+#: What is wrong with a branch; larger is worse, and the largest of several counts.
 SOUND, OVERFLOW, OUTLIER, CLIPPED, JUMP, NOISE, LOOPS, IMPLAUSIBLE = range(8)
 
 #: Readings from here on are marks of an instrument (9.9e37, 9.91e37), in A.
 MARK = 1e30
-#: No source of a gate gives more, V.
+#: No gate source gives more than this, V.
 MOST_VOLTAGE = 200.0
 
 
@@ -276,11 +276,11 @@ def judge_step(
                     doubt[k] = max(doubt[k], first_off(x[points], y[points], z[points]))
             allow_offset(y[points], noise, classes, offset, sigma[points])
     if largest > 0.0:
-        # What is behind it may be wrong, and which side is behind nobody knows.
+        # One side of the step may be wrong, and nobody knows which.
         for k in range(2):
             points = slice(first[k], first[k] + count[k])
             allow_for(y[points], largest, at_largest, sigma[points])
-    # Which side of a step is right nobody knows.
+    # Nobody knows which side of a step is right.
     if max(verdict[0], verdict[1]) == JUMP and verdict.min() < JUMP:
         verdict[:] = JUMP
     if loops:

@@ -15,8 +15,8 @@ from numba import njit
 
 #: Standard errors from which on a plateau changes, within itself or from cycle to cycle.
 CHANGES = 2.0
-#: A current that goes on as a line does is as far from the level that it had in the middle of a
-#: phase as this many times the change between both halves of the last quarter.
+#: A current that goes on as a line does differs from its level in the middle of a phase by so many
+#: times the change between both halves of the last quarter.
 TO_MIDDLE = 6.0
 #: What is known of a plateau: its mean, the sum of squares beside a line, products of neighbours,
 #: the change between its halves, the largest residual, and its number of samples.
@@ -85,7 +85,7 @@ def noise_of(plateaus, good, kind, sigma):
                 found += 1
         sigma[of] = math.sqrt(np.median(variances[:found])) if found else 0.0
     for w in range(plateaus.shape[0]):
-        # A plateau with a fault is not that of the others.
+        # A plateau with a fault is not like the others.
         usual = 4.0 * sigma[kind[w]] ** 2 * plateaus[w, COUNT]
         if good[w] and sigma[kind[w]] > 0.0 and plateaus[w, SQUARES] <= usual:
             share = 1.0 / sigma[kind[w]] ** 2
@@ -100,7 +100,7 @@ def noise_of(plateaus, good, kind, sigma):
     phi = min(max((products / squares + 2.0 / m) / max(1.0 - 4.0 / m, 0.25), 0.0), 0.95)
     freedom = max(m - 2.0 * (1.0 + phi) / (1.0 - phi), 0.25 * m)
     for of in range(2):
-        # And the variance; the median of few squares is below their mean (Wilson & Hilferty).
+        # The variance, too; the median of few squares is below their mean (Wilson & Hilferty).
         sigma[of] *= math.sqrt((m - 2.0) / freedom) * (1.0 - 2.0 / (9.0 * (m - 2.0))) ** -1.5
     return phi
 
@@ -120,8 +120,8 @@ def variance_of_sum(weights, phi):
 def drift_of(plateaus, first, good, kind, w, phi, sigma):
     """Return by how much the level of a plateau may change within its phase, where that is seen.
 
-    By the change between the halves of the plateau, and by the changes to the plateaus of the same
-    kind in the cycles before and behind.
+    It is seen by the change between the halves of the plateau, and by the changes to the plateaus
+    of the same kind in the cycles before and behind.
     """
     m = plateaus[w, COUNT]
     wider = (1.0 + phi) / (1.0 - phi)

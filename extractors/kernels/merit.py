@@ -52,9 +52,9 @@ def on_off_ratio(y, sigma, floor, known, row):
     y, sigma
         Currents, and the standard deviations of their noise.  Shape (m,), m >= 3.
     floor
-        Smallest magnitude that counts, not negative; smaller ones count as it.
+        Smallest magnitude that counts, not negative; smaller ones count as this.
     known
-        Whether the noise is.
+        Whether the noise is known.
     row
         Gets the ratio, NaN where the smallest magnitude is 0, its standard error, and the smallest
         magnitude.  Shape (3,).
@@ -125,7 +125,7 @@ def steepest_run(x, y, log, sigma, sign, decades, floor, known, row):
     floor
         In the unit of ``y``, positive.
     known
-        Whether the noise is.
+        Whether the noise is known.
     row
         Gets the swing, in V per decade, NaN where there is no such slope, its standard error, and
         the smallest magnitude of the run.  Shape (3,).
@@ -195,7 +195,7 @@ def steepest_run(x, y, log, sigma, sign, decades, floor, known, row):
         if 0 <= k < m and not math.isnan(slopes[k]):
             beside = max(beside, abs(slopes[k] - best))
     row[1] = math.hypot(error * of_largest(apart), 0.5 * beside) / (best * best)
-    # A run that begins in the noise may only be the part of a steeper one that is seen.
+    # A run that begins in the noise may be only the visible part of a steeper one.
     hidden = row[2] < VISIBLE * sigma[smallest]
     if hidden or best <= chance(apart) * error:
         return NOISY
@@ -361,7 +361,7 @@ def crossing_error(x, z, level, at, sigma, to_scale):
     at
         Where it does, V.
     sigma, to_scale
-        Standard deviation of the currents (A), shape (m,), and what makes of it that of ``z``.
+        Standard deviation of the currents (A), shape (m,), and what turns it into that of ``z``.
     """
     k = 0
     for j in range(x.size - 1):
@@ -370,8 +370,8 @@ def crossing_error(x, z, level, at, sigma, to_scale):
         ):
             k = j
     share = (at - x[k]) / (x[k + 1] - x[k])
-    # The slope of a few points around: between two of them it is mostly noise, where noise is
-    # what makes them cross.
+    # Take the slope of a few points around: between two of them it is mostly noise, where noise
+    # makes them cross.
     first = max(k - 2, 0)
     last = min(k + 3, x.size - 1)
     x_mean = np.mean(x[first : last + 1])
@@ -383,7 +383,7 @@ def crossing_error(x, z, level, at, sigma, to_scale):
         s_xz += (x[j] - x_mean) * (z[j] - z_mean)
     tilt = s_xx / s_xz
     noise = to_scale * math.hypot((1.0 - share) * sigma[k], share * sigma[k + 1])
-    # Of several crossings any might have been the middle one.
+    # Any of several crossings might have been the middle one.
     low = at
     high = at
     for j in range(x.size - 1):
@@ -436,7 +436,7 @@ def hysteresis(x_f, y_f, sigma_f, x_r, y_r, sigma_r, doubt, scale, known, row):
         ``LOGARITHMIC``: it is the geometric mean of the largest and of the smallest magnitude, not
         0, that both branches reach.
     known
-        Whether the noise is.
+        Whether the noise is known.
     row
         Gets the voltage at the level, forward minus reverse (V), NaN where there is none; the
         integral of ``|y_f| - |y_r|`` over the common voltages (A V); the level (A); and the
@@ -489,7 +489,7 @@ def hysteresis(x_f, y_f, sigma_f, x_r, y_r, sigma_r, doubt, scale, known, row):
             forward_less = z_f.max() < z_r.max()
             top = sigma_f[z_f.argmax()] if forward_less else sigma_r[z_r.argmax()]
         both = 0.5 * top * (tilt_f - tilt_r)
-        # Where a range is a little off nobody knows by which branch.
+        # Where a range is a little off, nobody knows in which branch.
         unseen = DOUBTED * max(doubt[0], doubt[1]) * row[2] * to_scale
         unseen *= max(abs(tilt_f), abs(tilt_r))
         row[3] = math.sqrt(one * one + other * other + both * both + unseen * unseen)

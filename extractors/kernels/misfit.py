@@ -1,15 +1,15 @@
 """What the residuals of fitted exponentials say, of several windows side by side.
 
-A mixture of exponentials, a stretched one, a drift under one: to first order they all add to the
-fitted ``alpha f`` a part along ``q = d2f/dtheta2`` (``theta = ln tau``): with a distribution of
+A mixture of exponentials, a stretched one, or a drift under one: to first order, each adds to the
+fitted ``alpha f`` a part along ``q = d2f/dtheta2`` (``theta = ln tau``).  With a distribution of
 ``theta`` about its mean, ``<f> = f + var(theta) q / 2``.  So the residual is projected on the part
-of ``q`` that (1, f, df/dtheta) leave, and the coefficient is compared with its standard error: one
-degree of freedom, for which misfit has the most power.
+of ``q`` that (1, f, df/dtheta) leave, and the coefficient is compared with its standard error.  It
+is the one degree of freedom in which misfit has the most power.
 
-What then remains tells how neighbouring residuals are correlated.
+The rest tells how neighbouring residuals are correlated.
 
-Every loop over the samples has an innermost loop over the windows, as in :mod:`.simd_fit`: nothing
-that a window says depends on those beside it.
+Every loop over the samples has an innermost loop over the windows, as in :mod:`.simd_fit`: what a
+window says does not depend on those beside it.
 
 Dimension letters: n samples of a window.
 """
@@ -69,7 +69,7 @@ def conclude(
         said[MISFIT_IN_SE] = said[SHIFT] = said[PHI] = 0.0
         said[VARIANCE] = said[BY_DRIFT] = said[STUDENT] = said[WORST_AT] = 0.0
         return
-    # What was fitted pushes the correlation down, the more so the larger it is.
+    # Fitting pushes the correlation down, the more so the larger the correlation is.
     phi = near / total
     phi = min(max(phi + (2.0 + 6.0 * max(phi, 0.0)) / n, 0.0), 0.99)
     said[PHI] = phi
@@ -233,7 +233,7 @@ def _examiner(lanes):
     return examine
 
 
-#: Of one window, and of :data:`LANES` of them.
+#: For one window, and for :data:`LANES` of them.
 examine_one = _examiner(1)
 examine_lanes = _examiner(LANES)
 

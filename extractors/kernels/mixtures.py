@@ -1,11 +1,11 @@
 """Two exponentials with a constant, and a stretched one: the best of all time constants.
 
-Two unknowns are left where amplitudes are eliminated (:mod:`.downhill`).  A grid of them is tried
-whole, and from its best maxima on, steps lead to the optimum.  The grid is equally spaced in the
+Two unknowns are left after amplitudes are eliminated (:mod:`.downhill`).  A whole grid of them is
+tried, and steps lead from its best maxima to the optimum.  The grid is equally spaced in the
 arc that a normalised exponential goes through (:mod:`.tau_grid`).  Two exponentials of even samples
 are searched in coordinates (:mod:`.downhill`), and the optimum is worked out from the samples.
 Where the time constants are not well known, minima lie along the valley in which two of them
-balance each other, and it is searched along both.
+balance each other.  The valley is searched along both of them.
 
 Dimension letters: n samples of a window, K nodes.
 """
@@ -40,9 +40,9 @@ from oectflow.extractors.kernels.gate import OVERFLOW
 from oectflow.extractors.kernels.residuals import OUTLIER_SAMPLES, OUTLIER_T
 from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN, node_rates
 
-#: Columns of a fit: the two unknowns, of two exponentials the faster one first, or tau and beta;
-#: their amplitudes, of which a stretched one has the first; standard errors of all; variance and
-#: correlation of neighbouring residuals.  Times are in those of the samples.
+#: Columns of a fit: the two unknowns (time constants, the faster one first, or tau and beta); the
+#: amplitudes, of which a stretched exponential has only the first; standard errors of all; variance
+#: and correlation of neighbouring residuals.  Times are in those of the samples.
 FIRST, SECOND, A_1, A_2, OFFSET, SE_FIRST, SE_SECOND, SE_A_1, SE_A_2, R2, RSS, PHI = range(12)
 N_COLUMNS = 12
 #: Exponents that are searched, and their number.
@@ -51,15 +51,15 @@ BETA_MIN, BETA_MAX, N_BETA = 0.2, 2.0, 8
 MESH = 0.15
 #: Maxima of the grid that are refined.
 MOST_STARTS = 6
-#: Shares of both time constants of their standard errors below which there is one minimum.
+#: Where both standard errors are below this share of their time constants, there is one minimum.
 KNOWN = 0.05
-#: Share of a sum of squares to which points of the valley are compared.
+#: Share of a sum of squares to within which points of the valley are compared.
 ROUGHLY = 1e-8
 #: Share of the sum of squares that an exact fit leaves, at most.
 EXACT = 1e-26
-#: No minimum that is known.
+#: No known minimum.
 NOWHERE = (math.nan, math.nan)
-#: What a window has told.
+#: How a window ended.
 FIT_OK, TOO_FEW, NOT_FINITE, FLAT, NO_OPTIMUM, MARKED, CLIPPED, OUTLIER = range(8)
 
 
@@ -71,7 +71,7 @@ def work_space(n):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def nodes_of(t, model):
-    """Return the nodes of the grid: ``p`` and ``q`` of each, and what they are bounded by.
+    """Return the nodes of the grid: ``p`` and ``q`` of each, and their bounds.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def fill_grid(t, even, model, p, q, grid):
     table = no_table()
     for i in range(p.size):
         for j in range(1 if model == DOUBLE else q.size):
-            # Of two exponentials the second is not looked at.
+            # For two exponentials, the second one is not looked at.
             other = p[i] + 1.0 if model == DOUBLE else q[j]
             fill_columns(clock, even, model, p[i], other, table, columns)
             norm = math.sqrt(np.dot(columns[0], columns[0]))
@@ -146,7 +146,7 @@ def best_starts(gain, starts):
                         highest &= not gain[k, m] > top
             if not highest:
                 continue
-            # Sorted in, the greatest first.
+            # Sort it in, the greatest first.
             at = min(found, starts.shape[0] - 1)
             if found == starts.shape[0] and gain[starts[at, 0], starts[at, 1]] >= top:
                 continue
@@ -162,9 +162,9 @@ def best_starts(gain, starts):
 def standard_errors(model, columns, alpha, residual, total, row):
     """Fill in the standard errors and the correlation of neighbouring residuals.
 
-    ``total`` is the sum of squares of the window.  From the Jacobian at the optimum; slowly varying
-    parameters have variances larger by ``(1 + phi) / (1 - phi)`` where residuals are autoregressive
-    (see :mod:`.residuals`).
+    ``total`` is the sum of squares of the window.  The errors follow from the Jacobian at the
+    optimum; slowly varying parameters have variances larger by ``(1 + phi) / (1 - phi)`` where
+    residuals are autoregressive (see :mod:`.residuals`).
     """
     n_linear = 2 if model == DOUBLE else 1
     n = residual.size
@@ -185,12 +185,13 @@ def standard_errors(model, columns, alpha, residual, total, row):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def errors_of_products(factor, n_linear, n, near, total, row):
-    """Fill in what :func:`standard_errors` does, of products that are known.
+    """Fill in what :func:`standard_errors` does, from known products.
 
     Parameters
     ----------
     factor
-        Those of the functions and of the derivatives by both unknowns, lower triangle; overwritten.
+        Products of the functions and of their derivatives by both unknowns, lower triangle;
+        overwritten.
     n_linear, n
         Number of functions, and of samples.
     near, total
@@ -202,7 +203,7 @@ def errors_of_products(factor, n_linear, n, near, total, row):
     rss = row[RSS]
     # What rounding leaves is no noise.
     phi = near / rss if rss > EXACT * total else 0.0
-    # What was fitted pushes the correlation down.
+    # Fitting pushes the correlation down.
     phi = min(max(phi + (n_columns + 2.0 * n_columns * max(phi, 0.0)) / n, 0.0), 0.99)
     row[PHI] = phi
     variance = rss / (n - n_columns - 1) * (1.0 + phi) / (1.0 - phi)
@@ -234,8 +235,9 @@ def neighbours(y):
 def search_valley(y, t, even, p, gain, bounds, table, which, best, work):
     """Look for other minima along the valley in which two time constants balance each other.
 
-    It is narrower than the grid where there is little noise.  For every node of one of them the
-    best of the other are found; where that leaves less than at both neighbours, both are refined.
+    The valley is narrower than the grid where there is little noise.  For every node of one time
+    constant, the best values of the other are found; where less is left than at both neighbours,
+    both time constants are refined.
 
     Parameters
     ----------
@@ -304,7 +306,7 @@ def fill_row(y, t, even, model, p, q, work, row):
     row[OFFSET] = 0.0
     for i in range(n_linear):
         row[A_1 + i] = alpha[i]
-        # Centred, a function begins with minus its mean, where it was 0.
+        # A centred function begins with minus its mean, where it was 0.
         row[OFFSET] += alpha[i] * columns[i, 0] - alpha[i]
     total = np.dot(y, y)
     row[R2], row[RSS] = 1.0 - rss / total, rss
@@ -396,7 +398,7 @@ def fit_window(y, t, even, model, p, q, bounds, grid, gram, space, limits, row):
     work, clock = work_space(n), clock_of(t, model)
     basis, cells, low = space
     table = cells, low
-    # Where is searched: in coordinates, or in samples.
+    # The search is in coordinates, or in samples.
     c, there = yc, work
     if basis.shape[0]:
         c, there = np.empty(basis.shape[1]), work_space(basis.shape[1])
@@ -486,7 +488,7 @@ def fit_model(y, t, starts, lengths, model, rows, codes):
 def fit_one(y, t, starts, lengths, r2):
     """Fill in R2 of one exponential on all samples of each window; arguments of :func:`fit_model`.
 
-    NaN where there is none.  Fits that leave samples out are of another window, so to say.
+    NaN where there is none.  No samples are left out: that would make it another window, so to say.
     """
     row = np.empty(N_OF_ONE)
     for w in range(starts.size):

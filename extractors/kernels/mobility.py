@@ -1,4 +1,4 @@
-"""What µC* of one device is told from: the slope of the root of a transfer sweep, or its gm.
+"""What µC* of one device is computed from: the slope of the root of a transfer sweep, or its gm.
 
 Dimension letters: m points of a branch, S steps.
 """
@@ -24,13 +24,13 @@ from oectflow.extractors.kernels.sweeps import (
 )
 from oectflow.extractors.kernels.tangents import ERROR, OWN, RIVALS, SHIFT, SLOPE, Z
 
-#: What it is told from: the slope of the root of the current, gm over the overdrive, gm alone.
+#: What it is computed from: the slope of the root of the current, gm over the overdrive, gm alone.
 BY_ROOT, BY_OVERDRIVE, BY_DRAIN = range(3)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def mobility(x, lines, k, shift, rivals, way, formula, known, row):
-    """Find what µC* is told from by one tangent, without the geometry.
+    """Find what µC* is computed from by one tangent, without the geometry.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def mobility(x, lines, k, shift, rivals, way, formula, known, row):
         about it.
     way
         ``BY_ROOT``: twice the square of the steepest slope of ``sqrt(|Id|)``, to which the
-        tangents are.  ``BY_DRAIN``: the largest gm.
+        tangents belong.  ``BY_DRAIN``: the largest gm.
     formula, known
         As in :func:`.tangents.tangents`.
     row
@@ -98,12 +98,12 @@ def mobility_by_overdrive(x, y, sigma, roots, q, shift, lines, k, rivals, formul
     row[3] = abs(x[k] - at_zero)
     row[0] = abs(gm[k]) / row[3]
     if known:
-        # At another place that may have the largest gm the overdrive is another one.
+        # The overdrive differs at another place that may have the largest gm.
         elsewhere, weight = np.empty((2, m))
         rivals_of(np.abs(gm), gm_error, k, weight)
         for j in range(m):
             elsewhere[j] = abs(gm[j] / (x[j] - at_zero))
-        # By the readings, of which slope and threshold share some.
+        # Derivatives by the readings, of which slope and threshold share some.
         total = np.zeros(m)
         room = np.empty(max(formula, 3))
         begin, w = slope_weights(x, k, formula, room)
@@ -136,17 +136,17 @@ def mobilities(
     x, y, sigma, first, count, classes, roots, steepest_root, about_root, lines, steepest, about,
     direction, way, formula, rows, codes,
 ):  # fmt: skip
-    """Find what µC* is told from, of one branch of every step.
+    """Find what µC* is computed from, for one branch of every step.
 
     Parameters
     ----------
     x, y, sigma, first, count, classes, direction, formula
         As in :func:`.thresholds.thresholds`.
     roots, steepest_root, about_root
-        Tangents to the root of the current, as :func:`.tangents.sweep_tangents` fills them; any of
+        Tangents to the root of the current, as :func:`.tangents.sweep_tangents` fills them; any for
         ``BY_DRAIN``.
     lines, steepest, about
-        Those to the current; any of ``BY_ROOT``.
+        Those to the current; any for ``BY_ROOT``.
     way
         ``BY_ROOT``, ``BY_OVERDRIVE`` or ``BY_DRAIN``.
     rows

@@ -1,8 +1,8 @@
 """Newton's method with damping, many ways side by side.
 
-What :func:`.downhill.refine` does, step by step, for whoever fills in what a point explains and its
-derivatives.  A way does not depend on those beside it, and ends when it ends: its lane then takes
-the next one.
+This does what :func:`.downhill.refine` does, step by step, for whoever fills in what a point
+explains and its derivatives.  A way does not depend on those beside it, and ends when it ends: its
+lane then takes the next one.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def accept(w):
         less = DAMPING if first else damping * 0.1
         w[_DAMPING * LANES + i] = less if better else more
         doubt = w[NOISE * LANES + i] / (w[_TOTAL * LANES + i] - gain)
-        # Less than nothing may be left by rounding.
+        # By rounding, less than nothing may be left.
         worse = doubt if (doubt >= 0.0) & (doubt < 1.0) else 1.0
         w[DOUBTED * LANES + i] = 0.0 if worse < DOUBTFUL else worse
         stalled = (not better) & (w[_MOVED * LANES + i] < CLOSE)

@@ -25,7 +25,7 @@ FEWEST = 6
 def polynomial_at_zero(x, y, degree, out):
     """Fit a polynomial by least squares and extrapolate it to x = 0.
 
-    By orthogonal polynomials p_k on the points (Forsythe 1957, J. SIAM 5, 74): with
+    The fit uses orthogonal polynomials p_k on the points (Forsythe 1957, J. SIAM 5, 74): with
     c_k = <y, p_k> / <p_k, p_k>, the value is sum c_k p_k(0), its variance
     s^2 sum p_k(0)^2 / <p_k, p_k>, and the same for the slope with p_k'(0); s^2 is the sum of
     squared residuals over m - degree - 1.
@@ -35,7 +35,7 @@ def polynomial_at_zero(x, y, degree, out):
     x, y
         Points, at least ``degree + 2`` with more than ``degree`` different x.  Shape (m,).
     degree
-        Of the polynomial.
+        Degree of the polynomial.
     out
         Gets value, slope, their variances and their covariance at x = 0, and the degrees of
         freedom of the residuals.  Shape (6,).

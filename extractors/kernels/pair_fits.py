@@ -2,7 +2,7 @@
 
 The optimum that :mod:`.pair_search` has found is worked out from the samples, by Newton's method
 on what residuals say.  Every loop over the samples has an innermost loop over the windows, as in
-:mod:`.simd_fit`: nothing that a window says depends on those beside it.
+:mod:`.simd_fit`: what a window says does not depend on those beside it.
 
 Dimension letters: n samples of a window.
 """
@@ -17,8 +17,8 @@ from oectflow.extractors.kernels.downhill import LEAST_APART, SINGULAR
 from oectflow.extractors.kernels.lane_math import exponential, less_one
 from oectflow.extractors.kernels.pair_starts import LANES
 
-#: Step whose square is rounding, so that it changes nothing but the unknowns, in first order; and
-#: looks at the samples, at most.
+#: Step whose square is rounding, so that it changes only the unknowns, to first order; and the most
+#: looks at the samples.
 DONE, MOST = 1e-7, 8
 #: Correlation of neighbouring residuals, at most.
 MOST_PHI = 0.99
@@ -64,7 +64,7 @@ def add_products(y, n, w):
         w[_DROP_G * LANES + i] = less_one(-rate_g)
     for i in range(_F * LANES, (_VV + 1) * LANES):
         w[i] = 0.0
-    # Two samples a turn: the sums are in memory.
+    # Two samples per turn, since the sums are in memory.
     whole = n - n % 2
     for k in range(0, whole, 2):
         for i in range(LANES):
@@ -189,7 +189,7 @@ def newton(w):
         first = 1.0 / math.sqrt(ff)
         low = w[_FG * LANES + i] * first
         second = 1.0 / math.sqrt(w[_GG * LANES + i] - low * low)
-        # What residuals still have of the functions, by rounding, goes to the amplitudes.
+        # Rounding leaves some of the functions in the residuals; it goes to the amplitudes.
         more_1 = w[_FR * LANES + i] * first
         more_b = (w[_GR * LANES + i] - low * more_1) * second * second
         more_a = (more_1 - low * more_b) * first
@@ -204,7 +204,7 @@ def newton(w):
         h11 = a * a * w[_UU * LANES + i] - a * w[_KR * LANES + i] - of_p * of_p - then_p * then_p
         h12 = a * b * w[_UV * LANES + i] - of_p * of_q - then_p * then_q
         h22 = b * b * w[_VV * LANES + i] - b * w[_LR * LANES + i] - of_q * of_q - then_q * then_q
-        # Of the amplitudes by the unknowns.
+        # Derivatives of the amplitudes by the unknowns.
         b_p, b_q = -then_p * second, -then_q * second
         w[_B_BY_P * LANES + i] = b_p
         w[_B_BY_Q * LANES + i] = b_q
@@ -261,7 +261,7 @@ def errors(n, w, exact):
         q2 *= second
         p1 = (p1 - low * p2) * first
         q1 = (q1 - low * q2) * first
-        # Of the inverse of the products: the diagonal, and what unknown unknowns add to it.
+        # The diagonal of the inverse of the products, and what uncertain unknowns add to it.
         over_2 = second * second
         over_1 = first * first * (1.0 + low * low * over_2)
         var_1 = over_1 + (p1 * p1 * qq - 2.0 * p1 * q1 * pq + q1 * q1 * pp) * scale
@@ -329,7 +329,7 @@ def step_on(n, w):
         new_b = b + w[_B_BY_P * LANES + i] * step_p + w[_B_BY_Q * LANES + i] * step_q
         w[A_1 * LANES + i] = new_a
         w[A_2 * LANES + i] = new_b
-        # Centred, a function begins with minus its mean, where it was 0.
+        # A centred function begins with minus its mean, where it was 0.
         offset = -(new_a * mean_f + new_b * mean_g)
         w[OFFSET * LANES + i] = offset - a * mean_u * step_p - b * mean_v * step_q
         w[P * LANES + i] += step_p

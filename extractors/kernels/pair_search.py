@@ -2,13 +2,14 @@
 
 The best amplitudes at ``p = ln tau1`` and ``q = ln tau2`` explain ``b M^-1 b`` of a window's sum of
 squares, with ``b`` the products of both exponentials with the window, and ``M`` those with each
-other.  ``M`` is the same for all windows of a length and has a closed form (geometric series); in a
-cell of the table of exponentials (:mod:`.coordinates`), ``b`` is a polynomial of ``p``, whose
-coefficients a window has to be multiplied by once in a cell.  So a step costs no loop over samples.
+other.  ``M`` is the same for all windows of a length and has a closed form (geometric series).  In
+a cell of the table of exponentials (:mod:`.coordinates`), ``b`` is a polynomial of ``p``, and a
+window has to be multiplied by the coefficients once per cell.  So a step costs no loop over
+samples.
 
-What that leaves of the sum of squares is a difference, and less exact than what is summed over
-residuals: an optimum so found is a start for :mod:`.pair_fits`.  Where digits do not suffice, a way
-is said to be doubtful.
+The rest of the sum of squares is then a difference, and less exact than a sum over residuals.  So
+the optimum found is only a start for :mod:`.pair_fits`.  Where digits do not suffice, a way is said
+to be doubtful.
 
 Dimension letters: n samples of a window, r coordinates, K nodes.
 """
@@ -40,8 +41,8 @@ from oectflow.extractors.kernels.newton_lanes import (
     step_all,
 )
 
-#: Width of a cell in ``ln tau``, and coefficients of its polynomials: as many as a vector has, and
-#: ``(CELL / 6)^8``, 1e-11, is left of Chebyshev's series.
+#: Width of a cell in ``ln tau``, and coefficients of its polynomials: as many as a vector has.
+#: ``(CELL / 6)^8``, 1e-11, is then left of Chebyshev's series.
 CELL, POWERS = 0.25, 8
 
 # Rows of the work space behind those of newton_lanes: cells, places in them, polynomials.
@@ -128,7 +129,7 @@ def evaluate(w, n):
         scale = 1.0 / determinant
         a1 = (gg * fy - fg * gy) * scale
         a2 = (ff * gy - fg * fy) * scale
-        # What the derivatives of the amplitudes are made of.
+        # Parts of the derivatives of the amplitudes.
         p1 = fy1 - ff1 * a1 - fg_p * a2
         p2 = -fg_p * a1
         q1 = -fg_q * a2
@@ -136,7 +137,7 @@ def evaluate(w, n):
         w[GAIN * LANES + i] = a1 * fy + a2 * gy
         lost = 1e-15 * (saa * gg + sbb * ff) * scale
         w[NOISE * LANES + i] = lost * abs(w[GAIN * LANES + i])
-        # Of half of what is left.
+        # Derivatives of half of what is left.
         w[BY_P * LANES + i] = -a1 * (fy1 - 0.5 * a1 * ff1 - a2 * fg_p)
         w[BY_Q * LANES + i] = -a2 * (gy1 - 0.5 * a2 * gg1 - a1 * fg_q)
         w[PP * LANES + i] = (
@@ -169,7 +170,7 @@ def set_polynomial(c, window, powers, cell, row, lane, sums, w):
     """
     for j in range(POWERS):
         sums[j] = 0.0
-    # Four coordinates a turn: the sums wait for each other otherwise.
+    # Four coordinates per turn: otherwise the sums wait for each other.
     for k in range(0, c.shape[1], 4):
         c0, c1, c2, c3 = c[window, k], c[window, k + 1], c[window, k + 2], c[window, k + 3]
         for j in range(POWERS):
@@ -205,7 +206,7 @@ def go_down(c, total, powers, low, n, of, starts, bounds, enough, ends):
     n
         Samples in a window.
     of, starts, bounds
-        Of each way the window, ``p`` and ``q`` where it begins, and the least and greatest ones.
+        For each way: its window, ``p`` and ``q`` where it begins, and the least and greatest ones.
         Shapes (T,), (T, 2) and (T, 2, 2).
     enough
         As in :func:`.newton_lanes.step_all`.

@@ -1,6 +1,6 @@
 """Two exponentials with a constant: where to begin, of several windows side by side.
 
-As :func:`.mixtures.gains` and :func:`.mixtures.best_starts`, with the windows in lanes.
+This does what :func:`.mixtures.gains` and :func:`.mixtures.best_starts` do, with windows in lanes.
 
 Dimension letters: n samples of a window, r coordinates, K nodes.
 """
@@ -75,12 +75,12 @@ def centre(y, starts, n, yt, about):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def multiply(rows, columns, n_rows, n_inner, sums, out):
-    """Multiply every lane by the columns of a matrix, four of them a turn.
+    """Multiply every lane by the columns of a matrix, four of them per turn.
 
     Parameters
     ----------
     rows
-        Of every lane.  Shape (n_inner * LANES,).
+        Rows of every lane.  Shape (n_inner * LANES,).
     columns
         Shape (n_inner, n_rows), ``n_rows`` a multiple of four.
     sums
@@ -92,7 +92,7 @@ def multiply(rows, columns, n_rows, n_inner, sums, out):
     for k in range(0, n_rows, 4):
         for i in range(4 * LANES):
             sums[i] = 0.0
-        # Four of the inner ones a turn, since the sums are in memory.
+        # Four of the inner ones per turn, since the sums are in memory.
         for j in range(0, whole, 4):
             a0, a1, a2, a3 = (
                 columns[j, k], columns[j, k + 1], columns[j, k + 2], columns[j, k + 3]
@@ -143,7 +143,7 @@ def fill_gains(c, gram, n_nodes, gain):
     last = n_nodes - 1
     for i in range(last):
         for j in range(i + 1, n_nodes, 4):
-            # Four pairs a turn, of which the last ones may be one.
+            # Four pairs per turn; the last ones may be the same pair.
             j1, j2, j3 = min(j + 1, last), min(j + 2, last), min(j + 3, last)
             g0, g1, g2, g3 = gram[i, j], gram[i, j1], gram[i, j2], gram[i, j3]
             s0, s1 = 1.0 / (1.0 - g0 * g0), 1.0 / (1.0 - g1 * g1)
@@ -175,7 +175,7 @@ def find_maxima(gain, above, rows, marks, starts, found):
         What pairs of nodes explain, with a margin, as from :func:`fill_gains`.  Shape
         (K + 2, M + 2, LANES).
     above
-        Whether it is that of two exponentials, of which the second is slower.
+        Whether the gain is that of two exponentials, of which the second is slower.
     rows
         Work space: the greatest of three neighbours in a row.  Shape (K + 2, (M + 2) * LANES).
     marks
@@ -209,7 +209,7 @@ def find_maxima(gain, above, rows, marks, starts, found):
                 top = gain[i, j, k]
                 if top < marks[j * LANES + k]:
                     continue
-                # Sorted in, the greatest first.
+                # Sort it in, the greatest first.
                 place = min(found[k], most - 1)
                 if found[k] == most and value(gain, starts, k, place) >= top:
                     continue

@@ -69,16 +69,16 @@ from oectflow.extractors.kernels.pair_starts import (
 BLOCK = 64
 #: Share of the sum of squares that a way may miss: the samples give the rest.
 NEARLY = 1e-11
-#: Share of a sum of squares that may be rounding where it is compared all the same, and how much
-#: larger than another one it is where no optimum is near.
+#: Sums of squares are still compared where less than this share of them is rounding; one that is so
+#: many times larger than another has no optimum near.
 TOO_DOUBTFUL, HOPELESS = 1e-2, 100.0
-#: Unknowns with the constant.
+#: Number of unknowns, with the constant.
 _N_UNKNOWNS = 5
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def make_sure(c, t, bounds, starts, table, work, ends):
-    """Go the ways of a window that are in doubt again, on residuals.
+    """Go the doubtful ways of a window again, on residuals.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def finish(yt, about, y, starts, chosen, t, bounds, best, w, work, rows, codes):
     chosen
         Indices of the windows.
     best
-        Of all windows, the least sum of squares that is known, and where it is.  Shape (W, 3).
+        For each window, the least sum of squares that is known, and where it is.  Shape (W, 3).
     w, work
         Work spaces of :mod:`.pair_fits` and of :func:`.downhill.refine`.
     """
@@ -341,7 +341,7 @@ def fit_pairs(y, starts, nodes, bounds, grid, gram, space, powers, rows, codes):
                 of_held[found : found + n_held] = j
                 found += n_held
         first_held[here] = found
-        # Of all windows at once: those of one would leave lanes idle.
+        # The ways of all windows at once: those of one would leave lanes idle.
         go_down(
             c, total, powers, low, n, of_held[:found], held_starts[:found], held[:found], ROUGHLY,
             held_ends[:found],

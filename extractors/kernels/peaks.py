@@ -37,7 +37,7 @@ _INFINITY = np.int64(0x7FF0000000000000)
 def rank(bits, use_abs):
     """Return an integer that orders finite numbers, or their magnitudes, by their bits."""
     size = bits & _MAGNITUDE
-    # Below zero the order of the magnitudes turns round; zero has two signs and one rank.
+    # Below zero, the order of the magnitudes is reversed; zero has two signs and one rank.
     rank = size if use_abs or bits >= 0 else -size
     return rank if size < _INFINITY else _NOT_FINITE
 
@@ -53,13 +53,13 @@ def largest(y, use_abs):
     use_abs
         Whether to compare |y|.
     """
-    # As integers, which compilers compare side by side; the largest float they seek one by one.
+    # Compilers compare integers side by side; they seek the largest float one by one.
     bits = y.view(np.int64)
     top = _NOT_FINITE
     found = 0
     for begin in range(0, y.size, _BLOCK):
         best = _NOT_FINITE
-        # A slice, within which the compiler knows that every index is good.
+        # Within a slice, the compiler knows that every index is good.
         block = bits[begin : begin + _BLOCK]
         for k in range(block.size):
             best = max(best, rank(block[k], use_abs))
@@ -125,8 +125,8 @@ def cycle_peaks(y, recorded, gate, offsets, interval, period, peaks, codes, cloc
         or without a finite sample.  Shape (S, n).
     codes, clocks, sources
         Get how each step ended, what its clock is (:mod:`.clock`), and what cut its cycles
-        (:mod:`.edges`); ``TRACE`` where the nominal ones do not look alike and the trace is
-        to be asked.  Shape (S,).
+        (:mod:`.edges`); ``TRACE`` where the nominal ones do not look alike and the trace has to be
+        asked.  Shape (S,).
     """
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]

@@ -10,33 +10,34 @@ import math
 import numpy as np
 from numba import njit
 
-#: Equal largest currents that make a plateau, side by side or, of more, at least every second one.
+#: Equal largest currents that make a plateau: so many side by side, or ``SCATTERED`` of them that
+#: are at least every second point.
 PLATEAU = 3
 SCATTERED = 5
 #: The last steps before a plateau are more than so many steps of the instrument, and more than this
-#: share of the largest step: a current that saturates has neither, unless it does so by more than a
-#: factor of five with every point.
+#: share of the largest step.  Those of a current that saturates are neither, unless they shrink by
+#: more than a factor of five with every point.
 ABRUPT_QUANTA = 20.0
 ABRUPT = 0.01
-#: A current that saturates rises in every block of so many points by about the same share of what
-#: it does in the one before; what it should have risen by in the plateau is more than so many steps
-#: of the instrument there, and more than this share of the current.
+#: A current that saturates rises in every block of as many points by about the same share of its
+#: rise in the block before.  In a plateau, the rise that it should have had is more than so many
+#: steps of the instrument, and more than this share of the current.
 RISE_QUANTA = 3.0
 RISE = 1e-3
 #: Two neighbours are equal by chance less often than once in so many times.
 NO_CHANCE = 1000.0
-#: And both ends of a loop are, where the points beside them differ by so many steps.
+#: Likewise for both ends of a loop, where the points beside them differ by so many steps.
 NO_CHANCE_ENDS = 200.0
-#: Numbers of up to so many digits are told; others have those of single precision at least.
+#: Numbers of up to so many digits are recognised; others have at least those of single precision.
 MOST_DIGITS = 6
 SINGLE = 1e-7
-#: Of a converter's smallest step seen, these parts may be its own.
+#: The smallest step seen may be up to so many times the converter's own step.
 PARTS = 4
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def written_step(y, top):
-    """Return the last digit of the largest number, where all have few, A; else 0.
+    """Return the last digit of the largest number, A, where all numbers have few digits; else 0.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def converter_unit(y, top):
     size = np.sort(np.abs(y))
     least = top
     for k in range(size.size - 1):
-        # What differs by rounding is equal.
+        # Numbers that differ only by rounding are equal.
         if size[k + 1] - size[k] > SINGLE * top:
             least = min(least, size[k + 1] - size[k])
     for part in range(1, PARTS + 1):
@@ -78,7 +79,7 @@ def converter_unit(y, top):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def should_rise(y, begin, step, points, quantum):
-    """Tell whether a current would go on rising where it is constant, by how it rises before.
+    """Tell whether a current would go on rising where it is constant, judged by its rise before.
 
     Parameters
     ----------
@@ -114,9 +115,9 @@ def plateau(y):
 
     Returns
     -------
-    The number, 0 where the current comes to it by and by, or where they are few and scattered; two
-    neighbours that cannot be equal by chance make a plateau of :data:`PLATEAU` points.  And the
-    largest |Id|.
+    The number of points, 0 where the current approaches the plateau gradually, or where the points
+    are few and scattered; two neighbours that cannot be equal by chance make a plateau of
+    :data:`PLATEAU` points.  And the largest |Id|.
     """
     m = y.size
     top = 0.0
@@ -147,7 +148,7 @@ def plateau(y):
         return points, top
     quantum = max(written_step(y, top), converter_unit(y, top), SINGLE * top)
     if before <= max(ABRUPT * largest, ABRUPT_QUANTA * quantum):
-        # Fine steps of the voltage are small ones of the current: the plateau has to be long.
+        # Fine steps of the voltage make small steps of the current: the plateau has to be long.
         if points > PLATEAU and points == longest:
             size = np.abs(y)
             if should_rise(size, first, -1, points, quantum) or should_rise(

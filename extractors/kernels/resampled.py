@@ -1,9 +1,9 @@
 """Find the window that an exponential fitted to interpolated samples explains best.
 
 autotau resamples every window linearly before it fits it, and judges the fit by the window's own
-samples.  Nothing that is fitted to other numbers explains these better than what is fitted to them,
-so the search on the samples (:mod:`.windows`) bounds this one: only windows with a better fit of
-their own than the best resampled one are looked at, which are one or two in a measured trace.
+samples.  No fit to other numbers explains these samples better than a fit to the samples does, so
+the search on the samples (:mod:`.windows`) bounds this one: only windows with a better fit of their
+own than the best resampled one are looked at, which are one or two in a measured trace.
 Windows whose samples hold no such process are not considered.
 
 Dimension letters: n samples of a window, P interpolated points.
@@ -34,10 +34,11 @@ from oectflow.extractors.kernels.windows import (
     set_bars,
 )
 
-#: What rounding makes of two windows that are as good.
+#: Difference that rounding makes between two equally good windows.
 TIE = 1e-14
-#: Of its range: how far a window may be from another one, times a factor and plus a constant, for
-#: both to be as good.  Near the best fits R2 changes by 2 sqrt(1 - R2) times that, less than TIE.
+#: Share of its range by which a window may differ from another one, times a factor and plus a
+#: constant, for both to be equally good.  Near the best fits R2 changes by 2 sqrt(1 - R2) times
+#: that, less than TIE.
 SAME = 1e-12
 #: How far interpolation may move ``ln tau``.
 NEAR = 1.0
@@ -67,7 +68,7 @@ def resampled_fit(y, sign, theta, dense):
     for j in range(n):
         if not math.isfinite(y[j]):
             return -math.inf, theta
-    # Relative to its first sample a window keeps its digits on top of a large constant.
+    # Relative to its first sample, a window keeps its digits even on top of a large constant.
     middle = 0.0
     for p in range(dense.size):
         left = min(int(p * step), n - 2)
@@ -145,7 +146,7 @@ def search_length(y, n, start_step, tables, sign, best, start, theta, dense):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def better(at, best, start, value):
-    """Return the better of two windows, the first where they are as good; ``at`` -1 is none."""
+    """Return the better of two windows, the first of equally good ones; ``at`` -1 is none."""
     if at < 0:
         return (start, value) if value > best else (at, best)
     if value > best + TIE or (value >= best - TIE and start < at):
@@ -157,8 +158,8 @@ def better(at, best, start, value):
 def is_copy(y, one, other, n):
     """Tell whether two finite windows differ by a factor and a constant, and by rounding.
 
-    In a trace without noise every window of a process is such a copy of the one before: its fit is
-    as good, and the first of these counts.
+    In a trace without noise, every window of a process is such a copy of the one before: its fit is
+    equally good, and the first of these counts.
 
     Parameters
     ----------
@@ -240,7 +241,7 @@ def search_resampled(y, lengths, start_step, points):
     Returns
     -------
     For the decay and the rise: start, length and adjusted R2; (-1, -1, -inf) where there is none.
-    Of windows that are as good, the shortest counts, and of these the first.
+    Of equally good windows, the shortest counts, and of these the first.
     """
     dense = np.empty(points)
     none = -1, -1, -math.inf
@@ -254,7 +255,7 @@ def search_resampled(y, lengths, start_step, points):
         if start >= 0:
             sign = DECAY if turn == 0 else RISE
             guess, _ = resampled_fit(y[start : start + n], sign, theta, dense)
-            # It has to be found again, among those that are as good.
+            # It has to be found again, among equally good ones.
             guesses[turn] = guess - TIE
     for i in range(lengths.size):
         n = lengths[i]

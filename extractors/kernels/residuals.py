@@ -1,6 +1,6 @@
 """Whether a fitted exponential describes its window, and how well its tau is known.
 
-:mod:`.misfit` works out what the residuals say; here it is decided what follows.  For residuals of
+:mod:`.misfit` works out what the residuals say; this module decides what follows.  If residuals are
 an autoregressive process of first order, phi, slowly varying parameters have variances larger by
 ``(1 + phi) / (1 - phi)`` [1]_.
 
@@ -46,21 +46,21 @@ from oectflow.extractors.kernels.misfit import (
 
 #: Standard errors of the misfit beyond which it is no chance: one in 1,000 windows of white noise.
 MISFIT_Z = 3.3
-#: From here on the error of tau holds what the misfit would do to it, were it real.
+#: From here on, the error of tau covers what the misfit would do to it if it were real.
 DOUBT_Z = 2.0
 #: Least variance of ln tau that is called a misfit: tau is then wrong by 1 to 2 %.
 MISFIT_SPREAD = 0.05
 #: Least change of ln tau by the misfit that is called one.
 MISFIT_SHIFT = 0.015
-#: Share of tau of its standard error beyond which the window has no curvature that can be seen.
+#: Where the standard error of tau is above this share of tau, no curvature can be seen.
 UNKNOWN = 0.5
-#: Fewer independent residuals than these say nothing about the error of tau ...
+#: Fewer independent residuals than this say nothing about the error of tau ...
 LEAST_INDEPENDENT = 8.0
-#: ... unless even five standard errors are less than this share of it.
+#: ... unless even five standard errors are less than this share of tau.
 HARMLESS = 0.03
-#: Least tau in samples that more than a single sample tells.
+#: Least tau, in samples, that rests on more than a single sample.
 SHORTEST = 0.25
-#: Standard deviations of a sample by which the second one has to be away from the end.
+#: The second sample has to be so many standard deviations of a sample away from the end.
 SEEN = 3.0
 #: Studentised residual of an outlier: one in 10,000 windows of 100 samples of white noise.
 OUTLIER_T = 6.0
@@ -105,7 +105,7 @@ def judge_space(longest):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def widen_by_residuals(row, evidence, n, step):
-    """Widen the standard errors of a fit by what its residuals say, or say why it is none.
+    """Widen the standard errors of a fit by what its residuals say, or say why it is no fit.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def widen_by_residuals(row, evidence, n, step):
     """
     second = row[AMPLITUDE] * math.exp(-step / row[TAU])
     if second < SEEN * math.sqrt(evidence[VARIANCE]):
-        # Of a relaxation the second sample has to show something.
+        # The second sample has to show some of the relaxation.
         row[:] = math.nan
         return STEP, False
     z, spread = evidence[MISFIT_IN_SE], evidence[SPREAD]
@@ -145,7 +145,7 @@ def widen_by_residuals(row, evidence, n, step):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def allowed_student(n):
-    """Return the studentised residual from which on one of ``n`` samples is an outlier."""
+    """Return the studentised residual at which one of ``n`` samples becomes an outlier."""
     # Student's distribution has longer tails where there are few samples.
     return OUTLIER_T * (1.0 + 8.0 / (n - 5.0)) if n > 5 else math.inf
 
@@ -154,8 +154,8 @@ def allowed_student(n):
 def is_plain(y, limits, code, row, seen):
     """Tell whether all samples of a window are used, and nothing is left to examine.
 
-    Most windows are so, and :func:`judge`, whose work space costs more than its work, is not asked.
-    Parameters as there; no sample is an overflow mark.
+    Most windows are so, and need no :func:`judge`, whose work space costs more than its work.  The
+    parameters are the same; no sample is an overflow mark.
     """
     return (
         code == FIT_OK
@@ -168,7 +168,7 @@ def is_plain(y, limits, code, row, seen):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
-    """Judge a fit, leave out samples that are none, and widen its standard errors.
+    """Judge a fit, leave out samples that are no readings, and widen its standard errors.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
     if code != FIT_OK or n < 6:
         return code, verdict
     if row[TAU] < SHORTEST:
-        # One sample makes the fit.
+        # A single sample makes the fit.
         row[:] = math.nan
         return STEP, verdict
     samples, times = y, t
@@ -239,7 +239,7 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
             left_out[:] = False
     found = 0
     while True:
-        # Those that were examined side by side are whole windows.
+        # Windows that were examined side by side are whole.
         if verdict == GOOD and not math.isnan(seen[STUDENT]):
             evidence[:] = seen
         else:
@@ -254,7 +254,7 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
         if at < 2:
             evidence[:] = math.nan
             return FIT_OK, MISFIT
-        # The sample of this number among those that are used.
+        # Find the sample of this number among those that are used.
         for k in range(n):
             if not left_out[k]:
                 if at == 0:

@@ -1,6 +1,6 @@
 """Models of a phase where something is known beforehand: sums of squares of weighed samples.
 
-As in :mod:`.downhill`, with two differences: a sample has a weight, and derivatives are always by
+This is :mod:`.downhill` with two differences: a sample has a weight, and derivatives are always by
 ``p`` and ``q`` themselves, so that those of windows that share an unknown can be added up.
 
 Dimension letters: n samples of a window.

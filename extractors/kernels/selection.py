@@ -63,7 +63,7 @@ def keep_between(v, n, floor, ceiling, kept):
 def kth_smallest(v, n, k, spare):
     """Return the values that stand at the indices ``k`` and ``k + 1`` when ``v[:n]`` is sorted.
 
-    Instead of the second one -1 where it is not seen in passing.
+    The second one is -1 where it is not seen in passing.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def kth_smallest(v, n, k, spare):
 @njit(nogil=True, cache=True, error_model="numpy")
 def count_below(bits, m, magnitude_bits, pivot):
     """Return how many of the first ``m`` magnitudes are less than ``pivot``."""
-    # In the width of the values, or half of the vector would be lost on counting float32.
+    # Count in the width of the values, or half of the vector would be lost with float32.
     integer = bits.dtype.type
     count = integer(0)
     for i in range(m):

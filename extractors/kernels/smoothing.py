@@ -28,7 +28,7 @@ SMOOTHED = 5
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def stencil(x, first, w, at, order, weight):
-    """Fill in by what the ordinates of a window are multiplied, to sum up to a derivative.
+    """Fill in the factors with which the ordinates of a window sum up to a derivative.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def smooth(y, x, w, order, d):
         first = window_of(m, w, k)
         stencil(x, first, w, k, order, weight)
         total = 0.0
-        # Against one ordinate of the window: a constant has no derivative, not even by rounding.
+        # Relative to one ordinate, since a constant has no derivative, not even by rounding.
         base = y[k] if order > 0 else 0.0
         for j in range(w):
             total += weight[j] * (y[first + j] - base)
@@ -139,7 +139,7 @@ def slope_errors(x, spread, formula, error):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def slope_weights(x, k, formula, weight):
-    """Fill in by what ordinates are multiplied, to sum up to the slope at one point.
+    """Fill in the factors with which ordinates sum up to the slope at one point.
 
     Parameters
     ----------

@@ -69,8 +69,8 @@ from oectflow.extractors.kernels.pair_starts import (
 
 #: Windows that are searched together, a multiple of the lanes.
 BLOCK = 128
-#: Shares of the sum of squares; a step that would take less off it is the last one.  Roughly is
-#: enough for what stands in a standard error.
+#: Shares of the sum of squares; a step that would take less off it is the last one.  A rough result
+#: is enough for what goes into a standard error.
 NEARLY, ROUGHLY = 1e-11, 1e-6
 #: Unknowns with the constant.
 _N_UNKNOWNS = 4
@@ -172,7 +172,7 @@ def differentiate(n, w):
         uv = -beta * (w[_SX * LANES + i] - s * x * per_n)
         vv = w[_XX * LANES + i] - x * x * per_n
         uf, vf = beta * w[_SF * LANES + i], -w[_XF * LANES + i]
-        # What residuals still have of the function, by rounding, goes to the amplitude.
+        # Rounding leaves some of the function in the residuals; it goes to the amplitude.
         more = w[_FR * LANES + i] * scale
         a = w[_AMPLITUDE * LANES + i] + more
         ur = beta * w[_SR * LANES + i] - uf * more
@@ -227,7 +227,7 @@ def go_down(windows, logs, of, starts, bounds, enough, work, ends):
     windows, logs
         Centred windows, shape (W, n), and the logarithms of their times, shape (n,).
     of, starts, bounds
-        Of each way the window, and ``p`` and ``q`` where it begins; the least and greatest ones.
+        For each way its window, and ``p`` and ``q`` where it begins; the least and greatest ones.
         Shapes (T,), (T, 2) and (2, 2).
     enough
         As in :func:`.newton_lanes.step_all`.
@@ -287,7 +287,7 @@ def copy_lane(w, lane, n, first, mean, total, products, row):
     row[FIRST] = math.exp(w[P * LANES + lane])
     row[SECOND] = math.exp(w[Q * LANES + lane])
     row[A_1] = a
-    # Centred, the function begins with minus its mean, where it was 0.
+    # The centred function begins with minus its mean, where it was 0.
     row[OFFSET] = -a * (w[_MEAN_F * LANES + lane] + 1.0) + (first + mean)
     row[R2], row[RSS] = 1.0 - rss / total, rss
     products[0, 0] = w[_FF * LANES + lane]

@@ -1,9 +1,9 @@
 """What may be wrong with the currents of a sweep although no step of them is seen.
 
-An offset that is less than the noise of a device that is on is many times the current of one that
-is off.  Three things tell of it: the loop does not close, the current is less noisy than one of
-that size is elsewhere, or it has the other sign.  A range that is a little off is seen nowhere but
-where it changes.
+An offset below the noise of a device that is on can be many times the current of one that is off.
+Three things reveal it: the loop does not close, the current is less noisy than one of that size is
+elsewhere, or it has the other sign.  A range that is a little off is seen only where the range
+changes.
 
 Dimension letters: m points of a branch.
 """
@@ -19,24 +19,24 @@ from oectflow.extractors.kernels.sweep_steps import is_even
 
 #: Share of an offset that counts as standard deviation: five of them are more than it.
 SHARE = 1.0
-#: It counts in full up to currents of so many times its size.
+#: An offset counts in full up to currents of so many times its size.
 BESIDE = 10.0
-#: And a current that flows the other way is one if it is less than this share of the largest.
+#: A current that flows the other way is an offset if it is less than this share of the largest.
 BOTH_WAYS = 0.6
 #: No offset of more than so many standard deviations of the largest current goes unseen.
 LARGEST = 10.0
-#: What a change of the range to less than this has behind it.
+#: The current behind a change of the range counts as at least this share of the larger one there.
 LEAST = 0.05
 MOST_LOG = 3.0
 #: A sweep begins with a device that is off where it begins with less than this share of its largest
 #: current.
 OFF = 0.2
-#: A slope of more than this share of the next one is none that begins.
+#: A slope that just begins is at most this share of the next one.
 MOST = 0.75
-#: And what so many standard deviations explain is noise.
+#: What is within so many standard deviations is noise.
 NOISE = 4.0
-#: Where the current is more than this share of the largest one it tells what noise a device has
-#: that is on, if the correlation of neighbouring fourth differences is less than this.
+#: Currents above this share of the largest one tell the noise of a device that is on, if the
+#: correlation of neighbouring fourth differences is less than ``RANDOM``.
 ON = 0.2
 RANDOM = -0.3
 #: Points at either end of a loop that tell whether it closes; in a long one up to four times more.
@@ -47,7 +47,7 @@ SEEN = 0.03
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def loop_gap(x_f, y_f, sigma_f, x_r, y_r, sigma_r):
-    """Return by how much a loop that begins with a device that is off does not close, A.
+    """Return by how much a loop fails to close that begins with a device that is off, A.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def loop_gap(x_f, y_f, sigma_f, x_r, y_r, sigma_r):
 
     Returns
     -------
-    What neither noise nor a shift of the voltage explains, by the mean of some points; 0 where the
-    device is on there, or where the loop ends elsewhere.
+    The gap that neither noise nor a shift of the voltage explains, by the mean of some points; 0
+    where the device is on there, or where the loop ends elsewhere.
     """
     m = x_f.size
     n = x_r.size
@@ -85,7 +85,7 @@ def loop_gap(x_f, y_f, sigma_f, x_r, y_r, sigma_r):
         second += (y_r[back - points] - y_f[k + points]) / points
         slope += one - y_f[k] - y_r[back]
         next_slope += y_f[k + 2 * points] + y_r[back - 2 * points] - one
-    # A shift makes of a slope a difference: what is left where there is no slope is none.
+    # A shift turns a slope into a difference.  A gap that is left without a slope is no shift.
     ratio = 0.0
     if abs(next_slope) > NOISE * math.sqrt(2.0 * points * noise):
         ratio = min(max(slope / next_slope, 0.0), MOST)
@@ -111,13 +111,13 @@ def other_sign(y, sigma):
         against = -sign * y[k]
         if against > other and against > NOISE * sigma[k]:
             other = against
-    # As much both ways is no offset.
+    # A current that is as large both ways is no offset.
     return other if other < BOTH_WAYS * largest else 0.0
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def hidden_gain(x, y, z):
-    """Return by which share of it the current may change at once in a branch, and nobody sees it.
+    """Return the share by which the current of a branch may change at once and nobody sees it.
 
     Parameters
     ----------
@@ -151,9 +151,10 @@ def hidden_gain(x, y, z):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def excess_of(x, y, k):
-    """Return what the current changes by between points k and k + 1 less what it should.
+    """Return the change of the current between points k and k + 1, less the change expected.
 
-    By the slopes on both sides, or by two on each side: the smaller one counts.
+    It is expected from the slopes on both sides, or from two on each side: the smaller excess
+    counts.
     """
     width = x[k + 1] - x[k]
     sides = (y[k] - y[k - 1]) / (x[k] - x[k - 1]) + (y[k + 2] - y[k + 1]) / (x[k + 2] - x[k + 1])
@@ -184,7 +185,7 @@ def first_off(x, y, z):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def quiet_share(noise, classes, current):
-    """Return which share of a current is an offset, if its noise is that of larger ones.
+    """Return the share of a current that is an offset, if its noise is that of larger ones.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def quiet_share(noise, classes, current):
         Magnitude, A.
     """
     for k in range(classes - 1, 0, -1):
-        # In between, a class reaches to the middle on a logarithmic scale.
+        # A class reaches halfway to the next one on a logarithmic scale.
         if current * current <= noise[0, k] * noise[0, k - 1]:
             return noise[4, k]
     return 0.0
@@ -202,10 +203,10 @@ def quiet_share(noise, classes, current):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def is_random(x_f, y_f, x_r, y_r):
-    """Tell whether what is not smooth where the device is on is noise, and no coarse curve.
+    """Tell whether roughness where the device is on is noise, and not a coarse curve.
 
-    Fourth differences of white noise have with their neighbours the correlation -0.8; those of a
-    curve change little from one to the next.
+    Neighbouring fourth differences of white noise have the correlation -0.8; those of a curve
+    change little from one to the next.
 
     Parameters
     ----------
@@ -223,7 +224,7 @@ def is_random(x_f, y_f, x_r, y_r):
         for k in range(2, y.size - 2):
             fourth = y[k - 2] + y[k + 2] - 4.0 * (y[k - 1] + y[k + 1]) + 6.0 * y[k]
             width = abs(x[k + 2] - x[k - 2]) / abs(x[k + 1] - x[k])
-            # Beside a point that was left out nothing looks smooth.
+            # Nothing looks smooth beside a point that was left out.
             if abs(y[k]) < ON * largest or not 3.5 < width < 4.5:
                 fourth = 0.0
             squares += fourth * fourth
@@ -243,7 +244,7 @@ def allow_offset(y, noise, classes, offset, sigma):
     noise, classes
         As in :func:`quiet_share`.
     offset
-        Of all of its points, A.
+        Offset of all of its points, A.
     sigma
         Standard deviations, changed in place, A.  Shape (m,).
     """
@@ -259,6 +260,6 @@ def allow_offset(y, noise, classes, offset, sigma):
             own = min(quiet_share(noise, classes, abs(y[k])) * abs(y[k]), largest)
         own = max(offset, own)
         if own > 0.0:
-            # Of a larger current it is a small part, and the same in all of its neighbours.
+            # It is a small part of a larger current, and the same in all neighbouring points.
             own *= min(1.0, BESIDE * own / max(abs(y[k]), own))
             sigma[k] = math.hypot(sigma[k], SHARE * own)

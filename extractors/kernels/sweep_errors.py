@@ -22,13 +22,13 @@ CURRENT_FLOOR = 1e-12
 
 #: Formula of the derivative at inner points.
 AUTO, TWO_SIDED_MEAN, SECOND_ORDER = range(3)
-#: What a slope is of: the current, its square root, its decimal logarithm.
+#: What the slope is taken of: the current, its square root, its decimal logarithm.
 LINEAR, ROOT, DECADES = range(3)
 #: The largest of m slopes that are noise is beyond z = sqrt(2 ln m) + this standard deviations with
-#: the probability 2 m Q(z): 2e-4 for m = 20, 4e-5 for 120, 1e-5 for 1000.  What is not beyond is no
-#: value but chance, however honest its standard error, which is a fifth of it or more.
+#: the probability 2 m Q(z): 2e-4 for m = 20, 4e-5 for 120, 1e-5 for 1000.  A slope below that is
+#: chance and no value, however honest its standard error, which is a fifth of it or more.
 BEYOND = 2.0
-#: Of a change of the current that nobody sees, so much is a standard error.
+#: The standard error is this share of a change of the current that nobody sees.
 DOUBTED = 0.4
 #: The largest of K numbers with the same noise is on average too large, and scatters less; an
 #: interval of 1.96 (1 + this ln K) standard deviations holds the true one 95 times in 100: 1.28
@@ -38,7 +38,7 @@ LARGEST = 0.13
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def chance(m):
-    """Return how many standard deviations the largest of m slopes may be that are only noise."""
+    """Return how many standard deviations the largest of m slopes of pure noise may be."""
     return math.sqrt(2.0 * math.log(m)) + BEYOND
 
 
@@ -68,7 +68,7 @@ def point_errors(y, sigma, scale, spread):
         elif scale == DECADES:
             spread[k] = sigma[k] / (max(size, CURRENT_FLOOR) * LN10)
         else:
-            # Near zero the root of the noise itself.
+            # Near zero, it is the root of the noise itself.
             spread[k] = math.sqrt(sigma[k])
             if size > 0.25 * sigma[k]:
                 spread[k] = sigma[k] / (2.0 * math.sqrt(size))
@@ -109,7 +109,7 @@ def derivative_errors(x, spread, formula, error):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def rivals_of(d, error, best, weight):
-    """Weigh the points at which the largest slope could as well have been found.
+    """Weigh the points at which the largest slope could just as well have been found.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def rivals_of(d, error, best, weight):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def spread_of(values, weight, best):
-    """Return the weighted mean square of what values differ from the one chosen."""
+    """Return the weighted mean square difference of values from the one chosen."""
     total = 0.0
     weights = 0.0
     for k in range(values.size):
@@ -152,7 +152,7 @@ def spread_of(values, weight, best):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def resolution(x, k):
-    """Return the variance of a voltage that is only known to the next ones measured: h^2 / 12."""
+    """Return the variance of a voltage known only to within its neighbours: h^2 / 12."""
     h = max(abs(x[k] - x[max(k - 1, 0)]), abs(x[min(k + 1, x.size - 1)] - x[k]))
     return h * h / 12.0
 

@@ -12,26 +12,26 @@ from numba import njit
 
 from oectflow.extractors.kernels.sweep_noise import LN10, deviation, middle
 
-#: False alarms of a sweep that the tests for single points and steps may make: with m points each
-#: takes z = sqrt(2 ln(m / ALARMS)) standard deviations, beyond which one of m normal variables is
-#: found less often than that.
+#: False alarms per sweep that the tests for single points and steps may make.  With m points, each
+#: test takes z = sqrt(2 ln(m / ALARMS)) standard deviations: one of m normal variables is beyond
+#: that less often.
 ALARMS = 3e-4
 #: The scale itself is known to about 1 / sqrt(2 n) from n residuals: z is larger by this over n.
 FEW = 8.0
-#: Noise above this share of the current: what is beyond it on one of the scales is only believed
-#: if it is so on the other one, too, for on one of them the noise has a long tail.
+#: Where noise is above this share of the current, a point has to be off on both scales, for on one
+#: of them the noise has a long tail.
 SKEWED = 0.06
 #: A point that changes slopes by less than this share of those around is harmless.
 HARMLESS = 0.05
-#: So many steps of the converter are no fault.
+#: A difference of so many steps of the converter is no fault.
 QUANTA = 3.0
-#: A point that is off is more than so many times the largest noise around it: that of a short sweep
+#: A point is off by more than so many times the largest noise around it: the noise of a short sweep
 #: as a whole says little where the noise grows with the current.  A point that is not found has a
 #: standard error that covers it.
 SPIKIER = 5.0
 AROUND = 6
-#: What is far off is so many times farther than that, and beyond the middle of its neighbours by so
-#: many times what they differ by: a smooth extreme is by 1.3, a tip by 2.5.
+#: A point that is far off is off by so many times the usual limit, and beyond the middle of its
+#: neighbours by so many times their spread: 1.3 for a smooth extreme, 2.5 for a tip.
 FAR = 3.0
 GROSS = 3.0
 
@@ -55,7 +55,7 @@ def off_by(d, x, typical, k):
 
     The changes of slope before, at and behind the point less the mean of those beyond are o, -2 o
     and o where the point is off by o.  A curve that bends one way, has a kink or turns from bending
-    one way to the other has not three changes of alternate signs, so it has nothing here.
+    one way to the other does not have three changes of alternate signs, so it gives 0.
     """
     n = d.size
     bend = 0.0
@@ -80,9 +80,9 @@ def off_by(d, x, typical, k):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def roughness(d, before, behind):
-    """Return the largest noise that points around show: those up to ``before``, from ``behind`` on.
+    """Return the largest noise that the points up to ``before`` and from ``behind`` on show.
 
-    The third difference of four of them has sqrt(20) of the noise of one.
+    The third difference of four points has sqrt(20) times the noise of one.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def believed(linear, logarithmic, known, relative):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def is_outside(y, k, least):
-    """Tell whether a point is not between two of its neighbours on either side.
+    """Tell whether a point is not between its third, or its fourth, neighbours on both sides.
 
     Parameters
     ----------
@@ -135,9 +135,9 @@ def is_outside(y, k, least):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def is_gross(y, k, least):
-    """Tell whether a point is far beyond its eight neighbours, of which two or three may be, too.
+    """Tell whether a point is far beyond its eight neighbours, two or three of which may be, too.
 
-    A point of a curve that rises or falls is in the middle of them.
+    A point of a curve that rises or falls is in the middle of its neighbours.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def is_gross(y, k, least):
     k
         Index of the point, 4 to m - 5.
     least
-        What it has to be off, A.
+        How far it has to be off, A.
     """
     around = np.empty(8)
     around[:4] = y[k - 4 : k]
@@ -186,7 +186,7 @@ def find_single(x, y, z, typical, noise, classes, quantum, bar, d, d_z, out):
             continue
         around = max(abs(d[k - 2]), abs(d[k + 1]))
         near = max(abs(y[k - 1]), abs(y[k + 1]))
-        # Of a few steps of the converter nobody knows.
+        # A few steps of the converter prove nothing.
         if min(abs(y[k] - y[k - 1]), abs(y[k] - y[k + 1])) <= QUANTA * quantum:
             continue
         linear = off > least and off > HARMLESS * around
@@ -202,7 +202,7 @@ def find_single(x, y, z, typical, noise, classes, quantum, bar, d, d_z, out):
         relative = deviation(noise, classes, size) / size if size > 0.0 else math.inf
         logarithmic = logarithmic and known and off_z > bar * 1.33 * relative
         out[k] = believed(linear, logarithmic, known, relative)
-        # Of neighbours that seem off because of one another the one farther off is.
+        # Where two neighbours seem off because of one another, the one farther off is.
         if out[k] and out[k - 1]:
             if abs(d[k] - d[k - 1]) > abs(d[k - 1] - d[k - 2]):
                 out[k - 1] = False
@@ -217,7 +217,7 @@ def find_single(x, y, z, typical, noise, classes, quantum, bar, d, d_z, out):
 def find_outliers(x, y, z, typical, noise, classes, n_told, quantum, d, d_z, out):
     """Mark points that are off by more than noise, where no device bends like that.
 
-    What is far off goes first: beside it nothing looks smooth.
+    Points that are far off go first: nothing looks smooth beside them.
 
     Parameters
     ----------

@@ -17,26 +17,26 @@ EVEN_GAIN = math.sqrt(1.0 + 34.0 / 36.0)
 #: Median of |x| of a normal variable, and the share of its variance within three of it.
 MEDIAN = 0.6744897501960817
 WITHIN_THREE = 0.9733
-#: Points are taken together by their |Id|, in classes of so many to one, from the largest
-#: downwards; at least so many points make a class, in a short sweep a quarter of them but no fewer
-#: than half as many, and at most so many classes are needed.
+#: Points are grouped by |Id|, from the largest downwards, in classes that span so many to one.  A
+#: class has at least so many points (in a short sweep a quarter of all points, but no fewer than
+#: half as many), and at most so many classes are needed.
 CLASS = 3.0
 FEWEST = 12
-#: Fewer residuals than this tell nothing of the noise.
+#: Fewer residuals than this say nothing about the noise.
 TOLD = 6
 CLASSES = 16
-#: The last of so many ranges of the current, each of them :data:`CLASS`, holds what is below, too.
+#: Ranges of the current, of :data:`CLASS` to one each; the last one holds what is below it, too.
 BINS = 24
-#: Neighbouring classes have one noise where they differ by no more than 1 + this / sqrt(n), with n
-#: points in the smaller one: 2.5 standard deviations of the ratio of two standard deviations.
+#: Neighbouring classes have one noise where they differ by a factor of at most 1 + this / sqrt(n),
+#: with n points in the smaller one: 2.5 standard deviations of the ratio of two such estimates.
 SAME_SCALE = 2.5
 #: Residuals of ln |Id| count up to here.
 SMOOTH = 0.1
-#: The standard deviation of n residuals is known to exp(this / sqrt(n)), nearly always.
+#: The standard deviation of n residuals is nearly always known to a factor of exp(this / sqrt(n)).
 QUIET = 4.0
-#: The share of what a point is off its neighbours that counts as its standard deviation.
+#: The standard deviation of a point is at least this share of how far it is off its neighbours.
 OFF = 0.4
-#: And at the end, where one point that is cut off looks as if the curve saturated.
+#: The same at an end, where one point that is cut off looks as if the curve saturated.
 OFF_END = 0.6
 #: Largest range, in standard deviations, of white noise after a running median of three.  A median
 #: is beyond 3.5 of them with the probability 3 Q(3.5)^2 = 1.6e-7, so one of 500 with 1.6e-4; the
@@ -44,9 +44,9 @@ OFF_END = 0.6
 RESPONSE = 7.0
 RESPONSE_FEW = 3.0
 #: Fewer points cannot be told from noise.  Von Neumann's ratio, of the squares of the differences
-#: to those about the mean, is 2 on average for noise, with the variance 4 (m - 2) / (m^2 - 1); less
-#: by so many standard deviations it is with a probability below 1e-4; and so is the correlation
-#: with the voltage, for artanh of it has the standard deviation 1 / sqrt(m - 3).
+#: to those about the mean, is 2 on average for noise, with the variance 4 (m - 2) / (m^2 - 1).  It
+#: is less by so many standard deviations with a probability below 1e-4.  So is the correlation with
+#: the voltage beyond its bound, for its artanh has the standard deviation 1 / sqrt(m - 3).
 RESPONDS = 10
 NEUMANN = 3.7
 CORRELATED = 4.3
@@ -78,8 +78,8 @@ def logarithms(y, z):
 def misfit(x, y, z, k, alike):
     """Compare an inner point with the cubic through its four neighbours.
 
-    Of the misfit of the current and, where all five have one sign, that of its logarithm the
-    smaller one counts: the curve is smoother on one of the two scales.
+    Where all five have one sign, the misfit of the current is compared with that of its logarithm.
+    The smaller one counts: the curve is smoother on one of the two scales.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def misfit(x, y, z, k, alike):
 
     Returns
     -------
-    By how much the point is off (A), and how much more than that of one point its noise is; 0 where
-    the voltage turns.
+    By how much the point is off (A), and the noise of this as a multiple of the noise of one point;
+    0 where the voltage turns.
     """
     h = x[k] - x[k - 1]
     after = x[k + 1] - x[k]
@@ -115,7 +115,7 @@ def misfit(x, y, z, k, alike):
         else:
             there, gain = predict(x, z, k)
         relative = LN10 * abs(z[k] - there)
-        # What is noise on both scales has on the logarithmic one a long tail.
+        # Where noise is large on both scales, it has a long tail on the logarithmic one.
         if relative < SMOOTH * gain:
             least = min(least, abs(y[k]) * relative)
     return least, gain
@@ -165,7 +165,7 @@ def residuals(x, y, z, size, off, residual, at):
     if m < 5:
         return size
     if is_plain(x, y):
-        # The same as below, without a question in between.
+        # The same as below, without a branch in the loop.
         for k in range(2, m - 2):
             line = abs(y[k] - (4.0 * (y[k - 1] + y[k + 1]) - y[k - 2] - y[k + 2]) / 6.0)
             log = LN10 * abs(z[k] - (4.0 * (z[k - 1] + z[k + 1]) - z[k - 2] - z[k + 2]) / 6.0)
@@ -197,7 +197,8 @@ def end_misfit(x, y, k, step, skip):
     step
         1 from the first point on, -1 from the last one.
     skip
-        0 for the point at the end, 1 for the one beside it, which the other one helps to tell.
+        0 for the point at the end, 1 for the one beside it, which the point at the end helps to
+        judge.
     """
     at = k + skip * step
     one = k + (1 - skip) * step
@@ -212,9 +213,9 @@ def end_misfit(x, y, k, step, skip):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def converter_step(y):
-    """Return the smallest step of a branch where the current stands still elsewhere, A.
+    """Return the smallest step of a branch in which the current stands still elsewhere, A.
 
-    It is that of the converter, where there is one to be seen; else 0.
+    It is the step of the converter, where that can be seen; else 0.
     """
     still = 0
     least = math.inf
@@ -231,9 +232,9 @@ def converter_step(y):
 def fill_deviations(x, y, z, noise, classes, quantum, sigma):
     """Fill in the standard deviation of every point of a branch: of its noise, or more.
 
-    A point is not known better than to a share of what it is off its neighbours.  What noise
-    alone does is seldom so much; a bad point or a step of the current that is too small to be told
-    from noise is within five of these standard deviations.
+    A point is known no better than to a share of how far it is off its neighbours.  Noise alone is
+    seldom so much.  A bad point, or a step of the current too small to be told from noise, is
+    within five of these standard deviations.
 
     Parameters
     ----------
@@ -244,15 +245,15 @@ def fill_deviations(x, y, z, noise, classes, quantum, sigma):
     quantum
         Step of the converter, A.
     sigma
-        By how much each point is off as far as that is known already, as :func:`residuals` says it,
-        else NaN; gets the standard deviations, A.  Shape (m,).
+        By how much each point is off, from :func:`residuals`, where that is known already, else
+        NaN; gets the standard deviations, A.  Shape (m,).
     """
     m = x.size
     if classes == 0:
         return
     for k in range(m):
         off = sigma[k]
-        # A number that is rounded has the deviation of its last step over sqrt(12).
+        # A rounded number has a standard deviation of its last step over sqrt(12).
         sigma[k] = max(deviation_at(noise, classes, abs(y[k]), z[k]), 0.29 * quantum)
         if 2 <= k < m - 2:
             if math.isnan(off):
@@ -375,15 +376,15 @@ def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, quantum, noise):
     quantum
         Least standard deviation of a reading, by the step of the converter, A.
     noise
-        Gets, of classes of points, the currents (A, falling), the standard deviation (A), the power
-        of the current with which it changes from there to the class before, log10 of the
-        currents, and which share of them must be an offset if all of them are as noisy as the
-        larger ones are.  Shape (5, CLASSES).
+        Gets, for each class of points, the current (A, falling), the standard deviation (A), the
+        power of the current with which it changes from there to the class before, log10 of the
+        current, and the share of it that must be an offset if it is as noisy as larger currents
+        are.  Shape (5, CLASSES).
 
     Returns
     -------
-    The number of residuals by which they were told, and the number of classes; 0 where there are
-    too few points.
+    The number of residuals that these come from, and the number of classes; 0 where there are too
+    few points.
     """
     residual = np.empty(x_f.size + x_r.size)
     at = np.empty(residual.size)
@@ -395,7 +396,7 @@ def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, quantum, noise):
     c = sort_by_current(residual, at, n, first)
     for k in range(c):
         noise[1, k] = scale_of(residual[first[k] : first[k + 1]])
-    # From the top: what is alike becomes one class.
+    # From the top down, classes that are alike become one.
     top = 0
     for k in range(1, c):
         one, other = noise[1, top], noise[1, k]
@@ -417,7 +418,7 @@ def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, quantum, noise):
     for k in range(top + 1):
         points = first[k + 1] - first[k]
         floor = max(noise[1, k], quantum)
-        # Noise that grows with the current is that of the median one, as a scale is a median.
+        # The scale is a median, so noise that grows with the current is that of the median current.
         typical = np.median(at[first[k] : first[k + 1]])
         share = floor / typical if typical > 0.0 else math.inf
         chance = math.exp(QUIET / math.sqrt(points))
@@ -427,8 +428,8 @@ def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, quantum, noise):
     for k in range(top - 1, 0, -1):
         if noise[4, k + 1] == 0.0:
             noise[4, k] = 0.0
-    # With the current the noise of a reading grows, if anything, and its share of the current
-    # falls, if anything: what is less than that is chance.
+    # As the current grows, the noise of a reading grows, if anything, and its share of the current
+    # falls, if anything.  Less noise than that is chance.
     for k in range(1, top + 1):
         noise[1, k] = max(noise[1, k], noise[1, k - 1] * noise[0, k] / noise[0, k - 1])
     for k in range(top - 1, -1, -1):
@@ -444,7 +445,7 @@ def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, quantum, noise):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def deviation_at(noise, classes, current, decades):
-    """Return the standard deviation of the noise at a current: in between, a power of the current.
+    """Return the standard deviation of the noise at a current: a power of it between classes.
 
     Parameters
     ----------
@@ -495,10 +496,10 @@ def responds(x, y, noise, classes, n_told):
         step = abs(y[k] - y[k - 1])
         if step > 0.0:
             quantum = min(quantum, step)
-    # What flickers between two steps of a converter is noise of about half a step.
+    # A current that flickers between two steps of a converter has noise of about half a step.
     floor = 0.5 * quantum if quantum < math.inf else 0.0
     bar = RESPONSE * (1.0 + RESPONSE_FEW / n_told)
-    # Most sweeps are beyond that of the largest noise.
+    # Most sweeps exceed even the bar of the largest noise.
     if high - low > bar * max(noise[1, 0], floor):
         return True
     sigma = deviation(noise, classes, np.median(np.abs(y)))

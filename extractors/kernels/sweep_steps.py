@@ -17,8 +17,8 @@ from oectflow.extractors.kernels.sweep_noise import LN10, deviation_at
 
 #: Windows about a step: points before it, points behind it, degree of the polynomial, and how many
 #: of its standard errors by the residuals the step has to be.  Logistic, softplus and square laws
-#: on a floor, sampled at 21 points or more, come on one of the two scales to 2.2, 2.6, 2.7, 3.3,
-#: 3.9 and 4.9 of them, and at an end to 3.0; a kink comes to 3.4 in the first two.
+#: on a floor, sampled at 21 points or more, reach 2.2, 2.6, 2.7, 3.3, 3.9 and 4.9 of them on one of
+#: the two scales, and 3.0 at an end; a kink reaches 3.4 in the first two.
 WINDOWS = (
     (3, 3, 2, 3.8),
     (4, 4, 2, 3.7),
@@ -34,26 +34,27 @@ AT_BEGIN, AT_END = len(WINDOWS) - 2, len(WINDOWS) - 1
 #: Most points of a window, and most functions: a polynomial of degree 3, and the step.
 LONGEST = 40
 FUNCTIONS = 5
-#: Where the current changes its sign there is one scale only, on which a curve may be steep.
+#: Where the current changes its sign, there is only one scale, on which a curve may be steep.
 ONE_SCALE = 1.6
-#: Differences to neighbouring ones that are worth a closer look, in standard deviations of a point;
-#: of a step they have half of it and the other sign on both sides, so that together they are 1.5 of
-#: it, those of a curve next to nothing.
+#: Excesses over neighbouring changes that are worth a closer look, in standard deviations of a
+#: point.  Those on both sides of a step are half as large and have the other sign, so that together
+#: they make 1.5 of it; those of a curve make next to nothing.
 WORTH = 3.0
 ALONE = 0.75
-#: Steps of so many standard errors that are too small to be named are in the errors.
+#: Steps of so many standard errors that are too small to be named go into the errors.
 SUSPECT = 5.0
-#: How much more a step has to be than single points may be off, for this noise is known less well.
+#: Factor by which a step has to be larger than single points may be off: the noise of steps is
+#: known less well.
 SURER = 1.15
-#: And more still, where the step is less than this share of the current: errors that cover it do.
+#: Below this share of the current, a step has to be larger still: errors that cover it suffice.
 SMALL = 0.03
 SURER_SMALL = 1.8
 #: A share of the largest current that an instrument in its range may not see.
 UNSEEN = 0.01
 #: Points on either side of a step that tell the noise around it.
 AROUND = 8
-#: Errors grow by this share of a step that may be there, at points of larger current in proportion
-#: to it, if the step is no more than this share of the current where it is.
+#: Errors grow by this share of a step that may be there.  At points of larger current they grow in
+#: proportion to it, if the step is no more than this share of the current where it is.
 SHARE = 0.25
 GAIN = 0.3
 
@@ -76,7 +77,7 @@ BASES, UNITS = even_bases()
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def take_off(row, basis, functions, n):
-    """Take off what the first functions of a basis explain of ``n`` values, one after the other."""
+    """Subtract what the first functions of a basis explain of ``n`` values, one after the other."""
     for q in range(functions):
         share = 0.0
         for j in range(n):
@@ -87,7 +88,7 @@ def take_off(row, basis, functions, n):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def fill_basis(x, before, degree, basis):
-    """Fill in orthonormal functions: powers of the voltage, and what a step is more than those.
+    """Fill in orthonormal functions: powers of the voltage, and what they leave of a step.
 
     Parameters
     ----------
@@ -96,13 +97,13 @@ def fill_basis(x, before, degree, basis):
     before
         Number of points before the step.
     degree
-        Of the polynomial.
+        Degree of the polynomial.
     basis
-        Gets the functions, the step behind the powers.  Shape (``degree`` + 2, n) or more.
+        Gets the functions, the step after the powers.  Shape (``degree`` + 2, n) or more.
 
     Returns
     -------
-    Standard error of the step by noise of 1.
+    Standard error of the step for noise of 1.
     """
     n = x.size
     middle = 0.5 * (x[0] + x[n - 1])
@@ -129,7 +130,7 @@ def fill_basis(x, before, degree, basis):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def step_share(y, row):
-    """Return the step of a window over its standard error by noise of 1, without a sign."""
+    """Return the step of a window over its standard error for noise of 1, without a sign."""
     share = 0.0
     for j in range(y.size):
         share += row[j] * y[j]
@@ -163,7 +164,7 @@ def residual_of(y, functions, basis, rest):
 def noise_around(x, y, k):
     """Return the noise of the points around a step, by their third differences.
 
-    That of four of them has sqrt(20) of the noise of one.
+    The third difference of four points has sqrt(20) times the noise of one.
 
     Parameters
     ----------
@@ -195,7 +196,7 @@ def noise_around(x, y, k):
 def look_at(x, y, z, k, even, sigma, bar, own, rest):
     """Ask windows about a step between points k and k + 1.
 
-    A step is one on either scale; where a curve is too steep for one of them it is smooth on the
+    A step is a step on both scales; a curve that is too steep for one of them is smooth on the
     other one.
 
     Parameters
@@ -203,7 +204,7 @@ def look_at(x, y, z, k, even, sigma, bar, own, rest):
     x, y, z
         A branch without repeated voltages: V, A, and log10 |Id|.  Shape (m,).
     even
-        Whether the voltages are.
+        Whether the voltages are even.
     sigma
         Standard deviation of the noise there, A.
     bar
@@ -240,7 +241,7 @@ def look_at(x, y, z, k, even, sigma, bar, own, rest):
             asked = True
             around = noise_around(x, y, k)
             if around > sigma:
-                # Where the current is steep that is curvature, unless its logarithm has it, too.
+                # Where the current is steep, this is curvature, unless its logarithm has it, too.
                 on_log = LN10 * noise_around(x, z, k) * large
                 sigma = max(sigma, around if math.isnan(on_log) else min(around, on_log))
             if not share > SUSPECT * sigma:
@@ -270,7 +271,7 @@ def look_at(x, y, z, k, even, sigma, bar, own, rest):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def excess(x, y, k, even):
-    """Return what the current between points k and k + 1 changes by more than on both sides."""
+    """Return how much more the current changes between points k and k + 1 than on both sides."""
     if even:
         return 1.5 * (y[k + 1] - y[k]) - 0.5 * (y[k + 2] - y[k - 1])
     one = (y[k] - y[k - 1]) / (x[k] - x[k - 1])
@@ -324,7 +325,7 @@ def find_steps(x, y, z, noise, classes, bar, quantum):
         sigma = max(deviation_at(noise, classes, large, decades), 0.29 * quantum)
         if not abs(here) > WORTH * sigma:
             continue
-        # Where readings of 0 end the current begins to be seen.
+        # Where readings of 0 end, the current begins to be seen.
         if y[k] * y[k + 1] == 0.0 and large < UNSEEN * top:
             continue
         found, size = look_at(x, y, z, k, even, sigma, bar, own, rest)

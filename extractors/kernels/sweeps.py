@@ -39,8 +39,8 @@ SAME_VOLTAGE = 0.02
 #: more than this in one step of the voltage is too coarse for it to be told.
 STEP = 0.25
 
-#: Slopes that rise to the last point but one fall there by no more than this times what they differ
-#: by before, unless the current is cut off; and by so many standard deviations of one point.
+#: Slopes that rise to the last point but one fall there by no more than this times their earlier
+#: differences, plus so many standard deviations of one point, unless the current is cut off.
 CUT = 1.0
 CUT_NOISE = 4.0
 #: Points from an end at which a slope may be the largest because the end is cut off.
@@ -146,10 +146,10 @@ def split_sweep(x):
 def share_turn(x, y, n, n_forward, same):
     """Put the turning point in front of the reverse branch as well, in place.
 
-    Not where the turning voltage was measured more than once, and so is in both branches already;
-    and not where the current steps from one branch to the other: there the slope from the turning
-    point to the next one is neither between the last one of the forward branch and the next one of
-    the reverse branch, nor within :data:`STEP` of the larger of them.
+    This is not done where the turning voltage was measured more than once, and so is in both
+    branches already, or where the current steps from one branch to the other: there the slope from
+    the turning point to the next one is neither between the last one of the forward branch and the
+    next one of the reverse branch, nor within :data:`STEP` of the larger of them.
 
     Parameters
     ----------
@@ -292,7 +292,7 @@ def growth(x, y, floor):
     x, y
         Voltages and currents of the branch.  Shape (m,), m >= 1.
     floor
-        Smaller magnitudes count as it.
+        Smaller magnitudes count as this.
 
     Returns
     -------
@@ -322,21 +322,21 @@ def growth(x, y, floor):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def is_cut_off(x, y, sigma, known):
-    """Tell whether an end of a branch may be cut off, so that slopes there are none of the device.
+    """Tell whether an end of a branch may be cut off, so that slopes there are not the device's.
 
-    A slope that grows towards the end falls there at once: by more than slopes before differ, and
-    by more than noise.  A curve that has its inflection there bends back as it bent before.
+    A slope that grows towards the end then falls at once: by more than the slopes before differ,
+    and by more than noise.  A curve that has its inflection there bends back as it bent before.
 
     Parameters
     ----------
     x, y, sigma
         Branch: V, A, and the standard deviation of the noise (A).  Shape (m,).
     known
-        Whether the noise is.
+        Whether the noise is known.
 
     Returns
     -------
-    For the first and for the last point.
+    The answers for the first and for the last point.
     """
     m = x.size
     cut = (False, False)
@@ -355,7 +355,7 @@ def is_cut_off(x, y, sigma, known):
         rise = max(abs(slopes[1] - slopes[2]), abs(slopes[2] - slopes[3]))
         noise = 0.0
         if known:
-            # What is cut off makes points beside it look uncertain.
+            # A cut-off end makes points beside it look uncertain.
             least = min(sigma[end + 2 * step], sigma[end + 3 * step])
             noise = CUT_NOISE * least / abs(x[end] - x[end + step])
         rising = slopes[1] > slopes[2] > slopes[3]
@@ -377,7 +377,7 @@ def branch_extreme(x, y, decades, sigma, quantity, formula, known, row, error):
     formula
         As in :func:`derivative`.
     known
-        Whether the noise is.
+        Whether the noise is known.
     row
         Gets the extreme derivative (S, or decades per V), and Vg (V) and Id (A) there; the first
         of equal ones counts.  NaN where there is none.  Shape (3,).

@@ -34,9 +34,9 @@ def tangents(x, y, sigma, root, formula, known, z, slope, own, error):
     root
         Whether it is ``sqrt(|y|)``.
     formula
-        Of the derivative, as in :func:`.sweeps.derivative`.
+        Formula of the derivative, as in :func:`.sweeps.derivative`.
     known
-        Whether the noise is.
+        Whether the noise is known.
     z, slope, own, error
         Get the ordinates, which are smooth where the slopes are, the slopes, and the errors of
         both; the latter 0 where the noise is not known.  Shape (m,).
@@ -86,13 +86,13 @@ def sweep_tangents(
     root, formula
         As in :func:`tangents`.
     lines
-        Gets what :func:`tangents` fills in, where the branch is; else as it was.  Shape (4, P).
+        Gets what :func:`tangents` fills in, at the points of the branch only.  Shape (4, P).
     best
         Gets the index of the steepest within its branch, -1 where the branch is too short.
         Shape (S,).
     about
         Gets the mean square of the distance of its zero from those of tangents that may be as
-        steep (V²), and how many these are, itself with them; 0 and 1 where the noise is not known.
+        steep (V²), and how many these are, itself included; 0 and 1 where the noise is not known.
         Shape (S, 2).
     """
     for step in range(count.shape[0]):

@@ -1,7 +1,7 @@
 """Threshold voltages of transfer sweeps by five methods.
 
-Standard errors are those of first order: every number is a sum of the readings with weights, to
-which a derivative, a ratio or a line belongs.
+Standard errors are those of first order: every number is a weighted sum of the readings, with the
+weights of a derivative, a ratio or a line.
 
 Dimension letters: m points of a branch, w points of a window, S steps.
 """
@@ -36,7 +36,7 @@ TANGENT, ROOT_TANGENT, BEND, Y_FUNCTION, RATIO = range(5)
 LOW, HIGH, RAMP, NEIGHBOURS = 0.2, 0.8, 0.1, 5
 #: Slopes that are not known to this share have no ratio: 1 / gm is biased by its square, 1 %.
 KNOWN = 0.1
-#: A place that is only known to this share of the branch is anywhere in its middle.
+#: A place that is known only to this share of the branch may be anywhere in its middle.
 VAGUE = 0.25
 #: A line has so many points or more.
 FEWEST = 3
@@ -54,7 +54,7 @@ def threshold(x, lines, k, shift, known, row):
         Its tangents, the index of the steepest, and the mean square by which others that may be
         as steep meet zero elsewhere (V²), as of :func:`.tangents.sweep_tangents`.
     known
-        Whether the noise is.
+        Whether the noise is known.
     row
         Gets the voltage, NaN where nothing changes, its standard error, the voltage at which the
         tangent touches, twice, and 1.  Shape (5,).
@@ -131,7 +131,7 @@ def sharpest_bend(x, y, sigma, w, known, row):
     row[0] = x[top] - slope / (2.0 * curve)
     if not known:
         return FOUND
-    # Of slope and curve by the three bends; of these by the readings, which windows share.
+    # Derivatives by slope and curve, by the three bends, and by the readings, which windows share.
     by_slope = -1.0 / (2.0 * curve)
     by_curve = slope / (2.0 * curve * curve)
     left = by_slope * -h_r / (h_l * (h_l + h_r)) + by_curve / (h_l * (h_l + h_r))
@@ -145,8 +145,8 @@ def sharpest_bend(x, y, sigma, w, known, row):
     noise = 0.0
     for j in range(w + 2):
         noise += (total[j] * sigma[top - 1 - r + j]) ** 2
-    # Elsewhere it may bend as much, beside the top to begin with: a parabola through three points
-    # that noise has made the largest is too narrow.
+    # The curve may bend as much elsewhere, beside the top to begin with: a parabola through three
+    # points that noise has made the largest is too narrow.
     rivals = np.empty(m)
     rivals_of(bend, error, top, rivals)
     for k in range(m):
@@ -240,7 +240,7 @@ def line_to_zero(x, y, sigma, lines, ratio, formula, known, row):
     for j in range(n):
         k = first + j
         by_q = q_mean / (tilt * tilt) * (x[k] - x_mean) / s_xx - 1.0 / (total_p * tilt)
-        # Of the weight by the reading and by the largest current, where it rises and falls.
+        # Derivatives of the weight by the reading and by the largest current, where it changes.
         if 0.0 < p[j] < 1.0:
             off_line = q[j] - q_mean - tilt * (x[k] - x_mean)
             share = abs(y[k]) / largest
@@ -279,13 +279,13 @@ def thresholds(
         Branches, as :func:`.judge.judge_sweeps` fills them.
     lines, best, about
         Their tangents, as :func:`.tangents.sweep_tangents` fills them: to the root of the current
-        of ``ROOT_TANGENT``, else to the current; any of ``BEND``.
+        for ``ROOT_TANGENT``, else to the current; any for ``BEND``.
     direction
         ``FORWARD`` or ``REVERSE``.
     method
         ``TANGENT``, ``ROOT_TANGENT``, ``BEND``, ``Y_FUNCTION`` or ``RATIO``.
     formula
-        As in :func:`.sweeps.derivative`; of ``BEND`` the window, 3 where it is none.
+        As in :func:`.sweeps.derivative`; for ``BEND`` the window, 3 where it is none.
     rows
         Gets the rows of :func:`threshold`, NaN where there are none.  Shape (S, 5).
     codes

@@ -301,7 +301,7 @@ def search_again(
     """Search one cycle for better windows than those it was given."""
     if last - first < lengths[0]:
         return
-    # What is no better than chance is not taken, and neither is a phase that was good.
+    # A window no better than chance is not taken, nor is any for a phase that was good.
     bars = np.empty(2)
     for phase in (ON, OFF):
         good = codes[phase] == FIT_OK and rows[phase, R2] >= threshold
@@ -341,7 +341,7 @@ def fit_chosen(y, t, dt, chosen, rows, codes, spans, seen):
     elif b > y.size:
         codes[cycle, phase] = CUT
     else:
-        # By the same function as all cycles, whose digits it has.
+        # The function is that of all cycles, so that the digits are the same.
         found = np.empty((1, N_COLUMNS))
         ends = np.empty(1, np.int8)
         process = RISE if phase == ON else DECAY
@@ -398,9 +398,9 @@ def fit_steps(
 ):  # fmt: skip
     """Fit all cycles of many steps.
 
-    Every step as if it were alone, save with ``KEEP``: windows are searched in the first step of
-    a block that has cycles, and wherever those of the step before do not hold or the step has
-    another number of samples per period; no window passes from block to block.
+    Every step is fitted as if it were alone, except with ``KEEP``: then windows are searched in the
+    first step of a block that has cycles, and wherever those of the step before do not hold or the
+    step has another number of samples per period.  No window passes from block to block.
 
     Parameters
     ----------

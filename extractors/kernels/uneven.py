@@ -1,6 +1,6 @@
 """Find the window of an unevenly sampled trace that an exponential explains best.
 
-As :mod:`.windows`, with the bounds of :mod:`.uneven_looks`: windows that these leave open are
+This is :mod:`.windows` with the bounds of :mod:`.uneven_looks`: windows that these leave open are
 fitted on their true times.
 
 Dimension letters: N samples of the trace, n of a window, L lengths, K nodes, W starts.
@@ -62,7 +62,7 @@ def add_sample(value, drop, w):
         w[_SUM + k] += f
         w[_FF + k] += f * f
         w[_C + k] += f * value
-        # Behind the last node stands 0.
+        # A 0 stands behind the last node.
         w[_NEXT + k] += f * w[k + 1]
     for k in range(drop.size):
         w[k] += drop[k] * (1.0 + w[k])

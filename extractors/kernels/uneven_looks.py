@@ -1,8 +1,8 @@
 """Correlate the windows of an unevenly sampled trace with exponentials, and bound what is between.
 
-As :mod:`.correlate`, for recorded times.  There is no exponential that all windows share, so each
-start runs through its samples with an ``f = exp(-(t - t_s) / tau) - 1`` of its own, many starts
-side by side.
+This is :mod:`.correlate` for recorded times.  There is no exponential that all windows share, so
+each start runs through its samples with an ``f = exp(-(t - t_s) / tau) - 1`` of its own, many
+starts side by side.
 
 **What is known of the curve.**  Let no distance of two samples be less than ``low`` or more than
 ``high``, and ``rho^2 = high / low``.  Against the continuous curve each sample then has a weight
@@ -46,7 +46,7 @@ _D, _G, _H, _GG, _GH, _HH, _GD, _HD = (BLOCK * row for row in range(1, 9))
 def distances(t):
     """Return the shortest and the longest distance of samples that bounds are made for.
 
-    Where their ratio exceeds :data:`WIDEST`, what a clock with the usual distance would have.
+    Where their ratio exceeds :data:`WIDEST`, they are those of a clock with the usual distance.
     """
     steps = t[1:] - t[:-1]
     low, high = steps.min(), steps.max()
@@ -179,7 +179,7 @@ def correlate_node(d, drop, start_step, lengths, w, best):
         for i in range(BLOCK):
             sf = w[_SF + i]
             c = w[_SFD + i] - sf * best[at + 2 * BLOCK + i]
-            # With its sign the square orders as the correlation does, and needs no root.
+            # The square with its sign orders as the correlation does, and needs no root.
             c = c * abs(c) / (w[_SFF + i] - sf * sf * share)
             top = best[at + i]
             best[at + i] = c if c > top else top
@@ -308,7 +308,7 @@ def look_closer(
             continue
         first = block * start_step
         fill_block(y, first, y.size, start_step, used, d)
-        # Only between nodes of which one is high enough something better can hide.
+        # Something better can hide only between nodes of which one is high enough.
         wanted = np.zeros(fine.size, np.bool_)
         for k in range(rates.size):
             add_totals(d, lengths, w, best)

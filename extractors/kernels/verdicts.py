@@ -2,14 +2,14 @@
 
 A fit on its own has few residuals: their scatter may be small by chance, and a fit that was chosen
 because it looked good has a scatter that is too small.  A misfit too small to be seen in one cycle
-shows in ten.  And that levels drift shows between cycles only.  So the cycles of a phase are
-looked at together:
+shows in ten.  A drift of the levels shows only between cycles.  So the cycles of a phase are looked
+at together:
 
 - the variance of the residuals is at least the median of the phase,
 - the misfit of a phase is the median of its cycles, whose standard error is smaller by
   ``sqrt(2 n / pi)``,
 - where even that could hide a misfit that matters more than the noise, the standard error of tau
-  holds it,
+  covers it,
 - a drift of the level from cycle to cycle goes on within each of them, and what it does to tau is
   part of the standard error.
 
@@ -75,16 +75,16 @@ from oectflow.extractors.kernels.residuals import OVERFLOW as MARKED
 
 #: How a cycle ended, beyond the codes of :mod:`.exponential`.
 NO_WINDOW, CUT, ABSENT, NO_PERIOD, WAITING, NO_RESPONSE = range(14, 20)
-#: How a fit ended that is none, or not quite.
+#: How a fit ended that is no fit, or not quite one.
 LOW_R2, NOT_EXPONENTIAL, CUT_OFF, OVERFLOW_LEFT_OUT, OUTLIER_LEFT_OUT, LOW_SWING, WRONG_CLOCK = (
     range(20, 27)
 )
-#: So many standard deviations of a sample beyond the curve are no noise.
+#: A sample beyond the curve by so many of its standard deviations is no noise.
 BEYOND = 4.0
-#: Cycles whose median is that of a phase.
+#: Least number of cycles whose median stands for the phase.
 SOME = 3
-#: Five standard errors from few residuals hold as much as of many if these are larger by
-#: 1 + this / degrees of freedom squared (Student, 1 in 10,000).
+#: Five standard errors from few residuals cover as much as from many if they are larger by a factor
+#: of 1 + this / degrees of freedom squared (Student, 1 in 10,000).
 FEW_RESIDUALS = 24.0
 #: Variance of ln tau, and its change by the misfit, from which on a phase is no exponential; less
 #: is part of the standard error.
@@ -110,7 +110,7 @@ def judge_step(
     spans,
     seen,
 ):
-    """Say of every fit of a step whether it is one: :func:`.residuals.judge`, and what all tell.
+    """Judge every fit of a step by itself (:func:`.residuals.judge`), and by what all of them say.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def judge_step(
         Oriented current; which samples are overflow marks, shape (0,) where none is; times;
         :func:`.ceilings.limits_of`.
     both
-        Whether both windows are where the device should answer, and not anywhere.
+        Whether both windows are where the device should answer, and not just anywhere.
     whole
         Whether windows are whole phases, which may begin a little late.
     clock
@@ -154,7 +154,7 @@ def judge_step(
             process = RISE if phase == ON else DECAY
             a, length = spans[i, phase]
             best = -1
-            # What the gate's edge does to the first samples of a phase is not the device.
+            # The first samples of a phase may show the gate's edge, and not the device.
             for trim in range(2 if whole else 1):
                 begin, n = a + trim, length - 2 * trim
                 if n < 8 and trim:
@@ -258,8 +258,8 @@ def examine_cycles(y, t, phase, rows, codes, spans, seen):
 def is_late(y, t, first, process, row, evidence):
     """Tell whether the first sample of a phase is from before the switch.
 
-    It is then nearer to the end of the relaxation than the curve was one sample earlier; a second,
-    quicker process goes beyond.
+    Such a sample is nearer to the end of the relaxation than the curve was one sample earlier; with
+    a second, quicker process it is beyond the curve.
     """
     step = t[first + 1] - t[first] if t.size else 1.0
     sign = 1.0 if process == DECAY else -1.0
@@ -270,7 +270,7 @@ def is_late(y, t, first, process, row, evidence):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def final_code(code, verdict, row, n, threshold, least_change):
-    """Return one code for how a fit ended and what is wrong with it; the worst that is."""
+    """Return one code for how a fit ended and what is wrong with it: the worst one."""
     if code != FIT_OK:
         return code
     if verdict == MISFIT:
@@ -290,7 +290,7 @@ def final_code(code, verdict, row, n, threshold, least_change):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def settle(y, t, phase, whole, rows, codes, spans, evidence):
-    """Widen the standard errors of a phase by what its cycles say, and name a misfit of all.
+    """Widen the standard errors of a phase by what its cycles say, and name a misfit they share.
 
     Parameters
     ----------
@@ -327,7 +327,7 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
     usual_z, usual_spread, usual_shift = math.nan, math.nan, math.nan
     usual_unseen, usual_variance = math.nan, math.nan
     if together:
-        # Of n independent medians the standard error is sqrt(pi / 2 n).
+        # The median of n independent values has the standard error sqrt(pi / 2 n).
         more = math.sqrt(2.0 * count / math.pi)
         usual_z = abs(np.median(z[:count])) * more
         usual_spread = abs(np.median(spread[:count]))
@@ -367,7 +367,7 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
             said[BY_DRIFT] * steepest, growth_at(t, rows, codes, spans, phase, pitch, i)
         )
         row[SE_TAU] = math.hypot(row[SE_TAU], drift * row[TAU])
-        # What goes for most of them goes for those that look better by chance.
+        # What holds for most of them also holds for those that look better by chance.
         if condemned or (fits >= SOME and 2 * misfits > fits):
             codes[i, phase] = NOT_EXPONENTIAL
         if drift > DRIFT_SHIFT and drift * row[TAU] > 3.0 * error:
@@ -386,8 +386,9 @@ def widen(row, factor):
 def drift_at(n_samples, levels, t, spans, phase, pitch, i, noise):
     """Return how much the level at the end of a phase changes per sampling interval, at most.
 
-    From the cycle before to the one after; and, where it is more, to either of them, less what
-    ``noise`` (standard deviation of a sample) explains.  0 where there is no other cycle.
+    The change is from the cycle before to the one after; or, where that is more, between this cycle
+    and either of them, less what ``noise`` (standard deviation of a sample) explains.  0 where
+    there is no other cycle.
     ``levels`` are the :func:`.gate.end_level` of all cycles.
     """
     steepest = 0.0
@@ -445,8 +446,8 @@ def distance(t, first, last):
 def is_silent(y, both, codes, spans):
     """Tell whether the device does not answer its gate.
 
-    One that does goes both ways, in a third of the cycles at the least: noise does in less than
-    that, a drift in none.
+    A device that answers goes both ways in at least a third of the cycles; noise does so in fewer,
+    a drift in none.
     """
     judged = np.zeros(2, np.int64)
     answers = np.zeros(2, np.int64)
@@ -480,7 +481,7 @@ def moves(y, up, at_once):
     up
         The way.
     at_once
-        Whether from the first sample to the second, or evenly.
+        Whether it goes from the first sample to the second, or evenly.
     """
     n = y.size
     sx = sy = sxx = sxy = syy = 0.0
