@@ -146,6 +146,8 @@ def plateau(y):
             before = max(before, abs(y[j] - y[j - 1]))
     if points < 2:
         return points, top
+    if top == 0.0:
+        return 0, top
     quantum = max(written_step(y, top), converter_unit(y, top), SINGLE * top)
     if before <= max(ABRUPT * largest, ABRUPT_QUANTA * quantum):
         # Fine steps of the voltage make small steps of the current: the plateau has to be long.

@@ -372,9 +372,10 @@ def lane_results(n, sign, w):
         w[(_OUT + OFFSET) * LANES + i] = -alpha * mean_b
         w[(_OUT + R2) * LANES + i] = 1.0 - unexplained
         w[(_OUT + R2_ADJUSTED) * LANES + i] = 1.0 - unexplained * (n - 1.0) / (n - 4.0)
-        w[(_OUT + SE_TAU) * LANES + i] = tau / abs(alpha) * math.sqrt(variance * ff * inverse)
-        w[(_OUT + SE_AMPLITUDE) * LANES + i] = math.sqrt(variance * hh * inverse)
-        w[(_OUT + SE_OFFSET) * LANES + i] = math.sqrt(variance * (scale + leverage * inverse))
+        # Where a lane has gone astray these are NaN; math.sqrt would raise in plain Python.
+        w[(_OUT + SE_TAU) * LANES + i] = tau / abs(alpha) * np.sqrt(variance * ff * inverse)
+        w[(_OUT + SE_AMPLITUDE) * LANES + i] = np.sqrt(variance * hh * inverse)
+        w[(_OUT + SE_OFFSET) * LANES + i] = np.sqrt(variance * (scale + leverage * inverse))
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -138,3 +138,16 @@ def test_decide__batches_are_as_long_as_is_enough_and_go_round_evenly():
     decision = decide(341.0, 3600, overheads)
     # 341 s / 0.365 s are 935 batches, or 9.7 for each worker.
     assert decision.n_batches == 10 * 96
+
+
+def test_decide__many_experiments_are_left_whole():
+    overheads = Overheads(5e-3, 1e-3, 2e-3, 1000, 1000.0)
+    # Long enough are 2 s. Divided, 10,000 experiments of 8 s would be 80,000 tasks, which keep the
+    # dispatcher busy for as long as the workers.
+    assert decide(8e4, 80_000, overheads, 10_000).n_batches == 10_000
+    # A lost worker would lose too much of longer ones.
+    assert decide(4e5, 400_000, overheads, 10_000).batch_seconds <= 2 * overheads.enough
+    # With two experiments for three workers, or little more than one for each, one has to wait.
+    for n_experiments in (600, 1100):
+        few = decide(8.0 * n_experiments, 8 * n_experiments, overheads, n_experiments)
+        assert few.n_batches > n_experiments
