@@ -60,8 +60,15 @@ class Host:
     async def stop_worker(self, name: int | str) -> None:
         """Stop a worker; a missing worker has already been stopped."""
         nanny = self.nannies.pop(name, None)
-        if nanny is not None:
-            await nanny.close(timeout=SECONDS_TO_CLOSE)
+        if nanny is None:
+            return
+        try:
+            await asyncio.wait_for(nanny.close(timeout=SECONDS_TO_CLOSE), 2 * SECONDS_TO_CLOSE)
+        except TimeoutError:
+            # A nanny that was about to replace its worker may wait for ever.
+            if nanny.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(nanny.pid, signal.SIGKILL)
 
     async def close(self) -> None:
         """Stop all workers, then the scheduler."""

@@ -12,7 +12,7 @@ from oectflow.extractors.base import COMMON_STATUSES, ERROR, Columns, Params, Va
 from oectflow.extractors.channel import GEOMETRY_KEYS, PER_VOLUME, error_of, factor_of
 from oectflow.extractors.kernels import charge
 from oectflow.extractors.per_phase import PerPhase
-from oectflow.extractors.phases import phases_of_steps, whole_phases
+from oectflow.extractors.phases import phases_of
 from oectflow.extractors.relaxation import OF_THE_RECORD
 from oectflow.extractors.relaxation_params import RelaxationParams
 from oectflow.extractors.tau import TAU_WORDS
@@ -59,16 +59,15 @@ class _GateCurrent(PerPhase):
 
     def integrals(
         self, batch: Batch, params: Mapping[str, Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int8], Columns]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
         """Integrate the gate current of many steps.
 
         Returns
         -------
-        Columns of :mod:`.kernels.charge` in C, A and V, shape (n_steps, most cycles, 2, 6); the
-        status; the result of :func:`.phases.whole_phases`.
+        Columns of :mod:`.kernels.charge` in C, A and V, shape (n_steps, most cycles, 2, 6); and the
+        status.
         """
-        phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
-        one = phases.extract_batch(batch, phases.params)
+        one, steps = phases_of(batch, params)
         words = [*COMMON_STATUSES, *self.statuses]
         status_of_code = np.full(32, ERROR, np.int8)
         for code, word in _WORD_OF_CODE.items():
@@ -77,7 +76,7 @@ class _GateCurrent(PerPhase):
         rows = np.full((*shape, charge.N_COLUMNS), np.nan)
         status = np.full(shape, words.index("absent"), np.int8)
         silent = np.full(len(batch), True)
-        for step, part, t, interval, spans in phases_of_steps(batch, params, one):
+        for step, part, t, interval, spans in steps:
             current = np.array(batch.arrays.get("Ig", ())[part], np.float64)
             silent[step] = not np.isfinite(current).any()
             if silent[step]:
@@ -101,7 +100,7 @@ class _GateCurrent(PerPhase):
             if word in words and word != "nan":
                 status[one["status"] == _TAU_WORDS.index(word)] = words.index(word)
         rows[~np.isin(status, (0, words.index("unsettled")))] = np.nan
-        return rows, status, one
+        return rows, status
 
 
 @register("transient.gate_charge")
@@ -132,7 +131,7 @@ class GateCharge(_GateCurrent):
         All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
         NaN and ``absent``.
         """
-        rows, status, _ = self.integrals(batch, params)
+        rows, status = self.integrals(batch, params)
         return {
             "value": rows[..., charge.CHARGE],
             "status": status,
@@ -181,7 +180,7 @@ class GateCapacitance(_GateCurrent):
         All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
         NaN and ``absent``.
         """
-        rows, status, _ = self.integrals(batch, params)
+        rows, status = self.integrals(batch, params)
         words = [*COMMON_STATUSES, *self.statuses]
         unknown = np.full(len(batch), np.nan)
         low, high = (batch.values.get(name, unknown) for name in ("Vg_low", "Vg_high"))

@@ -10,7 +10,7 @@ import numpy as np
 from oectflow.extractors.base import COMMON_STATUSES, ERROR, Columns, Params, Variable, register
 from oectflow.extractors.kernels import crossings
 from oectflow.extractors.per_phase import PerPhase
-from oectflow.extractors.phases import phases_of_steps, whole_phases
+from oectflow.extractors.phases import phases_of
 from oectflow.extractors.relaxation import OF_THE_RECORD
 from oectflow.extractors.relaxation_params import RelaxationParams
 from oectflow.extractors.tau import TAU_WORDS
@@ -111,15 +111,14 @@ class CrossingTimes(PerPhase):
         All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
         NaN and ``absent``.
         """
-        phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
-        one = phases.extract_batch(batch, phases.params)
+        one, steps = phases_of(batch, params)
         words = [*COMMON_STATUSES, *self.statuses]
         status_of_code = np.full(32, ERROR, np.int8)
         for code, word in _WORD_OF_CODE.items():
             status_of_code[code] = words.index(word)
         rows = np.full((*one["status"].shape, crossings.N_COLUMNS), np.nan)
         status = np.full(one["status"].shape, words.index("absent"), np.int8)
-        for step, part, t, interval, spans in phases_of_steps(batch, params, one):
+        for step, part, t, interval, spans in steps:
             first, last = spans.reshape(-1, 2).T
             order = np.argsort(first, kind="stable")
             order = order[(last > first)[order]]
@@ -141,6 +140,6 @@ class CrossingTimes(PerPhase):
             for name, (column, _, _) in _COMPANIONS.items()
         } | {
             "status": status,
-            "window_start": one["window_start"],
-            "cycles_from": one["cycles_from"],
+            "window_start": one["window_start"].copy(),
+            "cycles_from": one["cycles_from"].copy(),
         }

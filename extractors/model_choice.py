@@ -11,7 +11,7 @@ from pydantic import Field
 
 from oectflow.extractors.base import COMMON_STATUSES, Columns, Params, Variable, register
 from oectflow.extractors.per_phase import PerPhase
-from oectflow.extractors.phases import whole_phases
+from oectflow.extractors.phases import phases_of
 from oectflow.extractors.relaxation import (
     N_UNKNOWNS,
     OF_ONE,
@@ -22,7 +22,7 @@ from oectflow.extractors.relaxation import (
     information,
 )
 from oectflow.extractors.relaxation_params import RelaxationParams
-from oectflow.extractors.tau import TAU_WORDS
+from oectflow.extractors.tau import TAU_WORDS, TauOnOff
 from oectflow.measurement import Batch
 
 #: The model that describes a phase; codes 0 and 1 as in other columns of words.
@@ -123,14 +123,14 @@ class Relaxation(PerPhase):
         All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
         NaN and ``absent``.
         """
-        phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
-        one = phases.extract_batch(batch, phases.params)
-        two, samples, single = _TWO.fit_phases(batch, params, one)
-        stretched, *_ = _STRETCHED.fit_phases(batch, params, one, single)
+        phases = phases_of(batch, params)
+        one = phases.fits
+        two, samples, single = _TWO.fit_phases(batch, params, phases)
+        stretched, *_ = _STRETCHED.fit_phases(batch, params, phases, single)
         fits = {"one": one, "two": two, "stretched": stretched}
         words = {
             name: np.array([*COMMON_STATUSES, *extractor.statuses])[fits[name]["status"]]
-            for name, extractor in (("one", phases), ("two", _TWO), ("stretched", _STRETCHED))
+            for name, extractor in (("one", TauOnOff), ("two", _TWO), ("stretched", _STRETCHED))
         }
         # Models are not compared on overflow marks.
         single[np.isnan(two["r_squared"]) & np.isnan(stretched["r_squared"])] = np.nan
@@ -161,13 +161,13 @@ class Relaxation(PerPhase):
                 chosen.shape
             ),
             **{f"weight_{name}": weights[i] for i, name in enumerate(_CHOICES)},
-            "window_start": one["window_start"],
+            "window_start": one["window_start"].copy(),
             "window_duration": one["window_duration"].astype(np.float64),
         }
 
     @staticmethod
     def _choose(
-        model: str, fits: Mapping[str, Columns], scores: NDArray[np.float64]
+        model: str, fits: Mapping[str, Mapping[str, NDArray[Any]]], scores: NDArray[np.float64]
     ) -> NDArray[np.int64]:
         """Return the index of the chosen model, -1 if there is none."""
         if model != "auto":

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.extractors.base import Columns
+from oectflow.extractors.chosen_windows import CHOSEN_WINDOWS
 from oectflow.extractors.kernels import clock
 from oectflow.extractors.tau import TauOnOff
 from oectflow.extractors.timing import gate_timing
@@ -110,24 +111,56 @@ class StepPhases(NamedTuple):
     spans: NDArray[np.int64]
 
 
-def phases_of_steps(
-    batch: Batch, params: Mapping[str, Any], found: Columns
-) -> Iterator[StepPhases]:
-    """Go through the steps of a batch, in samples.
+class BatchPhases(NamedTuple):
+    """The phases of the steps of a batch.
+
+    Attributes
+    ----------
+    fits
+        The result of :func:`whole_phases`, which several features share: it can only be read.
+    steps
+        Where the phases of each step are, in samples.
+    """
+
+    fits: Mapping[str, NDArray[Any]]
+    steps: tuple[StepPhases, ...]
+
+
+def phases_of(batch: Batch, params: Mapping[str, Any]) -> BatchPhases:
+    """Find the phases of a batch, once for all features that ask for them.
 
     Parameters
     ----------
     batch
         Some steps.
     params
-        ``period`` in s and ``sample_rate`` in Hz; None takes the values of the steps.
-    found
-        The result of :func:`whole_phases` for the batch.
-
-    Yields
-    ------
-    The phases of each step.
+        ``max_cycles``; ``period`` in s and ``sample_rate`` in Hz, where None takes the values of
+        the steps.
     """
+    tau = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
+    # All that the phases are found by; a batch with other arrays may have the same memo.
+    given = (
+        tau,
+        batch.offsets,
+        *(batch.arrays.get(name) for name in ("drain_current", "original_time", "Vg")),
+        *(batch.values.get(name) for name in ("sampling_interval", "gate_period", "duty_cycle")),
+        batch.sample.get(CHOSEN_WINDOWS),
+    )
+    key = (batch.first_step, *map(id, given))
+    if key not in batch.memo:
+        fits = tau.extract_batch(batch, tau.params)
+        for values in fits.values():
+            values.flags.writeable = False
+        phases = BatchPhases(fits, tuple(_phases_of_steps(batch, params, fits)))
+        # With what it was found by, so that nothing else gets its identity.
+        batch.memo[key] = given, phases
+    found: BatchPhases = batch.memo[key][1]
+    return found
+
+
+def _phases_of_steps(
+    batch: Batch, params: Mapping[str, Any], found: Columns
+) -> Iterator[StepPhases]:
     interval, period = gate_timing(batch.values, len(batch), params)
     unknown = np.full(int(batch.offsets[-1]), np.nan)
     recorded = batch.arrays.get("original_time", unknown)

@@ -13,7 +13,7 @@ from oectflow.extractors import relaxation_tables
 from oectflow.extractors.base import COMMON_STATUSES, Columns, Params, Variable, register
 from oectflow.extractors.kernels import downhill, mixtures, pairs, stretched_fits
 from oectflow.extractors.per_phase import PerPhase
-from oectflow.extractors.phases import phases_of_steps, whole_phases
+from oectflow.extractors.phases import BatchPhases, phases_of
 from oectflow.extractors.relaxation_params import StretchedParams, TwoParams, is_restricted
 from oectflow.extractors.restricted import AT_BOUND
 from oectflow.extractors.restricted_phases import NO_WEIGHTS, Fits, fit_step, no_fits
@@ -105,14 +105,13 @@ class _Relaxation(PerPhase):
         All :attr:`variables`, of shape (n_steps, most cycles, 2).  Shorter steps are padded with
         NaN and ``absent``.
         """
-        phases = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
-        return self.fit_phases(batch, params, phases.extract_batch(batch, phases.params))[0]
+        return self.fit_phases(batch, params, phases_of(batch, params))[0]
 
     def fit_phases(
         self,
         batch: Batch,
         params: Mapping[str, Any],
-        one: Columns,
+        phases: BatchPhases,
         known: NDArray[np.float64] | None = None,
     ) -> tuple[Columns, NDArray[np.int64], NDArray[np.float64]]:
         """Fit all phases of many steps, given the fits of one exponential.
@@ -121,8 +120,8 @@ class _Relaxation(PerPhase):
         ----------
         batch, params
             As in :meth:`extract_batch`.
-        one
-            From :func:`.phases.whole_phases`.
+        phases
+            From :func:`.phases.phases_of`.
         known
             R2 of one exponential on the samples of each phase, if another model returned it.
 
@@ -130,6 +129,7 @@ class _Relaxation(PerPhase):
         -------
         All :attr:`variables`; the samples of each phase, and R2 of one exponential on them.
         """
+        one = phases.fits
         shape = one["status"].shape
         rows = np.full((*shape, mixtures.N_COLUMNS), np.nan)
         codes = np.full(shape, mixtures.TOO_FEW, np.int8)
@@ -137,7 +137,7 @@ class _Relaxation(PerPhase):
         single = np.full(shape, np.nan) if known is None else known
         seconds = np.full(len(batch), np.nan)
         fits = no_fits(shape) if is_restricted(params) else None
-        for step, part, t, seconds[step], spans in phases_of_steps(batch, params, one):
+        for step, part, t, seconds[step], spans in phases.steps:
             if fits is not None:
                 # A fault of the record in one phase would affect the numbers of all.
                 usable = ~np.isin(one["status"][step], _NO_PHASE)[..., None] * (seconds[step] > 0)
@@ -169,7 +169,7 @@ class _Relaxation(PerPhase):
 
     def _columns(
         self,
-        one: Columns,
+        one: Mapping[str, NDArray[Any]],
         rows: NDArray[np.float64],
         codes: NDArray[np.int8],
         samples: NDArray[np.int64],
@@ -222,7 +222,7 @@ class _Relaxation(PerPhase):
             "r_squared": np.where(there, rows[..., mixtures.R2], np.nan),
             "correlation": np.where(there, rows[..., mixtures.PHI], np.nan),
             "aicc_gain": np.where(there, gain, np.nan),
-            "window_start": one["window_start"],
+            "window_start": one["window_start"].copy(),
             "window_duration": one["window_duration"].astype(np.float64),
         }
 

@@ -22,7 +22,7 @@ from numba import njit
 
 from oectflow.extractors.kernels.ceilings import limits_of, pile_up
 from oectflow.extractors.kernels.downhill import decompose, solve
-from oectflow.extractors.kernels.gate import OVERFLOW
+from oectflow.extractors.kernels.gate import OVERFLOW, extremes
 from oectflow.extractors.kernels.levels import (
     COUNT,
     MEAN,
@@ -32,9 +32,10 @@ from oectflow.extractors.kernels.levels import (
     measure_plateau,
     noise_of,
     rest,
-    variance_of_sum,
+    variances_of_sums,
 )
 from oectflow.extractors.kernels.residuals import OUTLIER_T
+from oectflow.extractors.kernels.vectors import WIDTH, like, load, store, where_less
 
 #: Columns of a phase: times from its first sample to 10, 63 and 90 % of the way, from 10 to 90 %,
 #: standard errors of the last two, and both plateaus.  Times are in those of the samples.
@@ -53,8 +54,8 @@ LEAST, MOST = 0.02, 0.97
 #: The current goes beyond its plateaus where it is above this share of the way, or as far below 0.
 BEYOND = 1.1
 LN_9 = math.log(9.0)
-#: Levels that are looked at: below, at and above each of the three shares, and ``BEYOND``.
-N_LEVELS = 10
+#: Levels that are looked at: below, at and above each of the three shares, in whole vectors.
+N_LEVELS = 12
 #: Least samples of a phase, of which a quarter is the plateau, and of a parabola.
 FEWEST, OF_PARABOLA = 16, 4
 #: A way of fewer samples cannot be told from a step.
@@ -76,7 +77,7 @@ GAP = 3
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def place_levels(y, levels, sums, best, at):
+def place_levels(y, levels, at):
     """Place the crossings of levels, by the sums of what is missing to each of them.
 
     Parameters
@@ -84,24 +85,19 @@ def place_levels(y, levels, sums, best, at):
     y
         Share of the way, sample by sample.
     levels
-        Shape (10,).
-    sums, best
-        Work space.  Shape (10,).
+        Shape (12,).
     at
-        Gets the number of samples before each crossing.  Shape (10,).
+        Gets the number of samples before each crossing.  Shape (12,).
     """
-    for i in range(N_LEVELS):
-        sums[i] = 0.0
-        best[i] = 0.0
-        at[i] = 0.0
-    for k in range(y.size):
-        v = y[k]
-        for i in range(N_LEVELS):
-            s = sums[i] + levels[i] - v
-            better = s > best[i]
-            sums[i] = s
-            best[i] = s if better else best[i]
-            at[i] = k + 1.0 if better else at[i]
+    for i in range(0, N_LEVELS, WIDTH):
+        level = load(levels, i)
+        zero = like(level, 0.0)
+        total, best, found = zero, zero, zero
+        for k in range(y.size):
+            total = total + level - like(level, y[k])
+            found = where_less(best, total, like(level, k + 1.0), found)
+            best = where_less(best, total, total, best)
+        store(at, i, found)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -226,7 +222,7 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
         Gets the columns.
     space
         Work space: shares of the way and weights in a parabola, (2, > samples of the phase);
-        weights of all samples, (2, samples from plateau to plateau); levels, (4, 10); and that of
+        weights of all samples, (2, samples from plateau to plateau); levels, (2, 12); and that of
         :func:`follow_parabola`.
 
     Returns
@@ -256,14 +252,16 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
         levels[0, 3 * i] = max(SHARES[i] - max(LOWER[i], wide), LEAST)
         levels[0, 3 * i + 1] = SHARES[i]
         levels[0, 3 * i + 2] = min(SHARES[i] + max(UPPER[i], wide), MOST)
-    levels[0, N_LEVELS - 1] = BEYOND
-    at = levels[3]
-    place_levels(v, levels[0], levels[1], levels[2], at)
+    at = levels[1]
+    place_levels(v, levels[0], at)
     allowed = MANY_CHANCES * noise + 1e-9
     for i in range(3):
         if turns_back(v, SHARES[i], int(at[3 * i + 1]), allowed):
             return NOT_MONOTONE
-    if turns_back(v, BEYOND, n, allowed) or turns_back(v, 1.0 - BEYOND, 0, allowed):
+    bottom, top = extremes(v)
+    if top > BEYOND and turns_back(v, BEYOND, n, allowed):
+        return NOT_MONOTONE
+    if bottom < 1.0 - BEYOND and turns_back(v, 1.0 - BEYOND, 0, allowed):
         return NOT_MONOTONE
     quarter = int(end[COUNT])
     if at[7] > n - quarter:
@@ -320,12 +318,12 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
         left[w - 1] = rest(t[a] - t[first[w - 1]], rate) * abs(change)
     unsure_begin = drifts[0] ** 2 + left[w - 1] ** 2
     unsure_end = drifts[1] ** 2 + left[w] ** 2
-    by_noise = variance_of_sum(of_way, phi) / change**2
+    of_noise = variances_of_sums(of_way, of_63, phi)
+    by_noise = of_noise[0] / change**2
     by_level = (by_begin**2 * unsure_begin + by_end**2 * unsure_end) / change**2
     row[SE_WAY] = math.sqrt(by_noise + by_level + edge)
     row[SE_63] = math.sqrt(
-        (variance_of_sum(of_63, phi) + begin_63**2 * unsure_begin + end_63**2 * unsure_end)
-        / change**2
+        (of_noise[1] + begin_63**2 * unsure_begin + end_63**2 * unsure_end) / change**2
         # The switch is up to a sample earlier.
         + step * step / 3.0
     )
@@ -371,7 +369,7 @@ def cross_step(y, t, first, length, kind, rows, codes):
     space = (
         np.empty((2, longest + 1)),
         np.empty((2, 2 * longest + GAP)),
-        np.empty((4, N_LEVELS)),
+        np.zeros((2, N_LEVELS)),
         (np.empty((3, 3)), np.empty((2, 3))),
     )
     drifts = np.zeros(2)
@@ -398,8 +396,9 @@ def cross_step(y, t, first, length, kind, rows, codes):
                 least = SEEN_ON_PLATEAU * abs(rows[w, END] - rows[w, BEGIN])
                 if plateaus[k, WORST] > max(OUTLIER_T * few * sigma[kind[k]], least):
                     code = OUTLIER
-            for top in (True, False):
-                level, count, _ = pile_up(y[a : a + n], top)
-                if count > 1 and (level == limits[0] or level == limits[1]):
-                    code = CLIPPED
+            if not (math.isnan(limits[0]) and math.isnan(limits[1])):
+                for top in (True, False):
+                    level, count, _ = pile_up(y[a : a + n], top)
+                    if count > 1 and (level == limits[0] or level == limits[1]):
+                        code = CLIPPED
         codes[w] = code

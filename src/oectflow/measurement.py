@@ -259,6 +259,8 @@ class Batch:
         ``"trace"`` or ``"unknown"`` (``"caller"`` where somebody puts in their own).
     sample
         What is known of the device: ``W``, ``L``, ``d`` in m, and more; the same for all steps.
+    memo
+        What features have worked out of these steps for each other.
     """
 
     arrays: Mapping[str, NDArray[np.float64]]
@@ -267,6 +269,11 @@ class Batch:
     first_step: int = 0
     timing_source: tuple[str, ...] = ()
     sample: Mapping[str, Any] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Identities of this process mean nothing in another one.
+        return self.__dict__ | {"memo": {}}
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ import psutil
 import pytest
 from distributed import Client, Security
 
+from oectflow.cluster import host
 from oectflow.cluster.connect import connect
 from oectflow.cluster.local import default_workers, free_port
 from oectflow.errors import ClusterError
@@ -252,6 +254,7 @@ def test_close__after_the_scheduler_was_killed(no_kernels):
 
 DRIVER = f"""
 import os, signal, sys, time
+from oectflow.cluster import host
 from oectflow.cluster.connect import connect
 sys.path.insert(0, sys.argv[1])
 client = connect("local", n_workers=1, dashboard_port=0, security=False, kernels={NO_KERNELS!r})
@@ -268,6 +271,23 @@ except KeyboardInterrupt:
 client.submit(time.sleep, 1000)
 os.kill(os.getpid(), signal.SIGKILL)
 """
+
+
+def test_stop_worker__whose_nanny_waits_for_ever(monkeypatch):
+    monkeypatch.setattr(host, "SECONDS_TO_CLOSE", 0.01)
+    with subprocess.Popen(["sleep", "600"]) as worker:
+
+        class Nanny:
+            pid = worker.pid
+
+            async def close(self, timeout):
+                await asyncio.Event().wait()
+
+        stopped = host.Host()
+        stopped.nannies["a"] = Nanny()
+        asyncio.run(stopped.stop_worker("a"))
+        assert worker.wait(30) == -signal.SIGKILL
+    assert not stopped.nannies
 
 
 def test_driver__interrupted_then_killed(no_kernels):
