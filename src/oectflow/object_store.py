@@ -277,6 +277,11 @@ def _store(protocol: str) -> Any:
     return fsspec.filesystem(protocol, use_listings_cache=False, **settings)
 
 
+def _forget(protocol: str) -> None:
+    """Let the next request look for credentials again: somebody may have set them meanwhile."""
+    type(_store(protocol)).clear_instance_cache()
+
+
 def _info(said: Mapping[str, Any]) -> Info:
     if said["type"] == "directory":
         return Info(is_folder=True)
@@ -310,6 +315,7 @@ def _asking(protocol: str, name: str) -> Iterator[None]:
         reason = "there is no such bucket" if known else "there is no such object"
         raise FileNotFoundError(errno.ENOENT, reason, url) from None
     except PermissionError as error:
+        _forget(protocol)
         reason = f"the store refuses it with the credentials of this process ({_words(error)})"
         raise PermissionError(errno.EACCES, reason, url) from None
     except FileExistsError:
@@ -317,6 +323,7 @@ def _asking(protocol: str, name: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - every package has errors of its own
         reason = f"the store did not do it ({type(error).__name__}: {_words(error)})"
         if "credentials" in reason.lower():
+            _forget(protocol)
             reason = f"no credentials in the environment of this process ({_words(error)})"
         raise OSError(getattr(error, "errno", None) or errno.EIO, reason, url) from None
 

@@ -17,9 +17,11 @@ from oectflow.pipeline.execution.events import LEAST_MARGIN, Overheads
 #: Tasks of an experiment that is divided, beside its batches: to hash the raw file, to put the
 #: table together, to write it.
 _CHORES = 3
-#: A whole experiment as one batch may take so many times what is long enough: if its worker is
-#: lost, all of it is computed again.
-_WHOLE = 10
+#: Tasks of an experiment that is divided in two.
+_LEAST = 2 + _CHORES
+#: A whole experiment may also take as long as the dispatcher needs for so many rounds of all
+#: workers.  If its worker is lost, all of it is computed again.
+_ROUNDS = 20
 #: Standard deviation of the cost of a step, as a share of the mean; only how evenly the last
 #: batches end depends on it.
 VARIATION = 0.5
@@ -122,8 +124,10 @@ def decide(
     # Batches that go round evenly: otherwise shorter ones seem better only because they do.
     least = w * math.ceil(least / w) if least > w else least
     numbers = {min(n_items, max(n, least)) for n in wanted}
-    if w <= n_experiments <= n_items and seconds <= n_experiments * _WHOLE * overheads.enough:
-        # No chores, and one task instead of five at least: this may be quicker.
+    longest = max(_LEAST * overheads.enough, _ROUNDS * w * overheads.per_batch)
+    if w <= n_experiments <= n_items and seconds <= n_experiments * longest:
+        # To divide an experiment makes so many tasks of it that these are shorter than is enough,
+        # or more than the dispatcher can hand out.
         numbers.add(n_experiments)
     predicted, n_batches = min(
         (wall_seconds(seconds, n_items, n, overheads, n_experiments, writing), n)

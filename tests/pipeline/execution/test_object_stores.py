@@ -492,6 +492,21 @@ def test_wrong_credentials_and_no_secret_in_any_message(status, lab, raw, server
     assert KEY not in text
 
 
+def test_credentials_that_are_set_later_are_used(raw, tmp_path):
+    store = type(fsspec.filesystem("s3"))
+    store.clear_instance_cache()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.delenv(name)
+        # Nothing of this machine's, and nobody is asked.
+        patch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with pytest.raises(InputError, match="no credentials in the environment"):
+            run(raw, str(tmp_path / "out"))
+    assert run(raw, str(tmp_path / "out")).ok
+
+
 def test_nothing_of_the_credentials_is_in_results_or_in_what_workers_get(raw, server, store):
     run(raw, "s3://lab/out")
     for name in store.find("lab/out"):
