@@ -89,7 +89,8 @@ def test_a_decimal_comma(out, results, tmp_path):
     assert "," in rows[0]["gm (S)"]
     # As pandas reads what Excel of most of Europe writes.
     frame = pd.read_csv(tmp_path / "a.csv", sep=";", decimal=",", encoding="utf-8-sig")
-    assert frame["gm (S)"][0] == results["gm"].values[0, 0]
+    # Its quick parser may miss the last bit.
+    assert frame["gm (S)"][0] == pytest.approx(results["gm"].values[0, 0], rel=2**-51)
 
 
 def test_cycles_and_experiments_as_csv(out, results, tmp_path):
