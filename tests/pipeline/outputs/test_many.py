@@ -22,7 +22,7 @@ def small(folder):
 
 
 def test_small_result__has_few_bytes(tmp_path):
-    """The set ``all`` has more than 140 columns; Parquet takes 140 bytes for each (Arrow 17: 190)."""
+    """The set ``all`` has more than 140 columns; Parquet takes 140 bytes each (Arrow 17: 190)."""
     path = small(tmp_path)
     assert path.stat().st_size < 210 * pq.read_metadata(path).num_columns
     assert len(list(path.parent.glob("_definitions-*.json"))) == 1
