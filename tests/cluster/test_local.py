@@ -254,7 +254,6 @@ def test_close__after_the_scheduler_was_killed(no_kernels):
 
 DRIVER = f"""
 import os, signal, sys, time
-from oectflow.cluster import host
 from oectflow.cluster.connect import connect
 sys.path.insert(0, sys.argv[1])
 client = connect("local", n_workers=1, dashboard_port=0, security=False, kernels={NO_KERNELS!r})

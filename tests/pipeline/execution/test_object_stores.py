@@ -672,9 +672,11 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
 
 def test_no_place_of_a_store_is_taken_for_a_file_of_this_machine(tmp_path):
     path = place("s3://lab/raw/a.h5")
+    words = "is no file of this machine"
     # From Python 3.13 on, pathlib says it in words of its own.
-    for make in (Path, tmp_path.joinpath, h5py.File):
-        with pytest.raises(TypeError, match=r"is no file of this machine|not 'RemotePath'"):
+    of_pathlib = "not 'RemotePath'" if sys.version_info >= (3, 13) else words
+    for make, said in ((Path, of_pathlib), (tmp_path.joinpath, of_pathlib), (h5py.File, words)):
+        with pytest.raises(TypeError, match=said):
             make(path)
     with pytest.raises(TypeError, match="is no file of this machine"):
         os.fspath(path)

@@ -216,7 +216,10 @@ def flipped(stored):
 
 def test_a_wrong_checksum_names_file_dataset_and_chunk(tmp_path):
     path = broken(tmp_path, flipped)
-    with h5py.File(path) as file, pytest.raises(OSError, match=r"filter returned|Fletcher32"):
+    # HDF5 1.14.2, the lowest, says it in other words.
+    old = h5py.version.hdf5_version_tuple <= (1, 14, 2)
+    words = "Fletcher32" if old else "filter returned failure"
+    with h5py.File(path) as file, pytest.raises(OSError, match=words):
         file["transient/measurement_data"][2, 100:200]
     with pytest.raises(UnreadableFile) as found:
         Experiment(path).step("transient", 1)

@@ -102,7 +102,9 @@ def test_a_dataset_that_was_made_but_never_written(device, name):
 @pytest.mark.parametrize("storage", [{}, {"chunks": (2,)}])
 def test_a_step_table_with_holes(device, storage):
     remade(device, "transient/step_info_table", write=[], **storage)
-    with pytest.raises(UnreadableFile, match=r"stored|unprocessed chunk"):
+    # HDF5 1.14.2, the lowest, says it in other words.
+    old = storage and h5py.version.hdf5_version_tuple <= (1, 14, 2)
+    with pytest.raises(UnreadableFile, match="unprocessed chunk" if old else "stored"):
         Experiment(device)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import dask
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from oectflow.pipeline.execution.driving.run import extract
@@ -22,9 +23,11 @@ def small(folder):
 
 
 def test_small_result__has_few_bytes(tmp_path):
-    """The set ``all`` has more than 140 columns; Parquet takes 140 bytes each (Arrow 17: 190)."""
+    """The set ``all`` has more than 140 columns; Parquet takes 140 bytes each."""
+    # Arrow 17, the lowest, takes 50 bytes more than 26.
+    each = 170 if int(pa.__version__.split(".")[0]) >= 26 else 210
     path = small(tmp_path)
-    assert path.stat().st_size < 210 * pq.read_metadata(path).num_columns
+    assert path.stat().st_size < each * pq.read_metadata(path).num_columns
     assert len(list(path.parent.glob("_definitions-*.json"))) == 1
 
 
