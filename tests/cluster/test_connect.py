@@ -16,11 +16,9 @@ from oectflow.errors import ClusterError
 
 
 @pytest.fixture(scope="module")
-def running():
+def running(threads_of_dask):
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
+        threads_of_dask(1) as cluster,
         Client(cluster),
     ):
         yield cluster
@@ -172,9 +170,9 @@ def test_connect__address_with_local_options(running):
         connect(running.scheduler_address, n_workers=3)
 
 
-def test_connect__a_client_that_is_closed_stops_its_cluster_once():
+def test_connect__a_client_that_is_closed_stops_its_cluster_once(threads_of_dask):
     with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address="127.0.0.1:0") as cluster,
+        threads_of_dask(0) as cluster,
         pytest.MonkeyPatch.context() as patch,
     ):
         closed = []

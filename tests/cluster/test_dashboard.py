@@ -7,7 +7,7 @@ import urllib.request
 
 import pytest
 from dask.utils import key_split
-from distributed import Client, LocalCluster, get_task_stream
+from distributed import Client, get_task_stream
 
 from oectflow.cluster.connect import connect
 from oectflow.cluster.counters import RunCounters
@@ -221,11 +221,9 @@ def get(url):
         return answer.read().decode()
 
 
-def test_page__on_a_scheduler_that_runs_already(tmp_path):
+def test_page__on_a_scheduler_that_runs_already(tmp_path, threads_of_dask):
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
+        threads_of_dask(1) as cluster,
         Client(cluster) as client,
     ):
         base = f"http://127.0.0.1:{cluster.scheduler.http_server.port}"

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from distributed import Client, LocalCluster, Worker
+from distributed import Client, Worker
 
 from oectflow.cluster import plugins
 from oectflow.cluster.plugins import (
@@ -58,11 +58,9 @@ def test_one_compiles_first__does_not_wait_for_ever(tmp_path, monkeypatch):
         pass
 
 
-def test_warm_up__late_worker_with_other_versions_leaves():
+def test_warm_up__late_worker_with_other_versions_leaves(threads_of_dask):
     with (
-        LocalCluster(
-            n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
+        threads_of_dask(0) as cluster,
         Client(cluster) as client,
     ):
         client.register_plugin(WarmUp("oectflow.cluster.settings", {"numba": "0.1"}))

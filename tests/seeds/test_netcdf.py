@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 from distributed import Client
@@ -10,10 +11,10 @@ from distributed import Client
 import oectflow as of
 
 
-def test_to_netcdf__with_a_client(lab: Path) -> None:
+def test_to_netcdf__with_a_client(lab: Path, threads_of_dask: Any) -> None:
     of.extract(lab / "data" / "raw", "v2_transfer_basic", lab / "out", progress=False)
     # SciPy, which writes netCDF where nothing else is installed, refuses that.
-    with Client(processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None):
+    with threads_of_dask(1) as cluster, Client(cluster):
         results = of.open_results(lab / "out")
         results.to_netcdf(lab / "results.nc")
     with xr.open_dataset(lab / "results.nc") as written:

@@ -13,9 +13,9 @@ from oectflow.errors import ConfigError
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
+def client(threads_of_dask: Any) -> Iterator[Client]:
     """Workers that are there already, so that none are started for ``n_workers=47``."""
-    with Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as one:
+    with threads_of_dask(2) as cluster, Client(cluster) as one:
         yield one
 
 

@@ -77,13 +77,11 @@ def test_executor__process_pool(trace):
             assert snapshot(fitter, interp) == snapshot(serial, interp)
 
 
-def test_executor__dask_client(trace):
+def test_executor__dask_client(trace, threads_of_dask):
     distributed = pytest.importorskip("distributed")
     t, y = trace
     expected = snapshot(AutoTauFitter(t[:400], y[:400], 1e-3, 0.2), True)
-    with distributed.Client(
-        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=":0"
-    ) as client:
+    with threads_of_dask(1) as cluster, distributed.Client(cluster) as client:
         for executor in (client.get_executor(), client):
             fitter = AutoTauFitter(t[:400], y[:400], 1e-3, 0.2, executor=executor)
             assert snapshot(fitter, True) == expected

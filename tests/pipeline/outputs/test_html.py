@@ -12,7 +12,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import xarray as xr
-from distributed import Client, LocalCluster
+from distributed import Client
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
@@ -181,11 +181,9 @@ def test_report__raw_steps_that_cannot_be_read_are_said(lab, one_feature, tmp_pa
     assert "0.h5: damaged" in read.text
 
 
-def test_report__drawn_by_workers_is_the_same(one_feature, tmp_path):
+def test_report__drawn_by_workers_is_the_same(one_feature, tmp_path, threads_of_dask):
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
+        threads_of_dask(1) as cluster,
         Client(cluster) as client,
     ):
         there = of.report(one_feature, tmp_path / "a.html", client=client, progress=False)

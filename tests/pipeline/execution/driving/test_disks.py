@@ -39,11 +39,9 @@ def test_look(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def client():
+def client(threads_of_dask):
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
+        threads_of_dask(1) as cluster,
         Client(cluster) as client,
     ):
         yield client

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from distributed import Client, LocalCluster, get_task_stream
+from distributed import Client, get_task_stream
 
 import oectflow.pipeline.execution.driving.run as run_module
 from oectflow.errors import ConfigError, StorageError
@@ -277,7 +277,9 @@ def test_lazy__a_cluster_is_started_only_for_enough_work(lab, tmp_path, quick_cl
     assert started == [1, 1]
 
 
-def test_window__is_filled_again_while_all_in_it_wait_for_a_long_step(lab, tmp_path):
+def test_window__is_filled_again_while_all_in_it_wait_for_a_long_step(
+    lab, tmp_path, threads_of_dask
+):
     """Four workers: three experiments enter, and each has one long step."""
     begun = tmp_path / "begun"
     begun.mkdir()
@@ -301,9 +303,7 @@ def test_window__is_filled_again_while_all_in_it_wait_for_a_long_step(lab, tmp_p
     fourth.write(lab / "device3.h5")
     features = {"n_begun": {"extractor": "transient.first_is_long", "input": "transient"}}
     with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=4, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
+        threads_of_dask(1, threads_per_worker=4) as cluster,
         Client(cluster) as client,
     ):
         extract(

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import psutil
 import pytest
-from distributed import Client, Future, LocalCluster, get_task_stream
+from distributed import Client, Future, get_task_stream
 from distributed.client import FutureCancelledError
 from distributed.comm import CommClosedError
 
@@ -364,16 +364,16 @@ def test_scheduler_gone__in_the_measurement_of_much_work(client, monkeypatch):
         ClusterMeter(ClusterProbe(client)).overheads(1e9)
 
 
-def test_no_workers__is_said_and_the_run_goes_on_with_the_first(lab, tmp_path, monkeypatch, caplog):
+def test_no_workers__is_said_and_the_run_goes_on_with_the_first(
+    lab, tmp_path, monkeypatch, caplog, threads_of_dask
+):
     monkeypatch.setattr(scheduler_module, "_INTERVAL", 0.1)
 
     def said():
         return [one.getMessage() for one in caplog.records if one.name.startswith("oectflow")]
 
     with (
-        LocalCluster(
-            n_workers=0, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
+        threads_of_dask(0) as cluster,
         Client(cluster) as client,
         ThreadPoolExecutor(1) as pool,
     ):

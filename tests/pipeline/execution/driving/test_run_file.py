@@ -6,7 +6,7 @@ import json
 import shutil
 
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client
 
 import oectflow as of
 from oectflow.pipeline.inputs.simulate import simulate_device
@@ -104,11 +104,9 @@ def test_where_it_cannot_be_written_the_results_stand(lab):
     assert len(list((lab / "out").glob("*.parquet"))) == 2
 
 
-def test_the_machines_of_a_cluster(lab):
+def test_the_machines_of_a_cluster(lab, threads_of_dask):
     with (
-        LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
-        ) as cluster,
+        threads_of_dask(2) as cluster,
         Client(cluster) as client,
     ):
         run(lab, client=client)

@@ -28,10 +28,8 @@ def task(i):
 
 
 @pytest.fixture(scope="module")
-def client():
-    with Client(
-        processes=False, n_workers=1, threads_per_worker=1, dashboard_address=None
-    ) as client:
+def client(threads_of_dask):
+    with threads_of_dask(1) as cluster, Client(cluster) as client:
         yield client
 
 
