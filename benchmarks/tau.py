@@ -1,13 +1,14 @@
-"""Time the tau kernels beside autotau, SciPy and lmfit.
+"""Time the tau kernels beside autotau, SciPy, lmfit and FLIMLib.
 
     python benchmarks/tau.py [--json PATH] [--rounds 5] [--peer PYTHON] [--instructions]
 
 Everything runs on one core, warm, in turns: in each round every case is timed once with everybody.
 A number is CPU time (an idle core takes as long), the median over the rounds of the median over the
-calls of a round.  autotau and lmfit come from this environment, or from the interpreter PYTHON;
-where neither has them their columns stay empty.  What takes them minutes is measured on a part of
-the work and marked ``~``: every 13th length and every 40th start of a search, some tens of fits,
-or a step whose bad cycles autotau is not asked to search again.
+calls of a round; ``±`` is half of the range of the rounds.  autotau, lmfit and FLIMLib come from
+this environment, or from the interpreter PYTHON; where neither has them their columns stay empty.
+What takes them minutes is measured on a part of the work and marked ``~``: every 13th length and
+every 40th start of a search, some tens of fits, or a step whose bad cycles autotau is not asked to
+search again.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from oectflow.measurement import Batch
 
 HERE = Path(__file__).resolve().parent
 REAL_TRACE = HERE.parents[1] / "shared" / "data" / "autotau_transient.csv"
-OTHERS = ("autotau", "scipy", "lmfit")
+OTHERS = ("autotau", "scipy", "lmfit", "flimlib")
 INTERVAL, PERIOD, M = 1e-3, 0.1, 100
 LENGTHS = np.arange(20, 34)
 #: The part of a search that the others do.
@@ -161,6 +162,7 @@ def make_cases() -> list[Case]:
             "autotau": Other("autotau_search", trace | shares | PART, n),
             "scipy": Other("scipy_fits", {"windows": part}, 2 * n),
             "lmfit": Other("lmfit_fits", {"windows": part}, 2 * n),
+            "flimlib": Other("flimlib_fits", {"windows": part}, 2 * n),
         }
 
     def fitted_by_others(n_fits: int) -> dict[str, Other]:
@@ -168,6 +170,7 @@ def make_cases() -> list[Case]:
             "autotau": Other("autotau_cycles", cycles, n_fits),
             "scipy": Other("scipy_fits", {"windows": some}, n_fits),
             "lmfit": Other("lmfit_fits", {"windows": some}, n_fits),
+            "flimlib": Other("flimlib_fits", {"windows": some}, n_fits),
         }
 
     extractor = TauOnOff()
@@ -298,7 +301,7 @@ def agreement(others: tau_others.Others) -> dict[str, float]:
     y = make_trace(20)
     windows = [y[i * M + b :][:N] for i in range(20) for b in (BEGIN_ON, BEGIN_OFF)]
     result = {}
-    for name in ("scipy", "lmfit"):
+    for name in ("scipy", "lmfit", "flimlib"):
         if found := others.run(f"{name}_fits", {"windows": windows}):
             away = np.abs(np.reshape(found["tau"], (20, 2)) / ours - 1.0)
             result[name] = float(away.max())
@@ -313,6 +316,13 @@ def short(seconds: float) -> str:
     raise AssertionError
 
 
+def with_spread(rounds: list[float]) -> str:
+    """Return the median of the rounds, and half of their range where there are several."""
+    median = statistics.median(rounds)
+    spread = f" ±{50.0 * (max(rounds) - min(rounds)) / median:.0f} %"
+    return short(median) + (spread if len(rounds) > 1 else "")
+
+
 def report(console: Console, rows: list[dict[str, Any]], others: tau_others.Others) -> None:
     """Print the table."""
     table = Table(title="CPU time on one core; ~ extrapolated from a part")
@@ -324,13 +334,13 @@ def report(console: Console, rows: list[dict[str, Any]], others: tau_others.Othe
         table.add_column(f"{name} {others.version(name) or '–'}", justify="right")
     table.add_column("wanted")
     for one in rows:
-        cells = [one["case"], short(one["seconds"]), f"{one['fits_per_s'] / 1e6:.2f} M"]
+        cells = [one["case"], with_spread(one["rounds"]), f"{one['fits_per_s'] / 1e6:.2f} M"]
         if any("instructions" in each for each in rows):
             cells.append(f"{one['instructions']:,}" if "instructions" in one else "")
         for name in OTHERS:
             found = one["others"].get(name)
             mark = "~" if found and found["extrapolated"] else ""
-            text = f"{mark}{short(found['seconds'])} ({found['ratio']:,.0f}×)" if found else ""
+            text = f"{mark}{with_spread(found['rounds'])} ({found['ratio']:,.0f}×)" if found else ""
             cells.append(text)
         cells.append(
             ", ".join(f"{t['what']} {t['target']:g}: {t['reached']}" for t in one["targets"])
@@ -344,7 +354,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, help="write all numbers here")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--peer", metavar="PYTHON", help="interpreter that has autotau or lmfit")
+    parser.add_argument("--peer", metavar="PYTHON", help="interpreter that has the others")
     parser.add_argument("--instructions", action="store_true", help="count instructions, too")
     parser.add_argument("--call", help=argparse.SUPPRESS)
     parser.add_argument("--counted-calls", action="store_true", help=argparse.SUPPRESS)
@@ -352,7 +362,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 5:
         parser.error(f"--rounds {options.rounds}: expected at least 5, medians of fewer say little")
-    console = Console(width=None if sys.stdout.isatty() else 180)
+    console = Console(width=None if sys.stdout.isatty() else 220)
     cases = make_cases()
     if options.counted_calls:
         tau_instructions.print_counted_calls({case.name: case.ours for case in cases})

@@ -1,4 +1,4 @@
-"""What autotau, SciPy and lmfit take for the fits that ``tau.py`` times.
+"""What autotau, SciPy, lmfit and flimlib take for the fits that ``tau.py`` times.
 
 Imported by ``tau.py`` for what its own environment holds; and run by another interpreter to answer
 over a pipe for what only that one holds.  Needs NumPy only; everything else is imported where it is
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-PACKAGES = ("autotau", "scipy", "lmfit")
+PACKAGES = ("autotau", "scipy", "lmfit", "flimlib")
 #: Who needs which package.
 NEEDS = {
     "autotau_search": "autotau",
@@ -27,6 +27,7 @@ NEEDS = {
     "autotau_step": "autotau",
     "scipy_fits": "scipy",
     "lmfit_fits": "lmfit",
+    "flimlib_fits": "flimlib",
 }
 
 
@@ -116,9 +117,36 @@ def lmfit_fits(windows: Sequence[np.ndarray]) -> dict[str, Any]:
     return {"seconds": seconds, "done": len(windows), "tau": tau}
 
 
+def flimlib_fits(windows: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Fit the same with FLIMLib, from the same start, all windows of one length in one call.
+
+    It is made for photons: it wants positive numbers that decay, and computes in float32.  So each
+    window ends at 1, and what rises is turned over; tau stays what it is.
+    """
+    import flimlib
+
+    tau = np.full(len(windows), np.nan)
+    besides = ("fitted", "residuals", "chisq", "covar", "alpha", "erraxes")
+    without = {f"compute_{what}": False for what in besides}
+    begin = time.process_time()
+    lengths = np.array([window.size for window in windows])
+    for n in np.unique(lengths):
+        same = np.flatnonzero(lengths == n)
+        y = np.array([windows[i] for i in same])
+        ends = y[:, -1:]
+        y = 1.0 + (y - ends) * np.sign(y[:, :1] - ends)
+        start = np.column_stack((y[:, -1], y[:, 0] - y[:, -1], np.full(same.size, n / 3)))
+        found = flimlib.GCI_marquardt_fitting_engine(
+            1.0, y, start, noise_type="NOISE_CONST", sig=1.0, chisq_target=0.0, **without
+        )
+        tau[same] = found.param[:, 2]
+    seconds = time.process_time() - begin
+    return {"seconds": seconds, "done": len(windows), "tau": tau.tolist()}
+
+
 ARMS: dict[str, Callable[..., dict[str, Any]]] = {
     arm.__name__: arm
-    for arm in (autotau_search, autotau_cycles, autotau_step, scipy_fits, lmfit_fits)
+    for arm in (autotau_search, autotau_cycles, autotau_step, scipy_fits, lmfit_fits, flimlib_fits)
 }
 
 

@@ -118,18 +118,22 @@ class CrossingTimes(PerPhase):
             status_of_code[code] = words.index(word)
         rows = np.full((*one["status"].shape, crossings.N_COLUMNS), np.nan)
         status = np.full(one["status"].shape, words.index("absent"), np.int8)
+        samples = np.require(batch.arrays["drain_current"], np.float64, ["C", "W"])
+        in_intervals = np.zeros(crossings.N_COLUMNS, bool)
+        in_intervals[[column for column, unit, _ in _COMPANIONS.values() if unit == "s"]] = True
+        even = np.arange(np.diff(batch.offsets).max(initial=0), dtype=np.float64)
         for step, part, t, interval, spans in steps:
             first, last = spans.reshape(-1, 2).T
             order = np.argsort(first, kind="stable")
             order = order[(last > first)[order]]
-            current = np.array(batch.arrays["drain_current"][part], np.float64)
-            times = t if t.size else np.arange(current.size, dtype=np.float64)
+            current = samples[part]
+            times = t if t.size else even[: current.size]
             found = np.empty((order.size, crossings.N_COLUMNS))
             codes = np.zeros(order.size, np.int8)
             crossings.cross_step(
                 current, times, first[order], (last - first)[order], order % 2, found, codes
             )
-            found[:, [c for c, unit, _ in _COMPANIONS.values() if unit == "s"]] *= interval
+            found *= np.where(in_intervals, interval, 1.0)
             rows[step].reshape(-1, crossings.N_COLUMNS)[order] = found
             status[step].reshape(-1)[order] = status_of_code[codes]
         for word in ("absent", *OF_THE_RECORD):

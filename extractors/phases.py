@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -75,16 +76,21 @@ def in_samples(
     -------
     An array of the shape of the windows, with a last axis (begin, end).
     """
+    edges = _edges(found, dt)
+    return np.searchsorted(t, edges) if t.size else _even_samples(edges, n_samples)
+
+
+def _edges(found: Mapping[str, NDArray[Any]], dt: Any) -> NDArray[np.float64]:
     begin, span = found["window_start"], found["window_duration"].astype(np.float64)
-    if t.size == 0:
-        t = np.arange(n_samples, dtype=np.float64)
     # A quarter of an interval on either side, for rounding.
-    spans = np.stack(
-        [np.searchsorted(t, begin / dt - 0.25), np.searchsorted(t, (begin + span) / dt - 0.75)],
-        axis=-1,
-    )
-    spans[np.isnan(begin)] = 0
-    return spans
+    edges = np.stack([begin / dt - 0.25, (begin + span) / dt - 0.75], axis=-1)
+    edges[np.isnan(begin)] = 0.0
+    return edges
+
+
+def _even_samples(edges: NDArray[np.float64], n_samples: Any) -> NDArray[np.int64]:
+    # The samples of an even clock are at 0, 1, 2, ...
+    return np.clip(np.ceil(edges), 0, n_samples).astype(np.int64)
 
 
 class StepPhases(NamedTuple):
@@ -163,9 +169,14 @@ def _phases_of_steps(
 ) -> Iterator[StepPhases]:
     interval, period = gate_timing(batch.values, len(batch), params)
     unknown = np.full(int(batch.offsets[-1]), np.nan)
-    recorded = batch.arrays.get("original_time", unknown)
-    for step in range(len(batch)):
-        a, b = int(batch.offsets[step]), int(batch.offsets[step + 1])
-        t, seconds, _ = clock.step_clock(np.array(recorded[a:b]), interval[step], period[step])
-        windows = {name: found[name][step] for name in ("window_start", "window_duration")}
-        yield StepPhases(step, slice(a, b), t, seconds, in_samples(windows, t, seconds, b - a))
+    recorded = np.require(batch.arrays.get("original_time", unknown), np.float64, ["C", "W"])
+    clocks = [
+        clock.step_clock(recorded[a:b], interval[step], period[step])
+        for step, (a, b) in enumerate(itertools.pairwise(batch.offsets))
+    ]
+    seconds = np.array([dt for _, dt, _ in clocks]).reshape(-1, 1, 1)
+    edges = _edges(found, seconds)
+    even = _even_samples(edges, np.diff(batch.offsets).reshape(-1, 1, 1, 1))
+    for step, (t, dt, _) in enumerate(clocks):
+        spans = np.searchsorted(t, edges[step]) if t.size else even[step]
+        yield StepPhases(step, slice(*batch.offsets[step : step + 2]), t, dt, spans)

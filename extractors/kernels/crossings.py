@@ -100,6 +100,22 @@ def place_levels(y, levels, at):
         store(at, i, found)
 
 
+@njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc"})
+def all_wrong(y, level, at):
+    """Return the sum of what samples are above a level before its crossing, and below it behind.
+
+    In any order, so that the processor adds several at a time: good to rounding.
+    """
+    total = 0.0
+    for k in range(at):
+        wrong = y[k] - level
+        total += wrong if wrong > 0.0 else 0.0
+    for k in range(at, y.size):
+        wrong = level - y[k]
+        total += wrong if wrong > 0.0 else 0.0
+    return total
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def turns_back(y, level, at, allowed):
     """Tell whether samples before a crossing are above the level, or those behind are below it.
@@ -113,6 +129,9 @@ def turns_back(y, level, at, allowed):
     allowed
         Largest noise of one sample that is chance.
     """
+    # No neighbours add up to more than all samples that are on the wrong side.
+    if all_wrong(y, level, at) < 0.999 * allowed:
+        return False
     total = 0.0
     count = 0
     for k in range(y.size):
@@ -299,10 +318,12 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
         local = sign / slope * math.sqrt((1.0 - share) * noise_begin**2 + share * noise_end**2)
         for k in range(low, high):
             sums[a + k - origin] -= way[1, k - low] * local
+        of_begin = sign * (1.0 - share) / slope * noise_begin / begin[COUNT]
+        of_end = sign * share / slope * noise_end / quarter
         for k in range(int(begin[COUNT])):
-            sums[k] += sign * (1.0 - share) / slope * noise_begin / begin[COUNT]
-        for k in range(quarter):
-            sums[span - 1 - k] += sign * share / slope * noise_end / quarter
+            sums[k] += of_begin
+        for k in range(span - quarter, span):
+            sums[k] += of_end
         if i == 1:
             begin_63, end_63 = (1.0 - share) / slope, share / slope
         else:
