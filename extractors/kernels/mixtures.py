@@ -41,8 +41,9 @@ from oectflow.extractors.kernels.residuals import OUTLIER_SAMPLES, OUTLIER_T
 from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN, node_rates
 
 #: Columns of a fit: the two unknowns (time constants, the faster one first, or tau and beta); the
-#: amplitudes, of which a stretched exponential has only the first; standard errors of all; variance
-#: and correlation of neighbouring residuals.  Times are in those of the samples.
+#: amplitudes, of which a stretched exponential has only the first; the offset; standard errors of
+#: unknowns and amplitudes; R2; the sum of squares of the residuals, and the correlation of
+#: neighbouring ones.  Times are in those of the samples.
 FIRST, SECOND, A_1, A_2, OFFSET, SE_FIRST, SE_SECOND, SE_A_1, SE_A_2, R2, RSS, PHI = range(12)
 N_COLUMNS = 12
 #: Exponents that are searched, and their number.
