@@ -83,9 +83,9 @@ class Shares:
                 original = getattr(call, "original", call)
                 spent[name] = 0.0
 
-                def wrapped(*args: Any) -> Any:
+                def wrapped(*args: Any, **options: Any) -> Any:
                     begin = time.perf_counter()
-                    result = original(*args)
+                    result = original(*args, **options)
                     spent[name] += time.perf_counter() - begin
                     return result
 
@@ -98,6 +98,7 @@ class Shares:
             )
             Experiment.batch = timed("read", Experiment.batch)
             for name, function in {
+                "digests, columns": "compute_batch",
                 "fit": "run_extractor",
                 "hash": "hash_source",
                 "derive": "derive_features",
@@ -120,6 +121,8 @@ class Shares:
         for one in self._client.run(spent).values():
             for name, seconds in one.items():
                 took[name] = took.get(name, 0.0) + seconds
+        # Each of these holds the ones that are taken off.
+        took["digests, columns"] -= took["read"] + took["fit"]
         took["read"] -= took["inflate"]
         total = wall * workers
         took["Dask, transfer, waiting"] = total - sum(took.values())
