@@ -120,7 +120,8 @@ def filter_step(p, lo, hi, m, a, d):
             j += 2
 
 
-@njit(nogil=True, cache=True, error_model="numpy", fastmath=_SUMS)
+# Without `reassoc`, by which `(x - origin) - mean` may become `x - (origin + mean)`.
+@njit(nogil=True, cache=True, error_model="numpy")
 def load(x, centre, p):
     """Copy a series into its buffer, without its mean if so wished; return whether it is finite.
 
@@ -138,9 +139,16 @@ def load(x, centre, p):
     """
     n = x.size
     origin = np.float64(x[0])
-    total = 0.0
-    for i in range(n):
-        total += np.float64(x[i]) - origin
+    # Four sums do not wait for each other.
+    sum_0 = sum_1 = sum_2 = sum_3 = 0.0
+    for i in range(0, n - 3, 4):
+        sum_0 += np.float64(x[i]) - origin
+        sum_1 += np.float64(x[i + 1]) - origin
+        sum_2 += np.float64(x[i + 2]) - origin
+        sum_3 += np.float64(x[i + 3]) - origin
+    for i in range(n - n % 4, n):
+        sum_0 += np.float64(x[i]) - origin
+    total = (sum_0 + sum_1) + (sum_2 + sum_3)
     if centre:
         mean = total / n
         for i in range(n):
