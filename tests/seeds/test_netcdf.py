@@ -5,20 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import xarray as xr
 from distributed import Client
 
 import oectflow as of
 
 
-@pytest.mark.skipif(
-    "netcdf_engine_order" not in xr.get_options(),
-    reason=f"xarray {xr.__version__} takes SciPy before h5netcdf, which refuses this",
-)
 def test_to_netcdf__with_a_client(lab: Path, threads_of_dask: Any) -> None:
     of.extract(lab / "data" / "raw", "v2_transfer_basic", lab / "out", progress=False)
-    # SciPy, which writes netCDF where nothing else is installed, refuses that.
+    # SciPy, which older xarray takes first, refuses that.
     with threads_of_dask(1) as cluster, Client(cluster):
         results = of.open_results(lab / "out")
         results.to_netcdf(lab / "results.nc")
