@@ -1,4 +1,4 @@
-"""What autotau, SciPy, lmfit and flimlib take for the fits that ``tau.py`` times.
+"""What autotau, SciPy, lmfit and FLIMLib take for the fits that ``tau.py`` times.
 
 Imported by ``tau.py`` for what its own environment holds; and run by another interpreter to answer
 over a pipe for what only that one holds.  Needs NumPy only; everything else is imported where it is

@@ -76,7 +76,7 @@ def compare(
         _draw(found, out, style)
     if as_json:
         emit_json(
-            {key: one.values.tolist() for key, one in found.variables.items()}
+            {key: one.values.tolist() for key, one in {**found.coords, **found.data_vars}.items()}
             | {"attrs": found.attrs}
         )
         return

@@ -294,7 +294,7 @@ class Experiment(Recorded):
                     needed |= {"Vg", "original_time"}
             data = self._read_traces(found, start, stop, needed, offsets)
             if kind.gated:
-                # Whatever is looked at was needed, and is there.
+                # Times that nobody asked for tell nothing.
                 nothing = np.empty(0)
                 timing = complete_from_trace(
                     timing,

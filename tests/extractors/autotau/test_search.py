@@ -5,6 +5,7 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from distributed import Client
 
 from oectflow.errors import ParameterError
 from oectflow.extractors.autotau import AutoTauFitter, SmartWindowSearchFitter, WindowFinder
@@ -78,10 +79,9 @@ def test_executor__process_pool(trace):
 
 
 def test_executor__dask_client(trace, threads_of_dask):
-    distributed = pytest.importorskip("distributed")
     t, y = trace
     expected = snapshot(AutoTauFitter(t[:400], y[:400], 1e-3, 0.2), True)
-    with threads_of_dask(1) as cluster, distributed.Client(cluster) as client:
+    with threads_of_dask(1) as cluster, Client(cluster) as client:
         for executor in (client.get_executor(), client):
             fitter = AutoTauFitter(t[:400], y[:400], 1e-3, 0.2, executor=executor)
             assert snapshot(fitter, True) == expected
