@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.exponential import (
     AMPLITUDE,
     DECAY,
@@ -25,7 +25,7 @@ from oectflow.extractors.kernels.gate import extremes
 TIED = 0.05
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def pile_up(y, top):
     """Return the largest (or least) sample of a window, and how many are equal to it and the next.
 
@@ -53,7 +53,7 @@ def pile_up(y, top):
     return sign * best, count, after
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def piles_up(y, limits):
     """Tell whether a window may have a plateau; quicker than :func:`pile_up`, and never too strict.
 
@@ -74,7 +74,7 @@ def piles_up(y, limits):
     return high == limits[0] or high == limits[1] or low == limits[0] or low == limits[1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def least_step(y):
     """Return the least change from sample to sample that is not 0, infinity if all are 0."""
     least = math.inf
@@ -85,7 +85,7 @@ def least_step(y):
     return least
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def is_fine(y):
     """Tell whether the steps of the instrument are so fine that samples are not equal by chance.
 
@@ -105,7 +105,7 @@ def is_fine(y):
     return inner > 0 and tied <= TIED * inner
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def limits_of(y):
     """Return the largest and the least current of a step where samples pile up there, else NaN."""
     limits = np.full(2, math.nan)
@@ -127,7 +127,7 @@ def limits_of(y):
     return limits
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_cut_off(y, t, left_out, level, top, ended, process, fit):
     """Tell whether the current would have gone on, were it not for the instrument.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.gate import OVERFLOW
 from oectflow.extractors.kernels.levels import (
     CHANGE,
@@ -41,7 +41,7 @@ UNKNOWN = 0.1
 GAP = 3
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def charge_of_phase(y, t, begin, end, plateau, sigma, phi, weights, row):
     """Integrate one phase by trapezoids, from the last sample before the switch.
 
@@ -96,7 +96,7 @@ def charge_of_phase(y, t, begin, end, plateau, sigma, phi, weights, row):
     return UNSETTLED if drift > UNKNOWN * abs(beyond) and drift > error else FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def middle_of(vg, begin, end):
     """Return the median of the finite gate voltages of a phase; NaN where there is none."""
     used = np.empty(end - begin)
@@ -108,7 +108,7 @@ def middle_of(vg, begin, end):
     return np.median(used[:n]) if n else math.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def charge_step(y, t, vg, first, length, kind, rows, codes):
     """Integrate the gate current over all phases of a step.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.gate import recorded_clock, recorded_digit
 
 #: How a clock was found.  ``CLOCK_DISAGREES``: recorded and declared spacing differ by more than
@@ -22,7 +22,7 @@ AGREE = 0.03
 LOST = 1.9
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def step_clock(recorded, declared, period):
     """Decide on the times of the samples of one step.
 
@@ -87,7 +87,7 @@ def step_clock(recorded, declared, period):
     return even, mean, CLOCK_DISAGREES
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def usual_spacing(t, mean):
     """Return the mean distance of increasing times without the lost samples between them."""
     usual = np.median(np.diff(t))
@@ -101,7 +101,7 @@ def usual_spacing(t, mean):
     return total / count if count else mean
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def has_gap(t, first, length):
     """Tell whether a sample was lost within a window; ``t`` in intervals, or shape (0,)."""
     for k in range(max(first + 1, 1), min(first + length, t.size)):
@@ -110,7 +110,7 @@ def has_gap(t, first, length):
     return False
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def step_clocks(recorded, offsets, interval, period, begins, ends, codes):
     """Decide on the clocks of many steps, and look for lost samples in a part of each.
 

@@ -13,8 +13,7 @@ Dimension letters: n samples of a window.
 
 from __future__ import annotations
 
-from numba import njit
-
+from oectflow.extractors.kernels.compiled import borrowing
 from oectflow.extractors.kernels.tau_grid import TAU_MIN
 from oectflow.extractors.kernels.vectors import (
     WIDE,
@@ -26,7 +25,7 @@ from oectflow.extractors.kernels.vectors import (
 )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def less_one(x):
     """Return ``exp(x) - 1`` of a vector, for ``-10.24 <= x <= 0``."""
     # Taylor for x / 32 (12 terms: 2e-16), squared five times.
@@ -50,7 +49,7 @@ def less_one(x):
     return p * (two + p)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def newton_step(y, n, longest, near, rates, done):
     """Take one Newton step in every lane that is not done.
 
@@ -116,7 +115,7 @@ def newton_step(y, n, longest, near, rates, done):
     store(done, 0, where_less(size, like(x, near), one, was))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def geometric(n, drop, last):
     """Return the sum of ``exp(-k x)`` over ``k < n``, and its derivatives by ``x``.
 

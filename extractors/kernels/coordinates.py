@@ -12,12 +12,14 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
+
 #: Width of a cell, in ``ln tau``, and coefficients of its polynomials.
 CELL = 0.0625
 N_POWERS = 7
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def no_table():
     """Return the empty table, which says that functions are samples."""
     return np.empty((0, 0, 0)), 0.0
@@ -46,7 +48,7 @@ def polynomial(c, i, x):
     return f, h, k
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def look_up(cells, low, theta, f, h, k2):
     """Fill in an exponential and its first and second derivative from polynomials.
 
@@ -71,7 +73,7 @@ def look_up(cells, low, theta, f, h, k2):
         k2[i] = bend * (8.0 / CELL**2)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def in_coordinates(y, basis, c):
     """Fill in the coordinates of a window.  Shapes (n,), (n, r), (r,)."""
     c[:] = 0.0

@@ -32,15 +32,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.tau_grid import KAPPA, SLACK
 
 #: Starts that are searched together; their samples stay in the first-level cache.
 BLOCK = 64
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_block(y, first, last, start_step, used, d):
     """Lay windows side by side, relative to their first samples; NaN where there is no sample.
 
@@ -70,7 +70,7 @@ def fill_block(y, first, last, start_step, used, d):
             d[j, i] = y[s + j] - y[s] if i < used and s + j < last else math.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def correlate_windows(y, first, last, start_step, lengths, f, weight, shift, fall, rise, tss):
     """Correlate every window with every node and keep the best decay and the best rise.
 
@@ -123,7 +123,7 @@ def correlate_windows(y, first, last, start_step, lengths, f, weight, shift, fal
                 rise[index, block + i] = -best[at + BLOCK + i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def correlate_four(d, k, lengths, f, weight, shift, sums, best):
     """Correlate the windows of one block with nodes ``k`` to ``k + 3``."""
     for i in range(4 * BLOCK):
@@ -171,7 +171,7 @@ def correlate_four(d, k, lengths, f, weight, shift, sums, best):
             best[at + BLOCK + i] = a if a < top else top
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def plane_tables(lengths, rate):
     """Return the basis of the plane of ``u`` and ``u'`` at one ``tau``.
 
@@ -211,7 +211,7 @@ def plane_tables(lengths, rate):
     return f, h, of_length
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def largest_gain(c, slope, miss, sine, kappa):
     """Bound by how much a correlation that wins exceeds the one that is seen.
 
@@ -238,7 +238,7 @@ def largest_gain(c, slope, miss, sine, kappa):
     return 0.5 * slope * slope / bend if bend > 0.0 else math.inf
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def add_samples(d, f, h, begin, end, sums):
     """Add samples ``begin:end`` of a block to the sums of ``d``, ``f d`` and ``h d``."""
     for j in range(begin, end):
@@ -251,7 +251,7 @@ def add_samples(d, f, h, begin, end, sums):
             sums[2 * BLOCK + i] += hj * row[i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def bound_from(
     y, first, last, start_step, lengths, rate, sign, min_corrs, prune_below,
     correlations, tss, upper_bound,

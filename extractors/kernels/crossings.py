@@ -21,6 +21,7 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.ceilings import limits_of, pile_up
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.downhill import decompose, solve
 from oectflow.extractors.kernels.gate import OVERFLOW, extremes
 from oectflow.extractors.kernels.levels import (
@@ -76,7 +77,7 @@ SEEN, SEEN_ON_PLATEAU = 0.05, 0.01
 GAP = 3
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def place_levels(y, levels, at):
     """Place the crossings of levels, by the sums of what is missing to each of them.
 
@@ -116,7 +117,7 @@ def all_wrong(y, level, at):
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def turns_back(y, level, at, allowed):
     """Tell whether samples before a crossing are above the level, or those behind are below it.
 
@@ -146,7 +147,7 @@ def turns_back(y, level, at, allowed):
     return False
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def follow_parabola(y, t, begin, end, level, at, noise, solving, weights):
     """Follow a least-squares parabola, or a line through few samples, to a level.
 
@@ -221,7 +222,7 @@ def follow_parabola(y, t, begin, end, level, at, noise, solving, weights):
     return origin + x * unit, slope / unit, far
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left, row, space):
     """Find the crossings of one phase, whose plateau and the one before are known.
 
@@ -355,7 +356,7 @@ def cross_phase(y, t, first, length, plateaus, w, phi, sigma, kind, drifts, left
     return OUTLIER if is_far else FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def cross_step(y, t, first, length, kind, rows, codes):
     """Find the crossings of all phases of a step.
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.exponential import FIT_OK, fit_exponential
 from oectflow.extractors.kernels.simd_fit import (
     FIRST_LOOK_ARC,
@@ -23,7 +23,7 @@ from oectflow.extractors.kernels.simd_fit import (
 from oectflow.extractors.kernels.tau_grid import node_tables
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fit_windows(y, t, starts, n, process, rows, codes, evidence):
     """Fit windows of one length; a result does not depend on what else is in the call.
 
@@ -49,11 +49,18 @@ def fit_windows(y, t, starts, n, process, rows, codes, evidence):
     """
     # Uneven samples have a basis of their own in every window.
     lanes = t.size == 0 and n >= 5
-    index = t.size * 0
     group = np.empty(LANES, np.int64)
     tables = node_tables(np.array([max(n, 5)]), FIRST_LOOK_ARC)
     space = lane_space(max(n, 5), tables[0].size)
     evidence[:] = math.nan
+    fit_groups(y, t, starts, n, process, lanes, group, tables, space, rows, codes, evidence)
+
+
+@borrowing
+def fit_groups(y, t, starts, n, process, lanes, group, tables, space, rows, codes, evidence):
+    """Fit windows as :func:`fit_windows` does, side by side if ``lanes``, in its work space."""
+    # A variable and not a literal, for which numba would compile a copy.
+    index = t.size * 0
     for begin in range(0, starts.size, LANES):
         end = min(begin + LANES, starts.size)
         if lanes:
@@ -67,7 +74,12 @@ def fit_windows(y, t, starts, n, process, rows, codes, evidence):
                 lane_evidence(space, j - begin, n, evidence[j])
                 codes[j] = FIT_OK
             else:
-                b = a + n
-                codes[j], _ = fit_exponential(
-                    y[a:b], t[a:b] - t[a] if t.size else t, process, math.nan, rows[j]
-                )
+                codes[j] = fit_alone(y, t, a, n, process, rows[j])
+
+
+@kernel
+def fit_alone(y, t, first, n, process, row):
+    """Fit one window of a trace, and return how it ended; arguments of :func:`fit_windows`."""
+    end = first + n
+    times = t[first:end] - t[first] if t.size else t
+    return fit_exponential(y[first:end], times, process, math.nan, row)[0]

@@ -24,8 +24,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.coordinates import look_up
 from oectflow.extractors.kernels.lane_math import exponential, less_one
 
@@ -51,7 +51,7 @@ DAMPING, STUCK = 1e-3, 1e9
 SINGULAR = 1e-14
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_columns(t, even, model, p, q, table, columns):
     """Fill in the functions of a model and their derivatives.
 
@@ -132,7 +132,7 @@ def fill_columns(t, even, model, p, q, table, columns):
         by_q[k] -= sv
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def stretch(logs, p, beta, u, log_u):
     """Fill in ``(t / tau)^beta`` and its logarithm, up to where exponentials are 0 or 1."""
     for k in range(u.size):
@@ -143,14 +143,14 @@ def stretch(logs, p, beta, u, log_u):
         u[k] = exponential(x)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_less_one(u, value):
     """Fill in ``exp(-u) - 1``."""
     for k in range(u.size):
         value[k] = less_one(-u[k])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_slopes(value, u, log_u, slope, by_q):
     """Fill in ``u exp(-u)``, and the derivative of ``exp(-u)`` by ``ln beta``."""
     for k in range(u.size):
@@ -159,7 +159,7 @@ def fill_slopes(value, u, log_u, slope, by_q):
         by_q[k] = -log_u[k] * slope[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_bends(beta, slope, second_p, u, log_u):
     """Fill in the second derivatives, ``u`` and ``log_u`` getting those by ``q`` and by both.
 
@@ -176,13 +176,13 @@ def fill_bends(beta, slope, second_p, u, log_u):
         slope[k] *= beta
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def clock_of(t, model):
     """Return what :func:`fill_columns` takes for times."""
     return np.log(t) if model == STRETCHED else t
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def decompose(a, n):
     """Replace a positive definite matrix by its Cholesky factor; tell whether it is one."""
     for i in range(n):
@@ -199,7 +199,7 @@ def decompose(a, n):
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def solve(factor, b, n, x):
     """Solve for ``x``, given a Cholesky factor."""
     for i in range(n):
@@ -214,7 +214,7 @@ def solve(factor, b, n, x):
         x[i] = s / factor[i, i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def products(y, f, g):
     """Return all products of two functions and a window."""
     ff = fg = gg = fy = gy = 0.0
@@ -228,7 +228,7 @@ def products(y, f, g):
     return ff, fg, gg, fy, gy
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def leave(y, f, g, a, b, residual):
     """Fill in what two functions leave of a window; return its sum of squares."""
     rss = 0.0
@@ -239,7 +239,7 @@ def leave(y, f, g, a, b, residual):
     return rss
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def project(y, columns, n_linear, factor, alpha, residual):
     """Fit the amplitudes; return the sum of squares that is left.
 
@@ -267,7 +267,7 @@ def project(y, columns, n_linear, factor, alpha, residual):
     return leave(y, f, g, alpha[0], alpha[1], residual)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def derivative_products(columns, n_linear, residual):
     """Return the products of the derivatives with each other, the functions and the residuals."""
     f, g = columns[0], columns[n_linear - 1]
@@ -291,7 +291,7 @@ def derivative_products(columns, n_linear, residual):
     return uu, uv, vv, uf, ug, vf, vg, ur, vr, pp, qq, pq
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def differentiate(
     model, p, q, bounds, columns, n_linear, factor, alpha, residual, gradient, hessian
 ):
@@ -335,14 +335,14 @@ def differentiate(
         hessian[1, 1] = 0.25 * (a - 2.0 * b + c - by_s / s) / (s * s)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_near(model, p, q, bounds):
     """Tell whether two exponentials are nearly one, and both of them free."""
     free = bounds[0, 0] < bounds[0, 1] and bounds[1, 0] < bounds[1, 1]
     return model == DOUBLE and free and q - p < NEAR
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def stay(model, p, q, move, bounds):
     """Return where a step leads that stays within the bounds."""
     if is_near(model, p, q, bounds):
@@ -359,7 +359,7 @@ def stay(model, p, q, move, bounds):
     return p, q
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def hold(model, p, q, bounds, gradient, hessian):
     """Hold an unknown that is at a bound and would go beyond."""
     if is_near(model, p, q, bounds):
@@ -375,7 +375,7 @@ def hold(model, p, q, bounds, gradient, hessian):
             hessian[i, i] = 1.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def refine(y, t, even, model, p, q, bounds, table, work, known, enough):
     """Go downhill from ``p``, ``q``; return where that ends and the sum of squares there.
 

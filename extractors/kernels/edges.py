@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.exponential import (
     EITHER,
     FIT_OK,
@@ -38,7 +38,7 @@ CUT_SHARE = 0.05
 SAME_EDGE = 0.3
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def gate_levels(vg):
     """Return the low and the high level of a square wave in V; NaN where it is none.
 
@@ -64,7 +64,7 @@ def gate_levels(vg):
     return (low, high) if count >= SQUARE * n else (math.nan, math.nan)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def gate_runs(vg, runs):
     """Find the stretches in which the gate is at one of its two levels.
 
@@ -105,7 +105,7 @@ def gate_runs(vg, runs):
     return n
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def complete_cycles(runs, n):
     """Return the number of complete cycles in ``n`` runs: pairs, from the first one on."""
     if n < 2:
@@ -122,7 +122,7 @@ def complete_cycles(runs, n):
     return n // 2
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def phases_of_runs(y, runs, n_cycles, starts, first, length):
     """Tell which gate level is on, and where the phases of every cycle are.
 
@@ -160,7 +160,7 @@ def phases_of_runs(y, runs, n_cycles, starts, first, length):
     return runs[0, 2] if first_on else 1 - runs[0, 2]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def follow(y, at, period, before, after, reach, edges, template):
     """Follow an edge from cycle to cycle by its likeness to the ones before.
 
@@ -218,7 +218,7 @@ def follow(y, at, period, before, after, reach, edges, template):
     return count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def likeness(a, b):
     """Return the correlation of two pieces, leaving out NaN; 0 where there is none."""
     count = 0
@@ -242,7 +242,7 @@ def likeness(a, b):
     return ab / math.sqrt(aa * bb) if aa * bb > 0.0 else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def sharpness(piece):
     """Return the largest change from sample to sample over the range; NaN where one is missing."""
     low = high = piece[0]
@@ -256,7 +256,7 @@ def sharpness(piece):
     return change / (high - low) if high > low else math.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def kink(piece, near, reach):
     """Return the first sample of the new phase in a piece of curve around a switch.
 
@@ -279,7 +279,7 @@ def kink(piece, near, reach):
     return found
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def phases_of_trace(y, m, on, off, n_on, n_off, duty_known, starts, first, length):
     """Find the phases of every cycle by the trace, from a first guess.
 

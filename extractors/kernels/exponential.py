@@ -22,8 +22,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.tau_grid import TAU_MAX, TAU_MIN, node_rates
 
 #: Distance of the nodes from which a single fit starts: arc for even samples, else in ln tau.
@@ -44,7 +44,7 @@ N_COLUMNS = 8
 EITHER, DECAY, RISE = 0, 1, -1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def exponential_sums(y, t, even, rate, free, base):
     """Return the sums from which alpha, the gradient and the curvature follow.
 
@@ -103,7 +103,7 @@ def exponential_sums(y, t, even, rate, free, base):
     return sb, sh, sbb, sbh, shh, sbq, sby, shy, sqy, last
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def correlation(y, t, even, rate, free, base):
     """Return ``<b, y> / |b|``, whose square is the part of ``<y, y>`` that the model explains."""
     n = y.size
@@ -125,7 +125,7 @@ def correlation(y, t, even, rate, free, base):
     return sby / math.sqrt(sbb) if sbb > 0.0 else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def refine(y, t, even, low, high, theta, sign, free, base):
     """Return ``theta = ln tau`` of the best fit between two grid nodes.
 
@@ -169,7 +169,7 @@ def refine(y, t, even, low, high, theta, sign, free, base):
     return theta
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def single_nodes(n, even):
     """Return the rates from which the fit of one window of ``n`` samples starts."""
     if even:
@@ -182,7 +182,7 @@ def single_nodes(n, even):
     return rates
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def best_theta(y, t, even, rates, sign, free, base):
     """Find the best fit of one sign over the whole range of tau.
 
@@ -240,7 +240,7 @@ def best_theta(y, t, even, rates, sign, free, base):
     return best_at, best, code
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def describe(y, t, even, theta, sign, free, base, tss, row):
     """Fill ``row`` with the fit at ``theta``, all numbers in units of ``y`` and ``t``.
 
@@ -295,13 +295,13 @@ def describe(y, t, even, theta, sign, free, base, tss, row):
     return FIT_OK
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_noise(r2, n):
     """Tell whether an exponential explains ``n`` samples no better than chance would."""
     return r2 * (n - 3) < 2.0 * F_MIN * (1.0 - r2)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def scale_window(y, fixed, scaled):
     """Centre a window (or subtract the fixed constant) and divide by a power of two.
 
@@ -346,7 +346,7 @@ def scale_window(y, fixed, scaled):
     return fixed, unit, tss, FIT_OK
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fit_exponential(y, t, process, fixed, row):
     """Fit one window and describe the global optimum.
 
@@ -409,7 +409,7 @@ def fit_exponential(y, t, process, fixed, row):
     return code, chosen
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def to_units(row, unit, zero, spacing):
     """Bring a row from scaled units to those of the data."""
     row[TAU] *= spacing

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.gate import OVERFLOW, count_cycles, cycle_starts
 
 #: Parts of a cycle that are compared.
@@ -20,7 +20,7 @@ ALIKE = 0.04
 FAR = 0.06
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def cycles_differ(y, t, starts):
     """Tell whether cycles may be cut at wrong places: they do not look alike.
 
@@ -33,7 +33,7 @@ def cycles_differ(y, t, starts):
     return about_mean(shapes) > ALIKE and about_median(shapes) > ALIKE
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def unlikeness(y, t, starts):
     """Return how much the cycles of a trace differ, in standard deviations within a cycle.
 
@@ -55,7 +55,7 @@ def unlikeness(y, t, starts):
     return about_median(shapes_of(y, t, starts)) if starts.size > 2 else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def about_median(shapes):
     """Return the mean deviation of a part from its median; NaN does not count.  Shape (n, B)."""
     n_cycles = shapes.shape[0]
@@ -78,7 +78,7 @@ def about_median(shapes):
     return total / count if count else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def about_mean(shapes):
     """Return the mean deviation of a part from its mean, at least :func:`about_median`."""
     n_cycles = shapes.shape[0]
@@ -101,7 +101,7 @@ def about_mean(shapes):
     return total / count if count else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def shapes_of(y, t, starts):
     """Return the shape of every cycle, as :func:`fill_shape` has it.  Shape (n, B)."""
     shapes = np.empty((starts.size - 1, BINS))
@@ -121,7 +121,7 @@ def shapes_of(y, t, starts):
     return shapes
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fill_shape(y, t, first, last, parts, shape):
     """Fill the mean current in the parts of a cycle, centred and divided by its deviation.
 
@@ -177,7 +177,7 @@ def fill_shape(y, t, first, last, parts, shape):
         shape[j] = (shape[j] - mean) / deviation if deviation > 0.0 else math.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def refined_period(y, m):
     """Return the period near a nominal one after which the current comes back best.
 
@@ -206,7 +206,7 @@ def refined_period(y, m):
     return period
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def distance_after(y, lag):
     """Return the mean distance of samples from those so many samples later."""
     total = 0.0
@@ -219,7 +219,7 @@ def distance_after(y, lag):
     return total / count if count else math.inf
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def period_is_off(y, t, m, n_cycles):
     """Tell whether cycles are twice as much alike with a period near the nominal one.
 

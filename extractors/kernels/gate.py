@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.vectors import WIDE, largest, least, like, load_wide, where_less
 
 #: A period counts as complete if at most half a sample of it is missing.
@@ -18,7 +19,7 @@ TOLERANCE = 0.5
 OVERFLOW = 1e30
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def count_cycles(n_samples, samples_per_period):
     """Return the number of complete gate periods in a step; 0 where the period is unknown."""
     # Less than four samples cannot tell three parameters; NaN fails the comparison as well.
@@ -27,7 +28,7 @@ def count_cycles(n_samples, samples_per_period):
     return int((n_samples + TOLERANCE) / samples_per_period)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def cycle_starts(t, n_samples, samples_per_period, n_cycles):
     """Return the first sample of every cycle, and the end of the last one.
 
@@ -58,7 +59,7 @@ def cycle_starts(t, n_samples, samples_per_period, n_cycles):
     return starts
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def recorded_clock(t, sampling_interval):
     """Return the recorded times where they are uneven, else an empty array.
 
@@ -107,7 +108,7 @@ def recorded_clock(t, sampling_interval):
     return (t - t[0]) / scale
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def recorded_digit(t, mean):
     """Return the largest power of ten, up to ten mean spacings, of which all times are multiples.
 
@@ -128,7 +129,7 @@ def recorded_digit(t, mean):
     return 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def orient(y, polarity, signal):
     """Copy a current so that ``on`` rises, and return its polarity; no number becomes NaN.
 
@@ -150,7 +151,7 @@ def orient(y, polarity, signal):
     return polarity
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def robust_sum(y):
     """Return a number with the sign of the mean current, which a few samples cannot turn."""
     total = finite_sum(y)
@@ -178,14 +179,14 @@ def finite_sum(y):
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def swing(y):
     """Return the range of the samples that are numbers, 0 where there are none."""
     low, high = extremes(y)
     return high - low if high > low else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def extremes(y):
     """Return the least and the largest of the samples that are not NaN.
 
@@ -208,7 +209,7 @@ def extremes(y):
     return least(lows), largest(highs)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def phase_offsets(y, starts, duty_cycle):
     """Locate the on and the off phase within the period.
 
@@ -267,7 +268,7 @@ def phase_offsets(y, starts, duty_cycle):
     return on, (off - on) % m, off, (on - off) % m
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def end_step(y, starts, split):
     """Return by how much the current at ``split`` exceeds that at the end of the period.
 
@@ -285,7 +286,7 @@ def end_step(y, starts, split):
     return np.median(steps[:used]) if used else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def end_level(y, first, length):
     """Return the mean of the last quarter of a phase, NaN where there is none."""
     total = 0.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.plateaus import PLATEAU, equal_ends, plateau
 from oectflow.extractors.kernels.sweep_doubt import (
     allow_offset,
@@ -46,7 +46,7 @@ MARK = 1e30
 MOST_VOLTAGE = 200.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def passes_again(x, turn):
     """Tell whether a sweep comes back to its turning voltage after it has gone away from it.
 
@@ -67,7 +67,7 @@ def passes_again(x, turn):
     return False
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def keep_readings(vg, current, x, y, where, gap):
     """Copy the points that are readings.
 
@@ -100,7 +100,7 @@ def keep_readings(vg, current, x, y, where, gap):
     return n, n_gaps
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def leave_out(x, y, where, n, first, last, same, b_x, b_y, out):
     """Close the gaps that outliers leave among points ``first:last``, in place.
 
@@ -129,7 +129,7 @@ def leave_out(x, y, where, n, first, last, same, b_x, b_y, out):
     return kept
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def judge_step(
     vg, current, gate, most, x, y, z, sigma, g, first, count, verdict, doubt, noise, where, gap,
     work, out
@@ -291,7 +291,7 @@ def judge_step(
     return classes
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def judge_sweeps(
     vg, current, gate, offsets, most, x, y, z, sigma, g, first, count, verdict, doubt, noise,
     classes,

@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 
 #: Standard errors from which on a plateau changes, within itself or from cycle to cycle.
 CHANGES = 2.0
@@ -24,7 +25,7 @@ MEAN, SQUARES, PRODUCTS, CHANGE, WORST, COUNT = range(6)
 N_KNOWN = 6
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def measure_plateau(y, first, length, plateau):
     """Fill in what is known of the last quarter of a phase.  Shape (6,)."""
     m = length // 4
@@ -57,7 +58,7 @@ def measure_plateau(y, first, length, plateau):
     plateau[COUNT] = m
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def noise_of(plateaus, good, kind, sigma):
     """Work out the noise of a step from its plateaus.
 
@@ -105,7 +106,7 @@ def noise_of(plateaus, good, kind, sigma):
     return phi
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def variance_of_sum(weights, phi):
     """Return the variance of a weighted sum of noise of variance 1 and correlation ``phi``."""
     total = carried = 0.0
@@ -116,7 +117,7 @@ def variance_of_sum(weights, phi):
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def variances_of_sums(weights, other, phi):
     """Return :func:`variance_of_sum` of two sums of as many samples, in little more than its time.
 
@@ -132,7 +133,7 @@ def variances_of_sums(weights, other, phi):
     return total, total_2
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def drift_of(plateaus, first, good, kind, w, phi, sigma):
     """Return by how much the level of a plateau may change within its phase, where that is seen.
 
@@ -153,7 +154,7 @@ def drift_of(plateaus, first, good, kind, w, phi, sigma):
     return found
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def rest(span, rate):
     """Return the mean of an exponential over the last quarter of a span."""
     z = rate * span

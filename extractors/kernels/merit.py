@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.judge import MARK
 from oectflow.extractors.kernels.sweep_errors import (
     DOUBTED,
@@ -43,7 +43,7 @@ VISIBLE = 10.0
 ZERO, FLOOR, SIGN, NARROW, NO_LEVEL = range(7, 12)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def on_off_ratio(y, sigma, floor, known, row):
     """Divide the largest by the smallest magnitude of a branch.
 
@@ -106,7 +106,7 @@ def on_off_ratio(y, sigma, floor, known, row):
     return NOISY if noisy else FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def steepest_run(x, y, log, sigma, sign, decades, floor, known, row):
     """Find the subthreshold swing: the inverse of the steepest slope of ``log10 |y|``.
 
@@ -202,7 +202,7 @@ def steepest_run(x, y, log, sigma, sign, decades, floor, known, row):
     return EDGE if at_edge else FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def run_error(x, y, sigma):
     """Return the standard error of the slope of ``log10 |y|`` by least squares, in 1/V."""
     x_mean = np.mean(x)
@@ -216,7 +216,7 @@ def run_error(x, y, sigma):
     return math.sqrt(total) / s_xx
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def branch_figures(
     x, y, log, sigma, first, count, classes, direction, figure, decades, floor, rows, codes
 ):  # fmt: skip
@@ -265,7 +265,7 @@ def branch_figures(
         codes[step] = code
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def leakage(y, gate, first, count, direction, smallest, leaks):
     """Tell whether the smallest |Id| of a figure is no more than the gate current with it.
 
@@ -288,7 +288,7 @@ def leakage(y, gate, first, count, direction, smallest, leaks):
                 leaks[step] = True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def gate_currents(raw, offsets, x, y, gate, first, count, direction, at, largest, share, left_out):
     """Find the largest gate current of every step, and its share of the drain current at a place.
 
@@ -323,7 +323,7 @@ def gate_currents(raw, offsets, x, y, gate, first, count, direction, at, largest
                 share[step] = gate[k] / abs(y[k])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def crossing(x, z, level):
     """Find where a branch passes a level: the middle one of its crossings.
 
@@ -350,7 +350,7 @@ def crossing(x, z, level):
     return np.sort(found[:c])[c // 2], c
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def crossing_error(x, z, level, at, sigma, to_scale):
     """Return the standard error of where a branch passes a level, and dV / dlevel there.
 
@@ -394,7 +394,7 @@ def crossing_error(x, z, level, at, sigma, to_scale):
     return math.hypot(noise * tilt, several), tilt
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def integral(x, y, low, high):
     """Integrate ``|y|`` over ``x`` between two voltages, along the branch, by trapezoids.
 
@@ -411,7 +411,7 @@ def integral(x, y, low, high):
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def least_magnitude(z):
     """Return the least of some magnitudes that is not 0, infinity where there is none."""
     least = np.inf
@@ -421,7 +421,7 @@ def least_magnitude(z):
     return least
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def hysteresis(x_f, y_f, sigma_f, x_r, y_r, sigma_r, doubt, scale, known, row):
     """Compare the forward with the reverse branch.
 
@@ -496,7 +496,7 @@ def hysteresis(x_f, y_f, sigma_f, x_r, y_r, sigma_r, doubt, scale, known, row):
     return FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def sweep_hystereses(x, y, sigma, first, count, doubt, classes, scale, rows, codes):
     """Compare the forward with the reverse branch of every step.
 

@@ -19,7 +19,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 
 #: Windows side by side.
 LANES = 16
@@ -39,7 +40,7 @@ _TOTAL, _NEAR, _WORST, _AT, _BEFORE = range(30, 35)
 _ROWS = 35
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def conclude(
     n, tau, scatter, alpha, on_q, q_on_h, hh, qq, ht, total, near, worst, at, said
 ):  # fmt: skip
@@ -100,7 +101,7 @@ def _examiner(lanes):
         Gets ``MISFIT_IN_SE`` ... ``WORST_AT``.  Shape (lanes, 9).
     """
 
-    @njit(nogil=True, cache=True, error_model="numpy")
+    @borrowing
     def examine(y, t, first, n, taus, space, evidence):
         z, f, v, w = space
         even = t.size == 0
@@ -238,7 +239,7 @@ examine_one = _examiner(1)
 examine_lanes = _examiner(LANES)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def examine_space(longest, lanes):
     """Return the work space of so many windows: times, basis, samples, sums."""
     size = longest * lanes

@@ -15,9 +15,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oectflow.extractors.kernels.ceilings import limits_of, pile_up
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.coordinates import in_coordinates, no_table
 from oectflow.extractors.kernels.downhill import (
     DOUBLE,
@@ -64,13 +64,13 @@ NOWHERE = (math.nan, math.nan)
 FIT_OK, TOO_FEW, NOT_FINITE, FLAT, NO_OPTIMUM, MARKED, CLIPPED, OUTLIER = range(8)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def work_space(n):
     """Return the work space of :func:`.downhill.refine`."""
     return np.empty((8, n)), np.zeros(14)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def nodes_of(t, model):
     """Return the nodes of the grid: ``p`` and ``q`` of each, and their bounds.
 
@@ -90,7 +90,7 @@ def nodes_of(t, model):
     return p, np.linspace(bounds[1, 0], bounds[1, 1], N_BETA), bounds
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fill_grid(t, even, model, p, q, grid):
     """Fill in the normalised functions at the nodes; a stretched one has one for each pair.
 
@@ -111,7 +111,7 @@ def fill_grid(t, even, model, p, q, grid):
                 row += columns[0] / norm
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def gains(y, model, grid, gram, shape, gain):
     """Fill in what the fit at every pair of nodes explains of ``y``."""
     c = np.dot(grid, y)
@@ -126,7 +126,7 @@ def gains(y, model, grid, gram, shape, gain):
                 gain[i, j] = (c[i] ** 2 - 2.0 * g * c[i] * c[j] + c[j] ** 2) / (1.0 - g * g)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def best_starts(gain, starts):
     """Fill in the greatest of the local maxima; return how many there are, at most (6, 2)."""
     found = 0
@@ -159,7 +159,7 @@ def best_starts(gain, starts):
     return found
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def standard_errors(model, columns, alpha, residual, total, row):
     """Fill in the standard errors and the correlation of neighbouring residuals.
 
@@ -184,7 +184,7 @@ def standard_errors(model, columns, alpha, residual, total, row):
     errors_of_products(factor, n_linear, n, neighbours(residual), total, row)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def errors_of_products(factor, n_linear, n, near, total, row):
     """Fill in what :func:`standard_errors` does, from known products.
 
@@ -223,7 +223,7 @@ def errors_of_products(factor, n_linear, n, near, total, row):
             row[SE_A_1 + i] = error
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def neighbours(y):
     """Return the sum of the products of neighbouring samples."""
     total = 0.0
@@ -232,7 +232,7 @@ def neighbours(y):
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def search_valley(y, t, even, p, gain, bounds, table, which, best, work):
     """Look for other minima along the valley in which two time constants balance each other.
 
@@ -294,7 +294,7 @@ def search_valley(y, t, even, p, gain, bounds, table, which, best, work):
     return best
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fill_row(y, t, even, model, p, q, work, row):
     """Fill in a fit: the unknowns, the amplitudes, and how well they are known."""
     n_linear = 2 if model == DOUBLE else 1
@@ -314,7 +314,7 @@ def fill_row(y, t, even, model, p, q, work, row):
     standard_errors(model, columns, alpha, residual, total, row)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fill_best(y, t, even, model, bounds, best, work, row):
     """Fill in the best fit, after the last digits of its unknowns are found in the samples."""
     p, q, _ = refine(
@@ -323,7 +323,7 @@ def fill_best(y, t, even, model, bounds, best, work, row):
     fill_row(y, t, even, model, p, q, work, row)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def has_outlier(residual, n_unknowns):
     """Tell whether one residual is far beyond all others."""
     n = residual.size
@@ -335,7 +335,7 @@ def has_outlier(residual, n_unknowns):
     return is_far(worst, total, n, n_unknowns)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_far(worst, total, n, n_unknowns):
     """Tell whether the largest square of residuals is far beyond all others."""
     if n < OUTLIER_SAMPLES + n_unknowns:
@@ -345,7 +345,7 @@ def is_far(worst, total, n, n_unknowns):
     return worst > others * (OUTLIER_T * (1.0 + 8.0 / (n - n_unknowns))) ** 2
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_clipped(y, limits):
     """Tell whether a window ends at a level at which the samples of the step pile up."""
     if math.isnan(limits[0]) and math.isnan(limits[1]):
@@ -357,7 +357,7 @@ def is_clipped(y, limits):
     return False
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fit_window(y, t, even, model, p, q, bounds, grid, gram, space, limits, row):
     """Fit one window.
 
@@ -441,7 +441,7 @@ def fit_window(y, t, even, model, p, q, bounds, grid, gram, space, limits, row):
     return code
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fit_model(y, t, starts, lengths, model, rows, codes):
     """Fit windows of one trace; a result does not depend on what else is in the call.
 
@@ -485,7 +485,7 @@ def fit_model(y, t, starts, lengths, model, rows, codes):
         )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fit_one(y, t, starts, lengths, r2):
     """Fill in R2 of one exponential on all samples of each window; arguments of :func:`fit_model`.
 

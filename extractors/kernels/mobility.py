@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.smoothing import SMOOTHED, apart, slope_weights
 from oectflow.extractors.kernels.sweep_errors import chance, of_largest, rivals_of, spread_of
 from oectflow.extractors.kernels.sweeps import (
@@ -28,7 +28,7 @@ from oectflow.extractors.kernels.tangents import ERROR, OWN, RIVALS, SHIFT, SLOP
 BY_ROOT, BY_OVERDRIVE, BY_DRAIN = range(3)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def mobility(x, lines, k, shift, rivals, way, formula, known, row):
     """Find what µC* is computed from by one tangent, without the geometry.
 
@@ -68,7 +68,7 @@ def mobility(x, lines, k, shift, rivals, way, formula, known, row):
     return EDGE if k == 0 or k == x.size - 1 else FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def mobility_by_overdrive(x, y, sigma, roots, q, shift, lines, k, rivals, formula, known, row):
     """Find the largest gm over the distance to where the steepest tangent to the root is zero.
 
@@ -131,7 +131,7 @@ def mobility_by_overdrive(x, y, sigma, roots, q, shift, lines, k, rivals, formul
     return EDGE if k == 0 or k == m - 1 else FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def mobilities(
     x, y, sigma, first, count, classes, roots, steepest_root, about_root, lines, steepest, about,
     direction, way, formula, rows, codes,

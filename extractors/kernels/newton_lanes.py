@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from oectflow.extractors.kernels.compiled import borrowing
 from oectflow.extractors.kernels.downhill import (
     DAMPING,
     DOUBLE,
@@ -44,14 +43,14 @@ _P_LOW, _P_HIGH, _Q_LOW, _Q_HIGH, _PAIR, _FREE, _TOTAL = range(24, 31)
 ROWS = 31
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def idle(w):
     """Put all lanes where nothing goes wrong."""
     for i in range(LANES):
         w[Q * LANES + i] = w[_TOTAL * LANES + i] = 1.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def begin(model, total, start, bounds, lane, w):
     """Put a lane where a way begins.
 
@@ -75,7 +74,7 @@ def begin(model, total, start, bounds, lane, w):
     w[_COUNT * LANES + lane] = 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def step_all(w, enough):
     """Go on in all lanes, from what was filled in.
 
@@ -88,7 +87,7 @@ def step_all(w, enough):
     move(w, enough)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def accept(w):
     """Take, in every lane, what is better than before, in coordinates in which it is smooth."""
     for i in range(LANES):
@@ -141,7 +140,7 @@ def accept(w):
         w[_COUNT * LANES + i] += 1.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def make_definite(w):
     """Raise the damping of every lane until its matrix is positive definite."""
     for _ in range(MOST):
@@ -162,7 +161,7 @@ def make_definite(w):
             break
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def move(w, enough):
     """Take a damped step of Newton's in every lane, as :func:`.downhill.refine` does."""
     for i in range(LANES):

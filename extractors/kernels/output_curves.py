@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from oectflow.extractors.kernels.compiled import kernel
 
 #: How a step ended.
 FOUND, NO_DATA, TOO_FEW = range(3)
@@ -21,7 +22,7 @@ VALUE, SLOPE, VAR_VALUE, VAR_SLOPE, COVARIANCE, FREEDOM = range(6)
 FEWEST = 6
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def polynomial_at_zero(x, y, degree, out):
     """Fit a polynomial by least squares and extrapolate it to x = 0.
 
@@ -88,7 +89,7 @@ def polynomial_at_zero(x, y, degree, out):
     out[COVARIANCE] = s2 * covariance
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def slopes_of_curves(Vd, Id, offsets, low, high, out, codes):
     """Fit the beginning and the end of every curve.
 

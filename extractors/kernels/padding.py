@@ -5,12 +5,12 @@ Dimension letters: n samples of the series, P samples of the buffer around it.
 
 from __future__ import annotations
 
-from numba import njit
+from oectflow.extractors.kernels.compiled import borrowing
 
 SYMMETRIC, SMOOTH, ANTIREFLECT, REFLECT, PERIODIC, ZERO, CONSTANT = range(7)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def extend(p, first, n, left, right, mode):
     """Fill ``left`` samples before a series and ``right`` samples behind it.
 

@@ -13,6 +13,7 @@ import math
 
 from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing
 from oectflow.extractors.kernels.downhill import LEAST_APART, SINGULAR
 from oectflow.extractors.kernels.lane_math import exponential, less_one
 from oectflow.extractors.kernels.pair_starts import LANES
@@ -42,7 +43,7 @@ def slope(f, z):
     return z + z * f
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def add_products(y, n, w):
     """Sum up the products of exponentials, their slopes, and the window, in every lane.
 
@@ -142,7 +143,7 @@ def add_products(y, n, w):
         w[A_1 * LANES + i] = (b_1 - low * a_2) * first
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def add_residuals(y, n, w):
     """Sum up what the fits leave, and its products with their slopes and curvatures."""
     per_n = 1.0 / n
@@ -179,7 +180,7 @@ def add_residuals(y, n, w):
             w[_G * LANES + i] = g + w[_DROP_G * LANES + i] * whole_g
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def newton(w):
     """Compute Newton's step of every lane, as :func:`.downhill.differentiate` and ``hold`` do."""
     for i in range(LANES):
@@ -232,7 +233,7 @@ def newton(w):
         w[_MOVED * LANES + i] = moved if minimum & apart else math.inf
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def errors(n, w, exact):
     """Compute standard errors of every lane, as :func:`.mixtures.standard_errors` does.
 
@@ -283,7 +284,7 @@ def errors(n, w, exact):
         w[SE_2 * LANES + i] = math.sqrt(variance * (var_2 if fine else 1.0))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def settle(y, n, w):
     """Go from where ``P`` and ``Q`` are to the optimum; ``STATE`` is 1 where it was reached."""
     for i in range(LANES):
@@ -317,7 +318,7 @@ def settle(y, n, w):
             break
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def step_on(n, w):
     """Take the last step: the unknowns, and, in first order, amplitudes and offset."""
     for i in range(LANES):

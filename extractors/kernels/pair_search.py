@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.downhill import DOUBLE
 from oectflow.extractors.kernels.lane_math import exponential, less_one
 from oectflow.extractors.kernels.newton_lanes import (
@@ -92,7 +93,7 @@ def horner(w, row, i, x):
     return f, h * (2.0 / CELL), k * (8.0 / CELL**2)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def evaluate(w, n):
     """Compute, in every lane, what both exponentials explain, and its derivatives."""
     per_n = 1.0 / n
@@ -153,7 +154,7 @@ def evaluate(w, n):
         )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def set_polynomial(c, window, powers, cell, row, lane, sums, w):
     """Set the polynomial of a lane to that of a window in a cell.
 
@@ -181,7 +182,7 @@ def set_polynomial(c, window, powers, cell, row, lane, sums, w):
         w[(row + j) * LANES + lane] = sums[j]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def find_cells(w, low, last):
     """Find the cells of all lanes, and the places in them; ``last`` is the last cell."""
     for i in range(2 * LANES):
@@ -193,7 +194,7 @@ def find_cells(w, low, last):
         w[_X * LANES + i] = 2.0 * (place - cell) - 1.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def go_down(c, total, powers, low, n, of, starts, bounds, enough, ends):
     """Go downhill from many starts; a way does not depend on the others.
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 
 #: Windows side by side.
 LANES = 16
@@ -22,7 +23,7 @@ MEAN, TOTAL, HIGHEST = range(3)
 N_ABOUT = 3
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def centre(y, starts, n, yt, about):
     """Take windows, less their first samples and their means.
 
@@ -73,7 +74,7 @@ def centre(y, starts, n, yt, about):
         about[HIGHEST * LANES + i] = level + math.sqrt(about[TOTAL * LANES + i])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def multiply(rows, columns, n_rows, n_inner, sums, out):
     """Multiply every lane by the columns of a matrix, four of them per turn.
 
@@ -127,7 +128,7 @@ def multiply(rows, columns, n_rows, n_inner, sums, out):
             out[k * LANES + i] = sums[i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_gains(c, gram, n_nodes, gain):
     """Fill in what the fit at every pair of nodes explains.
 
@@ -156,7 +157,7 @@ def fill_gains(c, gram, n_nodes, gain):
                 gain[i + 1, j3 + 1, k] = (a * a - 2.0 * g3 * a * b3 + b3 * b3) * s3
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_highest(before, here, after, highest):
     """Fill in the greatest of three, number by number."""
     for k in range(highest.size):
@@ -165,7 +166,7 @@ def fill_highest(before, here, after, highest):
         highest[k] = higher if higher > c else c
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def find_maxima(gain, above, rows, marks, starts, found):
     """Fill in the greatest local maxima of every lane, the greatest first.
 
@@ -221,13 +222,13 @@ def find_maxima(gain, above, rows, marks, starts, found):
                 found[k] = min(found[k] + 1, most)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def value(gain, starts, lane, place):
     """Return what the start at a place explains."""
     return gain[starts[lane, place, 0] + 1, starts[lane, place, 1] + 1, lane]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def start_space(r, n_nodes):
     """Return the work space of a group of windows."""
     wide = n_nodes + 2

@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oectflow.extractors.kernels import pair_fits as fits
 from oectflow.extractors.kernels.ceilings import limits_of
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.downhill import DOUBLE, LEAST_APART, ROUNDING, refine
 from oectflow.extractors.kernels.gate import OVERFLOW
 from oectflow.extractors.kernels.mixtures import (
@@ -76,7 +76,7 @@ TOO_DOUBTFUL, HOPELESS = 1e-2, 100.0
 _N_UNKNOWNS = 5
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def make_sure(c, t, bounds, starts, table, work, ends):
     """Go the doubtful ways of a window again, on residuals.
 
@@ -102,7 +102,7 @@ def make_sure(c, t, bounds, starts, table, work, ends):
         )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fill_held(gain, nodes, bounds, starts, held, kinds):
     """Fill in ways along which one time constant is held at a node; return how many there are.
 
@@ -140,7 +140,7 @@ def fill_held(gain, nodes, bounds, starts, held, kinds):
     return found
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fill_lowest(kinds, ends, nodes, lowest):
     """Fill in where, along the valley, less is left than at both sides; return how often."""
     found = 0
@@ -159,7 +159,7 @@ def fill_lowest(kinds, ends, nodes, lowest):
     return found
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def take_best(j, first_way, c, t, boxes, ways, ends, space, work, best):
     """Take the best end of the ways of window ``j``; tell whether it is better than before."""
     a, b = first_way[j], first_way[j + 1]
@@ -175,7 +175,7 @@ def take_best(j, first_way, c, t, boxes, ways, ends, space, work, best):
     return best[j, 0] < before
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def copy_lane(w, lane, about, first, n, row):
     """Copy the fit of a lane to its row; tell how it ended."""
     total, rss = about[TOTAL * LANES + lane], w[fits.RSS * LANES + lane]
@@ -191,13 +191,13 @@ def copy_lane(w, lane, about, first, n, row):
     return OUTLIER if far else FIT_OK
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_known(row):
     """Tell whether both time constants are known so well that there is no other optimum."""
     return row[SE_FIRST] < KNOWN * row[FIRST] and row[SE_SECOND] < KNOWN * row[SECOND]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def finish(yt, about, y, starts, chosen, t, bounds, best, w, work, rows, codes):
     """Work out the fits of up to ``LANES`` windows from their samples.
 
@@ -239,7 +239,7 @@ def finish(yt, about, y, starts, chosen, t, bounds, best, w, work, rows, codes):
         codes[of] = OUTLIER if has_outlier(work[0][7], _N_UNKNOWNS) else FIT_OK
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fit_pairs(y, starts, nodes, bounds, grid, gram, space, powers, rows, codes):
     """Fit two exponentials to windows of one length, of even samples.
 

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.clock import step_clock
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.edges import (
     GATE,
     NO_CYCLES,
@@ -42,7 +43,7 @@ def rank(bits, use_abs):
     return rank if size < _INFINITY else _NOT_FINITE
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def largest(y, use_abs):
     """Return the index of the first largest finite sample, -1 where there is none.
 
@@ -73,7 +74,7 @@ def largest(y, use_abs):
     return found
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def any_finite(y):
     """Tell whether a sample is a finite number."""
     k = 0
@@ -82,7 +83,7 @@ def any_finite(y):
     return k < y.size
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def step_peaks(y, offsets, use_abs, peaks):
     """Find the largest sample of every step.
 
@@ -105,7 +106,7 @@ def step_peaks(y, offsets, use_abs, peaks):
             peaks[step] = abs(samples[k]) if use_abs else samples[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def cycle_peaks(y, recorded, gate, offsets, interval, period, peaks, codes, clocks, sources):
     """Find the sample of largest magnitude in every gate cycle of every step.
 
@@ -165,14 +166,14 @@ def cycle_peaks(y, recorded, gate, offsets, interval, period, peaks, codes, cloc
         codes[step] = peaks_between(samples, starts, peaks[step])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def time_span(t):
     """Return the time of all samples, of which the last one lasts as long as those before it."""
     last = t.size - 1
     return t[last] + min(t[last] - t[last - 1], t[last - 1] - t[last - 2])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def peaks_between(y, starts, peaks):
     """Find the sample of largest magnitude between borders.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 
 #: Equal largest currents that make a plateau: so many side by side, or ``SCATTERED`` of them that
 #: are at least every second point.
@@ -35,7 +36,7 @@ SINGLE = 1e-7
 PARTS = 4
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def written_step(y, top):
     """Return the last digit of the largest number, A, where all numbers have few digits; else 0.
 
@@ -58,7 +59,7 @@ def written_step(y, top):
     return 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def converter_unit(y, top):
     """Return the step of a converter, of which all currents are multiples, A; else 0."""
     size = np.sort(np.abs(y))
@@ -77,7 +78,7 @@ def converter_unit(y, top):
     return 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def should_rise(y, begin, step, points, quantum):
     """Tell whether a current would go on rising where it is constant, judged by its rise before.
 
@@ -104,7 +105,7 @@ def should_rise(y, begin, step, points, quantum):
     return False
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def plateau(y):
     """Return the number of points that have the largest |Id| of a branch, if it ends abruptly.
 
@@ -165,7 +166,7 @@ def plateau(y):
     return longest if longest > 1 else 0, top
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def equal_ends(y_f, y_r):
     """Tell whether a loop begins and ends at the same largest |Id| although its branches differ.
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.correlate import correlate_windows
 from oectflow.extractors.kernels.exponential import (
     DECAY,
@@ -44,7 +44,7 @@ SAME = 1e-12
 NEAR = 1.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def resampled_fit(y, sign, theta, dense):
     """Fit one window at evenly spaced points between its samples.
 
@@ -105,7 +105,7 @@ def resampled_fit(y, sign, theta, dense):
     return 1.0 - (1.0 - r_squared) * (n - 1) / (n - 4), found
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def search_length(y, n, start_step, tables, sign, best, start, theta, dense):
     """Find the best window of one length, if it is better than the best of others.
 
@@ -144,7 +144,7 @@ def search_length(y, n, start_step, tables, sign, best, start, theta, dense):
     return at, best
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def better(at, best, start, value):
     """Return the better of two windows, the first of equally good ones; ``at`` -1 is none."""
     if at < 0:
@@ -154,7 +154,7 @@ def better(at, best, start, value):
     return at, best
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_copy(y, one, other, n):
     """Tell whether two finite windows differ by a factor and a constant, and by rounding.
 
@@ -183,7 +183,7 @@ def is_copy(y, one, other, n):
     return apart <= SAME * largest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def can_exceed(y, lengths, start_step, tables, sign, bar):
     """Tell which windows of one length may have a fit to their samples that is better than a bar.
 
@@ -216,14 +216,14 @@ def can_exceed(y, lengths, start_step, tables, sign, bar):
     return correlations[0] > prune_below[0]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def of_length(tables, i):
     """Return the part of :func:`.tau_grid.node_tables` that is of the length ``i``."""
     rates, f, weight, shift = tables
     return rates, f, weight[i : i + 1], shift[i : i + 1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def search_resampled(y, lengths, start_step, points):
     """Find the best decay and the best rise over windows of some lengths.
 

@@ -16,9 +16,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oectflow.extractors.kernels.ceilings import is_cut_off, pile_up, piles_up
+from oectflow.extractors.kernels.compiled import borrowing, copy_row, kernel
 from oectflow.extractors.kernels.exponential import (
     AMPLITUDE,
     FIT_OK,
@@ -71,7 +71,7 @@ OUTLIER_SAMPLES, MOST_OUTLIERS = 10, 3
 GOOD, OVERFLOW, OUTLIER, CLIPPED, MISFIT = range(5)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def without(y, t, left_out, used, when):
     """Copy the samples that are not left out, with their times; return how many."""
     m = 0
@@ -83,7 +83,7 @@ def without(y, t, left_out, used, when):
     return m
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def refit(y, t, left_out, process, row, used, when):
     """Fit a window without some of its samples; return how it ended and how many were used."""
     m = without(y, t, left_out, used, when)
@@ -94,7 +94,7 @@ def refit(y, t, left_out, process, row, used, when):
     return code, m
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def judge_space(longest):
     """Return the work space of :func:`judge` for windows up to a length."""
     return (
@@ -103,7 +103,7 @@ def judge_space(longest):
     )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def widen_by_residuals(row, evidence, n, step):
     """Widen the standard errors of a fit by what its residuals say, or say why it is no fit.
 
@@ -143,14 +143,14 @@ def widen_by_residuals(row, evidence, n, step):
     return FIT_OK, False
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def allowed_student(n):
     """Return the studentised residual at which one of ``n`` samples becomes an outlier."""
     # Student's distribution has longer tails where there are few samples.
     return OUTLIER_T * (1.0 + 8.0 / (n - 5.0)) if n > 5 else math.inf
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_plain(y, limits, code, row, seen):
     """Tell whether all samples of a window are used, and nothing is left to examine.
 
@@ -166,7 +166,7 @@ def is_plain(y, limits, code, row, seen):
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
     """Judge a fit, leave out samples that are no readings, and widen its standard errors.
 
@@ -233,7 +233,7 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
             ended, m = refit(y, t, left_out, process, other, used, when)
             if is_cut_off(y, t, left_out, level, top, ended, process, other):
                 verdict = CLIPPED
-                row[:] = other
+                copy_row(other, row)
                 samples, times = used[:m], when[:m]
                 break
             left_out[:] = False
@@ -241,11 +241,11 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
     while True:
         # Windows that were examined side by side are whole.
         if verdict == GOOD and not math.isnan(seen[STUDENT]):
-            evidence[:] = seen
+            copy_row(seen, evidence)
         else:
             tau[0] = row[TAU]
             examine_one(samples, times, origin, samples.size, tau, one, said)
-            evidence[:] = said[0]
+            copy_row(said[0], evidence)
         student, at = evidence[STUDENT], int(evidence[WORST_AT])
         few = samples.size < OUTLIER_SAMPLES
         if student < allowed_student(samples.size) or few or found == MOST_OUTLIERS:
@@ -265,7 +265,7 @@ def judge(y, raw, t, limits, process, code, row, seen, space, evidence):
         if ended != FIT_OK:
             evidence[:] = math.nan
             return FIT_OK, MISFIT
-        row[:] = other
+        copy_row(other, row)
         samples, times = used[:m], when[:m]
         verdict = OUTLIER if verdict == GOOD else verdict
         found += 1

@@ -9,8 +9,8 @@ Dimension letters: n samples of a window.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.coordinates import no_table
 from oectflow.extractors.kernels.downhill import DOUBLE, differentiate, fill_columns, project
 
@@ -19,7 +19,7 @@ RSS, BY_P, BY_Q, PP, PQ, QQ, A_1, A_2 = range(8)
 N_SEEN = 8
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def weigh(values, roots):
     """Take the weighted mean off a row, and multiply by the roots of the weights."""
     total = weights = 0.0
@@ -32,7 +32,7 @@ def weigh(values, roots):
         values[k] = (values[k] - mean) * roots[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def look(y, clock, even, model, roots, p, q, work, seen):
     """Fit the amplitudes at ``p`` and ``q``.
 

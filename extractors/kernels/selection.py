@@ -15,7 +15,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from oectflow.extractors.kernels.compiled import borrowing
 
 #: So few values are sorted; and so many are sampled for a first bracket.
 FEW = 8
@@ -35,7 +36,7 @@ NORMAL_MIDDLE, NORMAL_DENSITY = 0.845, 0.507
 COUNTS, NEAR = 6, 2
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def sort_few(v, n):
     """Sort ``v[:n]`` in place, by exchanges without branches."""
     for i in range(1, n):
@@ -47,7 +48,7 @@ def sort_few(v, n):
         v[i] = x
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def keep_between(v, n, floor, ceiling, kept):
     """Copy those of ``v[:n]`` with ``floor < v < ceiling``; return their number."""
     count = 0
@@ -59,7 +60,7 @@ def keep_between(v, n, floor, ceiling, kept):
     return count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def kth_smallest(v, n, k, spare):
     """Return the values that stand at the indices ``k`` and ``k + 1`` when ``v[:n]`` is sorted.
 
@@ -114,7 +115,7 @@ def kth_smallest(v, n, k, spare):
     return np.int64(v[k]), np.int64(v[k + 1]) if k + 1 < n else -1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def count_below(bits, m, magnitude_bits, pivot):
     """Return how many of the first ``m`` magnitudes are less than ``pivot``."""
     # Count in the width of the values, or half of the vector would be lost with float32.
@@ -125,7 +126,7 @@ def count_below(bits, m, magnitude_bits, pivot):
     return np.int64(count)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def split_at(bits, m, magnitude_bits, pivot):
     """Return how many magnitudes are less than ``pivot``, the largest of them and the least other.
 
@@ -143,7 +144,7 @@ def split_at(bits, m, magnitude_bits, pivot):
     return np.int64(count), np.int64(below), np.int64(other)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def middle_two(bits, m, c, mean, sample):
     """Find the middle of the magnitudes from where it lies in noise, by counting.
 
@@ -226,7 +227,7 @@ def middle_two(bits, m, c, mean, sample):
     return np.int64(-1), np.int64(-1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def median_magnitude(bits, m, c, mean, sort_1, sort_2):
     """Return the median of ``|c|``; the mean of the two middle ones where the count is even.
 

@@ -27,6 +27,7 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.closed_forms import less_one, newton_step
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.exponential import (
     AMPLITUDE,
     N_COLUMNS,
@@ -77,7 +78,7 @@ _NODE, _OUT = 32, 36
 _ROWS = _OUT + N_COLUMNS
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def lane_fill(trace, starts, n, y, w):
     """Copy the windows, centre them, and store their means and sums of squares.
 
@@ -122,7 +123,7 @@ def lane_fill(trace, starts, n, y, w):
         store(w, _TSS * LANES + i, squares)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def look_at_four(y, n, f, k, w):
     """Multiply every lane by basis vectors ``k`` to ``k + 3``."""
     zero = splat(0.0)
@@ -150,7 +151,7 @@ def look_at_four(y, n, f, k, w):
         store(w, (_NODE + 3) * LANES + i + WIDTH, b3)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def lane_first_look(y, n, sign, rates, f, weight, looks, w):
     """Set the rate of every lane to the vertex between the best node and its neighbours.
 
@@ -206,7 +207,7 @@ def add_sample(z, f, v, sums):
     )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def lane_sums(y, n, w):
     """Sum up what :func:`.exponential.exponential_sums` does, and the products with ``q``.
 
@@ -251,7 +252,7 @@ def lane_sums(y, n, w):
         store(w, _QY * LANES + i, qy)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def lane_steps(w):
     """Take one Newton step in every lane, or note that it would be the last one."""
     for i in range(LANES):
@@ -277,7 +278,7 @@ def lane_steps(w):
         w[_DONE * LANES + i] = 1.0 if last else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def lane_residuals(y, n, w):
     """Sum up what the fit and ``q`` leave of every lane.
 
@@ -342,7 +343,7 @@ def lane_residuals(y, n, w):
         store(w, _AT * LANES + i, at)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def lane_results(n, sign, w):
     """Compute all columns of the fit in every lane, as :func:`.exponential.describe` does.
 
@@ -378,13 +379,13 @@ def lane_results(n, sign, w):
         w[(_OUT + SE_OFFSET) * LANES + i] = np.sqrt(variance * (scale + leverage * inverse))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def lane_space(longest, n_nodes):
     """Return the work space of :func:`fit_group`: samples, correlations at nodes, sums."""
     return np.empty(longest * LANES), np.empty(n_nodes * LANES), np.empty(_ROWS * LANES)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def all_done(w):
     """Tell whether no lane has a step to take."""
     done = 0.0
@@ -393,7 +394,7 @@ def all_done(w):
     return done == LANES
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fit_group(trace, starts, n, sign, index, tables, space):
     """Fit up to ``LANES`` windows of ``n`` samples; the results stay in the work space.
 
@@ -430,7 +431,7 @@ def fit_group(trace, starts, n, sign, index, tables, space):
     lane_results(n, sign, w)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_certain(space, lane, n, sign, first):
     """Tell whether a lane holds the global optimum without doubt.
 
@@ -457,7 +458,7 @@ def is_certain(space, lane, n, sign, first):
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def lane_fit(space, lane, n):
     """Return adjusted R2, ``ln tau`` and the change of the curve within the window of a lane."""
     w = space[2]
@@ -466,7 +467,7 @@ def lane_fit(space, lane, n):
     return w[(_OUT + R2_ADJUSTED) * LANES + lane], math.log(tau), change
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def copy_lane(space, lane, first, row):
     """Copy a lane's fit to ``row``; ``first`` is the window's first sample."""
     w = space[2]
@@ -475,7 +476,7 @@ def copy_lane(space, lane, first, row):
     row[OFFSET] += first + w[_MEAN * LANES + lane]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def lane_evidence(space, lane, n, said):
     """Fill in ``said``, shape (9,), as :func:`.misfit.examine_one` does for one window."""
     w = space[2]

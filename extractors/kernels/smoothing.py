@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.sweep_errors import (
     EVEN,
     SECOND_ORDER,
@@ -26,7 +26,7 @@ from oectflow.extractors.kernels.sweep_errors import (
 SMOOTHED = 5
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def stencil(x, first, w, at, order, weight):
     """Fill in the factors with which the ordinates of a window sum up to a derivative.
 
@@ -72,13 +72,13 @@ def stencil(x, first, w, at, order, weight):
         weight[j] = factor * (row[0] + u * (row[1] + u * row[2]))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def window_of(m, w, k):
     """Return where the window of point ``k`` begins: it lies within the branch."""
     return min(max(k - w // 2, 0), m - w)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def smooth(y, x, w, order, d):
     """Fill in the fitted parabola of every point, or a derivative of it.
 
@@ -104,7 +104,7 @@ def smooth(y, x, w, order, d):
         d[k] = total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def smooth_errors(x, spread, w, order, error):
     """Fill in the standard errors of what :func:`smooth` computes.
 
@@ -128,7 +128,7 @@ def smooth_errors(x, spread, w, order, error):
         error[k] = math.sqrt(total)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def slope_errors(x, spread, formula, error):
     """Fill in the standard errors of the slopes of :func:`.sweeps.derivative`, by any formula."""
     if formula >= SMOOTHED:
@@ -137,7 +137,7 @@ def slope_errors(x, spread, formula, error):
         derivative_errors(x, spread, formula, error)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def slope_weights(x, k, formula, weight):
     """Fill in the factors with which ordinates sum up to the slope at one point.
 
@@ -177,7 +177,7 @@ def slope_weights(x, k, formula, weight):
     return k - 1, 3
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def apart(rivals, formula):
     """Return how many of some neighbouring slopes have little in common: windows overlap."""
     return max(2.0 * rivals / formula, 1.0) if formula >= SMOOTHED else rivals

@@ -13,9 +13,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oectflow.extractors.kernels.ceilings import limits_of
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.downhill import STRETCHED
 from oectflow.extractors.kernels.gate import OVERFLOW
 from oectflow.extractors.kernels.lane_math import exponential, less_one
@@ -83,7 +83,7 @@ _S, _X, _SS, _SX, _XX, _SF, _XF = range(ROWS + 16, ROWS + 23)
 _ROWS = ROWS + 23
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def add_functions(y, logs, w, x, u, f):
     """Compute the functions of all lanes, and their amplitudes.
 
@@ -126,7 +126,7 @@ def add_functions(y, logs, w, x, u, f):
         w[_AMPLITUDE * LANES + i] = w[_FY * LANES + i] / w[_FF * LANES + i]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def add_residuals(y, n, w, x, u, f):
     """Sum up what the fits leave, and its products with their slopes and curvatures."""
     for k in range(n):
@@ -160,7 +160,7 @@ def add_residuals(y, n, w, x, u, f):
             w[_WORST * LANES + i] = square if square > worst else worst
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def differentiate(n, w):
     """Fill in what :mod:`.newton_lanes` takes, as :func:`.downhill.differentiate` does."""
     per_n = 1.0 / n
@@ -193,7 +193,7 @@ def differentiate(n, w):
         w[QQ * LANES + i] = a * (a * vv + w[_QQR * LANES + i]) - of_q * of_q * scale
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def work_lanes(n):
     """Return the work space of windows of ``n`` samples."""
     size = n * LANES
@@ -202,7 +202,7 @@ def work_lanes(n):
     )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def evaluate(logs, work):
     """Compute, in every lane, what is left and its derivatives; ``work`` holds all of it."""
     y, w, x, u, f = work
@@ -211,14 +211,14 @@ def evaluate(logs, work):
     differentiate(logs.size, w)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def to_lane(window, lane, y):
     """Copy a window to a lane."""
     for k in range(window.size):
         y[k * LANES + lane] = window[k]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def go_down(windows, logs, of, starts, bounds, enough, work, ends):
     """Go downhill from many starts; a way does not depend on the others.
 
@@ -267,7 +267,7 @@ def go_down(windows, logs, of, starts, bounds, enough, work, ends):
                 busy -= 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def copy_lane(w, lane, n, first, mean, total, products, row):
     """Copy the fit of a lane to its row; tell how it ended.
 
@@ -301,7 +301,7 @@ def copy_lane(w, lane, n, first, mean, total, products, row):
     return OUTLIER if far else FIT_OK
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_starts(yt, basis, by_node, n_beta, space, starts, found):
     """Fill in where ways begin, of ``LANES`` windows, and how many there are.
 
@@ -331,7 +331,7 @@ def fill_starts(yt, basis, by_node, n_beta, space, starts, found):
     find_maxima(gain, False, rows, marks, starts, found)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def start_space(r, n_p, n_beta):
     """Return the work space of :func:`fill_starts`."""
     wide = n_beta + 2
@@ -345,7 +345,7 @@ def start_space(r, n_p, n_beta):
     )
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def fit_stretched(y, starts, p, q, bounds, grid, basis, by_node, rows, codes):
     """Fit stretched exponentials to windows of one length, of even samples.
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from oectflow.extractors.kernels.compiled import borrowing
 from oectflow.extractors.kernels.sweep_noise import LN10, SMOOTH, end_misfit
 from oectflow.extractors.kernels.sweep_steps import is_even
 
@@ -45,7 +44,7 @@ CLOSING = 3
 SEEN = 0.03
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def loop_gap(x_f, y_f, sigma_f, x_r, y_r, sigma_r):
     """Return by how much a loop fails to close that begins with a device that is off, A.
 
@@ -97,7 +96,7 @@ def loop_gap(x_f, y_f, sigma_f, x_r, y_r, sigma_r):
     return open_by if open_by > bar else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def other_sign(y, sigma):
     """Return the largest current of a branch that flows the other way by more than noise, A."""
     largest = 0.0
@@ -115,7 +114,7 @@ def other_sign(y, sigma):
     return other if other < BOTH_WAYS * largest else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def hidden_gain(x, y, z):
     """Return the share by which the current of a branch may change at once and nobody sees it.
 
@@ -149,7 +148,7 @@ def hidden_gain(x, y, z):
     return share
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def excess_of(x, y, k):
     """Return the change of the current between points k and k + 1, less the change expected.
 
@@ -168,7 +167,7 @@ def excess_of(x, y, k):
     return one if abs(one) < abs(other) else other
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def first_off(x, y, z):
     """Return the share by which the first point of a branch is off those behind it."""
     off = end_misfit(x, y, 0, 1, 0)
@@ -183,7 +182,7 @@ def first_off(x, y, z):
     return off
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def quiet_share(noise, classes, current):
     """Return the share of a current that is an offset, if its noise is that of larger ones.
 
@@ -201,7 +200,7 @@ def quiet_share(noise, classes, current):
     return 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_random(x_f, y_f, x_r, y_r):
     """Tell whether roughness where the device is on is noise, and not a coarse curve.
 
@@ -233,7 +232,7 @@ def is_random(x_f, y_f, x_r, y_r):
     return products < RANDOM * squares
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def allow_offset(y, noise, classes, offset, sigma):
     """Let the standard deviations of a branch grow by offsets that may be there.
 

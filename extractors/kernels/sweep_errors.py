@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from oectflow.extractors.kernels.compiled import borrowing
 from oectflow.extractors.kernels.sweep_noise import LN10
 
 #: Two neighbouring spacings h_l, h_r count as even where |h_r - h_l| / |h_r + h_l| is at most
@@ -36,19 +35,19 @@ DOUBTED = 0.4
 LARGEST = 0.13
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def chance(m):
     """Return how many standard deviations the largest of m slopes of pure noise may be."""
     return math.sqrt(2.0 * math.log(m)) + BEYOND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def of_largest(rivals):
     """Return the factor by which the largest of so many is less certain than any one of them."""
     return 1.0 + LARGEST * math.log(max(rivals, 1.0))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def point_errors(y, sigma, scale, spread):
     """Fill in the standard deviation of the current, its root or its logarithm at every point.
 
@@ -74,7 +73,7 @@ def point_errors(y, sigma, scale, spread):
                 spread[k] = sigma[k] / (2.0 * math.sqrt(size))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def derivative_errors(x, spread, formula, error):
     """Fill in the standard errors of the derivatives of :func:`.sweeps.derivative`.
 
@@ -107,7 +106,7 @@ def derivative_errors(x, spread, formula, error):
     error[m - 1] = math.hypot(spread[m - 1], spread[m - 2]) / h_l
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def rivals_of(d, error, best, weight):
     """Weigh the points at which the largest slope could just as well have been found.
 
@@ -137,7 +136,7 @@ def rivals_of(d, error, best, weight):
     return rivals
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def spread_of(values, weight, best):
     """Return the weighted mean square difference of values from the one chosen."""
     total = 0.0
@@ -150,14 +149,14 @@ def spread_of(values, weight, best):
     return total / weights
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def resolution(x, k):
     """Return the variance of a voltage known only to within its neighbours: h^2 / 12."""
     h = max(abs(x[k] - x[max(k - 1, 0)]), abs(x[min(k + 1, x.size - 1)] - x[k]))
     return h * h / 12.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def extreme_error(y, size, sigma):
     """Return the noise of an extreme magnitude as a share of it, and how many are as extreme.
 
@@ -177,7 +176,7 @@ def extreme_error(y, size, sigma):
     return sigma / size, max(rivals, 1.0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def largest_currents(
     vg, current, offsets, y, sigma, first, count, verdict, doubt, classes, values, errors
 ):  # fmt: skip

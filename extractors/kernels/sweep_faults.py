@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.sweep_noise import LN10, deviation, middle
 
 #: False alarms per sweep that the tests for single points and steps may make.  With m points, each
@@ -36,20 +36,20 @@ FAR = 3.0
 GROSS = 3.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def limit(n_points, n_told):
     """Return how many standard deviations one of so many points may be off."""
     return math.sqrt(2.0 * math.log(n_points / ALARMS)) * (1.0 + FEW / n_told)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def slopes(x, y, typical, d):
     """Fill in the steps of a branch, as if all voltages were ``typical`` apart.  Shape (m - 1,)."""
     for k in range(d.size):
         d[k] = (y[k + 1] - y[k]) / (x[k + 1] - x[k]) * typical
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def off_by(d, x, typical, k):
     """Return how far point k is off a curve of one curvature: 0 unless it bends there and back.
 
@@ -78,7 +78,7 @@ def off_by(d, x, typical, k):
     return min(abs(before) * left, abs(behind) * right, abs(at) / (1.0 / left + 1.0 / right))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def roughness(d, before, behind):
     """Return the largest noise that the points up to ``before`` and from ``behind`` on show.
 
@@ -99,7 +99,7 @@ def roughness(d, before, behind):
     return largest / math.sqrt(20.0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def one_sign(y, first, last):
     """Tell whether all points of a range have the same sign."""
     for k in range(max(first, 0), min(last, y.size)):
@@ -108,7 +108,7 @@ def one_sign(y, first, last):
     return True
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def believed(linear, logarithmic, known, relative):
     """Combine what both scales say of a point: see :data:`SKEWED`."""
     if not known:
@@ -118,7 +118,7 @@ def believed(linear, logarithmic, known, relative):
     return linear and logarithmic
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_outside(y, k, least):
     """Tell whether a point is not between its third, or its fourth, neighbours on both sides.
 
@@ -133,7 +133,7 @@ def is_outside(y, k, least):
     return False
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def is_gross(y, k, least):
     """Tell whether a point is far beyond its eight neighbours, two or three of which may be, too.
 
@@ -156,7 +156,7 @@ def is_gross(y, k, least):
     return off > least + GROSS * (around[5] - around[2])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def find_single(x, y, z, typical, noise, classes, quantum, bar, d, d_z, out):
     """Mark single points that are off, as :func:`find_outliers`.
 
@@ -213,7 +213,7 @@ def find_single(x, y, z, typical, noise, classes, quantum, bar, d, d_z, out):
     return found
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def find_outliers(x, y, z, typical, noise, classes, n_told, quantum, d, d_z, out):
     """Mark points that are off by more than noise, where no device bends like that.
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 
 LN10 = math.log(10.0)
 #: Four equally spaced neighbours predict a point by (-1, 4, 4, -1) / 6, exactly for cubics; with
@@ -52,7 +53,7 @@ NEUMANN = 3.7
 CORRELATED = 4.3
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def predict(x, y, k):
     """Return the value at point k of the cubic through its four neighbours, and its noise gain."""
     total = 0.0
@@ -67,14 +68,14 @@ def predict(x, y, k):
     return total, math.sqrt(gain)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def logarithms(y, z):
     """Fill in log10 |y|, NaN where y is 0.  Shape (m,)."""
     for k in range(y.size):
         z[k] = math.log10(abs(y[k])) if y[k] != 0.0 else math.nan
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def misfit(x, y, z, k, alike):
     """Compare an inner point with the cubic through its four neighbours.
 
@@ -121,7 +122,7 @@ def misfit(x, y, z, k, alike):
     return least, gain
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_plain(x, y):
     """Tell whether the voltages of a branch are even, and all currents have one sign."""
     h = x[1] - x[0]
@@ -132,7 +133,7 @@ def is_plain(x, y):
     return odd == 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_alike(y, k):
     """Tell whether a point and its four neighbours have one sign."""
     alike = True
@@ -141,7 +142,7 @@ def is_alike(y, k):
     return alike
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def residuals(x, y, z, size, off, residual, at):
     """Compare the points of a branch with their neighbours.
 
@@ -184,7 +185,7 @@ def residuals(x, y, z, size, off, residual, at):
     return size
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def end_misfit(x, y, k, step, skip):
     """Compare the first point, or the second, with the line and the parabola of those behind.
 
@@ -211,7 +212,7 @@ def end_misfit(x, y, k, step, skip):
     return min(abs(line), abs(line - bend * (x[at] - x[one]) * (x[at] - x[two])))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def converter_step(y):
     """Return the smallest step of a branch in which the current stands still elsewhere, A.
 
@@ -228,7 +229,7 @@ def converter_step(y):
     return least if still > 1 and least < math.inf else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_deviations(x, y, z, noise, classes, quantum, sigma):
     """Fill in the standard deviation of every point of a branch: of its noise, or more.
 
@@ -275,7 +276,7 @@ def fill_deviations(x, y, z, noise, classes, quantum, sigma):
             sigma[k] = max(sigma[k], (OFF_END if skip == 0 else OFF) * off)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def scale_of(residual):
     """Return the standard deviation of residuals: by the median, then without those beyond three.
 
@@ -294,13 +295,13 @@ def scale_of(residual):
     return math.sqrt(total / kept / WITHIN_THREE)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def middle(a, b, c):
     """Return the middle one of three numbers."""
     return max(min(a, b), min(max(a, b), c))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def sort_by_current(residual, at, n, first):
     """Bring residuals into classes by the current, from the largest downwards, in place.
 
@@ -363,7 +364,7 @@ def sort_by_current(residual, at, n, first):
     return c + 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, quantum, noise):
     """Estimate the noise of a sweep as a function of the current.
 
@@ -443,7 +444,7 @@ def noise_of(x_f, y_f, z_f, off_f, x_r, y_r, z_r, off_r, quantum, noise):
     return n, top + 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def deviation_at(noise, classes, current, decades):
     """Return the standard deviation of the noise at a current: a power of it between classes.
 
@@ -467,7 +468,7 @@ def deviation_at(noise, classes, current, decades):
     return noise[1, k - 1] * math.exp(LN10 * power * (decades - noise[3, k - 1]))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def deviation(noise, classes, current):
     """Return the standard deviation of the noise at a current, A, as :func:`deviation_at`."""
     if classes == 1 or not current > noise[0, classes - 1]:
@@ -475,7 +476,7 @@ def deviation(noise, classes, current):
     return deviation_at(noise, classes, current, math.log10(current))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def responds(x, y, noise, classes, n_told):
     """Tell whether a branch is more than noise about a constant.
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.sweep_noise import LN10, deviation_at
 
 #: Windows about a step: points before it, points behind it, degree of the polynomial, and how many
@@ -75,7 +75,7 @@ def even_bases() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 BASES, UNITS = even_bases()
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def take_off(row, basis, functions, n):
     """Subtract what the first functions of a basis explain of ``n`` values, one after the other."""
     for q in range(functions):
@@ -86,7 +86,7 @@ def take_off(row, basis, functions, n):
             row[j] -= share * basis[q, j]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fill_basis(x, before, degree, basis):
     """Fill in orthonormal functions: powers of the voltage, and what they leave of a step.
 
@@ -128,7 +128,7 @@ def fill_basis(x, before, degree, basis):
     return 1.0 / length
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def step_share(y, row):
     """Return the step of a window over its standard error for noise of 1, without a sign."""
     share = 0.0
@@ -137,7 +137,7 @@ def step_share(y, row):
     return abs(share)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def residual_of(y, functions, basis, rest):
     """Return the standard deviation of the residuals of a window.
 
@@ -160,7 +160,7 @@ def residual_of(y, functions, basis, rest):
     return math.sqrt(total / (n - functions))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def noise_around(x, y, k):
     """Return the noise of the points around a step, by their third differences.
 
@@ -192,7 +192,7 @@ def noise_around(x, y, k):
     return math.sqrt(total / (20.0 * points)) if points > 2 else math.inf
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def look_at(x, y, z, k, even, sigma, bar, own, rest):
     """Ask windows about a step between points k and k + 1.
 
@@ -269,7 +269,7 @@ def look_at(x, y, z, k, even, sigma, bar, own, rest):
     return False, suspect
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def excess(x, y, k, even):
     """Return how much more the current changes between points k and k + 1 than on both sides."""
     if even:
@@ -279,7 +279,7 @@ def excess(x, y, k, even):
     return y[k + 1] - y[k] - 0.5 * (one + other) * (x[k + 1] - x[k])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def find_steps(x, y, z, noise, classes, bar, quantum):
     """Tell whether the current of a branch steps where the curve before and behind does not.
 
@@ -337,7 +337,7 @@ def find_steps(x, y, z, noise, classes, bar, quantum):
     return False, suspect, at
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_even(x):
     """Tell whether the voltages of a branch are even.  Shape (m,), m >= 2."""
     h = x[1] - x[0]
@@ -348,7 +348,7 @@ def is_even(x):
     return odd == 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def allow_for(y, step, at, sigma):
     """Let the standard deviations of a branch grow by a step that may be there.
 

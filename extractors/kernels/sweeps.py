@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.smoothing import SMOOTHED, apart, slope_errors, smooth
 from oectflow.extractors.kernels.sweep_errors import (
     AUTO,
@@ -57,7 +57,7 @@ NOISY = 12
 FORWARD, REVERSE = 0, 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def keep_finite(vg, current, x, y):
     """Copy the points at which both numbers are finite, and return how many there are.
 
@@ -77,7 +77,7 @@ def keep_finite(vg, current, x, y):
     return n
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def typical_spacing(x):
     """Return the spacing up to which the spacings make up half of the path.
 
@@ -107,7 +107,7 @@ def typical_spacing(x):
     return 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def split_sweep(x):
     """Find the turning point: the first point at the voltage farthest from the first one.
 
@@ -142,7 +142,7 @@ def split_sweep(x):
     return n, same, typical
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def share_turn(x, y, n, n_forward, same):
     """Put the turning point in front of the reverse branch as well, in place.
 
@@ -181,7 +181,7 @@ def share_turn(x, y, n, n_forward, same):
     return n + 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def merge_repeats(x, y, same):
     """Replace neighbouring points of the same voltage by their mean, in place.
 
@@ -220,7 +220,7 @@ def merge_repeats(x, y, same):
     return top + 1
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def branches(vg, current, x, y):
     """Return the two branches of a sweep without repeated voltages.
 
@@ -244,7 +244,7 @@ def branches(vg, current, x, y):
     return (0, n_forward), (m_forward, m_reverse)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def derivative(y, x, formula, d):
     """Differentiate ``y`` by ``x``.
 
@@ -283,7 +283,7 @@ def derivative(y, x, formula, d):
     d[m - 1] = s_l
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def growth(x, y, floor):
     """Tell in which direction of the voltage the magnitude of the current grows along a branch.
 
@@ -320,7 +320,7 @@ def growth(x, y, floor):
     return -1 if on_high < off_low else 0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def is_cut_off(x, y, sigma, known):
     """Tell whether an end of a branch may be cut off, so that slopes there are not the device's.
 
@@ -363,7 +363,7 @@ def is_cut_off(x, y, sigma, known):
     return answers[0], answers[1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def branch_extreme(x, y, decades, sigma, quantity, formula, known, row, error):
     """Find the extreme of one branch without repeated voltages.
 
@@ -445,7 +445,7 @@ def branch_extreme(x, y, decades, sigma, quantity, formula, known, row, error):
     return EDGE if at_edge else FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def sweep_extremes(
     x, y, decades, sigma, first, count, doubt, classes, direction, quantity, formula, rows, errors,
     codes,

@@ -6,8 +6,8 @@ Dimension letters: m points of a branch, P points of all branches, S steps.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.smoothing import SMOOTHED, slope_errors, smooth, smooth_errors
 from oectflow.extractors.kernels.sweep_errors import (
     LINEAR,
@@ -23,7 +23,7 @@ Z, SLOPE, OWN, ERROR = range(4)
 SHIFT, RIVALS = range(2)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def tangents(x, y, sigma, root, formula, known, z, slope, own, error):
     """Fill in ordinates and slopes of the current, or of its root, and their standard errors.
 
@@ -61,7 +61,7 @@ def tangents(x, y, sigma, root, formula, known, z, slope, own, error):
         own[:] = spread
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def steepest(slope):
     """Return the index of the largest magnitude, the first of equal ones."""
     k = 0
@@ -71,7 +71,7 @@ def steepest(slope):
     return k
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def sweep_tangents(
     x, y, sigma, first, count, classes, direction, root, formula, lines, best, about
 ):

@@ -24,7 +24,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 
 #: The search range of tau: from a tenth of a sample to a hundred windows.
 TAU_MIN = 0.1
@@ -34,13 +35,13 @@ KAPPA = 2.0
 SLACK = 1e-12
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def turning_rate(length):
     """Return the rate ``x_c`` at which both bounds of the speed are equal."""
     return math.asinh(1.0 / (0.26 * length))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def node_rates(length, arc):
     """Return the rates ``1 / tau`` of the grid nodes for windows of up to ``length`` samples.
 
@@ -68,14 +69,14 @@ def node_rates(length, arc):
     return rates
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def hidden(c_need, arc):
     """Return how far a correlation of at least ``c_need`` can stand above the sine arc."""
     normal = math.sqrt(max(0.0, 1.0 - c_need * c_need)) + 0.5 * math.sqrt(5.0) * arc * arc
     return KAPPA * min(normal, 1.0) * (1.0 / math.cos(0.5 * arc) - 1.0) + SLACK
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def sine_top(c_1, c_2, arc):
     """Return the maximum of the sine arc through two nodes."""
     cos_arc = math.cos(arc)
@@ -84,7 +85,7 @@ def sine_top(c_1, c_2, arc):
     return max(c_1, c_2)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def node_tables(lengths, arc):
     """Return what all windows share: node rates, exponentials, weights.
 

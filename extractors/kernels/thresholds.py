@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.merit import NARROW
 from oectflow.extractors.kernels.smoothing import SMOOTHED, slope_weights, stencil
 from oectflow.extractors.kernels.sweep_errors import chance, rivals_of, spread_of
@@ -42,7 +42,7 @@ VAGUE = 0.25
 FEWEST = 3
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def threshold(x, lines, k, shift, known, row):
     """Extrapolate the steepest tangent to zero.
 
@@ -81,7 +81,7 @@ def threshold(x, lines, k, shift, known, row):
     return EDGE if at_edge else FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def sharpest_bend(x, y, sigma, w, known, row):
     """Find where the magnitude of the current bends upwards most: the top of d2|Id|/dVg2.
 
@@ -157,7 +157,7 @@ def sharpest_bend(x, y, sigma, w, known, row):
     return NOISY if vague or bend[top] <= chance(m) * error[top] else FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def line_to_zero(x, y, sigma, lines, ratio, formula, known, row):
     """Fit a line to ``Id / sqrt(gm)`` or to ``Id / gm`` around half of the current: where it is 0.
 
@@ -267,7 +267,7 @@ def line_to_zero(x, y, sigma, lines, ratio, formula, known, row):
     return FOUND
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def thresholds(
     x, y, sigma, first, count, classes, lines, best, about, direction, method, formula, rows, codes
 ):  # fmt: skip

@@ -15,6 +15,7 @@ from numba import njit
 
 from oectflow.extractors.kernels.ceilings import limits_of
 from oectflow.extractors.kernels.clock import step_clock
+from oectflow.extractors.kernels.compiled import borrowing, copy_row, kernel
 from oectflow.extractors.kernels.cycles import fit_windows
 from oectflow.extractors.kernels.edges import (
     GATE,
@@ -76,7 +77,7 @@ from oectflow.extractors.kernels.windows import adjusted, search_above, search_t
 SEARCH, KEEP, FOUND, FULL_PHASE, FIXED = range(5)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def room_for_cycles(recorded, gate, offsets, interval, period):
     """Return how many cycles the steps may have at most; arguments of :func:`fit_steps`."""
     most = 1
@@ -97,7 +98,7 @@ def room_for_cycles(recorded, gate, offsets, interval, period):
     return most
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def window_lengths(samples_per_period, share_min, share_max, step):
     """Return the window lengths to search: shares of the period, at least 5 samples."""
     # 0.2 * 100 must give 20 although 0.2 is not a binary fraction.
@@ -198,8 +199,8 @@ def fit_step(
         if searched or windows_hold(rows, codes, spans, hold, least_change):
             break
         searched = True
+    fill_swings(y, starts, swings)
     for i in range(n_cycles):
-        swings[i] = swing(y[starts[i] : starts[i + 1]])
         if choice <= FOUND and not (
             codes[i, ON] == FIT_OK
             and codes[i, OFF] == FIT_OK
@@ -212,7 +213,14 @@ def fit_step(
             )  # fmt: skip
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
+def fill_swings(y, starts, swings):
+    """Fill in the range of the current in every cycle."""
+    for i in range(starts.size - 1):
+        swings[i] = swing(y[starts[i] : starts[i + 1]])
+
+
+@borrowing
 def windows_hold(rows, codes, spans, hold, least_change):
     """Tell whether both windows still do what the search of the first two periods asks for.
 
@@ -246,7 +254,7 @@ def search(y, t, first, last, start_step, lengths, tables, least_change, bars):
     return search_uneven_above(y, t, first, last, start_step, lengths, least_change, bars)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def noise_level(lengths):
     """Return an adjusted R2 below which windows of all these lengths are noise."""
     level = 1.0
@@ -262,15 +270,7 @@ def noise_level(lengths):
 def fit_cycles(y, t, process, rows, codes, spans, phase, seen):
     """Fit the windows of all cycles, those of one length together."""
     n_cycles = codes.shape[0]
-    for i in range(n_cycles):
-        rows[i, phase] = math.nan
-        seen[i, phase] = math.nan
-        codes[i, phase] = WAITING
-        a, length = spans[i, phase]
-        if length <= 0:
-            codes[i, phase] = NO_WINDOW
-        elif a < 0 or a + length > y.size:
-            codes[i, phase] = CUT
+    begin_fits(y.size, phase, rows, codes, spans, seen)
     first = np.empty(n_cycles, np.int64)
     cycle = np.empty(n_cycles, np.int64)
     for i in range(n_cycles):
@@ -287,10 +287,30 @@ def fit_cycles(y, t, process, rows, codes, spans, phase, seen):
         ends = np.empty(used, np.int8)
         said = np.empty((used, N_EVIDENCE))
         fit_windows(y, t, first[:used], length, process, found, ends, said)
-        for w in range(used):
-            rows[cycle[w], phase] = found[w]
-            seen[cycle[w], phase] = said[w]
-            codes[cycle[w], phase] = ends[w]
+        take_fits(cycle, phase, found, ends, said, rows, codes, seen)
+
+
+@borrowing
+def begin_fits(n_samples, phase, rows, codes, spans, seen):
+    """Empty the fits of a phase, and find the windows that wait for one; see :func:`fit_step`."""
+    for i in range(codes.shape[0]):
+        rows[i, phase] = math.nan
+        seen[i, phase] = math.nan
+        codes[i, phase] = WAITING
+        a, length = spans[i, phase]
+        if length <= 0:
+            codes[i, phase] = NO_WINDOW
+        elif a < 0 or a + length > n_samples:
+            codes[i, phase] = CUT
+
+
+@borrowing
+def take_fits(cycle, phase, found, ends, said, rows, codes, seen):
+    """Put the results of :func:`.cycles.fit_windows` where those of a cycle are."""
+    for w in range(ends.size):
+        copy_row(found[w], rows[cycle[w], phase])
+        copy_row(said[w], seen[cycle[w], phase])
+        codes[cycle[w], phase] = ends[w]
 
 
 @njit(inline="always", error_model="numpy")
@@ -367,7 +387,7 @@ def nominal_phases(y, t, m, duty_cycle, starts, windows, first, length):
         length[:, phase] = spans[:, 1]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def explained(rows, codes):
     """Return the mean R2 of all windows, less than 1."""
     total = 0.0
@@ -378,7 +398,7 @@ def explained(rows, codes):
     return 0.999 * total / max(codes.size, 1)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def count_doubtful(codes):
     """Return how many fits say that their window may lie across an edge."""
     count = 0
@@ -390,7 +410,50 @@ def count_doubtful(codes):
     return count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
+def take_shares(shares, first, length, spans):
+    """Fill in the windows that are a share of each phase, as :func:`fit_steps` has them."""
+    for i in range(spans.shape[0]):
+        for phase in (ON, OFF):
+            low = math.floor(shares[0] * length[i, phase] + 0.5)
+            top = math.floor(shares[1] * length[i, phase] + 0.5)
+            spans[i, phase] = first[i, phase] + low, top - low
+
+
+@borrowing
+def keep_step(t, dt, high, fits, ends, spans, ranges, rows, codes, times, swings, levels):
+    """Put what was found in a step into its part of what :func:`fit_steps` fills in.
+
+    Parameters
+    ----------
+    t, dt
+        Times in intervals, or shape (0,); the interval in s.
+    high
+        Level of the gate in the on phase, -1 where it is unknown.
+    fits, ends, spans, ranges
+        Of :func:`fit_step`, in intervals.
+    rows, codes, times, swings, levels
+        Get the numbers of each cycle, in s.
+    """
+    for i in range(ends.shape[0]):
+        swings[i] = ranges[i]
+        for phase in (ON, OFF):
+            copy_row(fits[i, phase], rows[i, phase])
+            rows[i, phase, TAU] *= dt
+            rows[i, phase, SE_TAU] *= dt
+            codes[i, phase] = ends[i, phase]
+            k, size = spans[i, phase]
+            times[i, phase] = k * dt, size * dt
+            if t.size and 0 <= k < t.size and size > 0:
+                times[i, phase, 0] = t[k] * dt
+                last = min(k + size, t.size) - 1
+                times[i, phase, 1] = (t[last] - t[k] + 1.0) * dt
+            levels[i, phase] = math.nan
+            if high >= 0:
+                levels[i, phase] = high if phase == ON else 1 - high
+
+
+@kernel
 def fit_steps(
     current, recorded, gate, offsets, interval, period, duty_cycle, most_cycles, polarity, choice,
     shares, given, chosen, length_step, start_step, window_shares, min_swing, threshold, hold,
@@ -512,15 +575,12 @@ def fit_steps(
                 how = SEARCH
             spans = np.zeros((n, 2, 2), np.int64)
             anchors = np.empty((n, 2), np.int64)
+            by_phase = choice <= KEEP and (by_gate or attempt == 1)
             for i in range(n):
                 for phase in (ON, OFF):
-                    anchors[i, phase] = starts[i]
-                    if choice <= KEEP and (by_gate or attempt == 1):
-                        anchors[i, phase] = first[i, phase]
-                    if choice == FULL_PHASE:
-                        low = math.floor(shares[0] * length[i, phase] + 0.5)
-                        top = math.floor(shares[1] * length[i, phase] + 0.5)
-                        spans[i, phase] = first[i, phase] + low, top - low
+                    anchors[i, phase] = first[i, phase] if by_phase else starts[i]
+            if choice == FULL_PHASE:
+                take_shares(shares, first, length, spans)
             if choice in (FOUND, FIXED):
                 unit = dt if choice == FIXED else 1.0
                 for phase in (ON, OFF):
@@ -550,22 +610,10 @@ def fit_steps(
                 sources[step] = GATE if by_gate else (TRACE if attempt == 1 else NOMINAL)
                 kept_m = m if attempt == 0 else math.nan
                 codes[step, :] = ABSENT
-                for i in range(n):
-                    swings[step, i] = ranges[i]
-                    for phase in (ON, OFF):
-                        rows[step, i, phase] = fits[i, phase]
-                        rows[step, i, phase, TAU] *= dt
-                        rows[step, i, phase, SE_TAU] *= dt
-                        codes[step, i, phase] = ends[i, phase]
-                        k, size = spans[i, phase]
-                        times[step, i, phase] = k * dt, size * dt
-                        if t.size and 0 <= k < t.size and size > 0:
-                            times[step, i, phase, 0] = t[k] * dt
-                            last = min(k + size, t.size) - 1
-                            times[step, i, phase, 1] = (t[last] - t[k] + 1.0) * dt
-                        levels[step, i, phase] = math.nan
-                        if high >= 0:
-                            levels[step, i, phase] = high if phase == ON else 1 - high
+                keep_step(
+                    t, dt, high, fits, ends, spans, ranges, rows[step], codes[step], times[step],
+                    swings[step], levels[step],
+                )  # fmt: skip
                 # Before the first on phase nothing has been switched off.
                 begins_off = spans[0, OFF, 0] < spans[0, ON, 0] and spans[0, OFF, 1] > 0
                 relaxes = ends[0, OFF] in (FIT_OK, WRONG_CLOCK) or (

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.correlate import BLOCK
 from oectflow.extractors.kernels.exponential import (
     DECAY,
@@ -54,7 +54,7 @@ STRIDE = 512
 _SUM, _FF, _C, _NEXT = STRIDE, 2 * STRIDE, 3 * STRIDE, 4 * STRIDE
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def add_sample(value, drop, w):
     """Add one sample to the sums of all nodes and bring ``f`` to the next one."""
     for k in range(drop.size):
@@ -68,7 +68,7 @@ def add_sample(value, drop, w):
         w[k] += drop[k] * (1.0 + w[k])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def refine_uneven(y, t, sign, rates, drops, arc, incumbent, scaled, w):
     """Fit one window exactly; as :func:`.windows.refine_window`.
 
@@ -151,7 +151,7 @@ def refine_uneven(y, t, sign, rates, drops, arc, incumbent, scaled, w):
     return adjusted(min(best, 1.0), n), best_at, abs(change) * unit
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def set_bars(min_corrs, prune_below, lengths, incumbent, arc):
     """Set, per length, the correlation that beats ``incumbent``, and what a node must have."""
     for index in range(lengths.size):
@@ -160,7 +160,7 @@ def set_bars(min_corrs, prune_below, lengths, incumbent, arc):
         prune_below[index] = max(0.0, (c - hidden(c, arc)) * math.cos(0.5 * arc))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def other_leader(correlations, lengths, start_step, tried, leader):
     """Return the window with the largest adjusted R2 that does not begin where others did.
 
@@ -182,7 +182,7 @@ def other_leader(correlations, lengths, start_step, tried, leader):
     return won
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def count_open(correlations, prune_below, upper_bound, min_corrs):
     """Return the number of windows that may still win."""
     count = 0
@@ -193,7 +193,7 @@ def count_open(correlations, prune_below, upper_bound, min_corrs):
     return count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def best_uneven(
     y, t, start_step, lengths, rates, by_node, drops, low, high, sign, correlations, tss,
     least_change, incumbent,
@@ -271,7 +271,7 @@ def best_uneven(
     return won
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def search_uneven(y, t, first, last, start_step, lengths, least_change):
     """Find the best decay and the best rise of an unevenly sampled trace.
 
@@ -290,7 +290,7 @@ def search_uneven(y, t, first, last, start_step, lengths, least_change):
     return search_uneven_above(y, t, first, last, start_step, lengths, least_change, bars)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def search_uneven_above(y, t, first, last, start_step, lengths, least_change, bars):
     """Do what :func:`search_uneven` does, for windows that are good enough.
 

@@ -24,8 +24,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.correlate import BLOCK, fill_block, largest_gain
 from oectflow.extractors.kernels.exponential import DECAY
 from oectflow.extractors.kernels.tau_grid import SLACK, hidden, node_rates
@@ -42,7 +42,7 @@ _F, _SF, _SFF, _SFD = 0, BLOCK, 2 * BLOCK, 3 * BLOCK
 _D, _G, _H, _GG, _GH, _HH, _GD, _HD = (BLOCK * row for row in range(1, 9))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def distances(t):
     """Return the shortest and the longest distance of samples that bounds are made for.
 
@@ -56,13 +56,13 @@ def distances(t):
     return low, high
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def node_arc(spread):
     """Return the arc between nodes on an even clock; on this one ``sqrt(spread)`` times that."""
     return min(EVEN_ARC, ARC / math.sqrt(spread))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def uneven_nodes(t, longest, low, high, reach):
     """Return the rates of the nodes and what ``f`` loses from sample to sample at each.
 
@@ -90,7 +90,7 @@ def uneven_nodes(t, longest, low, high, reach):
     return rates, drops
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def correlate_uneven(y, start_step, lengths, drops, fall, rise, tss):
     """Correlate every window with every node and keep the best of either sign.
 
@@ -124,7 +124,7 @@ def correlate_uneven(y, start_step, lengths, drops, fall, rise, tss):
                 rise[index, block + i] = math.sqrt(-best[at + BLOCK + i])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def add_totals(d, lengths, w, best):
     """Begin ``best`` with the mean of every window; return the sums of squares about it.
 
@@ -149,7 +149,7 @@ def add_totals(d, lengths, w, best):
     return squares
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def correlate_node(d, drop, start_step, lengths, w, best):
     """Correlate the windows of one block with one node."""
     w[:] = 0.0
@@ -187,7 +187,7 @@ def correlate_node(d, drop, start_step, lengths, w, best):
             best[at + BLOCK + i] = c if c < top else top
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def bound_uneven(
     y, t, start_step, lengths, rate, sign, kappa, min_corrs, prune_below,
     correlations, tss, upper_bound,
@@ -258,7 +258,7 @@ def bound_uneven(
     return leader
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def add_samples(d, drop, time, start_step, begin, end, w):
     """Add samples ``begin:end`` of a block to the sums of a look; times in units of tau."""
     for j in range(begin, end):
@@ -279,7 +279,7 @@ def add_samples(d, drop, time, start_step, begin, end, w):
             w[i] = f + drop[at] * (1.0 + f)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def look_closer(
     y, t, start_step, lengths, rates, drops, low, high, sign, min_corrs, prune_below, correlations,
     tss, upper_bound,
@@ -336,14 +336,14 @@ def look_closer(
                     upper_bound[index, block + i] = -math.inf
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def above(best, sign, bar, tss, index, i):
     """Tell whether a window of a block has a correlation above ``bar`` with a node."""
     square = sign * best[3 * BLOCK * index + (0 if sign == DECAY else BLOCK) + i]
     return square > bar * bar * tss
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def any_above(best, sign, bars, tss, is_open):
     """Tell whether one of the open windows of a block is :func:`above` its bar."""
     for index in range(is_open.shape[0]):

@@ -21,9 +21,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from oectflow.extractors.kernels.clock import CLOCK_OK, has_gap
+from oectflow.extractors.kernels.compiled import borrowing, copy_row, kernel
 from oectflow.extractors.kernels.edges import OFF, ON
 from oectflow.extractors.kernels.exponential import (
     AMPLITUDE,
@@ -93,7 +93,7 @@ PHASE_SPREAD, PHASE_SHIFT = 0.1, 0.05
 DRIFT_SHIFT = 0.05
 
 
-@njit(inline="always", error_model="numpy")
+@kernel
 def judge_step(
     y,
     overflow,
@@ -138,16 +138,52 @@ def judge_step(
     Number of fits that are good on their own.
     """
     n_cycles = codes.shape[0]
-    row = np.empty(N_COLUMNS)
-    said = np.empty(N_EVIDENCE)
-    nothing = np.full(N_EVIDENCE, math.nan)
     evidence = np.full((n_cycles, 2, N_EVIDENCE), math.nan)
     if t.size:
         # Even samples were examined as they were fitted.
         for phase in (ON, OFF):
             examine_cycles(y, t, phase, rows, codes, spans, seen)
-    space = judge_space(min(max(np.max(spans[:, :, 1]), 0), y.size))
-    for i in range(n_cycles):
+    longest = min(max(np.max(spans[:, :, 1]), 0), y.size)
+    space = judge_space(longest)
+    rooms = np.empty(N_COLUMNS), np.empty(N_EVIDENCE), np.empty(longest)
+    judge_fits(
+        y, overflow, t, limits, whole, swings, min_swing, threshold, rows, codes, spans, seen,
+        space, rooms, np.full(N_EVIDENCE, math.nan), evidence,
+    )  # fmt: skip
+    good = int(np.count_nonzero(codes == FIT_OK))
+    for phase in (ON, OFF):
+        settle(y, t, phase, whole, rows, codes, spans, evidence)
+    good -= mark_clock(t, clock, codes, spans)
+    if is_silent(y, both, codes, spans):
+        good = 0
+        for i in range(n_cycles):
+            for phase in (ON, OFF):
+                code = codes[i, phase]
+                if code == FIT_OK or STRAIGHT <= code <= NOISE or code >= LOW_R2:
+                    codes[i, phase] = NO_RESPONSE
+    return good
+
+
+@borrowing
+def judge_fits(
+    y, overflow, t, limits, whole, swings, min_swing, threshold, rows, codes, spans, seen, space,
+    rooms, nothing, evidence,
+):  # fmt: skip
+    """Judge every fit of a step by itself; for arguments see :func:`judge_step`.
+
+    Parameters
+    ----------
+    space
+        :func:`.residuals.judge_space` of the longest window.
+    rooms
+        Room for a fit, for what its residuals say, and for the times of the longest window.
+    nothing
+        What residuals say that nobody has looked at: NaN.  Shape (9,).
+    evidence
+        Gets what the residuals say of every fit that was judged.  Shape (n, 2, 9).
+    """
+    row, said, when = rooms
+    for i in range(codes.shape[0]):
         for phase in (ON, OFF):
             if codes[i, phase] >= NO_WINDOW:
                 continue
@@ -159,20 +195,18 @@ def judge_step(
                 begin, n = a + trim, length - 2 * trim
                 if n < 8 and trim:
                     break
-                row[:] = rows[i, phase]
+                copy_row(rows[i, phase], row)
                 code = np.int64(codes[i, phase])
-                if trim:
-                    code, _ = fit_exponential(
-                        y[begin : begin + n],
-                        t[begin : begin + n] - t[begin] if t.size else t,
-                        process, math.nan, row,
-                    )  # fmt: skip
                 window, times = y[begin : begin + n], t
                 if t.size:
-                    times = t[begin : begin + n] - t[begin]
+                    times = when[:n]
+                    for k in range(n):
+                        when[k] = t[begin + k] - t[begin]
+                if trim:
+                    code, _ = fit_exponential(window, times, process, math.nan, row)
                 known = nothing if trim else seen[i, phase]
                 if overflow.size == 0 and is_plain(window, limits, code, row, known):
-                    said[:] = known
+                    copy_row(known, said)
                     step = times[1] if t.size else 1.0
                     code, misfit = widen_by_residuals(row, said, n, step)
                     verdict = MISFIT if misfit else GOOD
@@ -184,16 +218,19 @@ def judge_step(
                 final = final_code(code, verdict, row, n, threshold, min_swing * swings[i])
                 if trim == 0 or (final == FIT_OK and is_late(y, t, a, process, row, said)):
                     best = final
-                    rows[i, phase] = row
+                    copy_row(row, rows[i, phase])
                     spans[i, phase] = begin, n
-                    evidence[i, phase] = said
+                    copy_row(said, evidence[i, phase])
                 if final != NOT_EXPONENTIAL and final != OUTLIER_LEFT_OUT:
                     break
             codes[i, phase] = best
-    good = int(np.count_nonzero(codes == FIT_OK))
-    for phase in (ON, OFF):
-        settle(y, t, phase, whole, rows, codes, spans, evidence)
-    for i in range(n_cycles):
+
+
+@borrowing
+def mark_clock(t, clock, codes, spans):
+    """Mark fits whose times cannot be believed, and return how many good ones were among them."""
+    marked = 0
+    for i in range(codes.shape[0]):
         for phase in (ON, OFF):
             code = codes[i, phase]
             a, n = spans[i, phase]
@@ -201,18 +238,11 @@ def judge_step(
                 code == FIT_OK and has_gap(t, a, n)
             ):
                 codes[i, phase] = WRONG_CLOCK
-                good -= code == FIT_OK
-    if is_silent(y, both, codes, spans):
-        good = 0
-        for i in range(n_cycles):
-            for phase in (ON, OFF):
-                code = codes[i, phase]
-                if code == FIT_OK or STRAIGHT <= code <= NOISE or code >= LOW_R2:
-                    codes[i, phase] = NO_RESPONSE
-    return good
+                marked += code == FIT_OK
+    return marked
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def examine_cycles(y, t, phase, rows, codes, spans, seen):
     """Examine the fits of a phase side by side, those of one length together.
 
@@ -254,7 +284,7 @@ def examine_cycles(y, t, phase, rows, codes, spans, seen):
                 seen[cycle[lane], phase] = said[lane]
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def is_late(y, t, first, process, row, evidence):
     """Tell whether the first sample of a phase is from before the switch.
 
@@ -268,7 +298,7 @@ def is_late(y, t, first, process, row, evidence):
     return sign * (y[first] - start - curve) <= BEYOND * math.sqrt(evidence[VARIANCE])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def final_code(code, verdict, row, n, threshold, least_change):
     """Return one code for how a fit ended and what is wrong with it: the worst one."""
     if code != FIT_OK:
@@ -288,7 +318,7 @@ def final_code(code, verdict, row, n, threshold, least_change):
     return code
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def settle(y, t, phase, whole, rows, codes, spans, evidence):
     """Widen the standard errors of a phase by what its cycles say, and name a misfit they share.
 
@@ -304,11 +334,53 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
         What :func:`.residuals.judge` said of every fit.  Shape (n, 2, 9).
     """
     n_cycles = codes.shape[0]
-    z, spread, shift, unseen, variance = np.empty((5, n_cycles))
+    told = np.empty((5, n_cycles))
+    count, freedom, fits, misfits = gather(phase, codes, evidence, told)
+    # Windows that lie elsewhere in their cycle are not compared.
+    pitch = math.inf
+    if not whole:
+        pitch = np.median(spans[1:, phase, 0] - spans[:-1, phase, 0]) if n_cycles > 1 else 0.0
+    usual = math.nan, math.nan, math.nan, math.nan, math.nan
+    together = count >= SOME
+    if together:
+        # The median of n independent values has the standard error sqrt(pi / 2 n).
+        more = math.sqrt(2.0 * count / math.pi)
+        usual = (
+            abs(np.median(told[0, :count])) * more,
+            abs(np.median(told[1, :count])),
+            abs(np.median(told[2, :count])),
+            np.median(told[3, :count]) / more,
+            np.median(told[4, :count]),
+        )
+    # What holds for most of them also holds for those that look better by chance.
+    mostly = fits >= SOME and 2 * misfits > fits
+    levels = np.empty(n_cycles)
+    settle_fits(
+        y, t, phase, rows, codes, spans, evidence, pitch, together, usual, freedom, mostly, levels
+    )
+
+
+@borrowing
+def gather(phase, codes, evidence, told):
+    """Collect what the residuals of the cycles of a phase say.
+
+    Parameters
+    ----------
+    phase, codes, evidence
+        As in :func:`settle`.
+    told
+        Gets misfit in standard errors, variance of ln tau, its change, what misfit of one standard
+        error would change it by, and the variance of a sample.  Shape (5, n).
+
+    Returns
+    -------
+    How many cycles say something, their degrees of freedom, fits, and fits that are misfits.
+    """
+    z, spread, shift, unseen, variance = told[0], told[1], told[2], told[3], told[4]
     count = 0
     freedom = 0.0
     fits = misfits = 0
-    for i in range(n_cycles):
+    for i in range(codes.shape[0]):
         said = evidence[i, phase]
         fits += codes[i, phase] == FIT_OK or codes[i, phase] >= LOW_R2
         misfits += codes[i, phase] == NOT_EXPONENTIAL
@@ -319,22 +391,31 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
         variance[count] = said[VARIANCE] * (1.0 + said[PHI]) / (1.0 - said[PHI])
         freedom += (said[N_USED] - 4.0) * (1.0 - said[PHI]) / (1.0 + said[PHI])
         count += 1
-    together = count >= SOME
-    # Windows that lie elsewhere in their cycle are not compared.
-    pitch = math.inf
-    if not whole:
-        pitch = np.median(spans[1:, phase, 0] - spans[:-1, phase, 0]) if n_cycles > 1 else 0.0
-    usual_z, usual_spread, usual_shift = math.nan, math.nan, math.nan
-    usual_unseen, usual_variance = math.nan, math.nan
-    if together:
-        # The median of n independent values has the standard error sqrt(pi / 2 n).
-        more = math.sqrt(2.0 * count / math.pi)
-        usual_z = abs(np.median(z[:count])) * more
-        usual_spread = abs(np.median(spread[:count]))
-        usual_shift = abs(np.median(shift[:count]))
-        usual_unseen = np.median(unseen[:count]) / more
-        usual_variance = np.median(variance[:count])
-    levels = np.empty(n_cycles)
+    return count, freedom, fits, misfits
+
+
+@borrowing
+def settle_fits(
+    y, t, phase, rows, codes, spans, evidence, pitch, together, usual, freedom, mostly, levels
+):
+    """Do what :func:`settle` does, after a look at all cycles.
+
+    Parameters
+    ----------
+    y, t, phase, rows, codes, spans, evidence
+        As in :func:`settle`.
+    pitch
+        Samples from a window to the next; infinite where they are whole phases.
+    together, usual, freedom
+        Whether the cycles stand for each other; the medians of what :func:`gather` collects, of
+        which the first and the fourth are of all cycles; their degrees of freedom.
+    mostly
+        Whether most fits of the phase are misfits.
+    levels
+        Gets the :func:`.gate.end_level` of every cycle.  Shape (n,).
+    """
+    n_cycles = codes.shape[0]
+    usual_z, usual_spread, usual_shift, usual_unseen, usual_variance = usual
     for i in range(n_cycles):
         levels[i] = end_level(y, spans[i, phase, 0], max(spans[i, phase, 1], 0))
     for i in range(n_cycles):
@@ -367,14 +448,13 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
             said[BY_DRIFT] * steepest, growth_at(t, rows, codes, spans, phase, pitch, i)
         )
         row[SE_TAU] = math.hypot(row[SE_TAU], drift * row[TAU])
-        # What holds for most of them also holds for those that look better by chance.
-        if condemned or (fits >= SOME and 2 * misfits > fits):
+        if condemned or mostly:
             codes[i, phase] = NOT_EXPONENTIAL
         if drift > DRIFT_SHIFT and drift * row[TAU] > 3.0 * error:
             codes[i, phase] = NOT_EXPONENTIAL
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def widen(row, factor):
     """Multiply the standard errors of a fit."""
     row[SE_TAU] *= factor
@@ -382,7 +462,7 @@ def widen(row, factor):
     row[SE_OFFSET] *= factor
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def drift_at(n_samples, levels, t, spans, phase, pitch, i, noise):
     """Return how much the level at the end of a phase changes per sampling interval, at most.
 
@@ -412,7 +492,7 @@ def drift_at(n_samples, levels, t, spans, phase, pitch, i, noise):
     return steepest
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def growth_at(t, rows, codes, spans, phase, pitch, i):
     """Return the share by which the amplitude changes from cycle to cycle, per tau of this one."""
     before, after = max(i - 1, 0), min(i + 1, spans.shape[0] - 1)
@@ -428,7 +508,7 @@ def growth_at(t, rows, codes, spans, phase, pitch, i):
     return found if found > 0.0 else 0.0
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def alike(first, last, cycles, pitch):
     """Tell whether two windows lie at the same place of their cycles; infinite pitch: they do."""
     if last <= first or math.isinf(pitch):
@@ -436,13 +516,13 @@ def alike(first, last, cycles, pitch):
     return abs(last - first - cycles * pitch) <= 2.0 + 0.05 * pitch
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def distance(t, first, last):
     """Return the time from one sample to another, in sampling intervals."""
     return t[last] - t[first] if t.size else float(last - first)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def is_silent(y, both, codes, spans):
     """Tell whether the device does not answer its gate.
 
@@ -470,7 +550,7 @@ def is_silent(y, both, codes, spans):
     return False
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def moves(y, up, at_once):
     """Tell whether a window goes one way by more than chance.
 

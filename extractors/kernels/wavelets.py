@@ -20,6 +20,7 @@ import math
 import numpy as np
 from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.padding import extend
 from oectflow.extractors.kernels.selection import median_magnitude
 
@@ -43,7 +44,7 @@ BLOCK = 512
 _SUMS = {"contract", "reassoc", "nsz"}
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def fitting_level(n, wanted, n_taps):
     """Return the level for a series: the wanted one, or the largest at which a filter fits.
 
@@ -121,7 +122,7 @@ def filter_step(p, lo, hi, m, a, d):
 
 
 # Without `reassoc`, by which `(x - origin) - mean` may become `x - (origin + mean)`.
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def load(x, centre, p):
     """Copy a series into its buffer, without its mean if so wished; return whether it is finite.
 
@@ -181,7 +182,7 @@ def block_deviation(c, mean):
     return total
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def largest_magnitude(bits, m, magnitude_bits):
     """Return the largest magnitude, from and as bit patterns, whose order is the same."""
     top = np.int64(0)
@@ -241,7 +242,7 @@ def line_slope(c):
     return total / (m * (m * m - 1.0) / 12.0)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def shares(bands, series, with_approximation, level, column):
     """Divide the energies of the bands by their sum; return the Shannon entropy of the shares.
 
@@ -268,7 +269,7 @@ def shares(bands, series, with_approximation, level, column):
     return entropy
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def decibels(signal, noise, epsilon):
     """Return ``20 log10(signal / noise)``, within what the precision can tell; 0 for 0 / 0."""
     most = -20.0 * math.log10(epsilon)
@@ -281,7 +282,7 @@ def decibels(signal, noise, epsilon):
     return min(max(20.0 * math.log10(signal / noise), -most), most)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def statistics(
     x, begins, ends, wanted, lo, hi, mode, centre, work, bits, spare, bands, rows, levels, codes
 ):
@@ -367,7 +368,7 @@ def statistics(
         codes[r] = FLAT if energy == 0.0 else SHORT if short else COMPUTED
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def coefficients(x, level, lo, hi, mode, out):
     """Transform many series of equal length.
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.correlate import BLOCK, bound_from, correlate_windows
 from oectflow.extractors.kernels.exponential import (
     DECAY,
@@ -53,25 +53,25 @@ MANY = 64
 ROOM = 2_000_000
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def search_tables(lengths):
     """Return the :func:`.tau_grid.node_tables` of the search and of the fits side by side."""
     return node_tables(lengths, ARC), node_tables(lengths, FIRST_LOOK_ARC)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def adjusted(c, n):
     """Return adjusted R2 of a window of ``n`` samples with correlation ``c``."""
     return 1.0 - (1.0 - c * c) * (n - 1) / (n - 4)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def min_corr(incumbent, n):
     """Return the correlation with which ``n`` samples reach an adjusted R2, at least 0."""
     return math.sqrt(max(0.0, 1.0 - (1.0 - incumbent) * (n - 4) / (n - 1)))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def refine_window(y, sign, rates, f, weight, incumbent, scaled, node):
     """Fit one window exactly, unless no fit of it can beat ``incumbent``.
 
@@ -142,7 +142,7 @@ def refine_window(y, sign, rates, f, weight, incumbent, scaled, node):
     return adjusted(min(best, 1.0), n), best_at, abs(change) * unit
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def vertex_rate(rates, node, k):
     """Return the rate at the vertex of the parabola through node ``k`` and its neighbours."""
     if k == 0 or k == rates.size - 1:
@@ -157,13 +157,13 @@ def vertex_rate(rates, node, k):
     return 1.0 / ((1.0 - share) / rates[k] + share / rates[toward])
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def at_edge(theta, n):
     """Tell whether ``tau`` lies at an edge of the range for windows of ``n`` samples."""
     return theta <= math.log(TAU_MIN) + 1e-6 or theta >= math.log(TAU_MAX * n) - 1e-6
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def normalise(correlations, tss, lengths):
     """Divide correlations by the norm of their window, and return the leader by adjusted R2.
 
@@ -191,7 +191,7 @@ def normalise(correlations, tss, lengths):
     return won
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def set_bars(min_corrs, prune_below, lengths, incumbent):
     """Set, per length, the correlation that beats ``incumbent``, and what a node must have."""
     for index in range(lengths.size):
@@ -200,7 +200,7 @@ def set_bars(min_corrs, prune_below, lengths, incumbent):
         prune_below[index] = max(0.0, (c - hidden(c, ARC)) * math.cos(0.5 * ARC))
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@borrowing
 def count_above(correlations, prune_below):
     """Return the number of windows that may still win by their nodes."""
     count = 0
@@ -212,7 +212,7 @@ def count_above(correlations, prune_below):
     return count
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def best_window(
     y, first, last, start_step, lengths, tables, sign, correlations, tss, least_change, incumbent
 ):
@@ -295,7 +295,7 @@ def best_window(
     return won
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def search_windows(y, first, last, start_step, lengths, tables, least_change):
     """Find the best decay and the best rise of a trace over all windows in a range.
 
@@ -323,7 +323,7 @@ def search_windows(y, first, last, start_step, lengths, tables, least_change):
     return search_above(y, first, last, start_step, lengths, tables, least_change, bars)
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@kernel
 def search_above(y, first, last, start_step, lengths, tables, least_change, bars):
     """Do what :func:`search_windows` does, for windows that are good enough.
 
