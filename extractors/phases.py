@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.extractors.base import Columns
-from oectflow.extractors.chosen_windows import CHOSEN_WINDOWS
 from oectflow.extractors.kernels import clock
-from oectflow.extractors.tau import TauOnOff
+from oectflow.extractors.tau import TauOnOff, decide_phases
 from oectflow.extractors.timing import gate_timing
 from oectflow.measurement import Batch
 
@@ -144,23 +143,17 @@ def phases_of(batch: Batch, params: Mapping[str, Any]) -> BatchPhases:
         the steps.
     """
     tau = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
-    # All that the phases are found by; a batch with other arrays may have the same memo.
-    given = (
-        tau,
-        batch.offsets,
-        *(batch.arrays.get(name) for name in ("drain_current", "original_time", "Vg")),
-        *(batch.values.get(name) for name in ("sampling_interval", "gate_period", "duty_cycle")),
-        batch.sample.get(CHOSEN_WINDOWS),
-    )
+    memo: dict[Any, Any] = {} if batch.memo is None else batch.memo
+    given = (tau, *decide_phases(batch))
     key = (batch.first_step, *map(id, given))
-    if key not in batch.memo:
+    if key not in memo:
         fits = tau.extract_batch(batch, tau.params)
         for values in fits.values():
             values.flags.writeable = False
         phases = BatchPhases(fits, tuple(_phases_of_steps(batch, params, fits)))
         # With what it was found by, so that nothing else gets its identity.
-        batch.memo[key] = given, phases
-    found: BatchPhases = batch.memo[key][1]
+        memo[key] = given, phases
+    found: BatchPhases = memo[key][1]
     return found
 
 

@@ -67,6 +67,9 @@ for _code, _word in {
 }.items():
     _STATUS_OF_CODE[_code] = _ALL_WORDS.index(_word)
 
+#: Share of the swing of a cycle that a fit must hold, unless somebody asks for another one.
+MIN_SWING = 0.1
+
 Window = tuple[float, float]
 
 
@@ -96,7 +99,7 @@ class TauParams(Params):
     #: Samples between neighbouring starts of the search.
     window_start_idx_step: int = Field(1, ge=1)
     #: Share of the swing that the fitted curve must cover within a window; 0 as in autotau.
-    min_swing: float = Field(0.1, ge=0, lt=1)
+    min_swing: float = Field(MIN_SWING, ge=0, lt=1)
     #: "cached": adjusted R2 that both windows must reach in one of the first two cycles of a step;
     #: otherwise the step is searched.
     validation_threshold: float = Field(0.95, ge=0, le=1)
@@ -203,6 +206,31 @@ class TauOnOff(PerPhase):
         ValueError
             The batch begins in the middle of a block, so the earlier windows are unknown.
         """
+        if batch.memo is not None and _choice(params) == transitions.FULL_PHASE:
+            return self._share(batch, batch.memo, params)
+        return self._fit(batch, params)[0]
+
+    def _share(self, batch: Batch, memo: dict[Any, Any], params: Mapping[str, Any]) -> Columns:
+        """Fit whole phases once for all features of a task that ask for the same; to be read only.
+
+        They ask for different swings.  The largest is tried first: mostly it decides nothing.
+        """
+        given = decide_phases(batch)
+        swing = params["min_swing"]
+        largest = max(swing, MIN_SWING)
+        same = {**params, "window": params["window"] or "full_phase", "min_swing": largest}
+        key = (TauOnOff, batch.first_step, repr(sorted(same.items())), *map(id, given))
+        if key not in memo:
+            columns, by_swing = self._fit(batch, same)
+            for values in columns.values():
+                values.flags.writeable = False
+            # With what it was found by, so that nothing else gets its identity.
+            memo[key] = given, columns, by_swing.any()
+        _, columns, decides = memo[key]
+        return columns.copy() if swing == largest or not decides else self._fit(batch, params)[0]
+
+    def _fit(self, batch: Batch, params: Mapping[str, Any]) -> tuple[Columns, NDArray[np.bool_]]:
+        """Return the variables, and in which steps ``min_swing`` has decided about anything."""
         block = self.steps_per_block(params)
         if batch.first_step % block:
             raise ValueError(
@@ -227,6 +255,7 @@ class TauOnOff(PerPhase):
         n_cycles = np.zeros(len(batch), np.int64)
         sources = np.zeros(len(batch), np.int8)
         levels = np.full(shape, np.nan)
+        by_swing = np.zeros(len(batch), np.bool_)
         polarity = {"auto": 0, "positive": 1, "negative": -1}[params["polarity"]]
         windows = np.zeros((len(batch), 2, 2))
         windows[:] = [params["window_on"] or (0.0, 0.0), params["window_off"] or (0.0, 0.0)]
@@ -265,16 +294,31 @@ class TauOnOff(PerPhase):
             n_cycles,
             sources,
             levels,
+            by_swing,
         )
         used = max(1, int(n_cycles.max(initial=0)))
-        return _columns(
+        columns = _columns(
             rows[:, :used],
             codes[:, :used],
             times[:, :used],
             swings[:, :used],
             polarities,
             levels[:, :used],
-        ) | {"cycles_from": name_sources(sources, params)}
+        )
+        return columns | {"cycles_from": name_sources(sources, params)}, by_swing
+
+
+def decide_phases(batch: Batch) -> tuple[Any, ...]:
+    """Return all that the phases of a batch are found by, beside parameters.
+
+    Batches with other arrays may have the same memo: what is kept there is known by these objects.
+    """
+    return (
+        batch.offsets,
+        *(batch.arrays.get(name) for name in ("drain_current", "original_time", "Vg")),
+        *(batch.values.get(name) for name in ("sampling_interval", "gate_period", "duty_cycle")),
+        batch.sample.get(CHOSEN_WINDOWS),
+    )
 
 
 def _choice(params: Mapping[str, Any]) -> int:

@@ -457,7 +457,7 @@ def keep_step(t, dt, high, fits, ends, spans, ranges, rows, codes, times, swings
 def fit_steps(
     current, recorded, gate, offsets, interval, period, duty_cycle, most_cycles, polarity, choice,
     shares, given, chosen, length_step, start_step, window_shares, min_swing, threshold, hold,
-    block, rows, codes, times, swings, polarities, n_cycles, sources, levels,
+    block, rows, codes, times, swings, polarities, n_cycles, sources, levels, by_swing,
 ):  # fmt: skip
     """Fit all cycles of many steps.
 
@@ -499,6 +499,9 @@ def fit_steps(
     n_cycles, sources, levels
         Get the number of cycles (S,), ``NOMINAL`` ... ``TRACE`` (S,), and the level of the gate in
         each phase (S, n, 2), NaN where unknown.
+    by_swing
+        Gets whether ``min_swing`` has decided about anything; with a smaller one, a step of which
+        it has not has the same fits if its windows are not searched.  Shape (S,), bool.
     """
     lengths = np.empty(0, np.int64)
     tables = search_tables(np.array([5]))
@@ -598,10 +601,11 @@ def fit_steps(
                 if one[0] == step and one[1] < n:
                     fit_chosen(y, t, dt, one, fits, ends, spans, seen)
             whole = choice == FULL_PHASE and shares[0] == 0.0 and shares[1] == 1.0
-            good = judge_step(
+            good, low = judge_step(
                 y, overflow, t, limits, choice != FIXED, whole, clock, ranges, min_swing,
                 threshold, fits, ends, spans, seen,
             )  # fmt: skip
+            by_swing[step] |= low > 0
             # Good fits count; where there are none, what is explained.
             score = good + explained(fits, ends)
             if math.floor(score) > math.floor(best) or (best < 1.0 and score > best):

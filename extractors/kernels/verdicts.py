@@ -135,7 +135,7 @@ def judge_step(
 
     Returns
     -------
-    Number of fits that are good on their own.
+    Number of fits that are good on their own, and of those that are not for their swing alone.
     """
     n_cycles = codes.shape[0]
     evidence = np.full((n_cycles, 2, N_EVIDENCE), math.nan)
@@ -151,6 +151,7 @@ def judge_step(
         space, rooms, np.full(N_EVIDENCE, math.nan), evidence,
     )  # fmt: skip
     good = int(np.count_nonzero(codes == FIT_OK))
+    low = int(np.count_nonzero(codes == LOW_SWING))
     for phase in (ON, OFF):
         settle(y, t, phase, whole, rows, codes, spans, evidence)
     good -= mark_clock(t, clock, codes, spans)
@@ -161,7 +162,7 @@ def judge_step(
                 code = codes[i, phase]
                 if code == FIT_OK or STRAIGHT <= code <= NOISE or code >= LOW_R2:
                     codes[i, phase] = NO_RESPONSE
-    return good
+    return good, low
 
 
 @borrowing

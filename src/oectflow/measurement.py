@@ -260,7 +260,8 @@ class Batch:
     sample
         What is known of the device: ``W``, ``L``, ``d`` in m, and more; the same for all steps.
     memo
-        What features have worked out of these steps for each other.
+        What features of one task have worked out of these steps for each other, as long as nobody
+        changes an array in place; None, and nothing is kept.
     """
 
     arrays: Mapping[str, NDArray[np.float64]]
@@ -269,11 +270,11 @@ class Batch:
     first_step: int = 0
     timing_source: tuple[str, ...] = ()
     sample: Mapping[str, Any] = field(default_factory=dict)
-    memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    memo: dict[Any, Any] | None = field(default=None, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         # Identities of this process mean nothing in another one.
-        return self.__dict__ | {"memo": {}}
+        return self.__dict__ | {"memo": None}
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -96,8 +96,11 @@ def run_extractor(
                 columns = _failed(extractor, batch, errors, _described(stuck))
             else:
                 columns = _in_children(extractor, batch, errors, seconds)
-    for name, variable in extractor.variables.items():
-        columns[name][list(errors)] = ERROR if name == "status" else missing(variable)
+    if errors:
+        for name, variable in extractor.variables.items():
+            # What several features share can only be read.
+            columns[name] = np.require(columns[name], requirements="W")
+            columns[name][list(errors)] = ERROR if name == "status" else missing(variable)
     return columns, errors
 
 

@@ -216,7 +216,7 @@ def _read(
 
 
 def _extracted(task: ExperimentTask, specs: Sequence[NamedExtractor], steps: Steps) -> Extracted:
-    steps = _writable(replace(steps, batch=replace(steps.batch, sample=task.known)))
+    steps = _writable(replace(steps, batch=replace(steps.batch, sample=task.known, memo={})))
     start, n_steps = steps.batch.first_step, len(steps.batch)
     digests = digests_of(steps)
     columns = value_columns(steps)
