@@ -247,7 +247,7 @@ class TauOnOff(PerPhase):
         most = params["max_cycles"] or np.iinfo(np.int64).max
         room = transitions.room_for_cycles(recorded, gate_voltage, offsets, interval, period)
         shape = (len(batch), min(room, most), 2)
-        rows = np.full((*shape, exponential.N_COLUMNS), np.nan)
+        rows = np.full((exponential.N_COLUMNS, *shape), np.nan)
         codes = np.full(shape, verdicts.ABSENT, np.int8)
         times = np.zeros((*shape, 2))
         swings = np.full(shape[:2], np.nan)
@@ -298,7 +298,7 @@ class TauOnOff(PerPhase):
         )
         used = max(1, int(n_cycles.max(initial=0)))
         columns = _columns(
-            rows[:, :used],
+            rows[:, :, :used],
             codes[:, :used],
             times[:, :used],
             swings[:, :used],
@@ -381,19 +381,27 @@ def _columns(
     status = _STATUS_OF_CODE[codes]
     # A fit that is no better than chance has no value, but its other numbers show how bad it is.
     fitted = (codes == exponential.FIT_OK) | (codes >= verdicts.LOW_R2)
-    numbers = np.where(fitted[..., None], rows, np.nan)
+    tau, amplitude, offset, stderr = (
+        np.where(fitted, rows[column], np.nan)
+        for column in (
+            exponential.TAU,
+            exponential.AMPLITUDE,
+            exponential.OFFSET,
+            exponential.SE_TAU,
+        )
+    )
     spanned = times[..., 1] > 0
     sign = polarities[:, None, None]
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = numbers[..., exponential.AMPLITUDE] / swings[..., None]
+        share = amplitude / swings[..., None]
     return {
-        "value": numbers[..., exponential.TAU],
+        "value": tau,
         "status": status,
-        "r_squared": rows[..., exponential.R2],
-        "r_squared_adj": rows[..., exponential.R2_ADJUSTED],
-        "stderr": _float32(numbers[..., exponential.SE_TAU]),
-        "amplitude": _float32(numbers[..., exponential.AMPLITUDE] * sign),
-        "offset": _float32(numbers[..., exponential.OFFSET] * sign),
+        "r_squared": rows[exponential.R2],
+        "r_squared_adj": rows[exponential.R2_ADJUSTED],
+        "stderr": _float32(stderr),
+        "amplitude": _float32(amplitude * sign),
+        "offset": _float32(offset * sign),
         "swing_fraction": _float32(share),
         "window_start": np.where(spanned, times[..., 0], np.nan),
         "window_duration": _float32(np.where(spanned, times[..., 1], np.nan)),

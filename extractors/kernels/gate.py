@@ -237,7 +237,7 @@ def phase_offsets(y, starts, duty_cycle):
     if 0.0 < duty_cycle < 1.0:
         n_high = min(max(math.floor(duty_cycle * m + 0.5), 1), m - 1)
         high_first = end_step(y, starts, n_high)
-        low_first = end_step(y, starts, m - n_high)
+        low_first = high_first if 2 * n_high == m else end_step(y, starts, m - n_high)
         split, step = n_high, high_first
         if abs(low_first) > abs(high_first):
             split, step = m - n_high, low_first

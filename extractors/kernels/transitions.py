@@ -433,14 +433,15 @@ def keep_step(t, dt, high, fits, ends, spans, ranges, rows, codes, times, swings
     fits, ends, spans, ranges
         Of :func:`fit_step`, in intervals.
     rows, codes, times, swings, levels
-        Get the numbers of each cycle, in s.
+        Get the numbers of each cycle, in s; ``rows`` of shape (8, n, 2).
     """
     for i in range(ends.shape[0]):
         swings[i] = ranges[i]
         for phase in (ON, OFF):
-            copy_row(fits[i, phase], rows[i, phase])
-            rows[i, phase, TAU] *= dt
-            rows[i, phase, SE_TAU] *= dt
+            for column in range(N_COLUMNS):
+                rows[column, i, phase] = fits[i, phase, column]
+            rows[TAU, i, phase] *= dt
+            rows[SE_TAU, i, phase] *= dt
             codes[i, phase] = ends[i, phase]
             k, size = spans[i, phase]
             times[i, phase] = k * dt, size * dt
@@ -495,7 +496,7 @@ def fit_steps(
     hold, block
         For ``KEEP``: adjusted R2 above which a window is kept, and steps in a block.
     rows, codes, times, swings, polarities
-        Get (S, n, 2, 8), (S, n, 2), (S, n, 2, 2) as begin and duration in s, (S, n), (S,).
+        Get (8, S, n, 2), (S, n, 2), (S, n, 2, 2) as begin and duration in s, (S, n), (S,).
     n_cycles, sources, levels
         Get the number of cycles (S,), ``NOMINAL`` ... ``TRACE`` (S,), and the level of the gate in
         each phase (S, n, 2), NaN where unknown.
@@ -506,7 +507,7 @@ def fit_steps(
     lengths = np.empty(0, np.int64)
     tables = search_tables(np.array([5]))
     windows = np.zeros((2, 2), np.int64)
-    room = rows.shape[1]
+    room = codes.shape[1]
     # Samples per period of the step that the windows are from; NaN where there are none.
     kept_m = math.nan
     for step in range(offsets.size - 1):
@@ -615,7 +616,7 @@ def fit_steps(
                 kept_m = m if attempt == 0 else math.nan
                 codes[step, :] = ABSENT
                 keep_step(
-                    t, dt, high, fits, ends, spans, ranges, rows[step], codes[step], times[step],
+                    t, dt, high, fits, ends, spans, ranges, rows[:, step], codes[step], times[step],
                     swings[step], levels[step],
                 )  # fmt: skip
                 # Before the first on phase nothing has been switched off.
@@ -627,7 +628,7 @@ def fit_steps(
                 )
                 if begins_off and not relaxes:
                     codes[step, 0, OFF] = ABSENT
-                    rows[step, 0, OFF] = math.nan
+                    rows[:, step, 0, OFF] = math.nan
                     ends[0, OFF] = ABSENT
             doubtful = count_doubtful(ends)
             silent = np.all((ends == NO_RESPONSE) | (ends == ABSENT) | (ends == CUT))

@@ -212,31 +212,60 @@ def test_as_environment__dask_reads_it_back():
     assert found.stdout.strip() == str(list(DASK_CONFIG.values()))
 
 
-_PAGES_PER_MEGABYTE = """
+_PAGES_PER_ARRAY = """
 import os, resource, sys
 import numpy as np
 from oectflow.cluster.plugins import keep_freed_memory
 if sys.argv[1] == "keep":
-    keep_freed_memory()
+    keep_freed_memory(1)
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-np.ones(2**17)
+samples = 20 * 2**17
+np.ones(samples)
 before = faults()
 for _ in range(100):
-    np.ones(2**17)
+    np.ones(samples)
 print((faults() - before) / 100)
 """
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts the page faults of glibc")
 def test_memory_of_one_batch_is_reused_for_the_next():
-    """With Dask's setting, every array of 1 MiB is 256 pages that the kernel fills with zeros."""
+    """With Dask's setting, an array is made of pages that the kernel has to fill with zeros."""
     environment = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
     faults = {}
     for mode in ("leave", "keep"):
-        command = [sys.executable, "-c", _PAGES_PER_MEGABYTE, mode]
+        command = [sys.executable, "-c", _PAGES_PER_ARRAY, mode]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         faults[mode] = float(done.stdout)
     if faults["leave"] < 100:
         pytest.skip("this C library keeps freed memory anyway")
     assert faults["keep"] < 1
+
+
+_HEAP_OF_A_THREAD = """
+import sys, threading
+import numpy as np
+from oectflow.cluster.plugins import keep_freed_memory
+keep_freed_memory(int(sys.argv[1]))
+def tell():
+    address = np.ones(2**17).__array_interface__["data"][0]
+    for line in open("/proc/self/maps"):
+        begin, end = (int(part, 16) for part in line.split()[0].split("-"))
+        if begin <= address < end:
+            print("[heap]" in line)
+thread = threading.Thread(target=tell)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for the heap of glibc")
+def test_memory_of_the_only_thread_is_of_the_heap_of_the_process():
+    found = {}
+    for threads in ("1", "2"):
+        command = [sys.executable, "-c", _HEAP_OF_A_THREAD, threads]
+        found[threads] = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if found["2"] != "False\n":
+        pytest.skip("this C library has no heaps of threads")
+    assert found["1"] == "True\n"
