@@ -111,7 +111,7 @@ class GateCharge(_GateCurrent):
     description = "charge that flows into the gate, per gate cycle and phase"
     definition = f"{_INTEGRAL}. The value holds the leakage; 'switched' is the charge beyond it"
     formula = r"Q = \int I_g \, dt, \quad Q_{switched} = \int (I_g - I_{leak}) \, dt"
-    version = 1
+    version = 2
 
     @property
     def variables(self) -> dict[str, Variable]:
@@ -159,7 +159,7 @@ class GateCapacitance(_GateCurrent):
         "no_gate": "neither the phase before has a recorded Vg, nor are Vg_low and Vg_high known",
     }
     sample_keys: ClassVar[tuple[str, ...]] = GEOMETRY_KEYS
-    version = 1
+    version = 2
 
     @property
     def variables(self) -> dict[str, Variable]:

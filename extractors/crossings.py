@@ -82,7 +82,7 @@ class CrossingTimes(PerPhase):
         "overflow": "overflow marks of the instrument in the phase",
         **{word: TAU_WORDS[word] for word in OF_THE_RECORD if word != "nan"},
     }
-    version = 1
+    version = 2
     Params: ClassVar[type[Params] | None] = RelaxationParams
 
     @property

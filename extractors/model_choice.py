@@ -95,7 +95,7 @@ class Relaxation(PerPhase):
         "overflow": "overflow marks of the instrument in the phase",
         "outlier": "a sample is far beyond all others from the fit",
     }
-    version = 5
+    version = 6
     Params: ClassVar[type[Params] | None] = ChoiceParams
 
     @property

@@ -280,7 +280,7 @@ class TwoExponentials(_Relaxation):
         "edge": "both time constants are one, or one of them is at a bound that was given",
         **_NO_WEIGHTS,
     }
-    version = 6
+    version = 7
     Params = TwoParams
     names = TwoParams.unknowns
     model = downhill.DOUBLE
@@ -315,7 +315,7 @@ class StretchedExponential(_Relaxation):
         **_SHARED_WORDS,
         **_NO_WEIGHTS,
     }
-    version = 7
+    version = 8
     Params = StretchedParams
     names = StretchedParams.unknowns
     model = downhill.STRETCHED

@@ -159,7 +159,7 @@ class TauOnOff(PerPhase):
     )
     reference = "Golub & Pereyra (1973), SIAM J. Numer. Anal. 10, 413. doi:10.1137/0710036"
     statuses = TAU_WORDS
-    version = 4
+    version = 5
     sample_keys = (CHOSEN_WINDOWS,)
     Params = TauParams
 
@@ -247,14 +247,14 @@ class TauOnOff(PerPhase):
         most = params["max_cycles"] or np.iinfo(np.int64).max
         room = transitions.room_for_cycles(recorded, gate_voltage, offsets, interval, period)
         shape = (len(batch), min(room, most), 2)
-        rows = np.full((exponential.N_COLUMNS, *shape), np.nan)
-        codes = np.full(shape, verdicts.ABSENT, np.int8)
-        times = np.zeros((*shape, 2))
-        swings = np.full(shape[:2], np.nan)
+        rows = np.empty((exponential.N_COLUMNS, *shape))
+        codes = np.empty(shape, np.int8)
+        times = np.empty((*shape, 2))
+        swings = np.empty(shape[:2])
         polarities = np.ones(len(batch), np.int64)
         n_cycles = np.zeros(len(batch), np.int64)
         sources = np.zeros(len(batch), np.int8)
-        levels = np.full(shape, np.nan)
+        levels = np.empty(shape)
         by_swing = np.zeros(len(batch), np.bool_)
         polarity = {"auto": 0, "positive": 1, "negative": -1}[params["polarity"]]
         windows = np.zeros((len(batch), 2, 2))

@@ -421,6 +421,19 @@ def take_shares(shares, first, length, spans):
 
 
 @borrowing
+def clear_cycles(first, rows, codes, times, swings, levels):
+    """Clear the cycles of a step from ``first`` on; arguments of :func:`keep_step`."""
+    for i in range(first, codes.shape[0]):
+        swings[i] = math.nan
+        for phase in (ON, OFF):
+            for column in range(N_COLUMNS):
+                rows[column, i, phase] = math.nan
+            codes[i, phase] = ABSENT
+            times[i, phase] = 0.0, 0.0
+            levels[i, phase] = math.nan
+
+
+@borrowing
 def keep_step(t, dt, high, fits, ends, spans, ranges, rows, codes, times, swings, levels):
     """Put what was found in a step into its part of what :func:`fit_steps` fills in.
 
@@ -435,6 +448,7 @@ def keep_step(t, dt, high, fits, ends, spans, ranges, rows, codes, times, swings
     rows, codes, times, swings, levels
         Get the numbers of each cycle, in s; ``rows`` of shape (8, n, 2).
     """
+    clear_cycles(ends.shape[0], rows, codes, times, swings, levels)
     for i in range(ends.shape[0]):
         swings[i] = ranges[i]
         for phase in (ON, OFF):
@@ -496,7 +510,8 @@ def fit_steps(
     hold, block
         For ``KEEP``: adjusted R2 above which a window is kept, and steps in a block.
     rows, codes, times, swings, polarities
-        Get (8, S, n, 2), (S, n, 2), (S, n, 2, 2) as begin and duration in s, (S, n), (S,).
+        Get (8, S, n, 2), (S, n, 2), (S, n, 2, 2) as begin and duration in s, (S, n), (S,).  Where
+        there is no cycle: NaN, ``ABSENT``, 0, NaN; ``polarities`` is left as it is.
     n_cycles, sources, levels
         Get the number of cycles (S,), ``NOMINAL`` ... ``TRACE`` (S,), and the level of the gate in
         each phase (S, n, 2), NaN where unknown.
@@ -512,6 +527,7 @@ def fit_steps(
     kept_m = math.nan
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
+        clear_cycles(0, rows[:, step], codes[step], times[step], swings[step], levels[step])
         if step % block == 0:
             kept_m = math.nan
         t, dt, clock = step_clock(recorded[a:b], interval[step], period[step])
@@ -614,7 +630,6 @@ def fit_steps(
                 n_cycles[step] = n
                 sources[step] = GATE if by_gate else (TRACE if attempt == 1 else NOMINAL)
                 kept_m = m if attempt == 0 else math.nan
-                codes[step, :] = ABSENT
                 keep_step(
                     t, dt, high, fits, ends, spans, ranges, rows[:, step], codes[step], times[step],
                     swings[step], levels[step],

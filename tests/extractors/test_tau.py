@@ -17,6 +17,8 @@ from oectflow.extractors.base import get_extractor, stack_steps
 from oectflow.extractors.tau import TauOnOff
 from oectflow.extractors.timing import CYCLES_FROM
 from oectflow.measurement import Batch
+from oectflow.pipeline.inputs.experiment import Experiment
+from oectflow.pipeline.inputs.simulate import simulate_device
 from tests.extractors import naive_tau
 
 ON, OFF = 0, 1
@@ -115,6 +117,23 @@ def test_tau__declared_variables_are_returned() -> None:
         assert result[name].shape == (5, 2), name
         assert variable.dims == ("cycle", "phase")
         assert variable.labels == {"phase": ("on", "off")}
+
+
+def test_tau__nothing_is_left_of_cycles_that_were_given_up(tmp_path: Path) -> None:
+    def step(n_cycles: int, **changed: float) -> dict[str, Any]:
+        path = simulate_device(1, n_transient=1, n_cycles=n_cycles).write(tmp_path / "a.h5")
+        return Experiment(path).batch("transient", 0, 1).step(0) | changed
+
+    # By the nominal period there are 13 cycles, by the trace 12; the other step has 20.
+    short = step(12, gate_period=0.9 * step(12)["gate_period"])
+    tau = get_extractor("transient.tau_on_off")
+    together = tau.extract_batch(Batch.from_steps([step(20), short]), tau.params)
+    alone = tau.extract_step(short)
+    for name, values in together.items():
+        if values.ndim == 3:
+            np.testing.assert_array_equal(values[1, :12], alone[name])
+            if name != "status":
+                assert np.isnan(values[1, 12:]).all(), name
 
 
 def test_tau__real_trace_fixed_window(real_step: dict[str, Any]) -> None:
