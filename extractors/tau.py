@@ -249,7 +249,7 @@ class TauOnOff(PerPhase):
         shape = (len(batch), min(room, most), 2)
         rows = np.empty((exponential.N_COLUMNS, *shape))
         codes = np.empty(shape, np.int8)
-        times = np.empty((*shape, 2))
+        times = np.empty((2, *shape))
         swings = np.empty(shape[:2])
         polarities = np.ones(len(batch), np.int64)
         n_cycles = np.zeros(len(batch), np.int64)
@@ -300,7 +300,7 @@ class TauOnOff(PerPhase):
         columns = _columns(
             rows[:, :, :used],
             codes[:, :used],
-            times[:, :used],
+            times[:, :, :used],
             swings[:, :used],
             polarities,
             levels[:, :used],
@@ -390,7 +390,7 @@ def _columns(
             exponential.SE_TAU,
         )
     )
-    spanned = times[..., 1] > 0
+    spanned = times[1] > 0
     sign = polarities[:, None, None]
     with np.errstate(invalid="ignore", divide="ignore"):
         share = amplitude / swings[..., None]
@@ -403,8 +403,8 @@ def _columns(
         "amplitude": _float32(amplitude * sign),
         "offset": _float32(offset * sign),
         "swing_fraction": _float32(share),
-        "window_start": np.where(spanned, times[..., 0], np.nan),
-        "window_duration": _float32(np.where(spanned, times[..., 1], np.nan)),
+        "window_start": np.where(spanned, times[0], np.nan),
+        "window_duration": _float32(np.where(spanned, times[1], np.nan)),
         "gate_level": _float32(levels),
     }
 

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 
 from oectflow.extractors.kernels.compiled import borrowing, kernel
+from oectflow.extractors.kernels.selection import median_of
 from oectflow.extractors.kernels.vectors import WIDE, largest, least, like, load_wide, where_less
 
 #: A period counts as complete if at most half a sample of it is missing.
@@ -146,8 +147,9 @@ def orient(y, polarity, signal):
         signal[k] = y[k] if abs(y[k]) < OVERFLOW else math.nan
     if polarity == 0:
         polarity = -1 if robust_sum(signal) < 0.0 else 1
-    for k in range(y.size):
-        signal[k] *= polarity
+    if polarity < 0:
+        for k in range(y.size):
+            signal[k] = -signal[k]
     return polarity
 
 
@@ -283,7 +285,7 @@ def end_step(y, starts, split):
         if not math.isnan(step):
             steps[used] = step
             used += 1
-    return np.median(steps[:used]) if used else 0.0
+    return median_of(steps, used, np.empty(used)) if used else 0.0
 
 
 @borrowing

@@ -1,4 +1,4 @@
-"""The median of magnitudes, by counting how many lie below a pivot.
+"""The median of a few numbers, and of magnitudes, by counting how many lie below a pivot.
 
 Where the values are about as noise is, the pivot starts so near to the median that few counts are
 needed; anything else is found by narrowing a bracket around a sample.
@@ -46,6 +46,58 @@ def sort_few(v, n):
             v[j] = min(x, y)
             x = max(x, y)
         v[i] = x
+
+
+@borrowing
+def median_of(values, n, work):
+    """Return the median of ``values[:n]`` with the bits of :func:`numpy.median`.
+
+    The part of the values that holds it is divided at a pivot without branches: for a hundred
+    values Numba's own takes four times as long.
+
+    Parameters
+    ----------
+    values
+        Shape (m,).
+    n
+        How many of them count, at least 1; NaN if one of them is.
+    work
+        Work space.  Shape (m,) or more.
+    """
+    for i in range(n):
+        work[i] = values[i]
+        if math.isnan(values[i]):
+            return math.nan
+    k = (n - 1) // 2
+    low, high = 0, n
+    while high - low > FEW:
+        a, b, c = work[low], work[(low + high) // 2], work[high - 1]
+        pivot = max(min(a, b), min(max(a, b), c))
+        less = low
+        for i in range(low, high):
+            v = work[i]
+            work[i] = work[less]
+            work[less] = v
+            less += 1 if v < pivot else 0
+        if k < less:
+            high = less
+            continue
+        low = less
+        for i in range(less, high):
+            v = work[i]
+            work[i] = work[low]
+            work[low] = v
+            low += 1 if v == pivot else 0
+        if k < low:
+            # It is the pivot.
+            low, high = less, less
+    sort_few(work[low:high], high - low)
+    if n % 2 == 1:
+        return work[k]
+    above = work[k + 1]
+    for i in range(k + 2, n):
+        above = min(above, work[i])
+    return 0.5 * (work[k] + above)
 
 
 @borrowing

@@ -429,7 +429,7 @@ def clear_cycles(first, rows, codes, times, swings, levels):
             for column in range(N_COLUMNS):
                 rows[column, i, phase] = math.nan
             codes[i, phase] = ABSENT
-            times[i, phase] = 0.0, 0.0
+            times[0, i, phase] = times[1, i, phase] = 0.0
             levels[i, phase] = math.nan
 
 
@@ -446,7 +446,7 @@ def keep_step(t, dt, high, fits, ends, spans, ranges, rows, codes, times, swings
     fits, ends, spans, ranges
         Of :func:`fit_step`, in intervals.
     rows, codes, times, swings, levels
-        Get the numbers of each cycle, in s; ``rows`` of shape (8, n, 2).
+        Get the numbers of each cycle, in s; shapes (8, n, 2), (n, 2), (2, n, 2), (n,), (n, 2).
     """
     clear_cycles(ends.shape[0], rows, codes, times, swings, levels)
     for i in range(ends.shape[0]):
@@ -458,11 +458,11 @@ def keep_step(t, dt, high, fits, ends, spans, ranges, rows, codes, times, swings
             rows[SE_TAU, i, phase] *= dt
             codes[i, phase] = ends[i, phase]
             k, size = spans[i, phase]
-            times[i, phase] = k * dt, size * dt
+            times[0, i, phase], times[1, i, phase] = k * dt, size * dt
             if t.size and 0 <= k < t.size and size > 0:
-                times[i, phase, 0] = t[k] * dt
+                times[0, i, phase] = t[k] * dt
                 last = min(k + size, t.size) - 1
-                times[i, phase, 1] = (t[last] - t[k] + 1.0) * dt
+                times[1, i, phase] = (t[last] - t[k] + 1.0) * dt
             levels[i, phase] = math.nan
             if high >= 0:
                 levels[i, phase] = high if phase == ON else 1 - high
@@ -510,7 +510,7 @@ def fit_steps(
     hold, block
         For ``KEEP``: adjusted R2 above which a window is kept, and steps in a block.
     rows, codes, times, swings, polarities
-        Get (8, S, n, 2), (S, n, 2), (S, n, 2, 2) as begin and duration in s, (S, n), (S,).  Where
+        Get (8, S, n, 2), (S, n, 2), (2, S, n, 2) as begin and duration in s, (S, n), (S,).  Where
         there is no cycle: NaN, ``ABSENT``, 0, NaN; ``polarities`` is left as it is.
     n_cycles, sources, levels
         Get the number of cycles (S,), ``NOMINAL`` ... ``TRACE`` (S,), and the level of the gate in
@@ -527,7 +527,7 @@ def fit_steps(
     kept_m = math.nan
     for step in range(offsets.size - 1):
         a, b = offsets[step], offsets[step + 1]
-        clear_cycles(0, rows[:, step], codes[step], times[step], swings[step], levels[step])
+        clear_cycles(0, rows[:, step], codes[step], times[:, step], swings[step], levels[step])
         if step % block == 0:
             kept_m = math.nan
         t, dt, clock = step_clock(recorded[a:b], interval[step], period[step])
@@ -631,8 +631,8 @@ def fit_steps(
                 sources[step] = GATE if by_gate else (TRACE if attempt == 1 else NOMINAL)
                 kept_m = m if attempt == 0 else math.nan
                 keep_step(
-                    t, dt, high, fits, ends, spans, ranges, rows[:, step], codes[step], times[step],
-                    swings[step], levels[step],
+                    t, dt, high, fits, ends, spans, ranges, rows[:, step], codes[step],
+                    times[:, step], swings[step], levels[step],
                 )  # fmt: skip
                 # Before the first on phase nothing has been switched off.
                 begins_off = spans[0, OFF, 0] < spans[0, ON, 0] and spans[0, OFF, 1] > 0

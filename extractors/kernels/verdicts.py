@@ -73,6 +73,7 @@ from oectflow.extractors.kernels.residuals import (
     widen_by_residuals,
 )
 from oectflow.extractors.kernels.residuals import OVERFLOW as MARKED
+from oectflow.extractors.kernels.selection import median_of
 
 #: How a cycle ended, beyond the codes of :mod:`.exponential`.
 NO_WINDOW, CUT, ABSENT, NO_PERIOD, WAITING, NO_RESPONSE = range(14, 20)
@@ -315,7 +316,10 @@ def final_code(code, verdict, row, n, threshold, least_change):
         return np.int64(OVERFLOW_LEFT_OUT)
     if verdict == OUTLIER:
         return np.int64(OUTLIER_LEFT_OUT)
-    if -row[AMPLITUDE] * math.expm1(-(n - 1) / row[TAU]) < least_change:
+    # 1 - exp(-x) is more than x / (1 + x), which is often enough and quicker.
+    x = (n - 1) / row[TAU]
+    enough = row[AMPLITUDE] * x > 1.001 * least_change * (1.0 + x)
+    if not enough and -row[AMPLITUDE] * math.expm1(-x) < least_change:
         return np.int64(LOW_SWING)
     return code
 
@@ -336,7 +340,7 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
         What :func:`.residuals.judge` said of every fit.  Shape (n, 2, 9).
     """
     n_cycles = codes.shape[0]
-    told = np.empty((5, n_cycles))
+    told = np.empty((6, n_cycles))
     count, freedom, fits, misfits = gather(phase, codes, evidence, told)
     # Windows that lie elsewhere in their cycle are not compared.
     pitch = math.inf
@@ -348,11 +352,11 @@ def settle(y, t, phase, whole, rows, codes, spans, evidence):
         # The median of n independent values has the standard error sqrt(pi / 2 n).
         more = math.sqrt(2.0 * count / math.pi)
         usual = (
-            abs(np.median(told[0, :count])) * more,
-            abs(np.median(told[1, :count])),
-            abs(np.median(told[2, :count])),
-            np.median(told[3, :count]) / more,
-            np.median(told[4, :count]),
+            abs(median_of(told[0], count, told[5])) * more,
+            abs(median_of(told[1], count, told[5])),
+            abs(median_of(told[2], count, told[5])),
+            median_of(told[3], count, told[5]) / more,
+            median_of(told[4], count, told[5]),
         )
     # What holds for most of them also holds for those that look better by chance.
     mostly = fits >= SOME and 2 * misfits > fits
@@ -372,7 +376,8 @@ def gather(phase, codes, evidence, told):
         As in :func:`settle`.
     told
         Gets misfit in standard errors, variance of ln tau, its change, what misfit of one standard
-        error would change it by, and the variance of a sample.  Shape (5, n).
+        error would change it by, and the variance of a sample; the last row is room.  Shape
+        (6, n).
 
     Returns
     -------

@@ -11,7 +11,7 @@ import pywt
 
 from oectflow.errors import ParameterError
 from oectflow.extractors import dwt
-from oectflow.extractors.kernels.selection import median_magnitude
+from oectflow.extractors.kernels.selection import median_magnitude, median_of
 from oectflow.extractors.kernels.wavelets import fitting_level
 
 WAVELETS = pywt.wavelist(kind="discrete")
@@ -354,3 +354,24 @@ def test_median_magnitude__is_that_of_numpy(dtype):
             for mean in (magnitudes.mean(), 0.0, 1e-3, np.median(magnitudes), 1e30, np.inf, np.nan):
                 found = median_magnitude(work.view(integer), m, work, mean, spare[0], spare[1])
                 assert found == np.median(magnitudes)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 9, 10, 33, 100, 101])
+def test_median_of__few_numbers(n: int) -> None:
+    rng = np.random.default_rng(n)
+    wide = np.exp(20.0 * rng.normal(size=n)) * rng.choice([-1.0, 1.0], n)
+    for values in (
+        wide,
+        np.sort(wide),
+        np.sort(wide)[::-1].copy(),
+        rng.integers(-2, 3, n).astype(float),
+        np.zeros(n),
+        np.where(np.arange(n) == n // 2, np.nan, wide),
+        np.where(np.arange(n) == n // 2, np.inf, wide),
+    ):
+        before = values.copy()
+        np.testing.assert_array_equal(median_of(values, n, np.empty(n)), np.median(values))
+        np.testing.assert_array_equal(values, before)
+    # What lies behind does not count.
+    longer = np.append(wide, [np.nan, -1e9])
+    assert median_of(longer, n, np.empty(n)) == np.median(wide)
