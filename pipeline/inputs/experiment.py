@@ -289,7 +289,8 @@ class Experiment(Recorded):
                 if np.isnan(timing.sampling_interval).any():
                     needed.add("original_time")
                 if np.isnan(timing.gate_period).any():
-                    needed.add("drain_current")
+                    # In recorded spacings, whatever else is read.
+                    needed |= {"drain_current", "original_time"}
                 if "Vg" in recorded:
                     needed |= {"Vg", "original_time"}
             data = self._read_traces(found, start, stop, needed, offsets)

@@ -253,6 +253,14 @@ def test_experiment__timing_from_the_trace(tmp_path):
     assert batch.timing_source == ("trace",)
     assert batch.values["gate_period"][0] == pytest.approx(0.1, abs=1e-3 / 4)
     with h5py.File(tmp_path / "a.h5", "a") as file:
+        # The instrument was told 1 ms and took 1.01 ms.
+        file["transient/measurement_data"][:2] *= 1.01
+        file["raw/workflow"][()] = '{"type": "transient", "params": {"timeStep": 1}}'
+    for arrays in (None, ("drain_current",), ()):
+        batch = Experiment(tmp_path / "a.h5").batch("transient", 0, 1, arrays)
+        assert batch.values["sampling_interval"].tolist() == [1e-3]
+        assert batch.values["gate_period"][0] == pytest.approx(0.101, abs=1e-3 / 4)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
         del file["raw/workflow"]
         file["raw/workflow"] = '{"type": "transient", "params": {"topTime": 20, "bottomTime": 60}}'
     batch = Experiment(tmp_path / "a.h5").batch("transient", 0, 1)
