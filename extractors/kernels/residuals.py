@@ -129,7 +129,7 @@ def widen_by_residuals(row, evidence, n, step):
     row[SE_TAU] *= wider
     unknown = row[SE_TAU] > UNKNOWN * row[TAU]
     if abs(z) > DOUBT_Z:
-        row[SE_TAU] = both(row[SE_TAU], shift * row[TAU])
+        row[SE_TAU] = in_quadrature(row[SE_TAU], shift * row[TAU])
     row[SE_OFFSET] *= wider
     row[SE_AMPLITUDE] *= wider
     if abs(z) > MISFIT_Z and (abs(spread) > MISFIT_SPREAD or abs(shift) > MISFIT_SHIFT):
@@ -144,7 +144,7 @@ def widen_by_residuals(row, evidence, n, step):
 
 
 @borrowing
-def both(a, b):
+def in_quadrature(a, b):
     """Return the root of the sum of two squares; hypot cannot overflow, but takes longer."""
     return math.sqrt(a * a + b * b)
 

@@ -66,7 +66,7 @@ from oectflow.extractors.kernels.residuals import (
     MISFIT_Z,
     OUTLIER,
     SHORTEST,
-    both,
+    in_quadrature,
     is_plain,
     judge,
     judge_space,
@@ -449,10 +449,12 @@ def settle_fits(
         widen(row, 1.0 + FEW_RESIDUALS / max(own_freedom, 1.0) ** 2)
         error = row[SE_TAU]
         if hidden * row[TAU] > error or (together and usual_z > DOUBT_Z):
-            row[SE_TAU] = both(error, max(hidden, change) * row[TAU])
+            row[SE_TAU] = in_quadrature(error, max(hidden, change) * row[TAU])
         steepest = drift_at(y.size, levels, t, spans, phase, pitch, i, math.sqrt(own))
-        drift = both(said[BY_DRIFT] * steepest, growth_at(t, rows, codes, spans, phase, pitch, i))
-        row[SE_TAU] = both(row[SE_TAU], drift * row[TAU])
+        drift = in_quadrature(
+            said[BY_DRIFT] * steepest, growth_at(t, rows, codes, spans, phase, pitch, i)
+        )
+        row[SE_TAU] = in_quadrature(row[SE_TAU], drift * row[TAU])
         if condemned or mostly:
             codes[i, phase] = NOT_EXPONENTIAL
         if drift > DRIFT_SHIFT and drift * row[TAU] > 3.0 * error:
