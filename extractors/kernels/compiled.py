@@ -10,8 +10,9 @@ _OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy"}
 kernel = njit(**_OPTIONS, _nrt=True)
 #: For all others.  They only borrow arrays and need not count who uses them: Numba counts at every
 #: call and for every part of an array, with two atomic instructions of some 5 ns each.  That was a
-#: third of the time of fits and crossings.  Numba refuses to make an array in such a kernel, and
-#: ``tests/extractors/test_compiled.py`` finds whoever returns one or is given one to keep.
+#: third of the time of fits and crossings.  Numba refuses to make an array in such a kernel (0.61
+#: also refuses to assign a tuple to a part of one), and ``tests/extractors/test_compiled.py`` finds
+#: whoever returns an array or is given one to keep.
 borrowing = njit(**_OPTIONS, _nrt=False)
 
 

@@ -417,7 +417,8 @@ def take_shares(shares, first, length, spans):
         for phase in (ON, OFF):
             low = math.floor(shares[0] * length[i, phase] + 0.5)
             top = math.floor(shares[1] * length[i, phase] + 0.5)
-            spans[i, phase] = first[i, phase] + low, top - low
+            spans[i, phase, 0] = first[i, phase] + low
+            spans[i, phase, 1] = top - low
 
 
 @borrowing

@@ -222,7 +222,7 @@ def judge_fits(
                 if trim == 0 or (final == FIT_OK and is_late(y, t, a, process, row, said)):
                     best = final
                     copy_row(row, rows[i, phase])
-                    spans[i, phase] = begin, n
+                    spans[i, phase, 0], spans[i, phase, 1] = begin, n
                     copy_row(said, evidence[i, phase])
                 if final != NOT_EXPONENTIAL and final != OUTLIER_LEFT_OUT:
                     break
