@@ -143,18 +143,14 @@ def phases_of(batch: Batch, params: Mapping[str, Any]) -> BatchPhases:
         the steps.
     """
     tau = whole_phases(params["max_cycles"], params["period"], params["sample_rate"])
-    memo: dict[Any, Any] = {} if batch.memo is None else batch.memo
-    given = (tau, *decide_phases(batch))
-    key = (batch.first_step, *map(id, given))
-    if key not in memo:
+
+    def find() -> BatchPhases:
         fits = tau.extract_batch(batch, tau.params)
         for values in fits.values():
             values.flags.writeable = False
-        phases = BatchPhases(fits, tuple(_phases_of_steps(batch, params, fits)))
-        # With what it was found by, so that nothing else gets its identity.
-        memo[key] = given, phases
-    found: BatchPhases = memo[key][1]
-    return found
+        return BatchPhases(fits, tuple(_phases_of_steps(batch, params, fits)))
+
+    return batch.once("phases", (tau, *decide_phases(batch)), find)
 
 
 def _phases_of_steps(

@@ -21,7 +21,7 @@ from oectflow.extractors.base import (
 from oectflow.extractors.chosen_windows import CHOSEN_WINDOWS, chosen_windows
 from oectflow.extractors.evolution import evolve_window
 from oectflow.extractors.fit_words import FIT_WORDS
-from oectflow.extractors.kernels import exponential, gate, transitions, verdicts
+from oectflow.extractors.kernels import endings, exponential, gate, transitions
 from oectflow.extractors.per_phase import PerPhase
 from oectflow.extractors.timing import CLOCK_WORD, cycles_from, gate_timing, name_sources
 from oectflow.measurement import Batch
@@ -52,18 +52,18 @@ _ALL_WORDS = [*COMMON_STATUSES, *TAU_WORDS]
 _STATUS_OF_CODE = np.full(32, ERROR, np.int8)
 for _code, _word in {
     **FIT_WORDS,
-    verdicts.LOW_R2: "low_r2",
-    verdicts.NO_WINDOW: "no_window",
-    verdicts.CUT: "cut",
-    verdicts.ABSENT: "absent",
-    verdicts.NO_PERIOD: "no_period",
-    verdicts.NO_RESPONSE: "no_response",
-    verdicts.NOT_EXPONENTIAL: "not_exponential",
-    verdicts.CUT_OFF: "clipped",
-    verdicts.OVERFLOW_LEFT_OUT: "overflow",
-    verdicts.OUTLIER_LEFT_OUT: "outlier",
-    verdicts.LOW_SWING: "low_swing",
-    verdicts.WRONG_CLOCK: "clock",
+    endings.LOW_R2: "low_r2",
+    endings.NO_WINDOW: "no_window",
+    endings.CUT: "cut",
+    endings.ABSENT: "absent",
+    endings.NO_PERIOD: "no_period",
+    endings.NO_RESPONSE: "no_response",
+    endings.NOT_EXPONENTIAL: "not_exponential",
+    endings.CUT_OFF: "clipped",
+    endings.OVERFLOW_LEFT_OUT: "overflow",
+    endings.OUTLIER_LEFT_OUT: "outlier",
+    endings.LOW_SWING: "low_swing",
+    endings.WRONG_CLOCK: "clock",
 }.items():
     _STATUS_OF_CODE[_code] = _ALL_WORDS.index(_word)
 
@@ -207,30 +207,30 @@ class TauOnOff(PerPhase):
             The batch begins in the middle of a block, so the earlier windows are unknown.
         """
         if batch.memo is not None and _choice(params) == transitions.FULL_PHASE:
-            return self._share(batch, batch.memo, params)
+            return self._share(batch, params)
         return self._fit(batch, params)[0]
 
-    def _share(self, batch: Batch, memo: dict[Any, Any], params: Mapping[str, Any]) -> Columns:
+    def _share(self, batch: Batch, params: Mapping[str, Any]) -> Columns:
         """Fit whole phases once for all features of a task that ask for the same; to be read only.
 
         They ask for different swings.  The largest is tried first: mostly it decides nothing.
         """
-        given = decide_phases(batch)
         swing = params["min_swing"]
         largest = max(swing, MIN_SWING)
         same = {**params, "window": params["window"] or "full_phase", "min_swing": largest}
-        key = (TauOnOff, batch.first_step, repr(sorted(same.items())), *map(id, given))
-        if key not in memo:
-            columns, by_swing = self._fit(batch, same)
+
+        def fit() -> tuple[Columns, bool]:
+            columns, decides = self._fit(batch, same)
             for values in columns.values():
                 values.flags.writeable = False
-            # With what it was found by, so that nothing else gets its identity.
-            memo[key] = given, columns, by_swing.any()
-        _, columns, decides = memo[key]
+            return columns, decides
+
+        name = (TauOnOff, repr(sorted(same.items())))
+        columns, decides = batch.once(name, decide_phases(batch), fit)
         return columns.copy() if swing == largest or not decides else self._fit(batch, params)[0]
 
-    def _fit(self, batch: Batch, params: Mapping[str, Any]) -> tuple[Columns, NDArray[np.bool_]]:
-        """Return the variables, and in which steps ``min_swing`` has decided about anything."""
+    def _fit(self, batch: Batch, params: Mapping[str, Any]) -> tuple[Columns, bool]:
+        """Return the variables, and whether ``min_swing`` has decided about anything."""
         block = self.steps_per_block(params)
         if batch.first_step % block:
             raise ValueError(
@@ -255,7 +255,6 @@ class TauOnOff(PerPhase):
         n_cycles = np.zeros(len(batch), np.int64)
         sources = np.zeros(len(batch), np.int8)
         levels = np.empty(shape)
-        by_swing = np.zeros(len(batch), np.bool_)
         polarity = {"auto": 0, "positive": 1, "negative": -1}[params["polarity"]]
         windows = np.zeros((len(batch), 2, 2))
         windows[:] = [params["window_on"] or (0.0, 0.0), params["window_off"] or (0.0, 0.0)]
@@ -265,7 +264,7 @@ class TauOnOff(PerPhase):
                 windows[i] = _evolve(
                     current[step], recorded[step], interval[i], period[i], polarity, params
                 )
-        transitions.fit_steps(
+        decides = transitions.fit_steps(
             current,
             recorded,
             gate_voltage,
@@ -294,7 +293,6 @@ class TauOnOff(PerPhase):
             n_cycles,
             sources,
             levels,
-            by_swing,
         )
         used = max(1, int(n_cycles.max(initial=0)))
         columns = _columns(
@@ -305,13 +303,13 @@ class TauOnOff(PerPhase):
             polarities,
             levels[:, :used],
         )
-        return columns | {"cycles_from": name_sources(sources, params)}, by_swing
+        return columns | {"cycles_from": name_sources(sources, params)}, decides
 
 
 def decide_phases(batch: Batch) -> tuple[Any, ...]:
     """Return all that the phases of a batch are found by, beside parameters.
 
-    Batches with other arrays may have the same memo: what is kept there is known by these objects.
+    As :meth:`.Batch.once` takes it.
     """
     return (
         batch.offsets,
@@ -380,7 +378,7 @@ def _columns(
     """Turn the results of the kernel into the declared variables."""
     status = _STATUS_OF_CODE[codes]
     # A fit that is no better than chance has no value, but its other numbers show how bad it is.
-    fitted = (codes == exponential.FIT_OK) | (codes >= verdicts.LOW_R2)
+    fitted = (codes == exponential.FIT_OK) | (codes >= endings.LOW_R2)
     tau, amplitude, offset, stderr = (
         np.where(fitted, rows[column], np.nan)
         for column in (

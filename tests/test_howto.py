@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from oectflow.extractors import base, tau, transfer
-from oectflow.extractors.kernels import verdicts
+from oectflow.extractors.kernels import endings
 
 HOWTO = Path(__file__).resolve().parents[1] / "docs" / "howto"
 
@@ -43,6 +43,6 @@ def test_wrong_status_word__is_found_as_on_the_page(monkeypatch):
     assert printed(meanings, names) == meant
     # The mistake of the page.
     table = tau._STATUS_OF_CODE.copy()
-    table[verdicts.ABSENT] = table[verdicts.NO_PERIOD]
+    table[endings.ABSENT] = table[endings.NO_PERIOD]
     monkeypatch.setattr(tau, "_STATUS_OF_CODE", table)
     assert printed(example, {}) == wrong

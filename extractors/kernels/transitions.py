@@ -15,7 +15,7 @@ from numba import njit
 
 from oectflow.extractors.kernels.ceilings import limits_of
 from oectflow.extractors.kernels.clock import step_clock
-from oectflow.extractors.kernels.compiled import borrowing, copy_row, kernel
+from oectflow.extractors.kernels.compiled import borrowing, kernel
 from oectflow.extractors.kernels.cycles import fit_windows
 from oectflow.extractors.kernels.edges import (
     GATE,
@@ -29,6 +29,18 @@ from oectflow.extractors.kernels.edges import (
     phases_of_runs,
     phases_of_trace,
 )
+from oectflow.extractors.kernels.endings import (
+    ABSENT,
+    CUT,
+    LOW_R2,
+    LOW_SWING,
+    NO_PERIOD,
+    NO_RESPONSE,
+    NO_WINDOW,
+    NOT_EXPONENTIAL,
+    WAITING,
+    WRONG_CLOCK,
+)
 from oectflow.extractors.kernels.exponential import (
     AMPLITUDE,
     DECAY,
@@ -39,7 +51,6 @@ from oectflow.extractors.kernels.exponential import (
     R2,
     R2_ADJUSTED,
     RISE,
-    SE_TAU,
     STEP,
     STRAIGHT,
     TAU,
@@ -56,20 +67,9 @@ from oectflow.extractors.kernels.gate import (
     swing,
 )
 from oectflow.extractors.kernels.misfit import N_EVIDENCE
+from oectflow.extractors.kernels.step_results import begin_fits, clear_cycles, keep_step, take_fits
 from oectflow.extractors.kernels.uneven import search_uneven_above
-from oectflow.extractors.kernels.verdicts import (
-    ABSENT,
-    CUT,
-    LOW_R2,
-    LOW_SWING,
-    NO_PERIOD,
-    NO_RESPONSE,
-    NO_WINDOW,
-    NOT_EXPONENTIAL,
-    WAITING,
-    WRONG_CLOCK,
-    judge_step,
-)
+from oectflow.extractors.kernels.verdicts import judge_step
 from oectflow.extractors.kernels.windows import adjusted, search_above, search_tables
 
 #: How windows are chosen: searched in the first two periods, kept from an earlier step while they
@@ -290,29 +290,6 @@ def fit_cycles(y, t, process, rows, codes, spans, phase, seen):
         take_fits(cycle, phase, found, ends, said, rows, codes, seen)
 
 
-@borrowing
-def begin_fits(n_samples, phase, rows, codes, spans, seen):
-    """Empty the fits of a phase, and find the windows that wait for one; see :func:`fit_step`."""
-    for i in range(codes.shape[0]):
-        rows[i, phase] = math.nan
-        seen[i, phase] = math.nan
-        codes[i, phase] = WAITING
-        a, length = spans[i, phase]
-        if length <= 0:
-            codes[i, phase] = NO_WINDOW
-        elif a < 0 or a + length > n_samples:
-            codes[i, phase] = CUT
-
-
-@borrowing
-def take_fits(cycle, phase, found, ends, said, rows, codes, seen):
-    """Put the results of :func:`.cycles.fit_windows` where those of a cycle are."""
-    for w in range(ends.size):
-        copy_row(found[w], rows[cycle[w], phase])
-        copy_row(said[w], seen[cycle[w], phase])
-        codes[cycle[w], phase] = ends[w]
-
-
 @njit(inline="always", error_model="numpy")
 def search_again(
     y, t, first, last, start_step, lengths, tables, least_change, threshold, rows, codes, spans,
@@ -421,59 +398,11 @@ def take_shares(shares, first, length, spans):
             spans[i, phase, 1] = top - low
 
 
-@borrowing
-def clear_cycles(first, rows, codes, times, swings, levels):
-    """Clear the cycles of a step from ``first`` on; arguments of :func:`keep_step`."""
-    for i in range(first, codes.shape[0]):
-        swings[i] = math.nan
-        for phase in (ON, OFF):
-            for column in range(N_COLUMNS):
-                rows[column, i, phase] = math.nan
-            codes[i, phase] = ABSENT
-            times[0, i, phase] = times[1, i, phase] = 0.0
-            levels[i, phase] = math.nan
-
-
-@borrowing
-def keep_step(t, dt, high, fits, ends, spans, ranges, rows, codes, times, swings, levels):
-    """Put what was found in a step into its part of what :func:`fit_steps` fills in.
-
-    Parameters
-    ----------
-    t, dt
-        Times in intervals, or shape (0,); the interval in s.
-    high
-        Level of the gate in the on phase, -1 where it is unknown.
-    fits, ends, spans, ranges
-        Of :func:`fit_step`, in intervals.
-    rows, codes, times, swings, levels
-        Get the numbers of each cycle, in s; shapes (8, n, 2), (n, 2), (2, n, 2), (n,), (n, 2).
-    """
-    clear_cycles(ends.shape[0], rows, codes, times, swings, levels)
-    for i in range(ends.shape[0]):
-        swings[i] = ranges[i]
-        for phase in (ON, OFF):
-            for column in range(N_COLUMNS):
-                rows[column, i, phase] = fits[i, phase, column]
-            rows[TAU, i, phase] *= dt
-            rows[SE_TAU, i, phase] *= dt
-            codes[i, phase] = ends[i, phase]
-            k, size = spans[i, phase]
-            times[0, i, phase], times[1, i, phase] = k * dt, size * dt
-            if t.size and 0 <= k < t.size and size > 0:
-                times[0, i, phase] = t[k] * dt
-                last = min(k + size, t.size) - 1
-                times[1, i, phase] = (t[last] - t[k] + 1.0) * dt
-            levels[i, phase] = math.nan
-            if high >= 0:
-                levels[i, phase] = high if phase == ON else 1 - high
-
-
 @kernel
 def fit_steps(
     current, recorded, gate, offsets, interval, period, duty_cycle, most_cycles, polarity, choice,
     shares, given, chosen, length_step, start_step, window_shares, min_swing, threshold, hold,
-    block, rows, codes, times, swings, polarities, n_cycles, sources, levels, by_swing,
+    block, rows, codes, times, swings, polarities, n_cycles, sources, levels,
 ):  # fmt: skip
     """Fit all cycles of many steps.
 
@@ -516,10 +445,13 @@ def fit_steps(
     n_cycles, sources, levels
         Get the number of cycles (S,), ``NOMINAL`` ... ``TRACE`` (S,), and the level of the gate in
         each phase (S, n, 2), NaN where unknown.
-    by_swing
-        Gets whether ``min_swing`` has decided about anything; with a smaller one, a step of which
-        it has not has the same fits if its windows are not searched.  Shape (S,), bool.
+
+    Returns
+    -------
+    Whether ``min_swing`` has decided about anything.  If not, a smaller one leaves all fits as they
+    are, unless windows are searched.
     """
+    decides = False
     lengths = np.empty(0, np.int64)
     tables = search_tables(np.array([5]))
     windows = np.zeros((2, 2), np.int64)
@@ -623,7 +555,7 @@ def fit_steps(
                 y, overflow, t, limits, choice != FIXED, whole, clock, ranges, min_swing,
                 threshold, fits, ends, spans, seen,
             )  # fmt: skip
-            by_swing[step] |= low > 0
+            decides |= low > 0
             # Good fits count; where there are none, what is explained.
             score = good + explained(fits, ends)
             if math.floor(score) > math.floor(best) or (best < 1.0 and score > best):
@@ -652,3 +584,4 @@ def fit_steps(
                 doubtful = n
             if by_gate or choice in (FOUND, KEEP) or doubtful < max(1, n // 10) or m < 16.0:
                 break
+    return decides

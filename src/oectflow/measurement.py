@@ -8,17 +8,19 @@ a module that calls :func:`register_kind`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from oectflow.errors import ConfigError, did_you_mean
+
+_T = TypeVar("_T")
 
 _BUILT_IN = ("transfer", "output", "transient", "impedance")
 
@@ -278,6 +280,27 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def once(self, name: Hashable, given: tuple[Any, ...], make: Callable[[], _T]) -> _T:
+        """Return ``make()``, which is called once if there is a :attr:`memo`.
+
+        Parameters
+        ----------
+        name
+            What is made, parameters included.
+        given
+            The objects it is made from.  Batches with other arrays may have the same memo.
+        make
+            Called without arguments.
+        """
+        if self.memo is None:
+            return make()
+        key = (name, self.first_step, *map(id, given))
+        if key not in self.memo:
+            # With what it was made from, so that nothing else gets its identity.
+            self.memo[key] = given, make()
+        made: _T = self.memo[key][1]
+        return made
 
     def step(self, i: int) -> dict[str, Any]:
         """Return step ``i``: views of its arrays, its numbers as floats, and ``"sample"``.

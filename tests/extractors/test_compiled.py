@@ -20,7 +20,9 @@ from oectflow.extractors.warm import warm_up
 
 REFUSED = r"NRT required|Only accept returning of array"
 
-pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="nothing is compiled")
+pytestmark = pytest.mark.skipif(
+    numba.config.DISABLE_JIT, reason="only compiled code counts references"
+)
 
 
 def all_kernels() -> dict[str, Dispatcher]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from oectflow.extractors.base import ABSENT, ERROR, OK, BaseExtractor, Variable
+from oectflow.extractors.base import ABSENT, ERROR, OK, BaseExtractor, Variable, get_extractor
 from oectflow.measurement import Batch
 from oectflow.pipeline.execution.worker.run_extractor import Steps, run_extractor, value_columns
 
@@ -66,6 +66,33 @@ def test_evaluate__an_unreadable_step_is_not_computed():
     np.testing.assert_array_equal(columns["status"], [ERROR, OK])
     assert np.isnan(columns["value"][0])
     assert errors == {0: ("UnreadableFile", "bad checksum")}
+
+
+def test_evaluate__a_shared_result_is_marked_for_each_feature_alone():
+    k = np.arange(400)
+    one = {
+        "drain_current": np.where(
+            k // 20 % 2, 1.0 - np.exp(-(k % 20) / 5.0), np.exp(-(k % 20) / 5.0)
+        ),
+        "original_time": 1e-3 * k,
+        "sampling_interval": 1e-3,
+        "gate_period": 0.04,
+        "duty_cycle": 0.5,
+    }
+    batch = Batch.from_steps([one, one])
+    whole, tau = get_extractor("transient.crossing_times"), get_extractor("transient.tau_on_off")
+    alone, _ = run_extractor(tau, Steps("transient", batch, {}))
+    shared = replace(batch, memo={})
+    for extractor in (whole, tau, tau):
+        columns, errors = run_extractor(extractor, Steps("transient", shared, {0: "bad checksum"}))
+        assert list(errors) == [0]
+        assert (columns["status"][0] == ERROR).all()
+        assert np.isnan(columns["value"][0]).all()
+        assert (columns["status"][1] != ERROR).all()
+    # What the mark was made in was a copy.
+    columns, _ = run_extractor(tau, Steps("transient", shared, {}))
+    for name, values in alone.items():
+        np.testing.assert_array_equal(columns[name], values)
 
 
 def test_evaluate__per_cycle_results_are_padded_and_errors_fill_the_row():
